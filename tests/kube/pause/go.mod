@@ -1,0 +1,3 @@
+module sluice.dev/tests/kube/pause
+
+go 1.26.8
