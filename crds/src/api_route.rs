@@ -1,0 +1,161 @@
+//! ApiRoute: the operations of an API, each with its match, its policies and its integration.
+//! Where the operations are served is said by the Stages it attaches to.
+
+mod integration;
+mod rule;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
+pub use rule::{
+    CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache, ValueMatch,
+};
+
+use crate::{
+    condition::conditions_schema,
+    field::{ApiKeyRequirement, HEADER_NAME, OBJECT_NAME},
+    reference::StageRef,
+};
+
+/// The operations of an API and where they lead.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1alpha1",
+    kind = "ApiRoute",
+    plural = "apiroutes",
+    shortname = "apir",
+    category = "sluice",
+    namespaced,
+    status = "ApiRouteStatus",
+    derive = "PartialEq",
+    doc = "An ApiRoute holds operations of an API (AWS: resources, methods and integrations): for each rule the requests it matches, who may call, how often, what is cached and where requests go.",
+    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stages[*].name", description = "The first stage that the route attaches to."),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version.name", description = "The version that the route serves."),
+    printcolumn(name = "Authorizer", type_ = "string", json_path = ".spec.authorizer.name", description = "The default authorizer of its rules."),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status", description = "Whether the route is valid and free of conflicts."),
+    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy serves this generation."),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Accepted\")].message", description = "What is wrong with the object, if anything.")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiRouteSpec {
+    /// The Stages, in the same namespace, that serve the route. From 1 to 16.
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub stages: Vec<StageRef>,
+
+    /// The version of the API that these rules are, so that several ApiRoutes serve v1 and v2 side by side.
+    /// Unset: the rules serve requests that name no version that another ApiRoute serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<ApiVersion>,
+
+    /// Who may call the rules that have no `authorizer` of their own. It cannot be left out, so that no rule is open by
+    /// oversight: `{type: None}` lets everybody in. Example: `{name: customers, scopes: [orders.read]}`.
+    pub authorizer: AuthorizerRef,
+
+    /// Whether callers need an API key, for rules that do not say so themselves. Unset: `None`.
+    #[serde(default)]
+    pub api_key: ApiKeyRequirement,
+
+    /// The operations. The most specific match wins, whatever the order. From 1 to 256.
+    #[schemars(
+        length(min = 1, max = 256),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub rules: Vec<Rule>,
+}
+
+/// The version that a route serves and how a request names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.parameter) || self.scheme == 'Header' || self.scheme == 'Query'",
+    "message": "parameter names a header or query parameter: it goes with scheme Header or Query only"
+}]))]
+pub struct ApiVersion {
+    /// The version as requests write it. Letters, digits, `.`, `_` and `-`, at most 32. Example: `v1`.
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// How a request names the version. `Path`: the first segment of the path (`/v1/orders`), which is taken off before
+    /// rules are matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the `Accept` header, as
+    /// `application/json;version=v1` or `application/vnd.shop.v1+json`. Example: `Path`.
+    pub scheme: VersionScheme,
+    /// The header's or query parameter's name. Unset: `x-api-version` with `Header`, `version` with `Query`.
+    /// Not with the other schemes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
+    pub parameter: Option<String>,
+}
+
+/// How a request names a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum VersionScheme {
+    /// The first segment of the path.
+    Path,
+    /// A header.
+    Header,
+    /// A query parameter.
+    Query,
+    /// The media type in `Accept`.
+    MediaType,
+}
+
+/// An Authorizer in the same namespace, or the written word that none is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.name) == (self.type == 'Ref')",
+    "message": "type Ref needs the name of an Authorizer, and type None must not have one"
+}, {
+    "rule": "self.type == 'Ref' || !has(self.scopes)",
+    "message": "scopes need an Authorizer: they do not go with type None"
+}]))]
+pub struct AuthorizerRef {
+    /// `Ref`: callers must satisfy the Authorizer `name`. `None`: everybody may call. Unset: `Ref`.
+    #[serde(default, rename = "type")]
+    pub type_: AuthorizerRefType,
+    /// The name of the Authorizer. Needed with type `Ref`. Example: `customers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: Option<String>,
+    /// Scopes of which the token must carry at least one. Empty: any valid token will do. At most 10.
+    /// Example: `[orders.read]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[!#-\[\]-~]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub scopes: Vec<String>,
+}
+
+/// Whether an Authorizer is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum AuthorizerRefType {
+    /// The Authorizer of that name decides.
+    #[default]
+    Ref,
+    /// Everybody may call.
+    None,
+}
+
+/// What became of an ApiRoute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiRouteStatus {
+    /// Accepted, ResolvedRefs and Programmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the object that these words are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+}

@@ -1,0 +1,269 @@
+//! The vocabulary of conditions: types, reasons, and how a new state is merged into what an object already says.
+//! Which condition an object deserves is decided by the operator's translation and its fleet.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The object is valid and does not conflict with an older one.
+pub const ACCEPTED: &str = "Accepted";
+/// Every reference names something that exists and may be used.
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
+/// Every connected proxy runs this generation of the object.
+pub const PROGRAMMED: &str = "Programmed";
+
+/// The condition types of every kind, in the order in which people read them.
+pub const TYPES: [&str; 3] = [ACCEPTED, RESOLVED_REFS, PROGRAMMED];
+
+/// The longest message that the API server keeps; longer ones are cut.
+pub const MAX_MESSAGE_BYTES: usize = 32_768;
+
+/// Reasons of conditions. Once released, a reason is API.
+pub mod reason {
+    /// `Accepted` is true.
+    pub const ACCEPTED: &str = "Accepted";
+    /// A field holds a value that cannot work.
+    pub const INVALID: &str = "Invalid";
+    /// An older object already claims what this one claims.
+    pub const CONFLICTED: &str = "Conflicted";
+    /// A value is known but not served by this version.
+    pub const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+    /// No Stage of that name exists in the namespace.
+    pub const STAGE_NOT_FOUND: &str = "StageNotFound";
+    /// Not decided yet; with `Programmed`: `n of m proxies`.
+    pub const PENDING: &str = "Pending";
+
+    /// `ResolvedRefs` is true.
+    pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// The Service does not exist.
+    pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+    /// The Service has no such port.
+    pub const PORT_NOT_FOUND: &str = "PortNotFound";
+    /// The Authorizer does not exist.
+    pub const AUTHORIZER_NOT_FOUND: &str = "AuthorizerNotFound";
+    /// The Secret, or its key, does not exist.
+    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+    /// The Secret exists and its content cannot be used.
+    pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// The reference crosses a boundary that it may not cross.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+    /// The reference names a kind that cannot stand there.
+    pub const INVALID_KIND: &str = "InvalidKind";
+
+    /// `Programmed` is true.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// A proxy could not use the object.
+    pub const REJECTED: &str = "Rejected";
+    /// No proxy is connected.
+    pub const NO_PROXIES: &str = "NoProxies";
+
+    /// Every reason of the `Accepted` condition.
+    pub const ALL_ACCEPTED: &[&str] = &[ACCEPTED, INVALID, CONFLICTED, UNSUPPORTED_VALUE, STAGE_NOT_FOUND, PENDING];
+    /// Every reason of the `ResolvedRefs` condition.
+    pub const ALL_RESOLVED_REFS: &[&str] = &[
+        RESOLVED_REFS,
+        BACKEND_NOT_FOUND,
+        PORT_NOT_FOUND,
+        AUTHORIZER_NOT_FOUND,
+        SECRET_NOT_FOUND,
+        SECRET_INVALID,
+        REF_NOT_PERMITTED,
+        INVALID_KIND,
+    ];
+    /// Every reason of the `Programmed` condition.
+    pub const ALL_PROGRAMMED: &[&str] = &[PROGRAMMED, PENDING, REJECTED, NO_PROXIES];
+}
+
+/// The three states of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody knows yet.
+    Unknown,
+}
+
+impl Status {
+    /// As the API writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What one condition should say, without times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// One of [`TYPES`].
+    pub type_: &'static str,
+    /// Whether it holds.
+    pub status: Status,
+    /// A constant of [`reason`].
+    pub reason: &'static str,
+    /// A whole sentence for people; cut at [`MAX_MESSAGE_BYTES`].
+    pub message: String,
+    /// The generation that was judged; none when the object has no generation.
+    pub observed_generation: Option<i64>,
+}
+
+/// Merges `wanted` into `conditions` and tells whether anything but times changed.
+///
+/// `lastTransitionTime` becomes `now` only when the status flips or the condition is new. Conditions of other types,
+/// also those of other writers, stay as they are and where they are.
+pub fn set_condition(conditions: &mut Vec<Condition>, wanted: &Wanted, now: &Time) -> bool {
+    let message = cut(&wanted.message);
+    let status = wanted.status.as_str();
+    let Some(current) = conditions.iter_mut().find(|condition| condition.type_ == wanted.type_) else {
+        conditions.push(Condition {
+            type_: wanted.type_.to_owned(),
+            status: status.to_owned(),
+            reason: wanted.reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: wanted.observed_generation,
+            last_transition_time: now.clone(),
+        });
+        return true;
+    };
+    let equal = current.status == status
+        && current.reason == wanted.reason
+        && current.message == message
+        && current.observed_generation == wanted.observed_generation;
+    if equal {
+        return false;
+    }
+    if current.status != status {
+        current.last_transition_time = now.clone();
+    }
+    status.clone_into(&mut current.status);
+    wanted.reason.clone_into(&mut current.reason);
+    message.clone_into(&mut current.message);
+    current.observed_generation = wanted.observed_generation;
+    true
+}
+
+/// The condition of a type, if the list has it.
+#[must_use]
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Cuts a message at [`MAX_MESSAGE_BYTES`], at a character's edge.
+fn cut(message: &str) -> &str {
+    if message.len() <= MAX_MESSAGE_BYTES {
+        return message;
+    }
+    let end = (0..=MAX_MESSAGE_BYTES).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    message.get(..end).unwrap_or_default()
+}
+
+/// The schema of `status.conditions`: a map keyed by `type`, so that several writers keep their own entries.
+pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {
+                    "type": "string", "maxLength": 316,
+                    "description": "Accepted, ResolvedRefs or Programmed.",
+                },
+                "status": {
+                    "type": "string", "enum": ["True", "False", "Unknown"],
+                    "description": "Whether the condition holds.",
+                },
+                "reason": {
+                    "type": "string", "minLength": 1, "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                    "description": "One word for programs.",
+                },
+                "message": {
+                    "type": "string", "maxLength": MAX_MESSAGE_BYTES,
+                    "description": "A sentence for people.",
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64", "minimum": 0,
+                    "description": "The generation of the object that was judged.",
+                },
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time",
+                    "description": "When the status last changed.",
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(second: i64) -> Time {
+        serde_json::from_value(serde_json::json!(format!("2026-01-01T00:00:{second:02}Z"))).unwrap()
+    }
+
+    fn wanted(status: Status, message: &str) -> Wanted {
+        Wanted {
+            type_: PROGRAMMED,
+            status,
+            reason: reason::PENDING,
+            message: message.to_owned(),
+            observed_generation: Some(1),
+        }
+    }
+
+    #[test]
+    fn a_time_moves_only_when_the_status_flips() {
+        let mut conditions = Vec::new();
+        assert!(set_condition(&mut conditions, &wanted(Status::False, "1 of 2 proxies"), &time(1)));
+        assert!(set_condition(&mut conditions, &wanted(Status::False, "2 of 3 proxies"), &time(2)));
+        assert_eq!(conditions[0].last_transition_time, time(1));
+        assert_eq!(conditions[0].message, "2 of 3 proxies");
+        assert!(set_condition(&mut conditions, &wanted(Status::True, "3 of 3 proxies"), &time(3)));
+        assert_eq!(conditions[0].last_transition_time, time(3));
+    }
+
+    #[test]
+    fn an_equal_state_changes_nothing() {
+        let mut conditions = Vec::new();
+        assert!(set_condition(&mut conditions, &wanted(Status::True, "2 of 2 proxies"), &time(1)));
+        let before = conditions.clone();
+        assert!(!set_condition(&mut conditions, &wanted(Status::True, "2 of 2 proxies"), &time(9)));
+        assert_eq!(conditions, before);
+    }
+
+    #[test]
+    fn conditions_of_others_stay() {
+        let other = Condition {
+            type_: "example.org/Audited".into(),
+            status: "True".into(),
+            reason: "Done".into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: time(0),
+        };
+        let mut conditions = vec![other.clone()];
+        set_condition(&mut conditions, &wanted(Status::True, "ok"), &time(1));
+        assert_eq!(conditions[0], other);
+        assert_eq!(conditions.len(), 2);
+        assert!(find(&conditions, PROGRAMMED).is_some());
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character_and_then_equals_itself() {
+        let long = "ä".repeat(MAX_MESSAGE_BYTES);
+        let mut conditions = Vec::new();
+        assert!(set_condition(&mut conditions, &wanted(Status::True, &format!("x{long}")), &time(1)));
+        assert!(conditions[0].message.len() <= MAX_MESSAGE_BYTES);
+        assert!(conditions[0].message.len() >= MAX_MESSAGE_BYTES - 1);
+        assert!(!set_condition(&mut conditions, &wanted(Status::True, &format!("x{long}")), &time(2)));
+    }
+}

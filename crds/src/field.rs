@@ -1,0 +1,354 @@
+//! Field types and patterns that several kinds share: durations, sizes, rates, names.
+//! What a path template or a host finally means is decided by the wire types; the patterns here refuse the obvious.
+
+use std::{borrow::Cow, fmt, str::FromStr, time};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A name as Kubernetes writes object names: lower case letters, digits, `-` and `.`.
+pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// One label of a DNS name: lower case letters, digits and `-`.
+pub const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// A host name in lower case; its first label may be `*`.
+pub const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A header name (RFC 9110, token).
+pub const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+
+/// A header name, or `*` for all of them; as a pattern the same as [`HEADER_NAME`], where `*` is a token character.
+pub const HEADER_NAME_OR_ANY: &str = r"^(\*|[A-Za-z0-9!#$%&'+.^_`|~-]+)$";
+
+/// Text that can be a header's value: printable ASCII, spaces and tabs.
+pub const HEADER_VALUE: &str = r"^[\t -~]*$";
+
+/// A path template such as `/orders/{id}/{proxy+}`.
+pub const PATH_TEMPLATE: &str = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*$";
+
+/// A base path such as `/` or `/v1/shop`, without a slash at its end.
+pub const BASE_PATH: &str = r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$";
+
+/// An absolute http or https URL without user information, query or fragment.
+pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*)?$";
+
+/// A key of a ConfigMap or Secret.
+pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+
+/// A name of an ApiRoute and of one of its rules, with a slash between them.
+pub const RULE_REFERENCE: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h)){1,4}$";
+const DURATION_MAX_LENGTH: usize = 24;
+const BYTES_PATTERN: &str = "^[0-9]{1,12}(Ki|Mi|Gi|k|M|G)?$";
+const BYTES_MAX: u64 = 1 << 50;
+
+/// A span of time as people write it: `500ms`, `30s`, `5m`, `1h30m`. Whole numbers with the units ms, s, m and h.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Duration(time::Duration);
+
+/// Why a text is not a [`Duration`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a duration: write whole numbers with the units ms, s, m or h, for example 30s or 1h30m")]
+pub struct DurationError {
+    text: String,
+}
+
+impl Duration {
+    /// A duration of whole seconds.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(time::Duration::from_secs(seconds))
+    }
+
+    /// A duration of whole milliseconds.
+    #[must_use]
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(time::Duration::from_millis(milliseconds))
+    }
+
+    /// The standard library's duration.
+    #[must_use]
+    pub const fn get(self) -> time::Duration {
+        self.0
+    }
+}
+
+impl From<Duration> for time::Duration {
+    fn from(value: Duration) -> Self {
+        value.0
+    }
+}
+
+impl FromStr for Duration {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || DurationError { text: text.chars().take(64).collect() };
+        let mut rest = text;
+        let mut total: u64 = 0;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, after) = rest.split_at_checked(digits).ok_or_else(error)?;
+            let number: u64 = number.parse().map_err(|_| error())?;
+            let letters = after.bytes().take_while(u8::is_ascii_lowercase).count();
+            let (unit, after) = after.split_at_checked(letters).ok_or_else(error)?;
+            let scale = match unit {
+                "ms" => 1,
+                "s" => 1_000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                _ => return Err(error()),
+            };
+            total = number.checked_mul(scale).and_then(|part| total.checked_add(part)).ok_or_else(error)?;
+            rest = after;
+        }
+        if text.is_empty() { Err(error()) } else { Ok(Self::from_millis(total)) }
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_millis();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (scale, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")] {
+            let count = rest / scale;
+            rest %= scale;
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'_, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": DURATION_MAX_LENGTH,
+            "pattern": DURATION_PATTERN,
+        })
+    }
+}
+
+/// A size in bytes as a Kubernetes quantity: `64Mi`, `1G`, or a plain number of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(u64);
+
+/// Why a text is not a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a size: write a whole number with the unit Ki, Mi, Gi, k, M or G, for example 64Mi")]
+pub struct BytesError {
+    text: String,
+}
+
+impl Bytes {
+    /// A size of this many bytes.
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = BytesError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || BytesError { text: text.chars().take(64).collect() };
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits).ok_or_else(error)?;
+        let number: u64 = number.parse().map_err(|_| error())?;
+        let scale = match unit {
+            "" => 1,
+            "k" => 1_000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            _ => return Err(error()),
+        };
+        number.checked_mul(scale).filter(|bytes| *bytes <= BYTES_MAX).map(Self).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1_u64 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+        match units.into_iter().find(|(scale, _)| self.0 > 0 && self.0.is_multiple_of(*scale)) {
+            Some((scale, unit)) => write!(f, "{}{unit}", self.0 / scale),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as 64Mi, or a number of bytes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Bytes, E> {
+                if bytes <= BYTES_MAX { Ok(Bytes(bytes)) } else { Err(E::custom("a size is at most 2^50 bytes")) }
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Bytes, E> {
+                u64::try_from(bytes).map_err(|_| E::custom("a size is never negative")).and_then(|b| self.visit_u64(b))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "maxLength": 16,
+            "pattern": BYTES_PATTERN,
+            "minimum": 0,
+            "maximum": BYTES_MAX,
+        })
+    }
+}
+
+/// How many requests pass: a token bucket that holds `burst` tokens and gains `rate` of them each second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Throttle {
+    /// Requests per second that pass over time. Fractions are allowed: `0.5` is one request in two seconds.
+    /// From 0.001 to 1000000. Example: `100`.
+    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    pub rate: f64,
+    /// Requests that may arrive at once, before the rate counts: the size of the bucket.
+    /// From 1 to 1000000. Example: `200`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+}
+
+/// Requires an API key, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum ApiKeyRequirement {
+    /// A request without a valid API key of a usage plan that covers the stage is refused with 403.
+    Required,
+    /// No API key is asked for.
+    #[default]
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_reads_what_it_prints() {
+        for (text, millis) in [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("50ms", 50), ("1m500ms", 60_500)] {
+            let duration: Duration = text.parse().unwrap();
+            assert_eq!(duration, Duration::from_millis(millis), "{text}");
+            assert_eq!(duration.to_string(), text);
+            assert_eq!(serde_json::to_value(duration).unwrap(), serde_json::json!(text));
+        }
+        assert_eq!("0s".parse::<Duration>().unwrap().to_string(), "0s");
+        assert_eq!("90s".parse::<Duration>().unwrap().to_string(), "1m30s");
+    }
+
+    #[test]
+    fn a_duration_refuses_what_is_ambiguous() {
+        for text in ["", "30", "s", "1.5s", "-1s", "5 m", "1d", "99999999999999999999s", "5µs", "18446744073709551615h"] {
+            assert!(text.parse::<Duration>().is_err(), "{text:?}");
+        }
+        assert!(serde_json::from_value::<Duration>(serde_json::json!(30)).is_err());
+    }
+
+    #[test]
+    fn a_size_reads_quantities_and_numbers() {
+        for (text, bytes, canonical) in [
+            ("64Mi", 64 << 20, "64Mi"),
+            ("1G", 1_000_000_000, "1000000000"),
+            ("1024", 1024, "1Ki"),
+            ("5k", 5000, "5000"),
+            ("0", 0, "0"),
+        ] {
+            let size: Bytes = text.parse().unwrap();
+            assert_eq!(size.get(), bytes, "{text}");
+            assert_eq!(size.to_string(), canonical);
+        }
+        assert_eq!(serde_json::from_value::<Bytes>(serde_json::json!(4096)).unwrap(), Bytes::new(4096));
+    }
+
+    #[test]
+    fn a_size_refuses_fractions_negatives_and_the_absurd() {
+        for text in ["", "Mi", "1.5Gi", "-1", "64 Mi", "64MB", "999999999999Gi"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text:?}");
+        }
+        assert!(serde_json::from_value::<Bytes>(serde_json::json!(-1)).is_err());
+        assert!(serde_json::from_value::<Bytes>(serde_json::json!(u64::MAX)).is_err());
+    }
+}

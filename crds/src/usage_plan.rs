@@ -1,0 +1,93 @@
+//! UsagePlan: how much the API keys of a plan may use, in which stages.
+//! Which keys belong to a plan is said by the ApiKeys.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    condition::conditions_schema,
+    field::{OBJECT_NAME, RULE_REFERENCE, Throttle},
+};
+
+/// The stages that a plan's keys open, and how fast.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1alpha1",
+    kind = "UsagePlan",
+    plural = "usageplans",
+    shortname = "uplan",
+    category = "sluice",
+    namespaced,
+    status = "UsagePlanStatus",
+    derive = "PartialEq",
+    doc = "A UsagePlan says which stages its API keys open and how many requests each key may send (AWS: usage plan).",
+    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stages[*].name", description = "The first stage of the plan."),
+    printcolumn(name = "Rate", type_ = "number", json_path = ".spec.throttle.rate", description = "Requests per second of each key."),
+    printcolumn(name = "Burst", type_ = "integer", json_path = ".spec.throttle.burst", description = "Requests at once of each key."),
+    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy runs this generation."),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message", description = "What is missing, if anything.")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct UsagePlanSpec {
+    /// The Stages, in the same namespace, for which the plan's keys are valid. From 1 to 32.
+    #[schemars(
+        length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub stages: Vec<PlanStage>,
+    /// How many requests each key of the plan may send, over all of the plan's stages. Unset: keys are not throttled as
+    /// such; the throttles of rules and stages still count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+}
+
+/// A stage of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStage {
+    /// The name of the Stage. Example: `prod`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// Throttles of each key for single rules in this stage; they are asked before the plan's own.
+    /// Empty: none. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["rule"])
+    )]
+    pub throttles: Vec<RuleThrottle>,
+}
+
+/// A throttle of each key for one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleThrottle {
+    /// The ApiRoute and its rule, with a slash between them. Example: `orders/get-order`.
+    #[schemars(length(min = 3, max = 317), regex(pattern = RULE_REFERENCE))]
+    pub rule: String,
+    /// Requests per second that pass over time. From 0.001 to 1000000. Example: `5`.
+    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    pub rate: f64,
+    /// Requests that may arrive at once. From 1 to 1000000. Example: `10`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+}
+
+/// What became of a UsagePlan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsagePlanStatus {
+    /// Accepted, ResolvedRefs and Programmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the object that these words are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+}

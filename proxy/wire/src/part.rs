@@ -1,0 +1,215 @@
+//! One piece of configuration: small, named, hashed, decoded once. What each kind holds is in the module of that kind.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AuthorizerPart, CertificatePart, Hash, KeysPart, PlanPart, RoutePart, StagePart, UpstreamPart};
+
+/// What a part configures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PartKind {
+    /// One Stage.
+    Stage,
+    /// One ApiRoute.
+    Route,
+    /// One Authorizer.
+    Authorizer,
+    /// One shard of API key digests.
+    Keys,
+    /// One UsagePlan.
+    Plan,
+    /// The endpoints of one Service port.
+    Upstream,
+    /// One TLS certificate with its key: secret.
+    Certificate,
+}
+
+impl PartKind {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Stage, "stage"),
+        (Self::Route, "route"),
+        (Self::Authorizer, "authorizer"),
+        (Self::Keys, "keys"),
+        (Self::Plan, "plan"),
+        (Self::Upstream, "upstream"),
+        (Self::Certificate, "certificate"),
+    ];
+
+    fn text(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, text)| text)
+    }
+}
+
+/// The name of a part: its kind, then `namespace/name` (for an upstream `namespace/name:port`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PartName {
+    /// What the part configures.
+    pub kind: PartKind,
+    /// `namespace/name`.
+    pub id: String,
+}
+
+impl PartName {
+    /// A part's name from its kind and its `namespace/name`.
+    #[must_use]
+    pub fn new(kind: PartKind, id: impl Into<String>) -> Self {
+        Self { kind, id: id.into() }
+    }
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.text(), self.id)
+    }
+}
+
+impl From<PartName> for String {
+    fn from(name: PartName) -> Self {
+        name.to_string()
+    }
+}
+
+impl FromStr for PartName {
+    type Err = DecodeError;
+    fn from_str(text: &str) -> Result<Self, DecodeError> {
+        let (kind, id) = text.split_once('/').ok_or_else(|| DecodeError::UnknownKind(text.to_owned()))?;
+        let kind = PartKind::ALL.iter().find(|(_, known)| *known == kind);
+        let (kind, _) = kind.ok_or_else(|| DecodeError::UnknownKind(text.to_owned()))?;
+        Ok(Self::new(*kind, id))
+    }
+}
+
+impl TryFrom<String> for PartName {
+    type Error = DecodeError;
+    fn try_from(text: String) -> Result<Self, DecodeError> {
+        text.parse()
+    }
+}
+
+/// The Kubernetes object that a part, a diagnostic or a status belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// `ApiRoute`, `Stage`, …
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// A reference from its three words.
+    pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// One piece of configuration as it travels and as it is kept on disk. The body stays text until it is compiled, so that
+/// a part of a newer version fails alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The part's name.
+    pub name: PartName,
+    /// The hash of `json`.
+    pub hash: Hash,
+    /// The body, as JSON text.
+    pub json: String,
+}
+
+impl fmt::Debug for Part {
+    // Bodies may hold private keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({} {})", self.name, self.hash.short())
+    }
+}
+
+/// What a part holds, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PartBody {
+    /// See [`StagePart`].
+    Stage(StagePart),
+    /// See [`RoutePart`].
+    Route(RoutePart),
+    /// See [`AuthorizerPart`].
+    Authorizer(AuthorizerPart),
+    /// See [`KeysPart`].
+    Keys(KeysPart),
+    /// See [`PlanPart`].
+    Plan(PlanPart),
+    /// See [`UpstreamPart`].
+    Upstream(UpstreamPart),
+    /// See [`CertificatePart`].
+    Certificate(CertificatePart),
+}
+
+/// Why a part cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A kind this version does not know.
+    #[error("unknown kind of part {0:?}")]
+    UnknownKind(String),
+    /// The text is not what its hash says.
+    #[error("the content of part {0} does not match its hash")]
+    HashMismatch(PartName),
+    /// The body has a shape this version does not know.
+    #[error("cannot read part {name}")]
+    Body {
+        /// Which part.
+        name: PartName,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Part {
+    /// Makes a part of a body: written out once, hashed once.
+    #[must_use]
+    pub fn new(name: PartName, body: &PartBody) -> Self {
+        let written = match body {
+            PartBody::Stage(body) => serde_json::to_string(body),
+            PartBody::Route(body) => serde_json::to_string(body),
+            PartBody::Authorizer(body) => serde_json::to_string(body),
+            PartBody::Keys(body) => serde_json::to_string(body),
+            PartBody::Plan(body) => serde_json::to_string(body),
+            PartBody::Upstream(body) => serde_json::to_string(body),
+            PartBody::Certificate(body) => serde_json::to_string(body),
+        };
+        // Bodies are plain data with string keys: writing them cannot fail. Were it to, the part would not decode.
+        let json = written.unwrap_or_default();
+        Self { name, hash: Hash::of(json.as_bytes()), json }
+    }
+
+    /// Checks the hash and reads the body.
+    pub fn decode(&self) -> Result<PartBody, DecodeError> {
+        if Hash::of(self.json.as_bytes()) != self.hash {
+            return Err(DecodeError::HashMismatch(self.name.clone()));
+        }
+        let text = self.json.as_str();
+        match self.name.kind {
+            PartKind::Stage => serde_json::from_str(text).map(PartBody::Stage),
+            PartKind::Route => serde_json::from_str(text).map(PartBody::Route),
+            PartKind::Authorizer => serde_json::from_str(text).map(PartBody::Authorizer),
+            PartKind::Keys => serde_json::from_str(text).map(PartBody::Keys),
+            PartKind::Plan => serde_json::from_str(text).map(PartBody::Plan),
+            PartKind::Upstream => serde_json::from_str(text).map(PartBody::Upstream),
+            PartKind::Certificate => serde_json::from_str(text).map(PartBody::Certificate),
+        }
+        .map_err(|source| DecodeError::Body { name: self.name.clone(), source })
+    }
+}

@@ -1,0 +1,201 @@
+//! What an ApiRoute configures: rules, each a match and what happens to a request that matches.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ObjectRef, PartName, PathTemplate, Template, Throttle};
+
+/// One ApiRoute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutePart {
+    /// The ApiRoute.
+    pub object: ObjectRef,
+    /// Stage parts it attaches to.
+    pub stages: Vec<PartName>,
+    /// The version it serves, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<ApiVersion>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// The version an ApiRoute serves and where clients name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiVersion {
+    /// `v1`.
+    pub name: String,
+    /// Where clients name it.
+    pub scheme: VersionScheme,
+}
+
+/// Where clients name a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum VersionScheme {
+    /// The first segment after the base path.
+    Path,
+    /// A request header whose value is the name.
+    Header(String),
+    /// A query parameter whose value is the name.
+    Query(String),
+    /// The parameter `version` of `Accept`, as in `application/json;version=v1`.
+    MediaType,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Unique in the ApiRoute.
+    pub name: String,
+    /// Upper-case methods; none: any.
+    pub methods: Vec<String>,
+    /// Path below base path and version.
+    pub path: PathTemplate,
+    /// Further matches on headers (names in lower case): all must hold.
+    pub headers: Vec<FieldMatch>,
+    /// Further matches on query parameters: all must hold.
+    pub query: Vec<FieldMatch>,
+    /// What happens.
+    pub action: RuleAction,
+}
+
+/// A match on a header or query parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldMatch {
+    /// Its name.
+    pub name: String,
+    /// The exact value; none: it must be present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What happens to a request that matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RuleAction {
+    /// The policy is complete.
+    Serve(Box<RulePolicy>),
+    /// It is not: 500, reason `InvalidConfig`.
+    Invalid {
+        /// Why, for logs; never for callers.
+        why: String,
+    },
+}
+
+/// Everything that is checked and done for a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulePolicy {
+    /// Who may call; none: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorizer: Option<AuthorizerUse>,
+    /// Whether a key of a plan for this stage is required.
+    pub api_key: bool,
+    /// The rule's own bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+    /// Caching, where the stage caches at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<RuleCache>,
+    /// Edits to the request's headers.
+    #[serde(default)]
+    pub request_headers: HeaderEdits,
+    /// Edits to the response's headers.
+    #[serde(default)]
+    pub response_headers: HeaderEdits,
+    /// From the first byte sent to the head of the answer, in milliseconds.
+    pub timeout_ms: u64,
+    /// What answers.
+    pub integration: Integration,
+}
+
+/// An authorizer and the scopes of which a token needs one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuthorizerUse {
+    /// The authorizer's part.
+    pub part: PartName,
+    /// At least one of these; none: any valid token.
+    pub scopes: Vec<String>,
+}
+
+/// Caching of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleCache {
+    /// Overrides the stage's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// What, beside stage, rule, method and path, tells answers apart.
+    pub keys: Vec<CacheKey>,
+    /// Methods whose answers are kept.
+    pub methods: Vec<String>,
+    /// Whether callers share answers, where the rule has an authorizer or needs a key.
+    pub scope: CacheScope,
+}
+
+/// One part of a cache key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheKey {
+    /// `request.path.NAME`
+    Path(String),
+    /// `request.querystring.NAME`
+    Query(String),
+    /// `request.header.NAME`
+    Header(String),
+    /// `context.authorizer.claims.NAME`
+    Claim(String),
+}
+
+/// Who shares a cached answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheScope {
+    /// Each caller (token subject and issuer, and API key) has its own.
+    Caller,
+    /// All callers the rule lets through.
+    Shared,
+}
+
+/// Edits to headers, applied in the order remove, set, add. Names in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeaderEdits {
+    /// Replaces all values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(String, Template)>,
+    /// Adds a value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(String, Template)>,
+    /// Takes all values away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+/// What answers a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Integration {
+    /// A Service in the cluster: its upstream part.
+    Service(PartName),
+    /// Outside the cluster.
+    Http(HttpTarget),
+    /// The proxy itself.
+    Mock(Mock),
+}
+
+/// An outside URL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpTarget {
+    /// Whether it is `https`: the server's certificate is verified.
+    pub tls: bool,
+    /// A DNS name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `/v2/{proxy}`: `{name}` is replaced by the path parameter as the client wrote it. None: the request's own path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mock {
+    /// 200 to 599.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, Template)>,
+    /// The body as it is sent.
+    pub body: String,
+}
