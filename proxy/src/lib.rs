@@ -1,1 +1,19 @@
-//! Skeleton.
+//! Sluice's data plane: accepts requests, judges them by one compiled configuration and passes them on.
+//! Where configuration comes from is [`config`]'s business; how objects become parts is the operator's.
+
+mod auth;
+mod cache;
+mod compile;
+pub mod config;
+mod cors;
+mod exchange;
+mod gateway;
+mod headers;
+mod integration;
+mod key;
+mod limit;
+mod listen;
+mod observe;
+mod pipeline;
+pub mod run;
+mod state;
