@@ -2,6 +2,7 @@
 //! Plain data and its parsing only; how frames travel and what a part does is elsewhere.
 
 mod authorizer;
+pub mod codec;
 mod frame;
 mod hash;
 mod host;
