@@ -1,0 +1,74 @@
+{{- /* Labels of every object. Call with (dict "root" $ "component" "operator" | "proxy"). */ -}}
+{{- define "sluice.labels" -}}
+{{ include "sluice.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: sluice
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- /* The part of the labels that never changes: selectors are immutable. */ -}}
+{{- define "sluice.selector" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- /* Call with (dict "root" $ "image" .Values.proxy.image). */ -}}
+{{- define "sluice.image" -}}
+{{- $reference := .image.repository -}}
+{{- with .image.digest }}{{ $reference }}@{{ . }}{{ else }}{{ $reference }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
+{{- end }}
+
+{{- /* The restricted Pod Security Standard, for the Pod and for each container. */ -}}
+{{- define "sluice.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+{{- define "sluice.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* The probes of both programs: the admin endpoint of sluice-daemon. */ -}}
+{{- define "sluice.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 10
+  timeoutSeconds: 2
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end }}
+
+{{- /* Placement and everything else a Pod may be given from outside. Call with the operator's or the proxy's values. */ -}}
+{{- define "sluice.placement" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret with the certificate of the configuration stream: tls.crt, tls.key, ca.crt. */ -}}
+{{- define "sluice.streamSecret" -}}
+{{- default "sluice-stream-tls" .Values.stream.existingSecret -}}
+{{- end }}
