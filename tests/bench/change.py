@@ -1,0 +1,119 @@
+"""How long a changed route takes to be enforced under load: this script is the operator. Its stream is in stream.py."""
+
+import http.client
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+from measure import BenchError, eventually, wrk_argv
+from scenarios import SCENARIOS
+from sluice import Sluice, parts, policy, route, version_of
+from stream import Operator
+
+NONE = "0" * 64
+CHANGES = 100
+PATIENCE = 10.0
+
+
+class Streamed(Sluice):
+    """A proxy that is configured by a stream instead of a file."""
+
+    operator = None
+
+    def source(self):
+        secret = os.path.join(self.directory, "secret")
+        with open(secret, "w", encoding="ascii") as file:
+            file.write("s" * 32)
+        return ["--operator", f"https://localhost:{self.operator.port}", "--operator-ca", self.material.ca, "--secret-file", secret]
+
+
+class Configuration:
+    """The parts as they are, and the delta that changes one."""
+
+    def __init__(self, everything):
+        self.hashes = {p["name"]: p["hash"] for p in everything}
+        self.version = version_of(self.hashes)
+        self.everything = everything
+
+    def first(self):
+        return {"Delta": {"base": NONE, "version": self.version, "upsert": self.everything, "remove": []}}
+
+    def changed(self, part):
+        base, self.hashes[part["name"]] = self.version, part["hash"]
+        self.version = version_of(self.hashes)
+        return {"Delta": {"base": base, "version": self.version, "upsert": [part], "remove": []}}
+
+
+def ask(connection, path):
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def one(operator, configuration, connection, scenario, number):
+    """Changes one route to answer 418 itself, waits until it does, and changes it back."""
+    which = (number * 97) % scenario.routes
+    path, template = f"/r{which}/items/42", f"/r{which}/items/{{id}}"
+    served = policy(scenario)
+    mock = {**served, "integration": {"Mock": {"status": 418, "headers": [], "body": ""}}}
+    took = None
+    for wanted, body in ((418, mock), (200, served)):
+        delta = configuration.changed(route(f"r{which}", template, body))
+        frame = operator.frame(delta)
+        start = time.monotonic()
+        operator.send(frame)
+        while ask(connection, path) != wanted:
+            if time.monotonic() > start + PATIENCE:
+                raise BenchError(f"a change was not enforced within {PATIENCE:.0f} seconds; the proxy's last word: {operator.last}")
+        took = took or (time.monotonic() - start) * 1000
+        if ask(connection, path) != wanted:
+            raise BenchError("an answer by the older configuration came after one by the newer")
+    return took
+
+
+def measure(material, backend, directory, options, say):
+    """{"Sluice": figures}, or why there are none."""
+    place = os.path.join(directory, "change")
+    os.mkdir(place)
+    scenario = next(s for s in SCENARIOS if s.name == "routes")
+    proxy = wrk = operator = None
+    try:
+        configuration = Configuration(list(parts(scenario, material, backend.port(scenario))))
+        operator = Operator(material, configuration.first())
+        threading.Thread(target=operator.run, daemon=True).start()
+        proxy = Streamed(scenario, material, backend, place, options.proxy_core)
+        proxy.operator = operator
+        proxy.start()
+        def serves():
+            fresh = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+            return ask(fresh, "/r0/items/42") == 200
+        eventually(30, serves, f"it serves what the stream sent (its last word: {operator.last})", proxy.process)
+        argv = wrk_argv(proxy.directory, scenario.requests(material), proxy.url(), 60, options.connections)
+        wrk = subprocess.Popen(["taskset", "-c", str(options.load_core), *argv], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+        took, deadline = [], time.monotonic() + 55
+        while len(took) < CHANGES and time.monotonic() < deadline:
+            took.append(one(operator, configuration, connection, scenario, len(took)))
+        if len(took) < CHANGES:
+            raise BenchError(f"only {len(took)} of {CHANGES} changes within 55 seconds")
+        took.sort()
+        figures = {"routes": scenario.routes, "changes": len(took), "p50_ms": took[len(took) // 2],
+                   "p99_ms": took[int(len(took) * 0.99) - 1], "max_ms": took[-1], "all_ms": took}
+        say(f"  p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms")
+        return {"Sluice": figures}
+    except (BenchError, OSError, http.client.HTTPException) as error:
+        say(f"  {error}")
+        return {"Sluice": {"failed": str(error)}}
+    finally:
+        if wrk:
+            wrk.kill()
+            wrk.wait(10)
+        if proxy:
+            proxy.stop()
+        if operator:
+            operator.stop()
+        shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""The result as Markdown. Measuring is elsewhere."""
+
+from memory import GOALS, ROUTES
+from scenarios import SCENARIOS
+
+NONE = "–"
+ORDER = ["Sluice", "nginx", "HAProxy", "Envoy"]
+CHANGE_GOAL_MS = 50.0
+
+
+def cell(seen, figure, form):
+    if seen is None or "none" in seen:
+        return NONE
+    if "failed" in seen:
+        return "failed"
+    return form.format(seen[figure]) if seen.get(figure) is not None else NONE
+
+
+def cost(results, scenario, proxy):
+    return results["scenarios"].get(scenario, {}).get(proxy, {}).get("cpu_us")
+
+
+def ratio(over, under):
+    return over / under if over and under else None
+
+
+def judge(value, most, form):
+    """A figure beside its goal."""
+    if value is None:
+        return "not measured"
+    return f"{form.format(value)}, {'reached' if value <= most else 'not reached'}"
+
+
+def goals(results, scenario):
+    """Each goal of a scenario in words."""
+    ours = cost(results, scenario.name, "Sluice")
+    for against, most in scenario.goals:
+        if against == "plain":
+            theirs = cost(results, "plain", "Sluice")
+            label = f"≤ plain + {round((most - 1) * 100)} %"
+        else:
+            theirs = cost(results, scenario.name, next(name for name in ORDER if name.lower() == against))
+            label = f"≤ {most} × {against}"
+        yield f"{label}: {judge(ratio(ours, theirs), most, '{:.2f}')}"
+
+
+def table(head, rows):
+    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+    return "\n".join(f"| {line} |" for line in lines + [" | ".join(row) for row in rows])
+
+
+def render(results):
+    names = [name for name in ORDER if name in results["versions"]]
+    measured = [s for s in SCENARIOS if s.name in results["scenarios"]]
+    seen = results["scenarios"]
+    out = [
+        f"{results['date']}, {results['processor']}, {results['cores']} cores, Linux {results['kernel']}; "
+        f"{results['rounds']} rounds of {results['seconds']} s, {results['connections']} connections; medians. "
+        f"Load average at the start: {results['load_average']:.1f}.",
+        "; ".join(results["versions"][name] for name in names),
+    ]
+    if measured:
+        def ratios(s):
+            nginx = ratio(cost(results, s.name, "Sluice"), cost(results, s.name, "nginx"))
+            return f"{nginx:.2f}" if nginx else NONE
+        rows = [[s.title, *(cell(seen[s.name].get(n), "cpu_us", "{:.1f}") for n in names), ratios(s),
+                 "; ".join(goals(results, s))] for s in measured]
+        out.append("CPU µs per request (user and system):\n\n" + table(["scenario", *names, "Sluice ÷ nginx", "goals"], rows))
+        rows = [[s.title, *(cell(seen[s.name].get(n), "rps", "{:,.0f}") for n in names)] for s in measured]
+        out.append("Requests per second:\n\n" + table(["scenario", *names], rows))
+    if "memory" in results:
+        rows = []
+        for label, title in (("idle", "one route, no load yet"), ("routes", f"{ROUTES:,} routes, each called")):
+            row = [title]
+            for name in names:
+                both = results["memory"].get(name, {}).get(label)
+                row.append(f"{both[0]:.1f} / {both[1]:.1f}" if both else "failed")
+            ours = results["memory"].get("Sluice", {}).get(label)
+            row.append(f"≤ {GOALS[label]:.0f} MB: {judge(ours[0] if ours else None, GOALS[label], '{:.1f}')}")
+            rows.append(row)
+        out.append("Memory in MB of 10^6 bytes, resident / proportional, of all processes:\n\n" + table(["state", *names, "goal"], rows))
+    if "change" in results:
+        ours = results["change"]["Sluice"]
+        if "failed" in ours:
+            out.append(f"One change among 10,000 routes under load: failed: {ours['failed']}")
+        else:
+            out.append(f"One change among {ours['routes']:,} routes under load, from the frame being sent to the first answer by it, "
+                       f"{ours['changes']} changes: p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms, most {ours['max_ms']:.1f} ms "
+                       f"(goal p99 ≤ 50 ms: {judge(ours['p99_ms'], CHANGE_GOAL_MS, '{:.1f}')}).")
+    return "\n\n".join(out)

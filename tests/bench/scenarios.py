@@ -1,0 +1,58 @@
+"""What is measured: the work of each scenario, the requests it sends and the goals it has. How a proxy is told is in proxies.py."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The same work for every proxy."""
+
+    name: str
+    title: str
+    routes: int = 1
+    jwt: bool = False
+    key: bool = False
+    throttle: str = ""  # "", "open": counted and never reached, "closed": always reached
+    cache: bool = False
+    tls: bool = False
+    body: int = 1024
+    status: int = 200
+    # (what it is compared with, at most)
+    goals: tuple = field(default=())
+
+    def requests(self, material):
+        """(path, headers) in the order in which they are sent, again and again."""
+        if self.routes > 1:
+            paths = [f"/r{n}/items/42" for n in range(self.routes)]
+        elif self.cache:
+            paths = [f"/items/{n}" for n in range(100)]
+        else:
+            paths = ["/items/42"]
+        clients = len(material.tokens) if self.jwt or self.key else 1
+        listing = []
+        for n in range(max(len(paths), clients)):
+            headers = {}
+            if self.jwt:
+                headers["Authorization"] = f"Bearer {material.tokens[n % clients]}"
+            if self.key:
+                headers["X-Api-Key"] = material.keys[n % clients]
+            listing.append((paths[n % len(paths)], headers))
+        return listing
+
+    def prefixes(self):
+        """A prefix for each route, for proxies that have no path templates."""
+        return [f"/r{n}/items/" for n in range(self.routes)] if self.routes > 1 else ["/items/"]
+
+
+SCENARIOS = [
+    Scenario("plain", "plain proxying, 1 KiB answers", goals=(("nginx", 1.15),)),
+    Scenario("routes", "10,000 routes", routes=10_000, goals=(("plain", 1.05),)),
+    Scenario("jwt", "JWT (RS256) seen before, 100 clients", jwt=True, goals=(("plain", 1.08),)),
+    Scenario("key", "API key, 1 of 1,000", key=True, goals=(("plain", 1.05),)),
+    Scenario("all", "JWT, API key and throttle over 1,000 routes", routes=1_000, jwt=True, key=True, throttle="open",
+             goals=(("plain", 1.15), ("envoy", 0.3))),
+    Scenario("cache", "cache hit, 100 entries", cache=True, goals=(("nginx", 0.8),)),
+    Scenario("429", "throttled: 429", throttle="closed", status=429, goals=(("nginx", 1.0),)),
+    Scenario("tls", "TLS 1.3, kept connections", tls=True, goals=(("nginx", 0.95),)),
+    Scenario("body", "64 KiB answers", body=65_536, goals=(("nginx", 1.0),)),
+]

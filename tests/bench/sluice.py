@@ -1,0 +1,117 @@
+"""Sluice's side: the parts a proxy loads (the shapes are in proxy/wire/src) and the program's flags."""
+
+import hashlib
+import json
+import os
+
+from material import AUDIENCE, ISSUER
+from measure import free_port
+from proxies import Proxy, write
+
+NAMESPACE = "bench"
+KINDS = ["stage", "route", "authorizer", "keys", "plan", "upstream", "certificate"]
+STAGE, BACKEND, PLAN, AUTHORIZER, CERTIFICATE = (
+    f"stage/{NAMESPACE}/bench", f"upstream/{NAMESPACE}/backend:80", f"plan/{NAMESPACE}/gold",
+    f"authorizer/{NAMESPACE}/tokens", f"certificate/{NAMESPACE}/localhost")
+
+
+def part(name, body):
+    """One part, hashed as `Part::new` hashes it."""
+    text = json.dumps(body, separators=(",", ":"))
+    return {"name": name, "hash": hashlib.sha256(text.encode()).hexdigest(), "json": text}
+
+
+def version_of(hashes):
+    """The version of a configuration {name: hash}, as `sluice_wire::version_of` computes it."""
+    def order(name):
+        kind, _, rest = name.partition("/")
+        return KINDS.index(kind), rest.encode()
+    digest = hashlib.sha256()
+    for name in sorted(hashes, key=order):
+        digest.update(name.encode() + b"\n" + bytes.fromhex(hashes[name]))
+    return digest.hexdigest()
+
+
+def thing(kind, name):
+    return {"kind": kind, "namespace": NAMESPACE, "name": name}
+
+
+def route(name, path, policy):
+    rule = {"name": "get", "methods": ["GET"], "path": path, "headers": [], "query": [], "action": {"Serve": policy}}
+    return part(f"route/{NAMESPACE}/{name}", {"object": thing("ApiRoute", name), "stages": [STAGE], "rules": [rule]})
+
+
+def policy(scenario):
+    body = {"api_key": scenario.key, "request_headers": {}, "response_headers": {}, "timeout_ms": 29_000,
+            "integration": {"Service": BACKEND}}
+    if scenario.jwt:
+        body["authorizer"] = {"part": AUTHORIZER, "scopes": ["read"]}
+    if scenario.throttle == "closed":
+        body["throttle"] = {"rate": 0.001, "burst": 1}
+    if scenario.throttle == "open":
+        body["throttle"] = {"rate": 1_000_000.0, "burst": 1_000_000}
+    if scenario.cache:
+        body["cache"] = {"keys": [], "methods": ["GET", "HEAD"], "scope": "Shared"}
+    return body
+
+
+def parts(scenario, material, backend_port):
+    """The whole configuration of a scenario."""
+    stage = {"object": thing("Stage", "bench"), "hostnames": [], "base_path": "/", "behavior": "Native", "access_log": True}
+    if scenario.tls:
+        stage |= {"hostnames": ["localhost"], "certificate": CERTIFICATE}
+        yield part(CERTIFICATE, {"object": thing("Secret", "localhost"), "chain_pem": material.read("server.pem"),
+                                 "key_pem": material.read("server.key")})
+    if scenario.cache:
+        stage["cache"] = {"ttl_ms": 3_600_000, "max_bytes": 64 << 20, "invalidation": "Required", "unauthorized": "SucceedSilently"}
+    yield part(STAGE, stage)
+    yield part(BACKEND, {"object": thing("Service", "backend"), "endpoints": {"Addresses": [f"127.0.0.1:{backend_port}"]}, "h2c": False})
+    if scenario.jwt:
+        issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "keys": {"Inline": material.jwks}}
+        yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "jwt": {
+            "issuers": [issuer], "algorithms": ["RS256"], "token_from": [{"header": "authorization", "scheme": "Bearer"}],
+            "clock_skew_s": 60, "required_claims": {}}})
+    if scenario.key:
+        entries = [{"object": thing("ApiKey", f"c{n}"), "digest": hashlib.sha256(key.encode()).hexdigest(), "plans": [PLAN]}
+                   for n, key in enumerate(material.keys)]
+        yield part("keys/0", {"keys": entries})
+        limit = {"throttle": {"rate": 1_000_000.0, "burst": 1_000_000}} if scenario.throttle else {}
+        yield part(PLAN, {"object": thing("UsagePlan", "gold"), "stages": [{"stage": STAGE, "throttles": []}], **limit})
+    if scenario.routes > 1:
+        for n in range(scenario.routes):
+            yield route(f"r{n}", f"/r{n}/items/{{id}}", policy(scenario))
+    else:
+        yield route("items", "/items/{id}", policy(scenario))
+
+
+class Sluice(Proxy):
+    """sluice-proxy with access log, request ids and metrics: it has no way to turn the last two off."""
+
+    name = "Sluice"
+    program = None  # set by run
+
+    @classmethod
+    def can(cls, scenario):
+        return True
+
+    @classmethod
+    def version(cls):
+        return [cls.program, "--version"]
+
+    def source(self):
+        """Where the configuration comes from."""
+        everything = list(parts(self.scenario, self.material, self.backend.port(self.scenario)))
+        return ["--config", write(self.directory, "config.json", json.dumps(saved(everything)))]
+
+    def argv(self):
+        state = os.path.join(self.directory, "state")
+        os.makedirs(state, exist_ok=True)
+        clear, tls = (free_port(), self.port) if self.scenario.tls else (self.port, free_port())
+        self.admin = free_port()
+        return [self.program, *self.source(), "--state-dir", state, "--http", f"127.0.0.1:{clear}", "--https", f"127.0.0.1:{tls}",
+                "--admin", f"127.0.0.1:{self.admin}", "--name", "bench", "--threads", "1"]
+
+
+def saved(everything):
+    """A saved configuration: the form in proxy/src/config."""
+    return {"version": version_of({p["name"]: p["hash"] for p in everything}), "parts": everything}
