@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The control plane: objects in, configuration and statuses out. What proxies do with configuration is theirs.
+
+pub mod translate;
+pub mod world;

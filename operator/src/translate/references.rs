@@ -1,0 +1,81 @@
+//! Looking things up in the world while writing down what was looked at, so that a change of it, and only that, leads to
+//! another translation. What a missing thing means is said by the kinds' own rooms.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use sluice_crds::{ApiRoute, Authorizer, Stage, UsagePlan};
+
+use crate::translate::conflicts::Claims;
+use crate::world::{Kind, ObjectKey, World};
+
+/// Something that was looked at. Of Services `EndpointSlice` means all slices of the Service with that key.
+pub(crate) type Source = (Kind, ObjectKey);
+
+/// The world as one translation sees it.
+pub(crate) struct View<'a> {
+    world: &'a World,
+    /// Who claimed what first.
+    pub(crate) claims: &'a Claims,
+    reads: RefCell<BTreeSet<Source>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(world: &'a World, claims: &'a Claims) -> Self {
+        Self { world, claims, reads: RefCell::default() }
+    }
+
+    /// Everything that was looked at.
+    pub(crate) fn into_reads(self) -> BTreeSet<Source> {
+        self.reads.into_inner()
+    }
+
+    fn look<K>(&self, kind: Kind, map: &'a BTreeMap<ObjectKey, K>, key: &ObjectKey) -> Option<&'a K> {
+        self.reads.borrow_mut().insert((kind, key.clone()));
+        map.get(key)
+    }
+
+    /// How to speak of an object that is not there: it does not exist, or it cannot be read.
+    pub(crate) fn absence(&self, kind: Kind, key: &ObjectKey) -> String {
+        if self.world.unparsable.contains_key(&(kind, key.clone())) {
+            format!("{kind} {key} cannot be read; correct it first")
+        } else {
+            format!("there is no {kind} {key}; create it or correct the name")
+        }
+    }
+
+    pub(crate) fn stage(&self, key: &ObjectKey) -> Option<&'a Arc<Stage>> {
+        self.look(Kind::Stage, &self.world.stages, key)
+    }
+
+    pub(crate) fn api_route(&self, key: &ObjectKey) -> Option<&'a Arc<ApiRoute>> {
+        self.look(Kind::ApiRoute, &self.world.api_routes, key)
+    }
+
+    pub(crate) fn authorizer(&self, key: &ObjectKey) -> Option<&'a Arc<Authorizer>> {
+        self.look(Kind::Authorizer, &self.world.authorizers, key)
+    }
+
+    pub(crate) fn usage_plan(&self, key: &ObjectKey) -> Option<&'a Arc<UsagePlan>> {
+        self.look(Kind::UsagePlan, &self.world.usage_plans, key)
+    }
+
+    pub(crate) fn service(&self, key: &ObjectKey) -> Option<&'a Arc<Service>> {
+        self.look(Kind::Service, &self.world.services, key)
+    }
+
+    pub(crate) fn secret(&self, key: &ObjectKey) -> Option<&'a Arc<Secret>> {
+        self.look(Kind::Secret, &self.world.secrets, key)
+    }
+
+    pub(crate) fn config_map(&self, key: &ObjectKey) -> Option<&'a Arc<ConfigMap>> {
+        self.look(Kind::ConfigMap, &self.world.config_maps, key)
+    }
+
+    pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+        self.look(Kind::EndpointSlice, &self.world.endpoint_slices, service).into_iter().flat_map(BTreeMap::values)
+    }
+}

@@ -1,0 +1,397 @@
+//! One rule: its match, its policy and its integration. A policy with any problem becomes one that refuses every request,
+//! so that no problem ever opens a door; which stages serve the rule is `routes`'.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_crds::api_route::{
+    AuthorizerRef, AuthorizerRefType, CacheScope, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
+    MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache,
+};
+use sluice_crds::condition::reason;
+use sluice_crds::field::ApiKeyRequirement;
+use sluice_crds::ApiRoute;
+use sluice_wire::{
+    AuthorizerUse, CacheKey, HeaderEdits, HttpTarget, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache,
+    RulePolicy, Template, TemplatePart, Variable,
+};
+
+use crate::translate::problem::Problems;
+use crate::translate::references::View;
+use crate::translate::routes::field_match;
+use crate::translate::{authorizers, stages, upstreams};
+use crate::world::{Kind, ObjectKey};
+
+/// Headers that belong to a connection or to a message's framing: only the proxy writes them.
+const RESERVED: [&str; 10] = [
+    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade", "expect",
+];
+
+/// A rule being read.
+struct Reader<'a> {
+    view: &'a View<'a>,
+    key: &'a ObjectKey,
+    /// `spec.rules[3]`
+    at: String,
+    path: PathTemplate,
+    authorized: bool,
+    problems: &'a mut Problems,
+}
+
+/// A rule; none when its place in the router is not known.
+pub(crate) fn translate(
+    view: &View<'_>,
+    key: &ObjectKey,
+    route: &ApiRoute,
+    at: usize,
+    problems: &mut Problems,
+    services: &mut BTreeSet<(ObjectKey, u16)>,
+) -> Option<Rule> {
+    let rule = route.spec.rules.get(at)?;
+    let at = format!("spec.rules[{at}]");
+    let path: PathTemplate = match rule.path.parse() {
+        Ok(path) => path,
+        Err(why) => {
+            problems.invalid(&format!("{at}.path"), why);
+            return None;
+        }
+    };
+    let methods = methods(&at, rule, problems)?;
+    let mut fields = |list: &[sluice_crds::api_route::ValueMatch], word: &str, header: bool| {
+        let mut all = Vec::new();
+        for (n, field) in list.iter().enumerate() {
+            match field_match(field, header) {
+                Ok(field) => all.push(field),
+                Err(why) => problems.invalid(&format!("{at}.{word}[{n}]"), why),
+            }
+        }
+        (all.len() == list.len()).then_some(all)
+    };
+    // Without one of its matches the rule would answer requests that are not its own.
+    let (headers, query) = (fields(&rule.headers, "headers", true), fields(&rule.query_params, "queryParams", false));
+    let (headers, query) = (headers?, query?);
+    let authorizer = rule.authorizer.as_ref().unwrap_or(&route.spec.authorizer);
+    let authorized = authorizer.type_ == AuthorizerRefType::Ref;
+    let mut reader = Reader { view, key, at, path: path.clone(), authorized, problems };
+    let policy = reader.policy(route, rule, authorizer, services);
+    let action = match policy.filter(|_| reader.problems.count() == 0) {
+        Some(policy) => RuleAction::Serve(Box::new(policy)),
+        None => RuleAction::Invalid { why: reader.problems.sentences() },
+    };
+    Some(Rule { name: rule.name.clone(), methods, path, headers, query, action })
+}
+
+fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<String>> {
+    let field = format!("{at}.methods");
+    if rule.methods.is_empty() {
+        problems.invalid(&field, "at least one method is needed; ANY stands for all of them");
+        return None;
+    }
+    if rule.methods == [HttpMethod::Any] {
+        return Some(Vec::new());
+    }
+    if rule.methods.contains(&HttpMethod::Any) {
+        problems.invalid(&field, "ANY stands alone: it already covers the other methods");
+        return None;
+    }
+    let set: BTreeSet<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
+    Some(set.into_iter().map(str::to_owned).collect())
+}
+
+impl Reader<'_> {
+    fn invalid(&mut self, field: &str, why: impl std::fmt::Display) {
+        self.problems.invalid(&format!("{}.{field}", self.at), why);
+    }
+
+    fn policy(
+        &mut self,
+        route: &ApiRoute,
+        rule: &ApiRule,
+        authorizer: &AuthorizerRef,
+        services: &mut BTreeSet<(ObjectKey, u16)>,
+    ) -> Option<RulePolicy> {
+        let field = if rule.authorizer.is_some() { format!("{}.authorizer", self.at) } else { "spec.authorizer".into() };
+        let authorizer = self.authorizer(&field, authorizer);
+        let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
+        let throttle = rule.throttle.and_then(|limit| {
+            stages::throttle(&format!("{}.throttle", self.at), limit, self.problems)
+        });
+        let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
+        let request_headers = self.edits("request", rule.request.as_ref());
+        let response_headers = self.edits("response", rule.response.as_ref());
+        let timeout_ms = u64::try_from(rule.timeout.get().as_millis()).unwrap_or(u64::MAX);
+        if !(50..=300_000).contains(&timeout_ms) {
+            self.invalid("timeout", "it must be from 50ms to 300s");
+        }
+        let integration = self.integration(rule, services)?;
+        Some(RulePolicy { authorizer, api_key, throttle, cache, request_headers, response_headers, timeout_ms, integration })
+    }
+
+    fn authorizer(&mut self, field: &str, named: &AuthorizerRef) -> Option<AuthorizerUse> {
+        match (named.type_, &named.name) {
+            (AuthorizerRefType::Ref, Some(name)) => {
+                let key = ObjectKey::new(self.key.namespace.clone(), name.clone());
+                if self.view.authorizer(&key).is_none() {
+                    let why = self.view.absence(Kind::Authorizer, &key);
+                    self.problems.unresolved(reason::AUTHORIZER_NOT_FOUND, &format!("{field}.name"), why);
+                }
+                return Some(AuthorizerUse { part: authorizers::part_name(&key), scopes: named.scopes.clone() });
+            }
+            (AuthorizerRefType::Ref, None) => self.problems.invalid(field, "type Ref needs the name of an Authorizer"),
+            (AuthorizerRefType::None, Some(_)) => self.problems.invalid(field, "type None must not have a name"),
+            (AuthorizerRefType::None, None) => {}
+        }
+        if !named.scopes.is_empty() {
+            self.problems.invalid(field, "scopes need an Authorizer: they do not go with type None");
+        }
+        None
+    }
+
+    fn cache(&mut self, cache: &ApiRuleCache) -> RuleCache {
+        let ttl_ms = cache.ttl.and_then(|ttl| stages::cache_ttl(&format!("{}.cache.ttl", self.at), ttl, self.problems));
+        let mut keys = Vec::new();
+        for (n, text) in cache.keys.iter().enumerate() {
+            match self.cache_key(text) {
+                Ok(key) => keys.push(key),
+                Err(why) => self.invalid(&format!("cache.keys[{n}]"), why),
+            }
+        }
+        RuleCache {
+            ttl_ms,
+            keys,
+            methods: cache.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+            scope: match cache.scope {
+                CacheScope::Caller => sluice_wire::CacheScope::Caller,
+                CacheScope::Shared => sluice_wire::CacheScope::Shared,
+            },
+        }
+    }
+
+    fn cache_key(&self, text: &str) -> Result<CacheKey, String> {
+        if let Some(name) = text.strip_prefix("request.path.").filter(|name| !name.is_empty()) {
+            self.captured(name)?;
+            return Ok(CacheKey::Path(name.to_owned()));
+        }
+        if let Some(name) = text.strip_prefix("request.querystring.").filter(|name| !name.is_empty()) {
+            return Ok(CacheKey::Query(name.to_owned()));
+        }
+        if let Some(name) = text.strip_prefix("request.header.").filter(|name| !name.is_empty()) {
+            return header_name(name).map(CacheKey::Header);
+        }
+        if let Some(name) = text.strip_prefix("context.authorizer.claims.").filter(|name| !name.is_empty()) {
+            self.has_claims()?;
+            return Ok(CacheKey::Claim(name.to_owned()));
+        }
+        Err(format!(
+            "{text:?} is not a key; there are request.path.NAME, request.querystring.NAME, request.header.NAME and \
+             context.authorizer.claims.NAME"
+        ))
+    }
+
+    fn captured(&self, name: &str) -> Result<(), String> {
+        if self.path.parameters().any(|parameter| parameter == name) {
+            return Ok(());
+        }
+        Err(format!("the path {} has no parameter {name:?}", self.path))
+    }
+
+    fn has_claims(&self) -> Result<(), String> {
+        if self.authorized { Ok(()) } else { Err("claims need an Authorizer, and this rule has none".to_owned()) }
+    }
+
+    fn template(&self, text: &str) -> Result<Template, String> {
+        let template: Template = text.parse().map_err(|why: sluice_wire::ParseTemplateError| why.to_string())?;
+        for part in template.parts() {
+            match part {
+                TemplatePart::Variable(Variable::PathParameter(name)) => self.captured(name)?,
+                TemplatePart::Variable(Variable::Claim(_)) => self.has_claims()?,
+                TemplatePart::Text(text) if !text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) => {
+                    return Err("a header value has printable ASCII characters, spaces and tabs only".to_owned());
+                }
+                TemplatePart::Text(_) | TemplatePart::Variable(_) => {}
+            }
+        }
+        Ok(template)
+    }
+
+    fn edits(&mut self, side: &str, changes: Option<&MessageChanges>) -> HeaderEdits {
+        let Some(headers) = changes.and_then(|changes| changes.headers.as_ref()) else { return HeaderEdits::default() };
+        let HeaderChanges { set, add, remove } = headers;
+        let set = self.values(&format!("{side}.headers.set"), set);
+        let add = self.values(&format!("{side}.headers.add"), add);
+        let mut removed = BTreeSet::new();
+        for (n, name) in remove.iter().enumerate() {
+            match free_header_name(name) {
+                Ok(name) => drop(removed.insert(name)),
+                Err(why) => self.invalid(&format!("{side}.headers.remove[{n}]"), why),
+            }
+        }
+        HeaderEdits { set, add, remove: removed.into_iter().collect() }
+    }
+
+    fn values(&mut self, field: &str, values: &BTreeMap<String, String>) -> Vec<(String, Template)> {
+        let mut edits: BTreeMap<String, Template> = BTreeMap::new();
+        for (name, text) in values {
+            match free_header_name(name).and_then(|name| Ok((name, self.template(text)?))) {
+                Err(why) => self.invalid(&format!("{field}.{name}"), why),
+                Ok((lower, template)) => {
+                    if edits.insert(lower, template).is_some() {
+                        self.invalid(&format!("{field}.{name}"), "the header is named twice: names have no case");
+                    }
+                }
+            }
+        }
+        edits.into_iter().collect()
+    }
+
+    fn integration(&mut self, rule: &ApiRule, services: &mut BTreeSet<(ObjectKey, u16)>) -> Option<Integration> {
+        let written = &rule.integration;
+        let members = [
+            (IntegrationType::Service, "service", written.service.is_some()),
+            (IntegrationType::Http, "http", written.http.is_some()),
+            (IntegrationType::Mock, "mock", written.mock.is_some()),
+        ];
+        for (type_, member, present) in members {
+            if present != (type_ == written.type_) {
+                let why = format!("type {type_:?} needs the member {member}, and no other type may have it");
+                self.invalid("integration", why);
+                return None;
+            }
+        }
+        match written.type_ {
+            IntegrationType::Service => {
+                let service = written.service.as_ref()?;
+                let key = ObjectKey::new(self.key.namespace.clone(), service.name.clone());
+                let field = format!("{}.integration.service", self.at);
+                match self.view.service(&key) {
+                    None => {
+                        let why = self.view.absence(Kind::Service, &key);
+                        self.problems.unresolved(reason::BACKEND_NOT_FOUND, &format!("{field}.name"), why);
+                    }
+                    Some(found) if !upstreams::has_port(found, service.port) => {
+                        let why = format!(
+                            "Service {key} has no TCP port {}; its ports are: {}",
+                            service.port,
+                            upstreams::ports(found)
+                        );
+                        self.problems.unresolved(reason::PORT_NOT_FOUND, &format!("{field}.port"), why);
+                    }
+                    Some(_) => {
+                        let part = upstreams::part_name(&key, service.port);
+                        services.insert((key, service.port));
+                        return Some(Integration::Service(part));
+                    }
+                }
+                None
+            }
+            IntegrationType::Http => match http_url(&written.http.as_ref()?.url) {
+                Err(why) => {
+                    self.invalid("integration.http.url", why);
+                    None
+                }
+                Ok(target) => {
+                    for name in placeholders(target.path.as_deref().unwrap_or_default()) {
+                        if let Err(why) = self.captured(name) {
+                            self.invalid("integration.http.url", why);
+                        }
+                    }
+                    Some(Integration::Http(target))
+                }
+            },
+            IntegrationType::Mock => Some(Integration::Mock(self.mock(written.mock.as_ref()?))),
+        }
+    }
+
+    fn mock(&mut self, mock: &MockIntegration) -> Mock {
+        if !(200..=599).contains(&mock.status) {
+            self.invalid("integration.mock.status", "it must be from 200 to 599");
+        }
+        let headers = self.values("integration.mock.headers", &mock.headers);
+        Mock { status: mock.status, headers, body: mock.body.clone().unwrap_or_default() }
+    }
+}
+
+/// A header's name in lower case.
+pub(crate) fn header_name(name: &str) -> Result<String, String> {
+    let parsed = http::HeaderName::from_bytes(name.as_bytes());
+    parsed.map(|name| name.as_str().to_owned()).map_err(|_| format!("{name:?} is not a header name"))
+}
+
+fn free_header_name(name: &str) -> Result<String, String> {
+    let name = header_name(name)?;
+    if RESERVED.contains(&name.as_str()) {
+        return Err(format!("the header {name} belongs to the connection and cannot be changed"));
+    }
+    Ok(name)
+}
+
+fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))
+}
+
+/// An absolute http or https URL, taken apart.
+pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
+    let bad = || {
+        format!("{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}")
+    };
+    let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (_, Some(rest)) => (false, rest),
+        _ => return Err(bad()),
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    if authority.contains('@') {
+        return Err("a URL with a user name or password is not accepted".to_owned());
+    }
+    let authority: http::uri::Authority = authority.parse().map_err(|_| bad())?;
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        None if authority.as_str().ends_with(':') => return Err(bad()),
+        None if tls => 443,
+        None => 80,
+    };
+    let host = authority.host().to_ascii_lowercase();
+    let path_char = |b: u8| b.is_ascii_graphic() && !b"\"#<>?\\^`|".contains(&b);
+    if host.is_empty() || port == 0 || !path.bytes().all(path_char) || !balanced(path) {
+        return Err(bad());
+    }
+    let path = Some(path).filter(|path| !path.is_empty()).map(str::to_owned);
+    Ok(HttpTarget { tls, host, port, path })
+}
+
+/// Whether braces come in pairs that do not nest.
+fn balanced(path: &str) -> bool {
+    let mut open = false;
+    for byte in path.bytes() {
+        match (byte, open) {
+            (b'{', false) => open = true,
+            (b'}', true) => open = false,
+            (b'{' | b'}', _) => return false,
+            _ => {}
+        }
+    }
+    !open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart_and_odd_ones_refused() {
+        let target = http_url("https://API.example.com/v2/{proxy}").unwrap();
+        assert_eq!((target.tls, target.host.as_str(), target.port), (true, "api.example.com", 443));
+        assert_eq!(target.path.as_deref(), Some("/v2/{proxy}"));
+        assert_eq!(http_url("http://[::1]:8080").unwrap().port, 8080);
+        assert_eq!(http_url("http://example.com").unwrap().path, None);
+        for bad in [
+            "", "ftp://a", "https://", "https:///x", "http://u:p@a/", "http://a:0", "http://a:99999", "http://a:", "http://a/?q",
+            "http://a/#f", "http://a/{x", "http://a/x}", "http://a/{{x}}", "http://a b/",
+        ] {
+            assert!(http_url(bad).is_err(), "{bad}");
+        }
+    }
+}

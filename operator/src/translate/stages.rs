@@ -1,0 +1,235 @@
+//! Stages to where an API answers: hosts, base path, certificate and defaults. Which rules a Stage serves is the routes'.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Secret;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_crds::condition::reason;
+use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
+use sluice_crds::{Stage, field};
+use sluice_wire::{
+    Behavior, CertificatePart, Cors, HostPattern, Invalidation, PartBody, PartKind, PartName, StageCache, StagePart,
+    Throttle, Unauthorized,
+};
+
+use crate::translate::conflicts::Claim;
+use crate::translate::problem::Problems;
+use crate::translate::references::View;
+use crate::world::{Kind, ObjectKey};
+
+/// The longest base path.
+const MAX_BASE_PATH: usize = 256;
+
+/// The name of a Stage's part.
+pub(crate) fn part_name(key: &ObjectKey) -> PartName {
+    PartName::new(PartKind::Stage, key.to_string())
+}
+
+/// The name of the part for the certificate in a Secret.
+pub(crate) fn certificate_name(secret: &ObjectKey) -> PartName {
+    PartName::new(PartKind::Certificate, secret.to_string())
+}
+
+fn claim(host: &str, base_path: &str) -> Claim {
+    Claim::Host { host: host.to_owned(), base_path: base_path.to_owned() }
+}
+
+/// The hosts below which the Stage wants its base path.
+pub(crate) fn claims(stage: &Stage) -> BTreeSet<Claim> {
+    let base_path = &stage.spec.base_path;
+    if base_path_problem(base_path).is_some() {
+        return BTreeSet::new();
+    }
+    if stage.spec.hostnames.is_empty() {
+        return [claim("*", base_path)].into();
+    }
+    let hosts = stage.spec.hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
+    hosts.map(|host| claim(&host.to_string(), base_path)).collect()
+}
+
+/// Whether any host is left for the Stage, so that routes that attach to it are served at all.
+pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool {
+    claims(stage).iter().any(|claim| view.claims.lost_to(claim, Kind::Stage, key).is_none())
+}
+
+fn base_path_problem(path: &str) -> Option<String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(good);
+    let fine = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
+    (!fine || path.len() > MAX_BASE_PATH).then(|| {
+        format!(
+            "{path:?} is not a base path: write / or /segment/segment of letters, digits and - . _ ~, without a slash at its end"
+        )
+    })
+}
+
+/// A Stage's part and the Secret of its certificate. No part: nothing of the Stage can be served.
+pub(crate) fn translate(
+    view: &View<'_>,
+    key: &ObjectKey,
+    stage: &Stage,
+    problems: &mut Problems,
+) -> (Option<PartBody>, Option<ObjectKey>) {
+    let spec = &stage.spec;
+    if let Some(why) = base_path_problem(&spec.base_path) {
+        problems.invalid("spec.basePath", why);
+    }
+    let mut hostnames: Vec<HostPattern> = Vec::new();
+    for (at, host) in spec.hostnames.iter().enumerate() {
+        let field = format!("spec.hostnames[{at}]");
+        match host.parse::<HostPattern>() {
+            Err(why) => problems.invalid(&field, why),
+            Ok(host) => {
+                let lost = view.claims.lost_to(&claim(&host.to_string(), &spec.base_path), Kind::Stage, key);
+                if let Some(winner) = lost {
+                    let why = format!("{host} with base path {} belongs to the older Stage {}", spec.base_path, winner.key);
+                    problems.accept(reason::CONFLICTED, &field, why);
+                } else if !hostnames.contains(&host) {
+                    hostnames.push(host);
+                }
+            }
+        }
+    }
+    if spec.hostnames.is_empty()
+        && let Some(winner) = view.claims.lost_to(&claim("*", &spec.base_path), Kind::Stage, key)
+    {
+        let why = format!(
+            "every host with base path {} belongs to the older Stage {}; list hostnames or choose another base path",
+            spec.base_path, winner.key
+        );
+        problems.accept(reason::CONFLICTED, "spec.hostnames", why);
+    }
+    let throttle = spec.throttle.and_then(|limit| throttle("spec.throttle", limit, problems));
+    let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
+    let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
+    let secret = spec.tls.as_ref().map(|tls| ObjectKey::new(key.namespace.clone(), tls.secret_name.clone()));
+    let secret = secret.filter(|secret| certificate_is_good(view, secret, problems));
+    if !is_served(view, key, stage) {
+        // Serving it without its hosts would mean serving it on every host.
+        return (None, None);
+    }
+    let part = StagePart {
+        object: Kind::Stage.object(key),
+        hostnames,
+        base_path: spec.base_path.clone(),
+        behavior: match spec.behavior {
+            api::Behavior::Native => Behavior::Native,
+            api::Behavior::AwsRest => Behavior::AwsRest,
+            api::Behavior::AwsHttp => Behavior::AwsHttp,
+        },
+        certificate: secret.as_ref().map(certificate_name),
+        throttle,
+        cache,
+        cors,
+        access_log: spec.access_log.format == AccessLogFormat::Json,
+        // A default that cannot be used must not become no default: a limit or a CORS rule would be gone.
+        invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
+    };
+    (Some(PartBody::Stage(part)), secret)
+}
+
+fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {
+    broken.then(|| problems.sentences())
+}
+
+/// A throttle that can work.
+pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems) -> Option<Throttle> {
+    let rate = limit.rate.is_finite() && (0.001..=1_000_000.0).contains(&limit.rate);
+    let burst = (1..=1_000_000).contains(&limit.burst);
+    if !rate {
+        problems.invalid(&format!("{at}.rate"), "it must be from 0.001 to 1000000 requests per second");
+    }
+    if !burst {
+        problems.invalid(&format!("{at}.burst"), "it must be from 1 to 1000000 requests");
+    }
+    (rate && burst).then_some(Throttle { rate: limit.rate, burst: limit.burst })
+}
+
+fn cache(settings: &api::StageCache, problems: &mut Problems) -> Option<StageCache> {
+    let ttl_ms = cache_ttl("spec.cache.ttl", settings.ttl, problems)?;
+    settings.enabled.then_some(StageCache {
+        ttl_ms,
+        max_bytes: settings.max_bytes.get(),
+        invalidation: match settings.invalidation.authorization {
+            InvalidationAuthorization::Required => Invalidation::Required,
+            InvalidationAuthorization::None => Invalidation::None,
+        },
+        unauthorized: match settings.invalidation.unauthorized {
+            UnauthorizedInvalidation::FailWith403 => Unauthorized::FailWith403,
+            UnauthorizedInvalidation::SucceedWithWarning => Unauthorized::SucceedWithWarning,
+            UnauthorizedInvalidation::SucceedSilently => Unauthorized::SucceedSilently,
+        },
+    })
+}
+
+/// A time to keep responses for, in milliseconds.
+pub(crate) fn cache_ttl(at: &str, ttl: field::Duration, problems: &mut Problems) -> Option<u64> {
+    let ms = u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX);
+    if (1_000..=3_600_000).contains(&ms) {
+        return Some(ms);
+    }
+    problems.invalid(at, "it must be from 1s to 1h");
+    None
+}
+
+fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
+    let wild = ["*", "http://*", "https://*"];
+    if settings.allow_credentials && settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str())) {
+        let why = "it cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
+        problems.invalid("spec.cors.allowCredentials", why);
+    }
+    let max_age_s = settings.max_age.map(|age| age.get().as_secs());
+    if max_age_s.is_some_and(|age| age > 86_400) {
+        problems.invalid("spec.cors.maxAge", "it must be at most 24h");
+    }
+    let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    Cors {
+        allow_origins: settings.allow_origins.clone(),
+        allow_methods: settings.allow_methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        allow_headers: lower(&settings.allow_headers),
+        expose_headers: lower(&settings.expose_headers),
+        // Whatever else is wrong: never credentials for everybody.
+        allow_credentials: settings.allow_credentials && problems.count() == 0,
+        max_age_s,
+    }
+}
+
+fn certificate_is_good(view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> bool {
+    let field = "spec.tls.secretName";
+    let Some(secret) = view.secret(key) else {
+        problems.unresolved(reason::SECRET_NOT_FOUND, field, view.absence(Kind::Secret, key));
+        return false;
+    };
+    match certificate(key, secret) {
+        Ok(_) => true,
+        Err(why) => {
+            problems.unresolved(reason::SECRET_INVALID, field, format_args!("Secret {key} {why}"));
+            false
+        }
+    }
+}
+
+/// The part for the certificate in a Secret; none when it is gone or cannot be used.
+pub(crate) fn certificate_part(view: &View<'_>, key: &ObjectKey) -> Option<PartBody> {
+    view.secret(key).and_then(|secret| certificate(key, secret).ok()).map(PartBody::Certificate)
+}
+
+/// Reads a chain and its key and checks that they belong together. Messages never show content.
+fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, String> {
+    let text = |name: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(name));
+        let bytes = bytes.ok_or_else(|| format!("has no key {name:?}; it needs tls.crt and tls.key"))?;
+        String::from_utf8(bytes.0.clone()).map_err(|_| format!("has a {name} that is not PEM text"))
+    };
+    let (chain_pem, key_pem) = (text("tls.crt")?, text("tls.key")?);
+    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or("has a tls.crt without a certificate in PEM")?;
+    let private = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| "has a tls.key without a private key in PEM")?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "has a tls.key that does not belong to tls.crt".to_owned(),
+        _ => "has a certificate or key that cannot be used; RSA, ECDSA and Ed25519 are understood".to_owned(),
+    })?;
+    Ok(CertificatePart { object: Kind::Secret.object(key), chain_pem, key_pem })
+}

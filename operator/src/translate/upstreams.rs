@@ -1,0 +1,80 @@
+//! Service ports to addresses, by EndpointSlice. Choosing among the addresses is the proxy's.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use sluice_wire::{Endpoints, PartBody, PartKind, PartName, UpstreamPart};
+
+use crate::translate::references::View;
+use crate::world::{Kind, ObjectKey};
+
+/// More addresses of one Service port are left out: a part has a bounded size.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// The name of the part for a port of a Service.
+pub(crate) fn part_name(service: &ObjectKey, port: u16) -> PartName {
+    PartName::new(PartKind::Upstream, format!("{service}:{port}"))
+}
+
+/// The port of that number, or why there is none. An ExternalName Service has every port.
+pub(crate) fn has_port(service: &Service, port: u16) -> bool {
+    external_name(service).is_some() || port_of(service, port).is_some()
+}
+
+/// The ports that a Service lists, for messages.
+pub(crate) fn ports(service: &Service) -> String {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|port| port.port.to_string());
+    let ports: Vec<String> = ports.collect();
+    if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
+}
+
+fn external_name(service: &Service) -> Option<&str> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") { spec.external_name.as_deref() } else { None }
+}
+
+fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter(|listed| listed.protocol.as_deref().unwrap_or("TCP") == "TCP").find(|l| l.port == i32::from(port))
+}
+
+/// The part for a port of a Service; none when the Service or the port is gone.
+pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, port: u16) -> Option<PartBody> {
+    let service = view.service(key)?;
+    let object = Kind::Service.object(key);
+    if let Some(host) = external_name(service) {
+        let endpoints = Endpoints::Name { host: host.trim_end_matches('.').to_ascii_lowercase(), port };
+        let listed = port_of(service, port);
+        return Some(PartBody::Upstream(UpstreamPart { object, endpoints, h2c: listed.is_some_and(is_h2c) }));
+    }
+    let listed = port_of(service, port)?;
+    let addresses = addresses(view, key, service, listed);
+    Some(PartBody::Upstream(UpstreamPart { object, endpoints: Endpoints::Addresses(addresses), h2c: is_h2c(listed) }))
+}
+
+fn is_h2c(port: &ServicePort) -> bool {
+    port.app_protocol.as_deref() == Some("kubernetes.io/h2c")
+}
+
+fn addresses(view: &View<'_>, key: &ObjectKey, service: &Service, listed: &ServicePort) -> Vec<SocketAddr> {
+    // Of a dual-stack Service the first family counts, or every Pod would be there twice.
+    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
+    let family = families.and_then(|families| families.first());
+    let wanted = listed.name.as_deref().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for slice in view.slices(key).filter(|slice| family.is_none_or(|family| *family == slice.address_type)) {
+        let ports = slice.ports.iter().flatten();
+        let numbers = ports.filter(|port| port.name.as_deref().unwrap_or_default() == wanted);
+        let numbers: Vec<u16> = numbers.filter_map(|port| port.port.and_then(|n| u16::try_from(n).ok())).collect();
+        let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+        };
+        for address in slice.endpoints.iter().filter(ready).flat_map(|endpoint| endpoint.addresses.first()) {
+            if let Ok(ip) = address.parse::<IpAddr>() {
+                found.extend(numbers.iter().map(|number| SocketAddr::new(ip, *number)));
+            }
+        }
+    }
+    found.into_iter().take(MAX_ADDRESSES).collect()
+}

@@ -1,0 +1,60 @@
+//! UsagePlans to which stages their keys open, and how fast. Which keys belong to a plan is the ApiKeys' to say.
+
+use sluice_crds::condition::reason;
+use sluice_crds::{UsagePlan, field};
+use sluice_wire::{PartBody, PartKind, PartName, PlanPart, PlanStage, RuleThrottle};
+
+use crate::translate::problem::Problems;
+use crate::translate::references::View;
+use crate::translate::stages;
+use crate::world::{Kind, ObjectKey};
+
+/// The name of a UsagePlan's part.
+pub(crate) fn part_name(key: &ObjectKey) -> PartName {
+    PartName::new(PartKind::Plan, key.to_string())
+}
+
+/// The part. A plan whose own throttle cannot be used opens nothing, or its keys would be unlimited.
+pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Problems) -> PartBody {
+    let object = Kind::UsagePlan.object(key);
+    let throttle = plan.spec.throttle.and_then(|limit| stages::throttle("spec.throttle", limit, problems));
+    let unusable = plan.spec.throttle.is_some() && throttle.is_none();
+    let mut opened: Vec<PlanStage> = Vec::new();
+    for (at, stage) in plan.spec.stages.iter().enumerate() {
+        let stage_key = ObjectKey::new(key.namespace.clone(), stage.name.clone());
+        let field = format!("spec.stages[{at}]");
+        let mut usable = !unusable;
+        if view.stage(&stage_key).is_none() {
+            problems.accept(reason::STAGE_NOT_FOUND, &format!("{field}.name"), view.absence(Kind::Stage, &stage_key));
+            usable = false;
+        }
+        let mut throttles = Vec::new();
+        for (at, limit) in stage.throttles.iter().enumerate() {
+            let field = format!("{field}.throttles[{at}]");
+            let numbers = field::Throttle { rate: limit.rate, burst: limit.burst };
+            let bucket = stages::throttle(&field, numbers, problems);
+            match (rule(view, key, &limit.rule), bucket) {
+                (Ok((route, rule)), Some(throttle)) => throttles.push(RuleThrottle { route, rule, throttle }),
+                (Err(why), _) => problems.invalid(&format!("{field}.rule"), why),
+                (Ok(_), None) => usable = false,
+            }
+        }
+        let part = stages::part_name(&stage_key);
+        if usable && !opened.iter().any(|earlier| earlier.stage == part) {
+            opened.push(PlanStage { stage: part, throttles });
+        }
+    }
+    PartBody::Plan(PlanPart { object, stages: opened, throttle })
+}
+
+fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, String), String> {
+    let (route, rule) = reference.split_once('/').ok_or_else(|| {
+        format!("{reference:?} names no rule: write the ApiRoute, a slash and the rule, for example orders/get-order")
+    })?;
+    let route_key = ObjectKey::new(key.namespace.clone(), route);
+    let found = view.api_route(&route_key).ok_or_else(|| view.absence(Kind::ApiRoute, &route_key))?;
+    if !found.spec.rules.iter().any(|candidate| candidate.name == rule) {
+        return Err(format!("ApiRoute {route_key} has no rule {rule:?}"));
+    }
+    Ok((route.to_owned(), rule.to_owned()))
+}
