@@ -84,8 +84,8 @@ pub struct ApiVersion {
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
     pub name: String,
     /// How a request names the version. `Path`: the first segment of the path (`/v1/orders`), which is taken off before
-    /// rules are matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the `Accept` header, as
-    /// `application/json;version=v1` or `application/vnd.shop.v1+json`. Example: `Path`.
+    /// rules are matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the parameter `version`
+    /// of the `Accept` header, as in `application/json;version=v1`. Example: `Path`.
     pub scheme: VersionScheme,
     /// The header's or query parameter's name. Unset: `x-api-version` with `Header`, `version` with `Query`.
     /// Not with the other schemes.

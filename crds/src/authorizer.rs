@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -86,7 +86,7 @@ pub struct JwtAuthorizer {
     /// one element must be equal. Unset: no further claims are asked for. At most 16.
     /// Example: `{email_verified: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(inner(length(max = 1024)), extend("maxProperties" = 16))]
+    #[schemars(schema_with = "claims_schema")]
     pub required_claims: BTreeMap<String, String>,
 }
 
@@ -220,6 +220,14 @@ pub struct AuthorizerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
+}
+
+fn claims_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 1024},
+    })
 }
 
 fn default_algorithms() -> Vec<JwtAlgorithm> {

@@ -18,7 +18,7 @@ pub const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-
 /// A header name (RFC 9110, token).
 pub const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 
-/// A header name, or `*` for all of them; as a pattern the same as [`HEADER_NAME`], where `*` is a token character.
+/// A header name, or `*` for all of them.
 pub const HEADER_NAME_OR_ANY: &str = r"^(\*|[A-Za-z0-9!#$%&'+.^_`|~-]+)$";
 
 /// Text that can be a header's value: printable ASCII, spaces and tabs.
@@ -40,9 +40,11 @@ pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 pub const RULE_REFERENCE: &str =
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h)){1,4}$";
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h)){1,4}$";
 const DURATION_MAX_LENGTH: usize = 24;
-const BYTES_PATTERN: &str = "^[0-9]{1,12}(Ki|Mi|Gi|k|M|G)?$";
+/// No text that matches it exceeds [`BYTES_MAX`].
+pub(crate) const BYTES_PATTERN: &str =
+    "^([1-9][0-9]{0,14}|[1-9][0-9]{0,11}(Ki|k)|[1-9][0-9]{0,8}(Mi|M)|[1-9][0-9]{0,5}(Gi|G))$";
 const BYTES_MAX: u64 = 1 << 50;
 
 /// A span of time as people write it: `500ms`, `30s`, `5m`, `1h30m`. Whole numbers with the units ms, s, m and h.
@@ -273,10 +275,19 @@ impl JsonSchema for Bytes {
             "x-kubernetes-int-or-string": true,
             "maxLength": 16,
             "pattern": BYTES_PATTERN,
-            "minimum": 0,
+            "minimum": 1,
             "maximum": BYTES_MAX,
         })
     }
+}
+
+/// The schema of header names with their values. Names are judged by the operator: a schema cannot bound map keys.
+pub(crate) fn header_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 4096, "pattern": HEADER_VALUE},
+    })
 }
 
 /// How many requests pass: a token bucket that holds `burst` tokens and gains `rate` of them each second.

@@ -8,6 +8,7 @@ pub mod condition;
 pub mod field;
 pub mod manifest;
 pub mod reference;
+pub mod schema;
 pub mod stage;
 pub mod usage_plan;
 

@@ -128,7 +128,8 @@ pub struct StageCache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Invalidation {
-    /// `Required`: only callers whose authorizer grants invalidation. `None`: everybody. Unset: `Required`.
+    /// `Required`: only callers whose token carries the scope `sluice:invalidate-cache`. `None`: everybody.
+    /// Unset: `Required`.
     #[serde(default)]
     pub authorization: InvalidationAuthorization,
     /// What a caller without that permission gets. Unset: `SucceedWithWarning`.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    field::{HEADER_VALUE, HTTP_URL},
+    field::{HTTP_URL, header_values},
     reference::ServiceRef,
 };
 
@@ -54,8 +54,8 @@ pub enum IntegrationType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpIntegration {
-    /// Where requests go; `{name}` stands for what the rule's path captured. With `https` the server's certificate is
-    /// verified. The request's query is passed on. At most 2048 characters.
+    /// Where requests go; `{name}` stands for what the rule's path captured. A URL without a path keeps the request's own.
+    /// With `https` the server's certificate is verified. The request's query is passed on. At most 2048 characters.
     /// Example: `https://api.example.com/v2/{proxy}`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = HTTP_URL))]
     pub url: String,
@@ -71,7 +71,7 @@ pub struct MockIntegration {
     pub status: u16,
     /// The headers. Empty: none but `content-length`. At most 32. Example: `{content-type: application/json}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(inner(length(max = 4096), regex(pattern = HEADER_VALUE)), extend("maxProperties" = 32))]
+    #[schemars(schema_with = "header_values")]
     pub headers: BTreeMap<String, String>,
     /// The body, as it is. Unset: empty. At most 65536 characters. Example: `{"status":"ok"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

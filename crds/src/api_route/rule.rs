@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorizerRef, Integration};
-use crate::field::{ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, PATH_TEMPLATE, Throttle};
+use crate::field::{ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, PATH_TEMPLATE, Throttle, header_values};
 
 /// One operation: what it matches, who may call, and where it leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -185,7 +185,7 @@ pub struct RuleCache {
     #[serde(default = "default_cache_methods")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Vec<CacheMethod>,
-    /// `Caller`: each caller, as the authorizer names it, has responses of its own. `Shared`: all callers share them, for
+    /// `Caller`: each caller, by token and API key, has responses of its own. `Shared`: all callers share them, for
     /// data that does not depend on who asks. Unset: `Caller`. Without an authorizer both are the same.
     #[serde(default)]
     pub scope: CacheScope,
@@ -234,18 +234,20 @@ pub struct MessageChanges {
     pub headers: Option<HeaderChanges>,
 }
 
-/// Changes of headers. Values may hold `${context.authorizer.claims.<name>}` and the like; `$$` is a dollar sign.
+/// Changes of headers. Values may hold variables: `${context.authorizer.claims.<name>}`, `${context.requestId}`,
+/// `${context.identity.sourceIp}`, `${context.identity.apiKeyId}`, `${context.stage}`, `${context.httpMethod}`,
+/// `${context.path}` and `${request.path.<name>}`; what is not there is written as nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderChanges {
     /// Headers that get exactly this value, whatever they were. At most 32.
     /// Example: `{x-customer: "${context.authorizer.claims.sub}"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(inner(length(max = 4096), regex(pattern = HEADER_VALUE)), extend("maxProperties" = 32))]
+    #[schemars(schema_with = "header_values")]
     pub set: BTreeMap<String, String>,
     /// Headers that get one more value. At most 32. Example: `{via: "1.1 shop"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(inner(length(max = 4096), regex(pattern = HEADER_VALUE)), extend("maxProperties" = 32))]
+    #[schemars(schema_with = "header_values")]
     pub add: BTreeMap<String, String>,
     /// Headers that are taken away. At most 32. Example: `[server]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

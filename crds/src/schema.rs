@@ -1,0 +1,357 @@
+//! Judges an object as an API server would, by the schema of its kind: defaults, unknown fields, types, bounds, CEL.
+//! Where a fault stands in a file is the caller's to find out, from the fault's path.
+
+mod explain;
+mod fault;
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+pub use explain::closest;
+pub use fault::{Fault, Path, Place, Step};
+
+use crate::manifest::{self, ManifestError};
+
+/// Deeper objects are refused; no schema of ours is nearly that deep.
+const MAX_DEPTH: usize = 64;
+
+/// More faults of one object than these are not told.
+const MAX_FAULTS: usize = 50;
+
+/// Why a schema cannot judge anything.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A pattern is not a regular expression.
+    #[error("the schema's pattern {pattern:?} cannot be compiled")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What the compiler said.
+        source: regex::Error,
+    },
+    /// A rule is not a CEL expression.
+    #[error("the schema has a rule that cannot be compiled: {reason}")]
+    Rule {
+        /// What the compiler said.
+        reason: String,
+    },
+    /// The definitions could not be made.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// A schema that is ready to judge.
+pub struct Judge {
+    schema: Value,
+    rules: CompiledSchema,
+    patterns: BTreeMap<String, Regex>,
+    validator: Validator,
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("patterns", &self.patterns.len()).finish_non_exhaustive()
+    }
+}
+
+/// The judges of our five kinds, by kind; made once.
+///
+/// # Errors
+///
+/// When a schema is broken, which a test of this crate would have shown.
+pub fn judges() -> Result<&'static BTreeMap<String, Judge>, &'static SchemaError> {
+    static JUDGES: OnceLock<Result<BTreeMap<String, Judge>, SchemaError>> = OnceLock::new();
+    JUDGES
+        .get_or_init(|| {
+            manifest::definitions()?
+                .into_iter()
+                .map(|definition| Ok((definition.kind.clone(), Judge::new(definition.schema().clone())?)))
+                .collect()
+        })
+        .as_ref()
+}
+
+impl Judge {
+    /// Prepares a structural schema.
+    ///
+    /// # Errors
+    ///
+    /// When a pattern or a CEL rule of the schema cannot be compiled.
+    pub fn new(schema: Value) -> Result<Self, SchemaError> {
+        let mut patterns = BTreeMap::new();
+        collect_patterns(&schema, &mut patterns)?;
+        let rules = compile_schema(&schema);
+        if let Some(error) = first_rule_error(&rules) {
+            return Err(SchemaError::Rule { reason: error });
+        }
+        Ok(Self { schema, rules, patterns, validator: Validator::new() })
+    }
+
+    /// Fills in defaults, takes out nulls, and tells every fault; none means that an API server would take the object.
+    ///
+    /// CEL rules are only asked of an object without other faults, as an API server does.
+    pub fn judge(&self, object: &mut Value) -> Vec<Fault> {
+        let mut visit = Visit { judge: self, path: Path::default(), faults: Vec::new() };
+        visit.value(&self.schema, object);
+        let mut faults = visit.faults;
+        if faults.is_empty()
+            && let Err(errors) = self.validator.validate_compiled(&self.rules, object, None)
+        {
+            faults.extend(errors.into_vec().into_iter().map(|error| Fault {
+                path: Path::parse(&error.field_path),
+                place: Place::Value,
+                message: match error.kind {
+                    ErrorKind::ValidationFailure => format!("{}.", error.message),
+                    _ => format!("The rule {:?} could not be evaluated: {}.", error.rule, error.message),
+                },
+                hint: None,
+            }));
+        }
+        faults
+    }
+}
+
+fn collect_patterns(schema: &Value, patterns: &mut BTreeMap<String, Regex>) -> Result<(), SchemaError> {
+    let Value::Object(node) = schema else { return Ok(()) };
+    if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
+        && !patterns.contains_key(pattern)
+    {
+        let regex = Regex::new(pattern).map_err(|source| SchemaError::Pattern { pattern: pattern.to_owned(), source })?;
+        patterns.insert(pattern.to_owned(), regex);
+    }
+    for child in node.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::values) {
+        collect_patterns(child, patterns)?;
+    }
+    for child in ["items", "additionalProperties"].into_iter().filter_map(|key| node.get(key)) {
+        collect_patterns(child, patterns)?;
+    }
+    Ok(())
+}
+
+fn first_rule_error(rules: &CompiledSchema) -> Option<String> {
+    rules
+        .validations
+        .iter()
+        .find_map(|rule| rule.as_ref().err().map(ToString::to_string))
+        .or_else(|| rules.properties.values().find_map(first_rule_error))
+        .or_else(|| rules.items.as_deref().and_then(first_rule_error))
+        .or_else(|| rules.additional_properties.as_deref().and_then(first_rule_error))
+}
+
+/// One walk over an object beside its schema.
+struct Visit<'a> {
+    judge: &'a Judge,
+    path: Path,
+    faults: Vec<Fault>,
+}
+
+impl Visit<'_> {
+    fn fault(&mut self, place: Place, message: String, hint: Option<String>) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault { path: self.path.clone(), place, message, hint });
+        }
+    }
+
+    fn value(&mut self, schema: &Value, value: &mut Value) {
+        if self.path.len() > MAX_DEPTH {
+            return self.fault(Place::Value, "This is nested too deeply.".to_owned(), None);
+        }
+        let int_or_string = flag(schema, "x-kubernetes-int-or-string");
+        let wanted = schema.get("type").and_then(Value::as_str);
+        match (wanted, &mut *value) {
+            (Some("object"), Value::Object(map)) => self.object(schema, map),
+            (Some("array"), Value::Array(items)) => self.array(schema, items),
+            (Some("string"), Value::String(text)) => self.text(schema, text),
+            (None, Value::String(text)) if int_or_string => self.text(schema, text),
+            (Some("integer"), Value::Number(number)) if !number.is_f64() => self.number(schema, number),
+            (None, Value::Number(number)) if int_or_string && !number.is_f64() => self.number(schema, number),
+            (Some("number"), Value::Number(number)) => self.number(schema, number),
+            (Some("boolean"), Value::Bool(_)) => {}
+            (None, _) if !int_or_string => {}
+            (_, found) => {
+                let message = format!(
+                    "{} must be {}, but it is {}.",
+                    self.path,
+                    explain::type_name(wanted.unwrap_or("intOrString")),
+                    explain::found(found)
+                );
+                let quote = wanted == Some("string") && !found.is_object() && !found.is_array();
+                let hint = quote.then(|| "Put it in quotes if this text is meant.".to_owned());
+                return self.fault(Place::Value, message, hint.or_else(|| explain::example(schema)));
+            }
+        }
+        self.allowed(schema, value);
+    }
+
+    fn allowed(&mut self, schema: &Value, value: &Value) {
+        let Some(allowed) = schema.get("enum").and_then(Value::as_array) else { return };
+        if allowed.contains(value) {
+            return;
+        }
+        let names: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
+        let written = value.as_str().unwrap_or_default();
+        let hint = closest(written, names.iter().copied()).map(|name| format!("Did you mean {name}?"));
+        let message =
+            format!("{} cannot be {}: it is one of {}.", self.path, explain::found(value), explain::list(&names));
+        self.fault(Place::Value, message, hint);
+    }
+
+    fn object(&mut self, schema: &Value, map: &mut Map<String, Value>) {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let additional = schema.get("additionalProperties").filter(|schema| schema.is_object());
+        // What stands in `metadata`, and beside `spec`, is the API machinery's own.
+        let machinery = |path: &Path, name: &str| match path.steps() {
+            [Step::Key(_)] => matches!(name, "apiVersion" | "kind" | "metadata"),
+            [Step::Key(first), ..] => first == "metadata",
+            _ => false,
+        };
+        let keep_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
+        // An API server takes null for absent where a schema does not say `nullable`; ours never do.
+        map.retain(|key, value| {
+            let known = additional.is_some() || properties.is_some_and(|properties| properties.contains_key(key));
+            !(known && value.is_null())
+        });
+        for (name, child) in properties.into_iter().flatten() {
+            if let Some(default) = child.get("default").filter(|_| !map.contains_key(name)) {
+                map.insert(name.clone(), default.clone());
+            }
+        }
+        self.required(schema, map);
+        if let Some(most) = bound(schema, "maxProperties").filter(|most| map.len() > *most) {
+            self.fault(Place::Value, format!("{} has {} entries; at most {most} are allowed.", self.path, map.len()), None);
+        }
+        for (name, child) in map.iter_mut() {
+            self.path.push(Step::Key(name.clone()));
+            match properties.and_then(|properties| properties.get(name)).or(additional) {
+                Some(schema) => self.value(schema, child),
+                None if keep_unknown || machinery(&self.path, name) => {}
+                None => self.unknown(name, properties),
+            }
+            self.path.pop();
+        }
+    }
+
+    fn required(&mut self, schema: &Value, map: &Map<String, Value>) {
+        let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        for name in required.filter(|name| !map.contains_key(*name)) {
+            let child = schema.get("properties").and_then(|properties| properties.get(name));
+            let message = match self.path.len() {
+                0 => format!("The field {name} is missing."),
+                _ => format!("{} needs the field {name}.", self.path),
+            };
+            self.fault(Place::Key, message, child.and_then(explain::example));
+        }
+    }
+
+    fn unknown(&mut self, name: &str, properties: Option<&Map<String, Value>>) {
+        let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        let hint = match closest(name, known.iter().copied()) {
+            Some(near) => Some(format!("Did you mean {near}?")),
+            None if known.is_empty() => None,
+            None => Some(format!("The fields here are {}.", explain::list(&known))),
+        };
+        let message = format!("There is no field {}.", self.path);
+        self.fault(Place::Key, message, hint);
+    }
+
+    fn array(&mut self, schema: &Value, items: &mut [Value]) {
+        if let Some(most) = bound(schema, "maxItems").filter(|most| items.len() > *most) {
+            self.fault(Place::Value, format!("{} has {} items; at most {most} are allowed.", self.path, items.len()), None);
+            return;
+        }
+        if let Some(least) = bound(schema, "minItems").filter(|least| items.len() < *least) {
+            let message = format!("{} has {} items; at least {least} must be there.", self.path, items.len());
+            self.fault(Place::Value, message, explain::example(schema));
+        }
+        let Some(item_schema) = schema.get("items") else { return };
+        for (index, item) in items.iter_mut().enumerate() {
+            self.path.push(Step::Index(index));
+            self.value(item_schema, item);
+            self.path.pop();
+        }
+        self.unique(schema, items);
+    }
+
+    /// Refuses a second item with the identity of an earlier one, in sets and in maps written as lists.
+    fn unique(&mut self, schema: &Value, items: &[Value]) {
+        let keys: Vec<&str> = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
+            Some("set") => Vec::new(),
+            Some("map") => schema
+                .get("x-kubernetes-list-map-keys")
+                .and_then(Value::as_array)
+                .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+                .unwrap_or_default(),
+            _ => return,
+        };
+        let identity = |item: &Value| match keys.as_slice() {
+            [] => item.to_string(),
+            keys => keys
+                .iter()
+                .map(|key| item.get(*key).map(ToString::to_string).unwrap_or_default())
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let mut seen = BTreeMap::new();
+        for (index, item) in items.iter().enumerate() {
+            let identity = identity(item);
+            if let Some(first) = seen.insert(identity.clone(), index) {
+                self.path.push(Step::Index(index));
+                let what = if keys.is_empty() { String::new() } else { format!("{} ", keys.join(" and ")) };
+                let message = format!("{} repeats the {what}{identity} of item {first}.", self.path);
+                self.fault(Place::Value, message, Some("Every item of this list needs one of its own.".to_owned()));
+                self.path.pop();
+            }
+        }
+    }
+
+    fn text(&mut self, schema: &Value, text: &str) {
+        let length = text.chars().count();
+        if let Some(most) = bound(schema, "maxLength").filter(|most| length > *most) {
+            let message = format!("{} has {length} characters; at most {most} are allowed.", self.path);
+            return self.fault(Place::Value, message, explain::example(schema));
+        }
+        if let Some(least) = bound(schema, "minLength").filter(|least| length < *least) {
+            let message = match length {
+                0 => format!("{} is empty.", self.path),
+                _ => format!("{} has {length} characters; at least {least} must be there.", self.path),
+            };
+            return self.fault(Place::Value, message, explain::example(schema));
+        }
+        let Some(pattern) = schema.get("pattern").and_then(Value::as_str) else { return };
+        let matches = self.judge.patterns.get(pattern).is_some_and(|regex| regex.is_match(text));
+        if !matches {
+            let found = explain::found(&Value::String(text.to_owned()));
+            let message = format!("{} cannot be {found}: {}.", self.path, explain::pattern(pattern));
+            self.fault(Place::Value, message, explain::example(schema));
+        }
+    }
+
+    fn number(&mut self, schema: &Value, number: &serde_json::Number) {
+        let Some(value) = number.as_f64() else { return };
+        let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
+        if limit("minimum").is_some_and(|least| value < least) || limit("maximum").is_some_and(|most| value > most) {
+            let range = match (limit("minimum"), limit("maximum")) {
+                (Some(least), Some(most)) => format!("from {least} to {most}"),
+                (Some(least), None) => format!("at least {least}"),
+                (_, Some(most)) => format!("at most {most}"),
+                (None, None) => String::new(),
+            };
+            let message = format!("{} cannot be {number}: it is a number {range}.", self.path);
+            self.fault(Place::Value, message, explain::example(schema));
+        }
+    }
+}
+
+fn flag(schema: &Value, key: &str) -> bool {
+    schema.get(key).and_then(Value::as_bool) == Some(true)
+}
+
+fn bound(schema: &Value, key: &str) -> Option<usize> {
+    schema.get(key).and_then(Value::as_u64).and_then(|bound| usize::try_from(bound).ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Words for what a schema says: types, patterns, examples, and the word that was probably meant.
+//! It judges nothing.
+
+use serde_json::Value;
+
+use crate::field;
+
+/// A type as people call it.
+pub(super) fn type_name(type_: &str) -> &'static str {
+    match type_ {
+        "object" => "a mapping of fields",
+        "array" => "a list",
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        _ => "a whole number or a text",
+    }
+}
+
+/// A value as people see it; long ones are cut.
+pub(super) fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "empty".to_owned(),
+        Value::Object(_) => "a mapping of fields".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::String(text) if text.chars().count() > 60 => {
+            format!("{:?}…", text.chars().take(60).collect::<String>())
+        }
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [init @ .., last] => format!("{} or {last}", init.join(", ")),
+    }
+}
+
+/// The example in a field's documentation, as a sentence.
+pub(super) fn example(schema: &Value) -> Option<String> {
+    let description = schema.get("description")?.as_str()?;
+    let (_, example) = description.rsplit_once("Example: `")?;
+    let (example, _) = example.rsplit_once("`.")?;
+    Some(format!("Write, for example, {example}."))
+}
+
+/// What a text must look like, for the patterns of our schemas.
+pub(super) fn pattern(pattern: &str) -> String {
+    let known = match pattern {
+        field::OBJECT_NAME => "a name has lower case letters, digits, - and ., and begins and ends with a letter or digit",
+        field::DNS_LABEL => "a name here has lower case letters, digits and -, and begins and ends with a letter or digit",
+        field::HOSTNAME => "a host name has lower case letters, digits, - and ., and only its first label may be *",
+        field::HEADER_NAME | field::HEADER_NAME_OR_ANY => {
+            "a name here has letters, digits and the characters !#$%&'*+-.^_`|~, and no spaces"
+        }
+        field::HEADER_VALUE => "a header's value has printable ASCII characters in one line",
+        field::PATH_TEMPLATE => "a path begins with / and has no spaces, ? or #",
+        field::BASE_PATH => "a base path begins with /, does not end with one, and has no empty segments",
+        field::HTTP_URL => "a URL here begins with http:// or https:// and has no user, query or fragment",
+        field::DATA_KEY => "a key has letters, digits, -, _ and .",
+        field::RULE_REFERENCE => "a rule is named by its ApiRoute and its own name with a / between them",
+        field::DURATION_PATTERN => "a duration has whole numbers with the units ms, s, m or h, such as 30s or 1h30m",
+        field::BYTES_PATTERN => "a size is a whole number above 0 with the unit Ki, Mi, Gi, k, M or G, such as 64Mi",
+        _ => return format!("it must match the pattern {pattern}"),
+    };
+    known.to_owned()
+}
+
+/// The candidate that is nearest to a misspelt word, if one is near enough to be meant.
+#[must_use]
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = word.chars().count();
+    if !(2..=64).contains(&length) {
+        return None;
+    }
+    let budget = (length / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= budget)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance: how many letters are added, taken or changed.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(128).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (other, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let cost = diagonal + usize::from(*other != letter);
+            diagonal = *above;
+            left = cost.min(*above + 1).min(left + 1);
+            *above = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_counts_letters() {
+        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0)] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_near_word_is_found_and_a_far_one_is_not() {
+        let fields = ["methods", "path", "headers", "apiKey"];
+        assert_eq!(closest("method", fields), Some("methods"));
+        assert_eq!(closest("apikey", fields), Some("apiKey"));
+        assert_eq!(closest("pth", fields), Some("path"));
+        assert_eq!(closest("integration", fields), None);
+        assert_eq!(closest("", fields), None);
+    }
+
+    #[test]
+    fn an_example_comes_from_the_documentation() {
+        let schema = serde_json::json!({"description": "Where. Unset: `/`. Example: `/orders/{id}`."});
+        assert_eq!(example(&schema).as_deref(), Some("Write, for example, /orders/{id}."));
+        assert_eq!(example(&serde_json::json!({"description": "No example"})), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! How a judge sees objects, kind by kind of fault.
+
+use serde_json::json;
+
+use super::*;
+
+fn stage(spec: Value) -> Value {
+    json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Stage", "metadata": {"name": "prod"}, "spec": spec})
+}
+
+fn told(kind: &str, mut object: Value) -> Vec<String> {
+    judges().unwrap()[kind].judge(&mut object).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_schema_of_ours_can_judge() {
+    assert_eq!(judges().unwrap().len(), 5);
+}
+
+#[test]
+fn defaults_are_those_of_the_types() {
+    let mut object = stage(json!({"cache": {}}));
+    assert_eq!(judges().unwrap()["Stage"].judge(&mut object), []);
+    let by_types: crate::Stage = serde_json::from_value(stage(json!({"cache": {}}))).unwrap();
+    let by_schema: crate::Stage = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(by_types, by_schema);
+    assert_eq!(object["spec"]["cache"]["ttl"], json!("5m"));
+    assert_eq!(object["spec"]["basePath"], json!("/"));
+}
+
+#[test]
+fn null_is_absent() {
+    let mut object = stage(json!({"basePath": null, "tls": null}));
+    assert_eq!(judges().unwrap()["Stage"].judge(&mut object), []);
+    assert_eq!(object["spec"]["basePath"], json!("/"));
+    assert!(object["spec"].get("tls").is_none());
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_the_one_that_was_meant() {
+    assert_eq!(
+        told("Stage", stage(json!({"hostname": ["a.example"]}))),
+        ["There is no field spec.hostname. Did you mean hostnames?"]
+    );
+}
+
+#[test]
+fn a_wrong_type_an_unknown_word_and_a_bad_text_are_refused() {
+    assert_eq!(
+        told("Stage", stage(json!({"hostnames": "a.example"}))),
+        ["spec.hostnames must be a list, but it is \"a.example\". Write, for example, [api.shop.example]."]
+    );
+    assert_eq!(
+        told("Stage", stage(json!({"behavior": "awsRest"}))),
+        ["spec.behavior cannot be \"awsRest\": it is one of Native, AwsRest or AwsHttp. Did you mean AwsRest?"]
+    );
+    assert_eq!(
+        told("Stage", stage(json!({"basePath": "v1/"}))),
+        ["spec.basePath cannot be \"v1/\": a base path begins with /, does not end with one, and has no empty segments. \
+          Write, for example, /v1."]
+    );
+    assert_eq!(
+        told("Stage", stage(json!({"basePath": true}))),
+        ["spec.basePath must be a text, but it is true. Put it in quotes if this text is meant."]
+    );
+}
+
+#[test]
+fn a_missing_field_is_named_where_it_belongs() {
+    assert_eq!(told("Stage", stage(json!({"tls": {}}))), ["spec.tls needs the field secretName. Write, for example, api-shop-tls."]);
+    let mut object = stage(json!({}));
+    object.as_object_mut().unwrap().remove("spec");
+    assert_eq!(told("Stage", object), ["The field spec is missing."]);
+}
+
+#[test]
+fn bounds_of_numbers_lists_and_sizes_hold() {
+    assert_eq!(
+        told("Stage", stage(json!({"throttle": {"rate": 0, "burst": 0}}))),
+        [
+            "spec.throttle.burst cannot be 0: it is a number from 1 to 1000000. Write, for example, 200.",
+            "spec.throttle.rate cannot be 0: it is a number from 0.001 to 1000000. Write, for example, 100.",
+        ]
+    );
+    let many: Vec<String> = (0..33).map(|n| format!("h{n}.example")).collect();
+    assert_eq!(told("Stage", stage(json!({"hostnames": many}))), ["spec.hostnames has 33 items; at most 32 are allowed."]);
+    for size in [json!("64Mi"), json!(1024), json!("1")] {
+        assert!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).is_empty(), "{size}");
+    }
+    for size in [json!("64MB"), json!(0), json!("0"), json!(1.5), json!(true)] {
+        assert_eq!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).len(), 1, "{size}");
+    }
+}
+
+#[test]
+fn an_item_that_repeats_an_identity_is_refused() {
+    assert_eq!(
+        told("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
+        ["spec.hostnames[1] repeats the \"a.example\" of item 0. Every item of this list needs one of its own."]
+    );
+    let plan = json!({"metadata": {"name": "gold"}, "spec": {"stages": [{"name": "prod"}, {"name": "prod"}]}});
+    assert_eq!(
+        told("UsagePlan", plan),
+        ["spec.stages[1] repeats the name \"prod\" of item 0. Every item of this list needs one of its own."]
+    );
+}
+
+#[test]
+fn a_rule_that_fails_tells_its_message_and_place() {
+    let mut object = stage(json!({"cors": {"allowOrigins": ["*"], "allowCredentials": true}}));
+    let faults = judges().unwrap()["Stage"].judge(&mut object);
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].path.to_string(), "spec.cors");
+    assert!(faults[0].message.starts_with("allowCredentials cannot be combined"), "{}", faults[0].message);
+}
+
+#[test]
+fn a_long_api_key_name_leaves_room_for_its_secret() {
+    let key = |length: usize| json!({"metadata": {"name": "k".repeat(length)}, "spec": {}});
+    assert!(told("ApiKey", key(245)).is_empty());
+    assert_eq!(told("ApiKey", key(246)), ["metadata.name has 246 characters; at most 245 are allowed."]);
+}
+
+#[test]
+fn an_endless_nesting_is_cut() {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut deep = json!(1);
+    for _ in 0..200 {
+        deep = json!({ "a": deep });
+    }
+    assert_eq!(Judge::new(schema).unwrap().judge(&mut deep), []);
+}
+
+#[test]
+fn a_broken_schema_says_so() {
+    assert!(matches!(Judge::new(json!({"type": "string", "pattern": "("})), Err(SchemaError::Pattern { .. })));
+    let rule = json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.", "message": "m"}]});
+    assert!(matches!(Judge::new(rule), Err(SchemaError::Rule { .. })));
+}
