@@ -1,1 +1,1 @@
-//! Empty: the tests are in system/.
+//! System tests of Sluice; this library is empty, the tests are in `system/`.

@@ -1,1 +1,5 @@
-//! System tests.
+//! System tests: operator and proxies as processes, with backends, against a real API server.
+
+mod api_server;
+mod cel;
+mod harness;

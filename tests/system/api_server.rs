@@ -1,0 +1,48 @@
+//! The harness' own ground: the API server takes our definitions, and the operator's rights are the chart's.
+
+use serde_json::json;
+
+use crate::harness::api_server::{ApiServer, SYSTEM};
+use crate::harness::objects::Space;
+
+#[tokio::test]
+async fn every_kind_of_the_group_is_listed_under_its_category() -> anyhow::Result<()> {
+    let server = ApiServer::shared().await?;
+    let kinds = server.kubectl(&["api-resources", "--api-group=sluice.dev", "--categories=sluice", "-o=name"]).await?;
+    let mut kinds: Vec<&str> = kinds.lines().collect();
+    kinds.sort_unstable();
+    let expected =
+        ["apikeys", "apiroutes", "authorizers", "stages", "usageplans"].map(|kind| format!("{kind}.sluice.dev"));
+    assert_eq!(kinds, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_server_that_comes_back_has_kept_its_objects() -> anyhow::Result<()> {
+    let mut server = ApiServer::start("comes-back").await?;
+    let space = Space::new(server.client().await?, "kept").await?;
+    space.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}})).await?;
+    server.stop();
+    assert!(space.get_of("v1", "ConfigMap", "kept").await.is_err(), "it still answers");
+    server.resume().await?;
+    let space = Space { client: server.client().await?, ..space };
+    space.get_of("v1", "ConfigMap", "kept").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_the_chart_says_and_no_more() -> anyhow::Result<()> {
+    let server = ApiServer::shared().await?;
+    let who = format!("--as=system:serviceaccount:{SYSTEM}:sluice-operator");
+    let may = async |rest: &[&str]| {
+        // `no` is an exit code of 1.
+        let answer = server.kubectl(&[&["auth", "can-i", "--all-namespaces", who.as_str()], rest].concat()).await;
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    assert!(may(&["watch", "apiroutes.sluice.dev"]).await);
+    assert!(may(&["patch", "apiroutes.sluice.dev", "--subresource=status"]).await);
+    assert!(!may(&["patch", "apiroutes.sluice.dev"]).await);
+    assert!(!may(&["delete", "secrets"]).await);
+    assert!(!may(&["get", "pods"]).await);
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The schema ring's rows as the real API server judges them: what `crds/tests/cel` says is what users meet.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::harness::api_server::ApiServer;
+use crate::harness::documents;
+use crate::harness::objects::Space;
+
+/// One row of a table in `crds/tests/cel`.
+#[derive(Debug, Deserialize)]
+struct Row {
+    name: String,
+    object: Value,
+    /// What the refusal must say; absent when the object is to be accepted.
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[tokio::test]
+async fn the_api_server_judges_every_row_as_the_table_says() -> anyhow::Result<()> {
+    let server = ApiServer::shared().await?;
+    let space = Space::new(server.client().await?, "cel").await?;
+    let mut rows: Vec<Row> = Vec::new();
+    for document in documents("crds/tests/cel")? {
+        let found: Vec<Row> = match document {
+            Value::Array(_) => serde_json::from_value(document)?,
+            one => vec![serde_json::from_value(one)?],
+        };
+        rows.extend(found);
+    }
+    assert!(rows.iter().any(|row| row.error.is_some()) && rows.iter().any(|row| row.error.is_none()));
+    let mut wrong = Vec::new();
+    for mut row in rows {
+        if row.object["metadata"]["name"].is_null() {
+            row.object["metadata"]["name"] = "row".into();
+        }
+        let answer = space.try_create(&row.object).await?;
+        match (answer, row.error) {
+            (Ok(_), None) => {}
+            (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, should say {error:?}", row.name)),
+            (Err(error), None) => wrong.push(format!("{}: refused: {error}", row.name)),
+            (Err(error), Some(wanted)) => {
+                if !error.to_string().contains(&wanted) {
+                    wrong.push(format!("{}: should say {wanted:?}, says: {error}", row.name));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}

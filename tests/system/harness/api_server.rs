@@ -1,0 +1,255 @@
+//! A real API server: etcd and kube-apiserver on loopback, as unprivileged processes, with our definitions applied.
+//! What runs against it is `programs`'.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::eventually::{SOON, eventually};
+use super::objects::Space;
+use super::process::{Process, folder, port};
+use super::{documents, repository};
+
+/// Where the operator and the proxies have their ServiceAccounts.
+pub(crate) const SYSTEM: &str = "sluice-system";
+
+/// etcd and kube-apiserver with their folder.
+#[derive(Debug)]
+pub(crate) struct ApiServer {
+    programs: PathBuf,
+    pub(crate) folder: PathBuf,
+    flags: Vec<String>,
+    url: String,
+    token: String,
+    // Dropped in this order: the API server first.
+    server: Option<Process>,
+    _etcd: Process,
+}
+
+impl ApiServer {
+    /// The one that all cases share, which do not stop it.
+    pub(crate) async fn shared() -> anyhow::Result<&'static Self> {
+        static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
+        SHARED.get_or_try_init(|| Self::start("shared")).await
+    }
+
+    /// One of one's own, ready, with our definitions and the programs' ServiceAccounts. Takes about four seconds.
+    pub(crate) async fn start(name: &str) -> anyhow::Result<Self> {
+        let programs = build()?;
+        let folder = folder(name)?;
+        let (etcd_url, peer_url) = (loopback("http", port()?), loopback("http", port()?));
+        let etcd_flags = [
+            format!("--data-dir={}", folder.join("etcd").display()),
+            // The data never outlives the tests: nothing is gained by waiting for the disk.
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+            format!("--listen-client-urls={etcd_url}"),
+            format!("--advertise-client-urls={etcd_url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--initial-cluster=default={peer_url}"),
+        ];
+        let etcd = Process::start("etcd", &programs.join("etcd"), &etcd_flags, &folder)?;
+        let secure = port()?;
+        let token = credentials(&folder)?;
+        let flags = flags(&folder, &etcd_url, secure);
+        let url = loopback("https", secure);
+        let mut server = Self { programs, folder, flags, url, token, server: None, _etcd: etcd };
+        server.resume().await?;
+        server.install().await?;
+        Ok(server)
+    }
+
+    /// Ends the API server, as a crash would; etcd keeps what it has.
+    pub(crate) fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts the API server and waits until it is ready.
+    pub(crate) async fn resume(&mut self) -> anyhow::Result<()> {
+        let program = self.programs.join("kube-apiserver");
+        let server = self.server.insert(Process::start("kube-apiserver", &program, &self.flags, &self.folder)?);
+        let server = &*server;
+        let (folder, url, token) = (&self.folder, &self.url, &self.token);
+        eventually("kube-apiserver is ready", Duration::from_secs(120), || async move {
+            server.check()?;
+            // Its own certificate comes first in that file, the CA that it made for it second.
+            let pem = std::fs::read_to_string(folder.join("pki/apiserver.crt"))?;
+            let (_, ca) = pem
+                .match_indices("-----BEGIN CERTIFICATE-----")
+                .nth(1)
+                .and_then(|(at, _)| pem.split_at_checked(at))
+                .context("no CA yet")?;
+            std::fs::write(folder.join("ca.crt"), ca)?;
+            let file = folder.join("kubeconfig");
+            write_kubeconfig(&file, folder, url, token)?;
+            client(&file).await?.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+    }
+
+    /// A client with every right. One per case: its connections belong to the case's runtime.
+    pub(crate) async fn client(&self) -> anyhow::Result<kube::Client> {
+        client(&self.folder.join("kubeconfig")).await
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// `kubectl` as a person uses it; what it prints.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = tokio::process::Command::new(self.programs.join("kubectl"))
+            .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
+            .args(arguments)
+            .output()
+            .await?;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        anyhow::ensure!(output.status.success(), "kubectl {arguments:?}: {errors}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A kubeconfig of the operator's ServiceAccount: it has the chart's rights and no others.
+    pub(crate) async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let token = self.service_account_token("sluice-operator", &[]).await?;
+        let file = self.folder.join("operator.kubeconfig");
+        write_kubeconfig(&file, &self.folder, &self.url, &token)?;
+        Ok(file)
+    }
+
+    /// A token of a ServiceAccount in [`SYSTEM`], as a projected volume would hold it.
+    pub(crate) async fn service_account_token(&self, name: &str, audiences: &[&str]) -> anyhow::Result<String> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client().await?, SYSTEM);
+        let spec = TokenRequestSpec {
+            audiences: audiences.iter().map(|&audience| audience.to_owned()).collect(),
+            expiration_seconds: Some(7200),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(answer.status.context("no token in the answer")?.token)
+    }
+
+    async fn install(&self) -> anyhow::Result<()> {
+        let space = Space::new(self.client().await?, SYSTEM).await?;
+        let definitions = documents("crds/manifests")?;
+        for definition in &definitions {
+            space.apply(definition).await?;
+        }
+        for definition in &definitions {
+            established(&space, definition["metadata"]["name"].as_str().unwrap_or_default()).await?;
+        }
+        for name in ["sluice-operator", "sluice-proxy"] {
+            let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+            space.apply(&account).await?;
+        }
+        let file = repository().join("charts/sluice/files/operator-rules.yaml");
+        let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
+        space
+            .apply(&json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                "metadata": {"name": "sluice-operator"}, "rules": rules,
+            }))
+            .await?;
+        space
+            .apply(&json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                "metadata": {"name": "sluice-operator"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sluice-operator"},
+                "subjects": [{"kind": "ServiceAccount", "name": "sluice-operator", "namespace": SYSTEM}],
+            }))
+            .await?;
+        Ok(())
+    }
+}
+
+async fn established(space: &Space, name: &str) -> anyhow::Result<()> {
+    eventually(format!("{name} is established"), SOON, || async {
+        let object = space.get_of("apiextensions.k8s.io/v1", "CustomResourceDefinition", name).await?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let established = conditions.iter().any(|one| one["type"] == "Established" && one["status"] == "True");
+        anyhow::ensure!(established, "its conditions are {conditions:?}");
+        let kind = object["spec"]["names"]["kind"].as_str().context("no kind")?;
+        space.list_of("sluice.dev/v1alpha1", kind).await?;
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
+/// The folder of etcd, kube-apiserver and kubectl; built the first time.
+fn build() -> anyhow::Result<PathBuf> {
+    let output = Command::new(repository().join("tests/kube/build")).arg("api").stderr(Stdio::inherit()).output()?;
+    let stdout = String::from_utf8(output.stdout)?;
+    anyhow::ensure!(output.status.success(), "tests/kube/build api failed; it says why above");
+    Ok(PathBuf::from(stdout.lines().last().context("tests/kube/build printed no folder")?))
+}
+
+/// The key of ServiceAccount tokens and the administrator's token, which is returned.
+fn credentials(folder: &Path) -> anyhow::Result<String> {
+    let pki = folder.join("pki");
+    std::fs::create_dir(&pki)?;
+    let made = Command::new("openssl").args(["genrsa", "-out"]).arg(pki.join("sa.key")).arg("2048").output()?;
+    anyhow::ensure!(made.status.success(), "openssl genrsa: {}", String::from_utf8_lossy(&made.stderr));
+    let random = Command::new("openssl").args(["rand", "-hex", "16"]).output()?;
+    let token = String::from_utf8(random.stdout)?.trim().to_owned();
+    anyhow::ensure!(token.len() == 32, "openssl rand made no token");
+    std::fs::write(pki.join("tokens.csv"), format!("{token},admin,1,system:masters\n"))?;
+    Ok(token)
+}
+
+/// As `tests/kube/common.sh` explains them.
+fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
+    let pki = folder.join("pki");
+    let key = pki.join("sa.key");
+    vec![
+        format!("--etcd-servers={etcd}"),
+        format!("--cert-dir={}", pki.display()),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        // Must not be loopback, and is used by nobody without an endpoint reconciler.
+        "--advertise-address=192.0.2.1".to_owned(),
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={}", key.display()),
+        format!("--service-account-signing-key-file={}", key.display()),
+        format!("--token-auth-file={}", pki.join("tokens.csv").display()),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        "--allow-privileged".to_owned(),
+        "--profiling=false".to_owned(),
+    ]
+}
+
+fn loopback(scheme: &str, port: u16) -> String {
+    format!("{scheme}://127.0.0.1:{port}")
+}
+
+fn write_kubeconfig(file: &Path, folder: &Path, url: &str, token: &str) -> anyhow::Result<()> {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "tests",
+        "clusters": [{"name": "tests", "cluster": {
+            "server": url, "certificate-authority": folder.join("ca.crt"),
+        }}],
+        "users": [{"name": "tests", "user": {"token": token}}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+    });
+    Ok(std::fs::write(file, config.to_string())?)
+}
+
+async fn client(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
+    let config = Kubeconfig::read_from(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}

@@ -1,0 +1,140 @@
+//! A program as a child process that never outlives the tests, its log in a file, its folder, its ports.
+//! Which programs, and with which flags, is said elsewhere.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+use anyhow::Context as _;
+
+/// Becomes the program, after leaving a watcher behind that kills it as soon as the test process lets go of the pipe, in
+/// whatever way it ends: statics are never dropped, and a killed test drops nothing. `over` tells it that the program has
+/// ended, so that a number that another process may have by then is left alone.
+const LIFELINE: &str = r#"exec 3<&0
+(read -r word <&3; [ "$word" = over ] || kill -KILL $$) &
+exec "$0" "$@" 3<&- </dev/null"#;
+
+/// A running program; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Mutex<Child>,
+    lifeline: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`, with its output appended to `NAME.log` in `folder`.
+    pub(crate) fn start(name: &str, program: &Path, arguments: &[String], folder: &Path) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", LIFELINE])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let lifeline = child.stdin.take();
+        Ok(Self { name: name.to_owned(), child: Mutex::new(child), lifeline, log })
+    }
+
+    fn id(&self) -> u32 {
+        self.child.lock().map_or_else(|poisoned| poisoned.into_inner().id(), |child| child.id())
+    }
+
+    /// Sends a signal by name: `STOP`, `CONT`, `TERM`.
+    pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
+        self.check()?;
+        let status = Command::new("/bin/sh").args(["-c", &format!("kill -{name} {}", self.id())]).status()?;
+        anyhow::ensure!(status.success(), "cannot send SIG{name} to {}", self.name);
+        Ok(())
+    }
+
+    /// How the program ended, if it did.
+    pub(crate) fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+        let mut child =
+            self.child.lock().map_err(|_| anyhow::anyhow!("a test panicked while looking at {}", self.name))?;
+        Ok(child.try_wait()?)
+    }
+
+    /// Fails, with the end of its log, when the program is not running any more.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => anyhow::bail!("{} ended ({status}); the end of its log:\n{}", self.name, self.tail()),
+        }
+    }
+
+    /// The whole log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The last lines of the log.
+    pub(crate) fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let ended = matches!(self.ended(), Ok(Some(_)));
+        if let (true, Some(pipe)) = (ended, self.lifeline.as_mut()) {
+            // The watcher may be gone as well; then there is nobody to tell.
+            pipe.write_all(b"over\n").ok();
+        }
+        self.lifeline = None;
+        if let Ok(child) = self.child.get_mut() {
+            child.wait().ok();
+        }
+    }
+}
+
+/// A folder for one set of programs. Those of test runs that are over are removed first; this run's stay for reading.
+pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system");
+    std::fs::create_dir_all(&base)?;
+    SWEPT.call_once(|| sweep(&base));
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = base.join(format!("{}-{number}-{name}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    Ok(folder)
+}
+
+fn sweep(base: &Path) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.split('-').next().unwrap_or_default().to_owned();
+        if owner == std::process::id().to_string() || !Path::new("/proc").join(&owner).exists() {
+            // Another run may be sweeping as well: what it has removed is not missed.
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// A free port below the range that the kernel gives to outgoing connections, so that nobody takes it meanwhile; no port
+/// is given out twice in one run.
+pub(crate) fn port() -> anyhow::Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Runs side by side start in different places.
+    let start = 18_000 + u16::try_from(std::process::id() % 130)? * 100;
+    for _ in 0..2_000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 18_000 + (start - 18_000 + step) % 13_000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no free port from 18000 to 31000")
+}

@@ -1,0 +1,192 @@
+//! The operator and the proxies as processes, configured as the charts configure them.
+//! What they are asked to serve is said by the cases.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::OnceCell;
+
+use super::api_server::{ApiServer, SYSTEM};
+use super::client::{Answer, Call, get};
+use super::eventually::eventually;
+use super::process::{Process, port};
+
+/// From its start until a program says that it is ready.
+const READY: Duration = Duration::from_secs(60);
+const AUDIENCE: &str = "sluice-operator";
+
+/// One operator and two proxies on an API server.
+pub(crate) struct Fleet {
+    pub(crate) operator: Operator,
+    pub(crate) proxies: Vec<Proxy>,
+}
+
+/// The operator; running or stopped.
+pub(crate) struct Operator {
+    folder: PathBuf,
+    flags: Vec<String>,
+    admin: SocketAddr,
+    process: Option<Process>,
+}
+
+/// A proxy; running or stopped. It keeps its addresses and its folder.
+pub(crate) struct Proxy {
+    name: String,
+    folder: PathBuf,
+    flags: Vec<String>,
+    pub(crate) http: SocketAddr,
+    admin: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Fleet {
+    /// The one that all cases share, which only write objects; it is on [`ApiServer::shared`].
+    pub(crate) async fn shared() -> anyhow::Result<&'static Self> {
+        static SHARED: OnceCell<Fleet> = OnceCell::const_new();
+        SHARED.get_or_try_init(|| async { Self::start(ApiServer::shared().await?).await }).await
+    }
+
+    /// One of one's own, ready.
+    pub(crate) async fn start(server: &ApiServer) -> anyhow::Result<Self> {
+        let folder = server.folder.clone();
+        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+        let (certificate, key) = (folder.join("stream.crt"), folder.join("stream.key"));
+        std::fs::write(&certificate, certified.cert.pem())?;
+        std::fs::write(&key, certified.signing_key.serialize_pem())?;
+        let (stream, admin) = (address()?, address()?);
+        let kubeconfig = server.operator_kubeconfig().await?;
+        let flags = vec![
+            format!("--stream-listen={stream}"),
+            format!("--stream-cert={}", certificate.display()),
+            format!("--stream-key={}", key.display()),
+            format!("--admin={admin}"),
+            format!("--proxy-token-audience={AUDIENCE}"),
+            format!("--proxy-service-account={SYSTEM}/sluice-proxy"),
+            format!("--kubeconfig={}", kubeconfig.display()),
+        ];
+        let mut operator = Operator { folder: folder.clone(), flags, admin, process: None };
+        operator.start().await?;
+        let token = folder.join("proxy.token");
+        std::fs::write(&token, server.service_account_token("sluice-proxy", &[AUDIENCE]).await?)?;
+        let mut proxies = Vec::new();
+        for number in 0..2 {
+            let name = format!("proxy-{number}");
+            let state = folder.join(format!("{name}.state"));
+            std::fs::create_dir(&state)?;
+            let (http, https, admin) = (address()?, address()?, address()?);
+            let flags = vec![
+                format!("--operator=https://{stream}"),
+                format!("--operator-ca={}", certificate.display()),
+                format!("--token-file={}", token.display()),
+                format!("--state-dir={}", state.display()),
+                format!("--http={http}"),
+                format!("--https={https}"),
+                format!("--admin={admin}"),
+                format!("--name={name}"),
+                "--threads=1".to_owned(),
+            ];
+            let mut proxy = Proxy { name, folder: folder.clone(), flags, http, admin, process: None };
+            proxy.start().await?;
+            proxies.push(proxy);
+        }
+        Ok(Self { operator, proxies })
+    }
+
+    /// Sends the request to every proxy and returns the answers, one for each.
+    pub(crate) async fn all(&self, call: &Call) -> anyhow::Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        for proxy in &self.proxies {
+            answers.push(call.send(proxy.http).await.with_context(|| format!("{} failed", proxy.name))?);
+        }
+        Ok(answers)
+    }
+
+    /// Sends the request to every proxy and returns the one status that all answer; fails when they differ.
+    pub(crate) async fn status(&self, call: &Call) -> anyhow::Result<u16> {
+        let statuses: Vec<u16> = self.all(call).await?.iter().map(|answer| answer.status).collect();
+        let first = *statuses.first().context("no proxies")?;
+        anyhow::ensure!(statuses.iter().all(|&status| status == first), "the proxies differ: {statuses:?}");
+        Ok(first)
+    }
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        let process = Process::start("operator", &program("sluice-operator")?, &self.flags, &self.folder)?;
+        ready("the operator", self.process.insert(process), self.admin).await
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Its metrics page.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(get("admin", "/metrics").send(self.admin).await?.body)
+    }
+}
+
+impl Proxy {
+    /// Starts it and waits until it is ready, which it is once it serves a configuration.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        let process = Process::start(&self.name, &program("sluice-proxy")?, &self.flags, &self.folder)?;
+        ready(&self.name, self.process.insert(process), self.admin).await
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Stops it where it is, or lets it go on.
+    pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
+        self.process.as_ref().context("the proxy is not running")?.signal(name)
+    }
+
+    /// Fails when it is not running any more.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.process.as_ref().context("the proxy is not running")?.check()
+    }
+}
+
+async fn ready(name: &str, process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
+    let waited = eventually(format!("{name} is ready"), READY, || async {
+        let answer = get("admin", "/readyz").send(admin).await?;
+        anyhow::ensure!(answer.status == 200, "it says: {}", answer.body);
+        Ok::<_, anyhow::Error>(())
+    });
+    tokio::select! {
+        done = waited => done.with_context(|| format!("the end of its log:\n{}", process.tail())),
+        // Sooner than the deadline when it has ended.
+        ended = async { loop {
+            if let Err(error) = process.check() { return error }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        } } => Err(ended),
+    }
+}
+
+fn address() -> anyhow::Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], port()?)))
+}
+
+/// A program of the workspace, from the folder above the one of this test.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("this test lies in no build folder")?;
+    let program = folder.join(name);
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is not built: run `cargo build --workspace` first, or `make test`",
+        program.display()
+    );
+    Ok(program)
+}
