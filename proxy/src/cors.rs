@@ -1,0 +1,247 @@
+//! Cross-origin resource sharing (Fetch standard): preflights, and the headers of actual answers.
+//! What the backend says about it is replaced, not merged.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderName, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use sluice_wire as wire;
+
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
+const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
+const VARY_PREFLIGHT: HeaderValue =
+    HeaderValue::from_static("origin, access-control-request-method, access-control-request-headers");
+const ANSWER_HEADERS: [HeaderName; 6] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
+];
+
+/// What a list allows, and how it is written out.
+#[derive(Debug)]
+struct Allowed {
+    any: bool,
+    items: Vec<String>,
+    text: Option<HeaderValue>,
+}
+
+impl Allowed {
+    fn compile(items: &[String]) -> Self {
+        let text = items.join(", ");
+        let text = if text.is_empty() { None } else { HeaderValue::from_str(&text).ok() };
+        Self { any: items.iter().any(|item| item == "*"), items: items.to_vec(), text }
+    }
+
+    /// Whether all `asked` are on the list; names of headers compare without case.
+    fn admits<'a>(&self, mut asked: impl Iterator<Item = &'a str>) -> bool {
+        asked.all(|name| is_token(name) && (self.any || self.items.iter().any(|item| item.eq_ignore_ascii_case(name))))
+    }
+}
+
+/// The rules of one stage.
+#[derive(Debug)]
+pub(crate) struct Cors {
+    any_origin: bool,
+    any_https: bool,
+    any_http: bool,
+    origins: Vec<String>,
+    methods: Allowed,
+    headers: Allowed,
+    expose: Option<HeaderValue>,
+    credentials: bool,
+    max_age: Option<HeaderValue>,
+}
+
+impl Cors {
+    /// Prepares the rules.
+    pub(crate) fn compile(part: &wire::Cors) -> Self {
+        let has = |pattern: &str| part.allow_origins.iter().any(|origin| origin == pattern);
+        let any_origin = has("*");
+        Self {
+            any_origin,
+            any_https: has("https://*"),
+            any_http: has("http://*"),
+            // Browsers write origins in lower case.
+            origins: part.allow_origins.iter().filter(|o| !o.contains('*')).map(|o| o.to_ascii_lowercase()).collect(),
+            methods: Allowed::compile(&part.allow_methods),
+            headers: Allowed::compile(&part.allow_headers),
+            expose: Allowed::compile(&part.expose_headers).text,
+            // Every page of the world with the user's cookies: never, whatever the configuration says.
+            credentials: part.allow_credentials && !any_origin,
+            max_age: part.max_age_s.map(HeaderValue::from),
+        }
+    }
+
+    /// The answer to a preflight; none: the request is not one. A preflight that is not allowed is answered without
+    /// permission, which is how a browser learns it.
+    pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, HeaderMap)> {
+        if *method != Method::OPTIONS {
+            return None;
+        }
+        let origin = headers.get(ORIGIN)?;
+        let asked_method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+        let mut answer = HeaderMap::with_capacity(6);
+        answer.insert(VARY, VARY_PREFLIGHT);
+        let asked_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+        let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, answer)) };
+        let method_fits = asked_method.to_str().is_ok_and(|m| is_token(m) && (self.methods.any || self.admits_method(m)));
+        let names = asked_headers.map_or(Some(""), |value| value.to_str().ok());
+        let headers_fit = names.is_some_and(|names| {
+            self.headers.admits(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
+        });
+        if method_fits && headers_fit {
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
+            let methods = if self.methods.any { Some(asked_method) } else { self.methods.text.as_ref() };
+            // `*` does not cover Authorization, and nothing at all with credentials: what was asked for is repeated.
+            let names = if self.headers.any { asked_headers } else { self.headers.text.as_ref() };
+            put(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, methods);
+            put(&mut answer, ACCESS_CONTROL_ALLOW_HEADERS, names);
+            put(&mut answer, ACCESS_CONTROL_MAX_AGE, self.max_age.as_ref());
+            put(&mut answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
+        }
+        Some((StatusCode::NO_CONTENT, answer))
+    }
+
+    /// Replaces what the backend says about origins by the stage's rules.
+    pub(crate) fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+        for name in &ANSWER_HEADERS {
+            answer.remove(name);
+        }
+        if !varies_on_origin(answer) {
+            answer.append(VARY, VARY_ORIGIN);
+        }
+        let Some(allow_origin) = origin.and_then(|origin| self.allow_origin(origin)) else { return };
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
+        put(answer, ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.as_ref());
+        put(answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
+    }
+
+    fn admits_method(&self, method: &str) -> bool {
+        // Methods are case-sensitive (RFC 9110, 9.1).
+        self.methods.items.iter().any(|item| item == method)
+    }
+
+    fn allow_origin(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+        if self.any_origin {
+            return Some(ANY);
+        }
+        let text = origin.to_str().ok()?;
+        let has_scheme = |scheme: &str| text.strip_prefix(scheme).is_some_and(|host| !host.is_empty());
+        let fits = self.origins.iter().any(|known| known == text)
+            || (self.any_https && has_scheme("https://"))
+            || (self.any_http && has_scheme("http://"));
+        fits.then(|| origin.clone())
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
+    if let Some(value) = value {
+        headers.insert(name, value.clone());
+    }
+}
+
+fn varies_on_origin(headers: &HeaderMap) -> bool {
+    let names = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    names.map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
+}
+
+/// A token of RFC 9110, 5.6.2: nothing else is repeated to a browser.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cors(origins: &[&str], credentials: bool) -> Cors {
+        let list = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect();
+        Cors::compile(&wire::Cors {
+            allow_origins: list(origins),
+            allow_methods: list(&["GET", "PUT"]),
+            allow_headers: list(&["Authorization", "x-trace"]),
+            expose_headers: list(&["x-total"]),
+            allow_credentials: credentials,
+            max_age_s: Some(600),
+        })
+    }
+
+    fn request(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn origins_that_are_answered_and_with_what() {
+        // (configured, credentials, asked, answered, with credentials)
+        for (configured, credentials, asked, answered, with) in [
+            ("*", false, "https://a.example", Some("*"), false),
+            ("*", true, "https://a.example", Some("*"), false),
+            ("https://*", true, "https://a.example", Some("https://a.example"), true),
+            ("https://*", true, "https://", None, false),
+            ("https://*", true, "http://a.example", None, false),
+            ("http://*", false, "https://a.example", None, false),
+            ("https://A.example", true, "https://a.example", Some("https://a.example"), true),
+            ("https://a.example", true, "https://a.example.evil", None, false),
+            ("https://a.example", true, "null", None, false),
+        ] {
+            let mut answer = HeaderMap::new();
+            cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(asked).unwrap()), &mut answer);
+            let origin = answer.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|v| v.to_str().unwrap());
+            assert_eq!(origin, answered, "{configured} {asked}");
+            assert_eq!(answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), with, "{configured} {asked}");
+            assert_eq!(answer[VARY], "origin");
+        }
+    }
+
+    #[test]
+    fn preflights() {
+        let origin = (ORIGIN, "https://a.example");
+        let put_method = (ACCESS_CONTROL_REQUEST_METHOD, "PUT");
+        // (fields, whether it is a preflight, whether it is allowed)
+        for (fields, is_one, allowed) in [
+            (vec![origin.clone()], false, false),
+            (vec![put_method.clone()], false, false),
+            (vec![origin.clone(), put_method.clone()], true, true),
+            (vec![origin.clone(), put_method.clone(), (ACCESS_CONTROL_REQUEST_HEADERS, "authorization,X-Trace")], true, true),
+            (vec![origin.clone(), put_method.clone(), (ACCESS_CONTROL_REQUEST_HEADERS, "x-other")], true, false),
+            (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "DELETE")], true, false),
+            (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "put")], true, false),
+            (vec![(ORIGIN, "https://evil.example"), put_method.clone()], true, false),
+        ] {
+            let answer = cors(&["https://a.example"], true).preflight(&Method::OPTIONS, &request(&fields));
+            assert_eq!(answer.is_some(), is_one, "{fields:?}");
+            let Some((status, headers)) = answer else { continue };
+            assert_eq!(status, StatusCode::NO_CONTENT);
+            assert_eq!(headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{fields:?}");
+            assert!(headers[VARY].to_str().unwrap().contains("origin"));
+            if allowed {
+                assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "GET, PUT");
+                assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "600");
+            }
+        }
+        assert!(cors(&["*"], false).preflight(&Method::GET, &request(&[origin, put_method])).is_none());
+    }
+
+    #[test]
+    fn what_the_backend_says_is_replaced() {
+        let mut answer = request(&[
+            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, "x-secret"),
+            (VARY, "Accept, Origin"),
+        ]);
+        cors(&["https://a.example"], false).decorate(Some(&HeaderValue::from_static("https://a.example")), &mut answer);
+        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
+        assert_eq!(answer[ACCESS_CONTROL_EXPOSE_HEADERS], "x-total");
+        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        assert_eq!(answer.get_all(VARY).iter().count(), 1);
+        cors(&["https://a.example"], false).decorate(None, &mut answer);
+        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+}

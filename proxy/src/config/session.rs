@@ -1,0 +1,201 @@
+//! One proxy's side of the conversation with the operator: what it has, and what each frame changes.
+//! No sockets: the stream and `sluice dev` drive it alike.
+
+use std::collections::BTreeMap;
+
+use sluice_wire::{
+    Ack, Delta, Diagnostic, Down, Hash, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, Part, PartKind, PartName, Up,
+    version_of,
+};
+
+use super::Sink;
+use super::store::Store;
+
+/// Why a delta was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It continues another configuration.
+    #[error("the change continues version {base}, but this proxy is at {have}")]
+    Base {
+        /// What it continues.
+        base: String,
+        /// What is served.
+        have: String,
+    },
+    /// A part is too long.
+    #[error("part {name} has {len} bytes, more than the {MAX_PART_BYTES} allowed")]
+    PartTooLong {
+        /// Which part.
+        name: PartName,
+        /// Its length.
+        len: usize,
+    },
+    /// All parts together are too long.
+    #[error("the configuration has {0} bytes, more than the {MAX_FRAME_BYTES} allowed")]
+    TooLong(usize),
+    /// A part is not what its hash says.
+    #[error("the content of part {0} does not match its hash")]
+    PartHash(PartName),
+    /// The sum is not what the version says.
+    #[error("the change leads to version {got}, but {expected} was announced")]
+    Version {
+        /// What the parts amount to.
+        got: String,
+        /// What was announced.
+        expected: String,
+    },
+}
+
+/// A proxy's configuration and what keeps it.
+pub struct Session {
+    proxy: String,
+    parts: BTreeMap<PartName, Part>,
+    hashes: BTreeMap<PartName, Hash>,
+    diagnostics: Vec<Diagnostic>,
+    sink: Sink,
+    store: Option<Store>,
+}
+
+impl Session {
+    /// Begins with what `store` remembers, which is put in force at once, so that a proxy serves without the operator.
+    #[must_use]
+    pub fn start(proxy: String, mut sink: Sink, store: Option<Store>) -> Self {
+        let parts = store.as_ref().map(Store::load).unwrap_or_default();
+        let hashes = hashes(&parts);
+        let mut diagnostics = Vec::new();
+        if !parts.is_empty() {
+            let names: Vec<PartName> = parts.keys().cloned().collect();
+            diagnostics = (sink.apply)(&parts, &names, &[]);
+            tracing::info!(
+                config.version = version_of(&hashes).short(),
+                config.parts = parts.len(),
+                config.problems = diagnostics.len(),
+                "serving the last known good configuration"
+            );
+        }
+        Self { proxy, parts, hashes, diagnostics, sink, store }
+    }
+
+    /// The version in force; [`Hash::NONE`] before the first.
+    #[must_use]
+    pub fn version(&self) -> Hash {
+        if self.parts.is_empty() { Hash::NONE } else { version_of(&self.hashes) }
+    }
+
+    /// The first frame of a connection.
+    #[must_use]
+    pub fn hello(&self) -> Up {
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        Up::Hello(Hello { proxy: self.proxy.clone(), program, parts: self.hashes.clone() })
+    }
+
+    /// Tells whether the stream is up.
+    pub fn set_connected(&mut self, connected: bool) {
+        (self.sink.set_connected)(connected);
+    }
+
+    /// Takes a frame and returns what to answer. After [`Outcome::Refused`] the stream must begin anew.
+    pub async fn take(&mut self, frame: Down) -> Option<Up> {
+        match frame {
+            Down::Ping => Some(Up::Pong),
+            Down::Fleet { proxies } => {
+                (self.sink.set_fleet)(proxies.max(1));
+                None
+            }
+            Down::Delta(delta) => {
+                let version = delta.version;
+                let outcome = match self.apply(delta).await {
+                    Ok(()) => Outcome::Applied,
+                    Err(refusal) => {
+                        let error: &dyn std::error::Error = &refusal;
+                        tracing::error!(config.version = version.short(), error, "refused a configuration");
+                        Outcome::Refused { why: refusal.to_string() }
+                    }
+                };
+                Some(Up::Ack(Ack { version, outcome, diagnostics: self.diagnostics.clone() }))
+            }
+        }
+    }
+
+    async fn apply(&mut self, delta: Delta) -> Result<(), Refusal> {
+        let change = self.check(delta)?;
+        if change.changed.is_empty() && change.removed.is_empty() {
+            return Ok(());
+        }
+        for part in change.upsert {
+            self.parts.insert(part.name.clone(), part);
+        }
+        for name in &change.removed {
+            self.parts.remove(name);
+        }
+        self.hashes = change.hashes;
+        // In force first: what cannot even be compiled must not be what a restart begins with.
+        self.diagnostics = (self.sink.apply)(&self.parts, &change.changed, &change.removed);
+        tracing::info!(
+            config.version = version_of(&self.hashes).short(),
+            config.changed = change.changed.len(),
+            config.removed = change.removed.len(),
+            config.problems = self.diagnostics.len(),
+            "configuration in force"
+        );
+        if let Some(store) = &self.store {
+            let mut kinds: Vec<PartKind> = change.changed.iter().chain(&change.removed).map(|name| name.kind).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            store.save(&self.parts, &kinds).await;
+        }
+        Ok(())
+    }
+
+    /// Checks every cap and hash before anything is touched.
+    fn check(&self, delta: Delta) -> Result<Change, Refusal> {
+        let fresh = delta.base == Hash::NONE;
+        if !fresh && delta.base != self.version() {
+            return Err(Refusal::Base { base: delta.base.short(), have: self.version().short() });
+        }
+        let mut hashes = if fresh { BTreeMap::new() } else { self.hashes.clone() };
+        let mut sizes: usize = 0;
+        for part in &delta.upsert {
+            if part.json.len() > MAX_PART_BYTES {
+                return Err(Refusal::PartTooLong { name: part.name.clone(), len: part.json.len() });
+            }
+            if Hash::of(part.json.as_bytes()) != part.hash {
+                return Err(Refusal::PartHash(part.name.clone()));
+            }
+            hashes.insert(part.name.clone(), part.hash);
+            sizes += part.json.len();
+        }
+        for name in &delta.remove {
+            hashes.remove(name);
+        }
+        let got = if hashes.is_empty() { Hash::NONE } else { version_of(&hashes) };
+        // Without parts both spellings of nothing are the same.
+        if got != delta.version && version_of(&hashes) != delta.version {
+            return Err(Refusal::Version { got: got.short(), expected: delta.version.short() });
+        }
+        let kept = self.parts.values().filter(|part| hashes.get(&part.name) == Some(&part.hash));
+        let total = sizes + kept.map(|part| part.json.len()).sum::<usize>();
+        if total > MAX_FRAME_BYTES {
+            return Err(Refusal::TooLong(total));
+        }
+        let removed: Vec<PartName> = self.hashes.keys().filter(|name| !hashes.contains_key(*name)).cloned().collect();
+        let differs = |part: &Part| self.hashes.get(&part.name) != Some(&part.hash) && hashes.contains_key(&part.name);
+        let upsert: Vec<Part> = delta.upsert.into_iter().filter(differs).collect();
+        let changed = upsert.iter().map(|part| part.name.clone()).collect();
+        Ok(Change { upsert, changed, removed, hashes })
+    }
+}
+
+struct Change {
+    upsert: Vec<Part>,
+    changed: Vec<PartName>,
+    removed: Vec<PartName>,
+    hashes: BTreeMap<PartName, Hash>,
+}
+
+fn hashes(parts: &BTreeMap<PartName, Part>) -> BTreeMap<PartName, Hash> {
+    parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Buckets under the clock, under two threads, and under changing configurations.
+
+use sluice_wire::PartKind;
+
+use super::*;
+
+fn id(rule: &str) -> BucketId {
+    BucketId::Rule {
+        stage: PartName::new(PartKind::Stage, "shop/prod"),
+        route: PartName::new(PartKind::Route, "shop/orders"),
+        rule: rule.to_owned(),
+    }
+}
+
+fn limit(limits: &Limits, rule: &str, rate: f64, burst: u32) -> Limit {
+    limits.limit(id(rule), Throttle { rate, burst })
+}
+
+fn passes(limit: &Limit, proxies: u32, now: Instant, tries: usize) -> usize {
+    (0..tries).filter(|_| take_all(&[limit], proxies, now).is_ok()).count()
+}
+
+#[test]
+fn a_bucket_gives_its_burst_then_its_rate_then_the_burst_again() {
+    let limits = Limits::default();
+    let limit = limit(&limits, "a", 10.0, 5);
+    let start = Instant::now();
+    assert_eq!(passes(&limit, 1, start, 20), 5);
+    let refused = take_all(&[&limit], 1, start).unwrap_err();
+    assert_eq!(refused.index, 0);
+    assert!((refused.retry_after.as_secs_f64() - 0.1).abs() < 1e-6, "{refused:?}");
+    assert_eq!(passes(&limit, 1, start + Duration::from_millis(100), 20), 1);
+    assert_eq!(passes(&limit, 1, start + Duration::from_secs(60), 20), 5);
+}
+
+#[test]
+fn shares_of_a_fleet() {
+    // (proxies, burst, what passes at once, what passes in the next second)
+    for (proxies, burst, at_once, per_second) in [(1, 10, 10, 10), (2, 10, 5, 5), (5, 10, 2, 2), (100, 10, 1, 0), (0, 10, 10, 10)] {
+        let limits = Limits::default();
+        let limit = limit(&limits, "a", 10.0, burst);
+        let start = Instant::now();
+        assert_eq!(passes(&limit, proxies, start, 50), at_once, "{proxies} proxies");
+        let passed = (1..=100).filter(|i| take_all(&[&limit], proxies, start + Duration::from_millis(i * 10)).is_ok()).count();
+        assert_eq!(passed, per_second, "{proxies} proxies");
+    }
+}
+
+#[test]
+fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    let closed = limit(&limits, "closed", 10.0, 0);
+    let refused = take_all(&[&closed], 1, start).unwrap_err();
+    assert_eq!(refused.retry_after, LONGEST_WAIT);
+    let once = limit(&limits, "once", 0.0, 2);
+    assert_eq!(passes(&once, 1, start, 5), 2);
+    assert_eq!(passes(&once, 1, start + Duration::from_secs(86_400), 5), 0);
+}
+
+#[test]
+fn a_later_refusal_gives_back_what_earlier_limits_gave() {
+    let limits = Limits::default();
+    let (wide, narrow) = (limit(&limits, "wide", 1.0, 3), limit(&limits, "narrow", 1.0, 1));
+    let now = Instant::now();
+    assert!(take_all(&[&wide, &narrow], 1, now).is_ok());
+    for _ in 0..10 {
+        assert_eq!(take_all(&[&wide, &narrow], 1, now).unwrap_err().index, 1);
+    }
+    assert_eq!(passes(&wide, 1, now, 10), 2);
+}
+
+#[test]
+fn two_threads_never_take_more_than_there_is() {
+    let limits = Limits::default();
+    let limit = limit(&limits, "a", 0.0, 10_000);
+    let now = Instant::now();
+    let total: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| passes(&limit, 1, now, 20_000))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    assert_eq!(total, 10_000);
+}
+
+#[test]
+fn a_new_configuration_neither_refills_nor_loses() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    let old = limit(&limits, "a", 10.0, 10);
+    assert_eq!(passes(&old, 1, start, 10), 10);
+    for rate in [100.0, 1.0, 10.0] {
+        let new = limit(&limits, "a", rate, 10);
+        assert_eq!(passes(&new, 1, start, 10), 0, "rate {rate}");
+    }
+    // Nobody names it any more, and the sweep runs: what was used is still used when it comes back.
+    drop(old);
+    limits.sweep(start);
+    assert_eq!(passes(&limit(&limits, "a", 10.0, 10), 1, start, 10), 0);
+}
+
+#[test]
+fn the_sweep_forgets_what_is_full_and_unreferenced() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    let kept = limit(&limits, "kept", 10.0, 10);
+    let gone = limit(&limits, "gone", 10.0, 10);
+    assert!(take_all(&[&kept, &gone], 1, start).is_ok());
+    drop(gone);
+    limits.sweep(start);
+    assert_eq!(limits.registry().buckets.len(), 2);
+    limits.sweep(start + Duration::from_secs(1));
+    assert_eq!(limits.registry().buckets.len(), 1);
+    assert!(limits.registry().buckets.contains_key(&id("kept")));
+}
+
+#[test]
+fn what_leaked_under_the_old_rate_stays_leaked() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    assert_eq!(passes(&limit(&limits, "a", 1.0, 10), 1, start, 10), 10);
+    // Two seconds at one a second, then a hundred a second from now on.
+    assert_eq!(passes(&limit(&limits, "a", 100.0, 10), 1, start + Duration::from_secs(2), 10), 2);
+}
