@@ -1,55 +1,39 @@
-//! A saved configuration, served without an operator: `{"parts": [{"name": …, "hash": …, "json": …}]}`.
+//! A saved configuration in one file (`--config`): a JSON list of parts, as the operator would stream them.
+//! Reading it is all there is: it does not change while the proxy runs.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use sluice_wire::{Delta, MAX_FRAME_BYTES, Part};
+use sluice_wire::{Diagnostic, MAX_FRAME_BYTES, Part, PartName};
 
-use super::whole;
+use super::Sink;
+use super::store::{StateError, check};
 
-/// Why a saved configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("cannot read the configuration file {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is too long.
-    #[error("the configuration file {path} is longer than {MAX_FRAME_BYTES} bytes")]
-    TooLong {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// It is not a configuration.
-    #[error("the configuration file {path} is not a saved configuration")]
-    Parse {
-        /// Which file.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    parts: Vec<Part>,
-}
-
-/// Reads a saved configuration as a delta that replaces everything.
-pub fn load(path: &Path) -> Result<Delta, FileError> {
-    let read = |source| FileError::Read { path: path.to_owned(), source };
-    let length = std::fs::metadata(path).map_err(read)?.len();
-    if usize::try_from(length).map_or(true, |length| length > MAX_FRAME_BYTES) {
-        return Err(FileError::TooLong { path: path.to_owned() });
+/// Reads a saved configuration. Unlike the last known good, a broken one is an error: somebody asked for exactly it.
+///
+/// # Errors
+/// The file cannot be read, is too long, or a part does not match its hash.
+pub fn load(path: &Path) -> Result<BTreeMap<PartName, Part>, StateError> {
+    let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_FRAME_BYTES {
+        return Err(StateError::Format);
     }
-    let bytes = std::fs::read(path).map_err(read)?;
-    let saved: Saved =
-        serde_json::from_slice(&bytes).map_err(|source| FileError::Parse { path: path.to_owned(), source })?;
-    Ok(whole(saved.parts))
+    let parts = check(serde_json::from_slice(&bytes)?, None)?;
+    Ok(parts.into_iter().map(|part| (part.name.clone(), part)).collect())
+}
+
+/// Puts a saved configuration in force and returns what it cannot serve as written.
+///
+/// # Errors
+/// See [`load`].
+pub fn serve(path: &Path, sink: &mut Sink) -> Result<Vec<Diagnostic>, StateError> {
+    let parts = load(path)?;
+    let names: Vec<PartName> = parts.keys().cloned().collect();
+    let diagnostics = (sink.apply)(&parts, &names, &[]);
+    tracing::info!(config.file = %path.display(), config.parts = parts.len(), "configuration in force");
+    Ok(diagnostics)
 }

@@ -1,220 +1,264 @@
-//! The last known good on disk, so that a proxy starts without its operator. A journal: one line a version, each with a
-//! checksum, so that what is written follows the change and a torn end is noticed. Private keys are written only to memory.
+//! The last known good configuration on disk: one file per kind of part, replaced atomically, with a checksum.
+//! Certificates hold private keys and are kept on memory volumes only.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sluice_wire::{Hash, MAX_FRAME_BYTES, Part, PartKind, PartName};
+use sluice_wire::{Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName};
 
-const FILE: &str = "last-known-good";
+/// The first word of each file; another one is another format.
+const MAGIC: &str = "sluice-state-1";
+/// A disk that takes longer does not hold up the configuration.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+const KINDS: [(PartKind, &str); 7] = [
+    (PartKind::Stage, "stages"),
+    (PartKind::Route, "routes"),
+    (PartKind::Authorizer, "authorizers"),
+    (PartKind::Keys, "keys"),
+    (PartKind::Plan, "plans"),
+    (PartKind::Upstream, "upstreams"),
+    (PartKind::Certificate, "certificates"),
+];
 
-/// The journal in a folder.
-#[derive(Debug)]
-pub struct Store {
-    path: PathBuf,
-    keeps_secrets: bool,
-    written: u64,
-    whole: u64,
+/// Why a state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file cannot be read.
+    #[error("cannot read the file")]
+    Read(#[from] io::Error),
+    /// It has another beginning than ours, or is too long.
+    #[error("the file is not a saved configuration of this version")]
+    Format,
+    /// It was cut, or changed.
+    #[error("the file does not match its checksum")]
+    Checksum,
+    /// Its text is not what it should be.
+    #[error("cannot decode the file")]
+    Decode(#[from] serde_json::Error),
+    /// A part in it is not what its hash says.
+    #[error("the content of part {0} does not match its hash")]
+    Part(PartName),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Line {
-    replaces: bool,
-    upsert: Vec<Part>,
-    remove: Vec<PartName>,
+/// A directory with the last known good configuration.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+    secrets: bool,
 }
 
 impl Store {
-    /// Opens the journal in `folder`, which is made if it is not there.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let folder = folder.canonicalize()?;
-        let keeps_secrets = in_memory(&folder, &fs::read_to_string("/proc/mounts").unwrap_or_default());
-        if !keeps_secrets {
-            tracing::info!(
-                state.dir = %folder.display(),
-                "the state folder is not on a memory file system: certificates are not kept there, so that TLS waits for the operator after a restart"
+    /// Opens the directory and makes it when it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let secrets = in_memory(dir, &fs::read_to_string("/proc/mounts").unwrap_or_default());
+        if !secrets {
+            tracing::warn!(
+                state.dir = %dir.display(),
+                "certificates are not kept over a restart, because the state directory is not a memory volume (tmpfs)"
             );
         }
-        Ok(Self { path: folder.join(FILE), keeps_secrets, written: 0, whole: 0 })
+        Ok(Self { dir: dir.to_owned(), secrets })
     }
 
-    /// The parts of the last version that was written whole. A file that cannot be read is set aside, never fatal.
-    pub fn load(&mut self) -> Vec<Part> {
-        match read(&self.path) {
-            Ok((parts, torn)) => {
-                if torn {
-                    self.set_aside("its end is torn or corrupt: the version before is served");
-                    // What was good is written anew, so that the next start finds it.
-                    let parts_map = parts.iter().map(|part| (part.name.clone(), part.clone())).collect();
-                    if let Err(error) = self.rewrite(&parts_map) {
-                        tracing::warn!(%error, "cannot write the last known good configuration");
+    /// Everything that is there. A file that cannot be used is set aside and said, not fatal.
+    #[must_use]
+    pub fn load(&self) -> BTreeMap<PartName, Part> {
+        let mut all = BTreeMap::new();
+        for (kind, name) in KINDS {
+            let path = self.path(name);
+            match read(&path, kind) {
+                Ok(parts) => all.extend(parts.into_iter().map(|part| (part.name.clone(), part))),
+                Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let aside = path.with_extension("corrupt");
+                    let moved = fs::rename(&path, &aside).is_ok();
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(state.file = %path.display(), state.moved = moved, error, "set a saved configuration aside");
+                }
+            }
+        }
+        all
+    }
+
+    /// Writes the files of the kinds that changed. A failure is said and leaves the file before it in place.
+    pub(super) async fn save(&self, parts: &BTreeMap<PartName, Part>, kinds: &[PartKind]) {
+        for (kind, name) in KINDS.into_iter().filter(|(kind, _)| kinds.contains(kind)) {
+            if kind == PartKind::Certificate && !self.secrets {
+                continue;
+            }
+            let of_kind: Vec<&Part> = parts.values().filter(|part| part.name.kind == kind).collect();
+            let path = self.path(name);
+            let written = match encode(&of_kind) {
+                Ok(bytes) => {
+                    let target = path.clone();
+                    let write = tokio::task::spawn_blocking(move || replace(&target, &bytes));
+                    match tokio::time::timeout(WRITE_DEADLINE, write).await {
+                        Ok(Ok(result)) => result,
+                        Ok(Err(join)) => Err(io::Error::other(join)),
+                        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk took longer than 5 s")),
                     }
                 }
-                parts
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = written {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(state.file = %path.display(), error, "cannot keep the configuration over a restart");
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                self.set_aside(&error.to_string());
-                Vec::new()
-            }
         }
     }
 
-    /// Writes a version down: only what changed, or everything when the journal has grown to three times that.
-    pub fn keep(&mut self, parts: &BTreeMap<PartName, Part>, changed: &[PartName], removed: &[PartName]) -> io::Result<()> {
-        if self.whole == 0 || self.written > 3 * self.whole + (64 << 10) {
-            return self.rewrite(parts);
-        }
-        let upsert = changed.iter().filter_map(|name| parts.get(name)).filter(|part| self.may_keep(part)).cloned();
-        let line = text(&Line { replaces: false, upsert: upsert.collect(), remove: removed.to_vec() })?;
-        let appended = OpenOptions::new().append(true).open(&self.path).and_then(|mut file| file.write_all(line.as_bytes()));
-        match appended {
-            Ok(()) => {
-                self.written += line.len() as u64;
-                Ok(())
-            }
-            // Half a line may be there now: only a whole new file puts that right.
-            Err(_) => self.rewrite(parts),
-        }
-    }
-
-    fn rewrite(&mut self, parts: &BTreeMap<PartName, Part>) -> io::Result<()> {
-        self.whole = 0;
-        let upsert = parts.values().filter(|part| self.may_keep(part)).cloned().collect();
-        let line = text(&Line { replaces: true, upsert, remove: Vec::new() })?;
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        (self.whole, self.written) = (line.len() as u64, line.len() as u64);
-        Ok(())
-    }
-
-    fn may_keep(&self, part: &Part) -> bool {
-        self.keeps_secrets || part.name.kind != PartKind::Certificate
-    }
-
-    fn set_aside(&self, why: &str) {
-        let aside = self.path.with_extension("corrupt");
-        tracing::warn!(file = %self.path.display(), aside = %aside.display(), error = why, "set the stored configuration aside");
-        if let Err(error) = fs::rename(&self.path, &aside) {
-            tracing::warn!(%error, "cannot set the stored configuration aside");
-        }
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.state"))
     }
 }
 
-fn text(line: &Line) -> io::Result<String> {
-    let json = serde_json::to_string(line)?;
-    Ok(format!("{} {json}\n", Hash::of(json.as_bytes())))
+fn encode(parts: &[&Part]) -> Result<Vec<u8>, serde_json::Error> {
+    let body = serde_json::to_vec(parts)?;
+    let mut out = format!("{MAGIC} {}\n", Hash::of(&body)).into_bytes();
+    out.extend_from_slice(&body);
+    Ok(out)
 }
 
-/// The parts after the last good line, and whether something bad follows it.
-fn read(path: &Path) -> io::Result<(Vec<Part>, bool)> {
-    let mut lines = BufReader::new(File::open(path)?);
-    let mut parts = BTreeMap::new();
-    let mut any = false;
-    loop {
-        let mut raw = Vec::new();
-        if lines.by_ref().take(2 * MAX_FRAME_BYTES as u64).read_until(b'\n', &mut raw)? == 0 {
-            return Ok((parts.into_values().collect(), !any));
-        }
-        let good = std::str::from_utf8(&raw).ok().and_then(|line| line.strip_suffix('\n')?.split_once(' ')).and_then(
-            |(hash, json)| {
-                let same = hash.parse::<Hash>().ok()? == Hash::of(json.as_bytes());
-                same.then(|| serde_json::from_str::<Line>(json).ok())?
-            },
-        );
-        let Some(line) = good else { return Ok((parts.into_values().collect(), true)) };
-        any = true;
-        if line.replaces {
-            parts.clear();
-        }
-        for name in &line.remove {
-            parts.remove(name);
-        }
-        parts.extend(line.upsert.into_iter().map(|part| (part.name.clone(), part)));
-    }
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let temporary = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)
 }
 
-/// Whether `folder` is on a file system that never reaches a disk, by the table of mounts.
-fn in_memory(folder: &Path, mounts: &str) -> bool {
-    let mut best: (usize, bool) = (0, false);
-    for line in mounts.lines() {
-        let mut words = line.split(' ').skip(1);
-        let (Some(point), Some(kind)) = (words.next(), words.next()) else { continue };
-        let point = point.replace("\\040", " ");
-        if folder.starts_with(&point) && point.len() >= best.0 {
-            best = (point.len(), matches!(kind, "tmpfs" | "ramfs"));
+fn read(path: &Path, kind: PartKind) -> Result<Vec<Part>, StateError> {
+    let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit.saturating_mul(2)).read_to_end(&mut bytes)?;
+    let end = bytes.iter().position(|b| *b == b'\n').ok_or(StateError::Format)?;
+    let (head, body) = bytes.split_at(end);
+    let body = body.get(1..).ok_or(StateError::Format)?;
+    let head = std::str::from_utf8(head).map_err(|_| StateError::Format)?;
+    let sum = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')).ok_or(StateError::Format)?;
+    if sum.parse::<Hash>().ok() != Some(Hash::of(body)) {
+        return Err(StateError::Checksum);
+    }
+    let parts: Vec<Part> = serde_json::from_slice(body)?;
+    check(parts, Some(kind))
+}
+
+/// Parts as they may be taken from a file.
+pub(super) fn check(parts: Vec<Part>, kind: Option<PartKind>) -> Result<Vec<Part>, StateError> {
+    for part in &parts {
+        let fits = part.json.len() <= MAX_PART_BYTES && Hash::of(part.json.as_bytes()) == part.hash;
+        if !fits || kind.is_some_and(|kind| part.name.kind != kind) {
+            return Err(StateError::Part(part.name.clone()));
         }
     }
-    best.1
+    Ok(parts)
+}
+
+/// Whether the mount with the longest prefix of `dir` lives in memory.
+fn in_memory(dir: &Path, mounts: &str) -> bool {
+    let Ok(dir) = fs::canonicalize(dir) else { return false };
+    let lines = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        // The kernel writes spaces in paths as \040.
+        let point = words.nth(1)?.replace("\\040", " ");
+        Some((point, words.next()?))
+    });
+    let of_dir = lines.filter(|(point, _)| dir.starts_with(point));
+    // Of two mounts on one point the later one is on top.
+    of_dir.max_by_key(|(point, _)| point.len()).is_some_and(|(_, kind)| kind == "tmpfs" || kind == "ramfs")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::part;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
-    struct Folder(PathBuf);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
 
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("sluice-store-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
+    struct Dir(PathBuf);
+    impl Dir {
+        fn new() -> Self {
+            let n = NEXT.fetch_add(1, Ordering::Relaxed);
+            Self(std::env::temp_dir().join(format!("sluice-store-{}-{n}", std::process::id())))
         }
     }
-
-    impl Drop for Folder {
+    impl Drop for Dir {
         fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
+            drop(fs::remove_dir_all(&self.0));
         }
     }
 
-    fn map(names: &[&str]) -> BTreeMap<PartName, Part> {
-        names.iter().map(|name| (part(name).name, part(name))).collect()
+    fn part(kind: PartKind, id: &str, json: &str) -> (PartName, Part) {
+        let name = PartName::new(kind, id);
+        (name.clone(), Part { name, hash: Hash::of(json.as_bytes()), json: json.to_owned() })
     }
 
-    fn names(parts: &[Part]) -> Vec<String> {
-        parts.iter().map(|part| part.name.id.clone()).collect()
+    fn world() -> BTreeMap<PartName, Part> {
+        BTreeMap::from([
+            part(PartKind::Stage, "shop/prod", "{\"a\":1}"),
+            part(PartKind::Route, "shop/orders", "{\"b\":2}"),
+            part(PartKind::Certificate, "shop/tls", "{\"key\":\"secret\"}"),
+        ])
+    }
+
+    const ALL: [PartKind; 3] = [PartKind::Stage, PartKind::Route, PartKind::Certificate];
+
+    #[tokio::test]
+    async fn what_was_saved_is_loaded_and_certificates_only_where_they_may_be() {
+        for secrets in [true, false] {
+            let dir = Dir::new();
+            let mut store = Store::open(&dir.0).unwrap();
+            store.secrets = secrets;
+            store.save(&world(), &ALL).await;
+            let mut expected = world();
+            if !secrets {
+                expected.retain(|name, _| name.kind != PartKind::Certificate);
+            }
+            assert_eq!(store.load(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_corrupt_file_is_set_aside_and_the_others_are_served() {
+        let good = encode(&[&part(PartKind::Route, "shop/orders", "{\"b\":2}").1]).unwrap();
+        let wrong_hash = Part { hash: Hash::of(b"other"), ..part(PartKind::Route, "shop/orders", "{}").1 };
+        let cut = good[..good.len() - 1].to_vec();
+        let flipped = { let mut bytes = good.clone(); *bytes.last_mut().unwrap() ^= 1; bytes };
+        let foreign = encode(&[&part(PartKind::Stage, "shop/prod", "{}").1]).unwrap();
+        for bad in [Vec::new(), b"{}".to_vec(), cut, flipped, encode(&[&wrong_hash]).unwrap(), foreign] {
+            let dir = Dir::new();
+            let store = Store::open(&dir.0).unwrap();
+            store.save(&world(), &ALL).await;
+            fs::write(store.path("routes"), &bad).unwrap();
+            let loaded = store.load();
+            assert!(loaded.keys().any(|name| name.kind == PartKind::Stage));
+            assert!(!loaded.keys().any(|name| name.kind == PartKind::Route));
+            assert!(dir.0.join("routes.corrupt").exists());
+            assert_eq!(store.load(), loaded);
+        }
     }
 
     #[test]
-    fn what_was_kept_is_loaded_also_after_removals() {
-        let folder = Folder::new("kept");
-        let mut store = Store::open(&folder.0).unwrap();
-        assert!(store.load().is_empty());
-        store.keep(&map(&["a", "b"]), &[part("a").name, part("b").name], &[]).unwrap();
-        store.keep(&map(&["b", "c"]), &[part("c").name], &[part("a").name]).unwrap();
-        assert_eq!(names(&Store::open(&folder.0).unwrap().load()), ["shop/b", "shop/c"]);
-    }
-
-    #[test]
-    fn a_torn_end_falls_back_to_the_version_before_and_rubbish_to_nothing() {
-        let folder = Folder::new("torn");
-        let mut store = Store::open(&folder.0).unwrap();
-        store.keep(&map(&["a"]), &[part("a").name], &[]).unwrap();
-        store.keep(&map(&["a", "b"]), &[part("b").name], &[]).unwrap();
-        let file = folder.0.join(FILE);
-        let bytes = fs::read(&file).unwrap();
-        fs::write(&file, &bytes[..bytes.len() - 5]).unwrap();
-        assert_eq!(names(&Store::open(&folder.0).unwrap().load()), ["shop/a"]);
-        assert_eq!(names(&Store::open(&folder.0).unwrap().load()), ["shop/a"], "and it was written anew");
-        fs::write(&file, b"\xff\xff rubbish").unwrap();
-        assert!(Store::open(&folder.0).unwrap().load().is_empty());
-        assert!(folder.0.join("last-known-good.corrupt").exists());
-    }
-
-    #[test]
-    fn only_memory_file_systems_take_secrets() {
-        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /run/disk ext4 rw 0 0\n";
-        assert!(in_memory(Path::new("/run/sluice"), mounts));
-        assert!(!in_memory(Path::new("/run/disk/sluice"), mounts));
-        assert!(!in_memory(Path::new("/var/lib/sluice"), mounts));
+    fn memory_volumes_are_told_from_disks() {
+        let dir = Dir::new();
+        fs::create_dir_all(&dir.0).unwrap();
+        let real = fs::canonicalize(&dir.0).unwrap();
+        let root = "overlay / overlay rw 0 0\n";
+        let at = |kind: &str| format!("{root}x {} {kind} rw 0 0\n", real.display());
+        assert!(!in_memory(&dir.0, root));
+        assert!(in_memory(&dir.0, &at("tmpfs")));
+        assert!(!in_memory(&dir.0, &at("ext4")));
+        assert!(!in_memory(&dir.0, &format!("{}{}", at("tmpfs"), at("ext4"))));
+        assert!(!in_memory(&dir.0, &format!("{root}x {}-other tmpfs rw 0 0\n", real.display())));
     }
 }
