@@ -296,7 +296,11 @@ pub(crate) fn header_values(_: &mut SchemaGenerator) -> Schema {
 pub struct Throttle {
     /// Requests per second that pass over time. Fractions are allowed: `0.5` is one request in two seconds.
     /// From 0.001 to 1000000. Example: `100`.
-    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    #[schemars(range(max = 1_000_000.0), extend("x-kubernetes-validations" = [{
+        // No `minimum`: the API server cuts it to an integer when the value is one, and would let `0` pass.
+        "rule": "double(self) >= 0.001",
+        "message": "rate must be at least 0.001; leave the throttle out where nothing is to be limited"
+    }]))]
     pub rate: f64,
     /// Requests that may arrive at once, before the rate counts: the size of the bucket.
     /// From 1 to 1000000. Example: `200`.

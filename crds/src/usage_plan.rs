@@ -71,7 +71,11 @@ pub struct RuleThrottle {
     #[schemars(length(min = 3, max = 317), regex(pattern = RULE_REFERENCE))]
     pub rule: String,
     /// Requests per second that pass over time. From 0.001 to 1000000. Example: `5`.
-    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    #[schemars(range(max = 1_000_000.0), extend("x-kubernetes-validations" = [{
+        // No `minimum`: the API server cuts it to an integer when the value is one, and would let `0` pass.
+        "rule": "double(self) >= 0.001",
+        "message": "rate must be at least 0.001; leave the throttle out where nothing is to be limited"
+    }]))]
     pub rate: f64,
     /// Requests that may arrive at once. From 1 to 1000000. Example: `10`.
     #[schemars(range(min = 1, max = 1_000_000))]
