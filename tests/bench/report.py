@@ -57,7 +57,7 @@ def render(results):
         f"{results['date']}, {results['processor']}, {results['cores']} cores, Linux {results['kernel']}; "
         f"{results['rounds']} rounds of {results['seconds']} s, {results['connections']} connections; medians. "
         f"Load average at the start: {results['load_average']:.1f}.",
-        "; ".join(results["versions"][name] for name in names),
+        "; ".join(f"{name}: {results['versions'][name]}" for name in names) + ".",
     ]
     if measured:
         def ratios(s):
