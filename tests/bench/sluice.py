@@ -101,7 +101,7 @@ class Sluice(Proxy):
     def source(self):
         """Where the configuration comes from."""
         everything = list(parts(self.scenario, self.material, self.backend.port(self.scenario)))
-        return ["--config", write(self.directory, "config.json", json.dumps(saved(everything)))]
+        return ["--config", write(self.directory, "config.json", json.dumps(everything))]  # the form in proxy/src/config/file.rs
 
     def argv(self):
         state = os.path.join(self.directory, "state")
@@ -110,8 +110,3 @@ class Sluice(Proxy):
         self.admin = free_port()
         return [self.program, *self.source(), "--state-dir", state, "--http", f"127.0.0.1:{clear}", "--https", f"127.0.0.1:{tls}",
                 "--admin", f"127.0.0.1:{self.admin}", "--name", "bench", "--threads", "1"]
-
-
-def saved(everything):
-    """A saved configuration: the form in proxy/src/config."""
-    return {"version": version_of({p["name"]: p["hash"] for p in everything}), "parts": everything}
