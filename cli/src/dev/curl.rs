@@ -1,0 +1,213 @@
+//! Lines for a terminal that try out what is served: one demonstration for each thing that a rule can ask of its callers.
+//! The lines come from the objects, so that they are right for any folder; what is not known here is left out.
+
+use sluice_crds::api_route::{ApiRoute, AuthorizerRef, AuthorizerRefType, HttpMethod, Rule, VersionScheme};
+use sluice_crds::field::ApiKeyRequirement;
+use sluice_crds::stage::Stage;
+use sluice_operator::world::{ObjectKey, World};
+
+use super::local::{Local, key_text};
+
+/// What is needed to write the lines.
+pub(crate) struct Context<'a> {
+    /// The completed world.
+    pub(crate) world: &'a World,
+    /// What stands in for the cluster.
+    pub(crate) local: &'a Local,
+    /// Where the API is served: `http://127.0.0.1:8080`.
+    pub(crate) base: &'a str,
+}
+
+/// A rule as it is served in one stage.
+struct Served<'a> {
+    stage_key: ObjectKey,
+    route: &'a ApiRoute,
+    rule: &'a Rule,
+    /// The curl arguments that reach it, without credentials.
+    target: String,
+}
+
+/// Which demonstrations have been written.
+#[derive(Default)]
+struct Shown {
+    token: bool,
+    key: bool,
+    burst: bool,
+    open: usize,
+}
+
+/// The lines, with the status that each one gives behind it.
+pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut shown = Shown::default();
+    for served in context.served() {
+        let authorizer = served.rule.authorizer.as_ref().unwrap_or(&served.route.spec.authorizer);
+        let needs_key = served.rule.api_key.unwrap_or(served.route.spec.api_key) == ApiKeyRequirement::Required;
+        let open = authorizer.type_ == AuthorizerRefType::None;
+        match (open, needs_key) {
+            (false, false) if !shown.token => shown.token = context.token_lines(&served, authorizer, &mut lines),
+            (true, true) if !shown.key => shown.key = context.key_lines(&served, &mut lines),
+            (true, false) => open_lines(&served, &mut shown, &mut lines),
+            _ => {}
+        }
+    }
+    lines
+}
+
+impl<'a> Context<'a> {
+    /// The rules that stages serve, each with a way to reach it.
+    fn served(&self) -> Vec<Served<'a>> {
+        let mut all = Vec::new();
+        for (key, route) in &self.world.api_routes {
+            for stage_ref in &route.spec.stages {
+                let stage_key = ObjectKey::new(&key.namespace, &stage_ref.name);
+                let Some(stage) = self.world.stages.get(&stage_key) else { continue };
+                for rule in &route.spec.rules {
+                    let target = target(self.base, stage, route, rule);
+                    all.push(Served { stage_key: stage_key.clone(), route, rule, target });
+                }
+            }
+        }
+        all
+    }
+
+    /// With a token, without one, with one of another scope, and once more from the cache. False: no token can be had.
+    fn token_lines(&self, served: &Served<'_>, authorizer: &AuthorizerRef, lines: &mut Vec<String>) -> bool {
+        let Some(endpoint) = self.token_endpoint(served, authorizer) else { return false };
+        let get = |scope: &str| {
+            let scope = if scope.is_empty() { String::new() } else { format!(" -d scope={scope}") };
+            format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope} {endpoint})")
+        };
+        let (target, name) = (&served.target, &served.rule.name);
+        let scope = authorizer.scopes.first().map_or("", String::as_str);
+        let status = ok_status(served.rule);
+        lines.push(format!("TOKEN={}", get(scope)));
+        lines.push(format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}   # {status}: {name}, with a token"));
+        if self.is_cached(served) {
+            lines.push(format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}   # {status}: from the cache"));
+        }
+        lines.push(format!("curl -i {target}   # 401: no token"));
+        if !scope.is_empty() {
+            let other = get("something.else");
+            lines.push(format!("curl -i -H \"authorization: Bearer {other}\" {target}   # 403: another scope"));
+        }
+        true
+    }
+
+    /// The token endpoint, where one of the authorizer's issuers is served here.
+    fn token_endpoint(&self, served: &Served<'_>, authorizer: &AuthorizerRef) -> Option<String> {
+        let key = ObjectKey::new(&served.stage_key.namespace, authorizer.name.as_deref()?);
+        let jwt = self.world.authorizers.get(&key)?.spec.jwt.as_ref()?;
+        jwt.issuers.iter().find_map(|issuer| self.local.token_endpoint(&issuer.issuer))
+    }
+
+    /// With a key that is valid for the stage, and without one. False: no such key is known.
+    fn key_lines(&self, served: &Served<'_>, lines: &mut Vec<String>) -> bool {
+        let Some(text) = self.key_for(&served.stage_key) else { return false };
+        let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
+        lines.push(format!("curl -i -H 'x-api-key: {text}' {target}   # {status}: {name}, with an API key"));
+        lines.push(format!("curl -i {target}   # 403: no API key"));
+        true
+    }
+
+    fn key_for(&self, stage: &ObjectKey) -> Option<String> {
+        let plans = self.world.usage_plans.iter().filter(|(key, plan)| {
+            key.namespace == stage.namespace && plan.spec.stages.iter().any(|named| named.name == stage.name)
+        });
+        let plans: Vec<&str> = plans.map(|(key, _)| key.name.as_str()).collect();
+        let keys = self.world.api_keys.iter().filter(|(key, api_key)| {
+            let in_plan = api_key.spec.plans.iter().any(|plan| plans.contains(&plan.as_str()));
+            key.namespace == stage.namespace && api_key.spec.enabled && in_plan
+        });
+        keys.map(|(key, _)| key_text(self.world, key)).find(Option::is_some).flatten()
+    }
+
+    fn is_cached(&self, served: &Served<'_>) -> bool {
+        let stage = self.world.stages.get(&served.stage_key);
+        let on = stage.and_then(|stage| stage.spec.cache.as_ref()).is_some_and(|cache| cache.enabled);
+        on && served.rule.cache.is_some() && method(served.rule) == "GET"
+    }
+}
+
+/// A rule that asks for nothing: as it is, or in a burst where its throttle is small.
+fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
+    let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
+    match served.rule.throttle {
+        Some(throttle) if throttle.burst <= 10 && !shown.burst => {
+            let count: Vec<String> = (0..throttle.burst + 3).map(|number| (number + 1).to_string()).collect();
+            let count = count.join(" ");
+            lines.push(format!(
+                "for i in {count}; do curl -s -o /dev/null -w '%{{http_code}} ' {target}; done; echo   # ends in 429: {name}"
+            ));
+            shown.burst = true;
+        }
+        _ if shown.open < 3 => {
+            lines.push(format!("curl -i {target}   # {status}: {name}"));
+            shown.open += 1;
+        }
+        _ => {}
+    }
+}
+
+/// The status of a call that succeeds, or a word where only the backend knows.
+fn ok_status(rule: &Rule) -> String {
+    rule.integration.mock.as_ref().map_or_else(|| "200".to_owned(), |mock| mock.status.to_string())
+}
+
+fn method(rule: &Rule) -> &'static str {
+    match rule.methods.first() {
+        None | Some(HttpMethod::Any) => "GET",
+        Some(method) => method.as_str(),
+    }
+}
+
+/// Method, headers and URL that a rule matches.
+fn target(base: &str, stage: &Stage, route: &ApiRoute, rule: &Rule) -> String {
+    let mut flags = String::new();
+    if method(rule) == "HEAD" {
+        flags.push_str("--head ");
+    } else if method(rule) != "GET" {
+        flags.push_str(&format!("-X {} ", method(rule)));
+    }
+    if let Some(host) = stage.spec.hostnames.first() {
+        flags.push_str(&format!("-H 'host: {}' ", host.replace("*.", "any.")));
+    }
+    for field in &rule.headers {
+        flags.push_str(&format!("-H '{}: {}' ", field.name, field.value.as_deref().unwrap_or("any")));
+    }
+    let mut query: Vec<String> = rule.query_params.iter().map(query_pair).collect();
+    let mut path = stage.spec.base_path.trim_end_matches('/').to_owned();
+    if let Some(version) = &route.spec.version {
+        let name = &version.name;
+        match version.scheme {
+            VersionScheme::Path => path.push_str(&format!("/{name}")),
+            VersionScheme::Header => {
+                let header = version.parameter.as_deref().unwrap_or("x-api-version");
+                flags.push_str(&format!("-H '{header}: {name}' "));
+            }
+            VersionScheme::Query => {
+                query.push(format!("{}={name}", version.parameter.as_deref().unwrap_or("version")));
+            }
+            VersionScheme::MediaType => flags.push_str(&format!("-H 'accept: application/json;version={name}' ")),
+        }
+    }
+    let segments: Vec<String> = rule.path.split('/').map(example_segment).collect();
+    path.push_str(&segments.join("/"));
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    let url = format!("{base}{path}{query}");
+    let url = if url.contains(['?', '&', '$', '(', ')', '\'', '*', ';']) { format!("'{url}'") } else { url };
+    format!("{flags}{url}")
+}
+
+fn query_pair(field: &sluice_crds::api_route::ValueMatch) -> String {
+    format!("{}={}", field.name, field.value.as_deref().unwrap_or("any"))
+}
+
+/// A segment of a path template with something in the place of its parameter.
+fn example_segment(segment: &str) -> String {
+    match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        Some(name) if name.ends_with('+') => "a/b".to_owned(),
+        Some(_) => "42".to_owned(),
+        None => segment.to_owned(),
+    }
+}

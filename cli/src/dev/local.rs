@@ -1,0 +1,277 @@
+//! What a cluster would add to a folder of manifests: where Services are, generated API keys, servers that run.
+//! The objects are completed before they are translated; translation itself is the operator's and knows nothing of this.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use sluice_crds::Authorizer;
+use sluice_operator::world::{Kind, Object, ObjectKey, World, secret_of};
+
+use crate::args::{Mapping, ServicePort};
+use crate::example::{Server, backend::Backend, idp::Idp};
+
+/// The annotation by which a Service asks to be served by `sluice dev` itself.
+const DEV_SERVER: &str = "sluice.dev/dev-server";
+/// The audience of tokens that the local identity provider makes when a request names none.
+const AUDIENCE: &str = "shop";
+
+/// What stands in for a cluster.
+#[derive(Default)]
+pub(crate) struct Local {
+    /// Where ports of Services are, by flag or by a server of our own.
+    addresses: BTreeMap<ServicePort, SocketAddr>,
+    /// Ports that a flag names: these Services exist even when the folder does not say so.
+    flagged: BTreeSet<ServicePort>,
+    /// Keys made for ApiKeys that have no Secret, by the Secret's key. They live as long as the program.
+    api_keys: BTreeMap<ObjectKey, String>,
+    /// Running servers.
+    servers: BTreeMap<ServicePort, Server>,
+    /// Issuers that are served here, with the address of their token endpoint.
+    issuers: BTreeMap<String, SocketAddr>,
+}
+
+impl Local {
+    /// A stand-in with the mappings of the command line.
+    pub(crate) fn new(mappings: &[Mapping]) -> Self {
+        let addresses: BTreeMap<_, _> = mappings.iter().map(|m| (m.service.clone(), m.address)).collect();
+        Self { flagged: addresses.keys().cloned().collect(), addresses, ..Self::default() }
+    }
+
+    /// The token endpoint of an issuer that is served here.
+    pub(crate) fn token_endpoint(&self, issuer: &str) -> Option<String> {
+        self.issuers.get(issuer).map(|address| format!("http://{address}/token"))
+    }
+
+    /// The servers that were started here: what they serve and where.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (&ServicePort, SocketAddr)> {
+        self.servers.iter().map(|(port, server)| (port, server.address()))
+    }
+
+    /// What is wrong with the dev servers that Services ask for; those that can be started are.
+    pub(crate) async fn start_servers(&mut self, world: &World) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, service) in &world.services {
+            let wanted = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
+            let Some(wanted) = wanted else { continue };
+            let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+            for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
+                let port = ServicePort { namespace: key.namespace.clone(), name: key.name.clone(), port };
+                if self.addresses.contains_key(&port) {
+                    continue;
+                }
+                if let Err(error) = self.start(wanted, port).await {
+                    problems.push(format!("Service {key}: {error:#}"));
+                }
+            }
+        }
+        problems
+    }
+
+    async fn start(&mut self, wanted: &str, port: ServicePort) -> anyhow::Result<()> {
+        let host = format!("{}.{}.svc.cluster.local", port.name, port.namespace);
+        let server = match wanted {
+            "example-backend" => {
+                let name = format!("{}/{}", port.namespace, port.name);
+                Server::start(loopback(0), Backend::new(name)).await.context("cannot start the example backend")?
+            }
+            "identity-provider" => {
+                let issuer = format!("http://{host}:{}", port.port);
+                // The Service's own port where it is free, so that people meet the same one each time.
+                let server = match Server::start(loopback(port.port), Idp::new(&issuer, AUDIENCE)?).await {
+                    Ok(server) => server,
+                    Err(_) => Server::start(loopback(0), Idp::new(&issuer, AUDIENCE)?)
+                        .await
+                        .context("cannot start the identity provider")?,
+                };
+                self.issuers.insert(issuer, server.address());
+                server
+            }
+            other => anyhow::bail!(
+                "the annotation {DEV_SERVER} says {other:?}, where example-backend and identity-provider are known; \
+                 write one of them, or take the annotation away and give the address with --service"
+            ),
+        };
+        self.addresses.insert(port.clone(), server.address());
+        self.servers.insert(port, server);
+        Ok(())
+    }
+
+    /// The objects that the world has besides those of the folder, and those that replace the folder's.
+    pub(crate) fn complete(&mut self, world: &World) -> anyhow::Result<Vec<Object>> {
+        let mut objects = self.endpoints(world)?;
+        objects.extend(self.secrets(world)?);
+        objects.extend(world.authorizers.values().filter_map(|authorizer| self.with_reachable_keys(authorizer)));
+        Ok(objects)
+    }
+
+    /// An EndpointSlice for each mapped port, and Services for mappings that the folder has none for.
+    fn endpoints(&self, world: &World) -> anyhow::Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        let mut missing: BTreeMap<ObjectKey, Vec<u16>> = BTreeMap::new();
+        for (port, address) in &self.addresses {
+            let key = ObjectKey::new(&port.namespace, &port.name);
+            let name = match world.services.get(&key) {
+                Some(service) => {
+                    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+                    let listed = ports.into_iter().find(|listed| listed.port == i32::from(port.port));
+                    let Some(listed) = listed else { continue };
+                    listed.name.clone().unwrap_or_default()
+                }
+                None if self.flagged.contains(port) => {
+                    missing.entry(key).or_default().push(port.port);
+                    format!("p{}", port.port)
+                }
+                None => continue,
+            };
+            let slice = json!({
+                "metadata": {
+                    "name": format!("{}-{}-sluice-dev", port.name, port.port),
+                    "namespace": port.namespace,
+                    "labels": {"kubernetes.io/service-name": port.name},
+                },
+                "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+                "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+                "ports": [{"name": name, "port": address.port(), "protocol": "TCP"}],
+            });
+            objects.push(Object::EndpointSlice(Arc::new(serde_json::from_value(slice)?)));
+        }
+        for (key, ports) in missing {
+            let ports: Vec<_> = ports.iter().map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+            let service = json!({
+                "metadata": {"name": key.name, "namespace": key.namespace},
+                "spec": {"ports": ports},
+            });
+            objects.push(Object::Service(Arc::new(serde_json::from_value(service)?)));
+        }
+        Ok(objects)
+    }
+
+    /// The EndpointSlices of the folder that a mapping overrules: `--service` wins over them.
+    pub(crate) fn overruled(&self, world: &World) -> Vec<ObjectKey> {
+        let services: BTreeSet<_> = self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
+        let slices = services.iter().filter_map(|service| world.endpoint_slices.get(service));
+        slices.flat_map(|slices| slices.keys().cloned()).collect()
+    }
+
+    /// Secrets for ApiKeys that name none, as the operator makes them in a cluster.
+    fn secrets(&mut self, world: &World) -> anyhow::Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        for (key, api_key) in &world.api_keys {
+            let secret = ObjectKey::new(&key.namespace, secret_of(api_key));
+            if api_key.spec.secret.is_some() || world.secrets.contains_key(&secret) {
+                continue;
+            }
+            let text = match self.api_keys.get(&secret) {
+                Some(text) => text.clone(),
+                None => {
+                    let text = new_api_key()?;
+                    self.api_keys.insert(secret.clone(), text.clone());
+                    text
+                }
+            };
+            let value = json!({
+                "metadata": {"name": secret.name, "namespace": secret.namespace},
+                "type": "Opaque",
+                "data": {sluice_crds::api_key::SECRET_DATA_KEY: base64(text.as_bytes())},
+            });
+            objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
+        }
+        Ok(objects)
+    }
+
+    /// The Authorizer with the URLs of key sets that name a mapped Service replaced by the Service's address; none when
+    /// nothing is replaced. A desk has no cluster DNS.
+    fn with_reachable_keys(&self, authorizer: &Authorizer) -> Option<Object> {
+        let mut changed = authorizer.clone();
+        let mut any = false;
+        for issuer in changed.spec.jwt.iter_mut().flat_map(|jwt| &mut jwt.issuers) {
+            if let Some(uri) = issuer.jwks_uri.as_deref().and_then(|uri| self.reachable(uri)) {
+                issuer.jwks_uri = Some(uri);
+                any = true;
+            } else if issuer.jwks_uri.is_none() && issuer.jwks.is_none() && self.issuers.contains_key(&issuer.issuer) {
+                issuer.jwks_uri = self.issuers.get(&issuer.issuer).map(|address| format!("http://{address}/jwks"));
+                any = true;
+            }
+        }
+        any.then(|| Object::Authorizer(Arc::new(changed)))
+    }
+
+    fn reachable(&self, url: &str) -> Option<String> {
+        let rest = url.strip_prefix("http://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+        let host = host.strip_suffix(".cluster.local").unwrap_or(host);
+        let (name, namespace) = host.strip_suffix(".svc").unwrap_or(host).split_once('.')?;
+        let service =
+            ServicePort { namespace: namespace.to_owned(), name: name.to_owned(), port: port.parse().ok()? };
+        self.addresses.get(&service).map(|address| format!("http://{address}{path}"))
+    }
+}
+
+/// The text of an ApiKey's key, where the world has it.
+pub(crate) fn key_text(world: &World, key: &ObjectKey) -> Option<String> {
+    let api_key = world.api_keys.get(key)?;
+    let secret = world.secrets.get(&ObjectKey::new(&key.namespace, secret_of(api_key)))?;
+    if let Some(text) = secret.string_data.as_ref().and_then(|data| data.get(sluice_crds::api_key::SECRET_DATA_KEY)) {
+        return Some(text.clone());
+    }
+    let bytes = &secret.data.as_ref()?.get(sluice_crds::api_key::SECRET_DATA_KEY)?.0;
+    String::from_utf8(bytes.clone()).ok()
+}
+
+/// The world of the folder, completed.
+pub(crate) async fn complete(local: &mut Local, folder: &World) -> anyhow::Result<(World, Vec<String>)> {
+    let mut world = folder.clone();
+    let problems = local.start_servers(folder).await;
+    for key in local.overruled(folder) {
+        world.remove(Kind::EndpointSlice, &key);
+    }
+    for object in local.complete(folder)? {
+        world.apply(object);
+    }
+    Ok((world, problems))
+}
+
+fn new_api_key() -> anyhow::Result<String> {
+    let mut bytes = [0; 24];
+    aws_lc_rs::rand::fill(&mut bytes).context("cannot make an API key")?;
+    let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sk_{hexadecimal}"))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_of_mapped_services_become_addresses() {
+        let local = Local::new(&["shop/identity:9400=127.0.0.1:7000".parse().unwrap()]);
+        for name in ["identity.shop", "identity.shop.svc", "identity.shop.svc.cluster.local"] {
+            let url = format!("http://{name}:9400/jwks");
+            assert_eq!(local.reachable(&url).as_deref(), Some("http://127.0.0.1:7000/jwks"), "{url}");
+        }
+        for other in ["http://identity.shop:9401/", "https://identity.shop:9400/", "http://idp.example/jwks", "http://x/"] {
+            assert_eq!(local.reachable(other), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mapping_without_a_service_makes_one_and_its_endpoints() {
+        let mut local = Local::new(&["shop/orders:80=127.0.0.1:3000".parse().unwrap()]);
+        let (world, problems) = complete(&mut local, &World::default()).await.unwrap();
+        let key = ObjectKey::new("shop", "orders");
+        assert!(problems.is_empty() && world.services.contains_key(&key) && world.endpoint_slices.contains_key(&key));
+    }
+}

@@ -1,0 +1,198 @@
+//! An identity provider for trying Sluice out: OpenID Connect discovery, a key set and a token endpoint.
+//! It asks nobody for a password, so it guards nothing; its key is made at the start and never leaves the process.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Method, StatusCode, header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::serve::{Answer, Call, Handler, json as answer_json, text};
+
+/// How long a token is valid when the request does not say.
+const DEFAULT_LIFETIME: u64 = 3600;
+/// The longest time a token is made for.
+const MAX_LIFETIME: u64 = 24 * 3600;
+
+/// The identity provider.
+pub(crate) struct Idp {
+    issuer: String,
+    audience: String,
+    key: EncodingKey,
+    key_id: String,
+    key_set: Value,
+}
+
+impl Idp {
+    /// A provider that signs as `issuer` for `audience`, with a new key.
+    pub(crate) fn new(issuer: impl Into<String>, audience: impl Into<String>) -> anyhow::Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("cannot make a signing key")?;
+        let private = pair.to_pkcs8v1().context("cannot encode the signing key")?;
+        // An uncompressed point: 4, then x and y of 32 bytes each (SEC 1, 2.3.3).
+        let Some((x, y)) = pair.public_key().as_ref().get(1..).and_then(|point| point.split_at_checked(32)) else {
+            bail!("the signing key has no public point");
+        };
+        let key_id: String = URL_SAFE_NO_PAD.encode(x).chars().take(12).collect();
+        let key_set = json!({"keys": [{
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key_id,
+            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+        }]});
+        Ok(Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            key: EncodingKey::from_ec_der(private.as_ref()),
+            key_id,
+            key_set,
+        })
+    }
+
+    fn discovery(&self) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": format!("{}/jwks", self.issuer),
+            "token_endpoint": format!("{}/token", self.issuer),
+            "response_types_supported": ["token"],
+            "grant_types_supported": ["client_credentials"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    }
+
+    /// A token for what the form asks for, and how long it is valid.
+    fn token(&self, form: &BTreeMap<String, String>) -> anyhow::Result<(String, u64)> {
+        let field = |name: &str, default: &str| form.get(name).cloned().unwrap_or_else(|| default.to_owned());
+        let lifetime = match form.get("expires_in") {
+            Some(text) => text.parse::<u64>().ok().filter(|seconds| (1..=MAX_LIFETIME).contains(seconds)),
+            None => Some(DEFAULT_LIFETIME),
+        };
+        let lifetime = lifetime.with_context(|| format!("expires_in must be from 1 to {MAX_LIFETIME} seconds"))?;
+        let grant = field("grant_type", "client_credentials");
+        if grant != "client_credentials" {
+            bail!("the only grant_type is client_credentials");
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
+        let client = field("client_id", "newcomer");
+        let claims = json!({
+            "iss": self.issuer,
+            "aud": field("audience", &self.audience),
+            "sub": client,
+            "client_id": client,
+            "scope": field("scope", ""),
+            "iat": now,
+            "nbf": now,
+            "exp": now + lifetime,
+        });
+        let head = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
+        let token = jsonwebtoken::encode(&head, &claims, &self.key).context("cannot sign the token")?;
+        Ok((token, lifetime))
+    }
+}
+
+impl Handler for Idp {
+    fn answer(&self, call: &Call) -> Answer {
+        let get = matches!(*call.method(), Method::GET | Method::HEAD);
+        match call.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/.well-known/openid-configuration" if get => answer_json(StatusCode::OK, &self.discovery()),
+            "/jwks" if get => answer_json(StatusCode::OK, &self.key_set),
+            "/token" if call.method() == Method::POST => self.answer_token(call),
+            "/token" | "/jwks" | "/.well-known/openid-configuration" => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "/token takes POST, the others take GET\n")
+            }
+            _ => text(StatusCode::NOT_FOUND, "there are /.well-known/openid-configuration, /jwks and /token\n"),
+        }
+    }
+}
+
+impl Idp {
+    fn answer_token(&self, call: &Call) -> Answer {
+        let plain = call.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"text/plain");
+        let made = std::str::from_utf8(call.body())
+            .context("the body is not UTF-8 text")
+            .map(parse_form)
+            .and_then(|form| Ok((self.token(&form)?, form.get("scope").cloned().unwrap_or_default())));
+        match made {
+            Ok(((token, _), _)) if plain => text(StatusCode::OK, token),
+            Ok(((token, lifetime), scope)) => answer_json(
+                StatusCode::OK,
+                &json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": scope}),
+            ),
+            Err(error) => answer_json(
+                StatusCode::BAD_REQUEST,
+                &json!({"error": "invalid_request", "error_description": format!("{error:#}")}),
+            ),
+        }
+    }
+}
+
+/// The fields of a form (application/x-www-form-urlencoded); the last one of a name counts.
+fn parse_form(body: &str) -> BTreeMap<String, String> {
+    let pairs = body.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect()
+}
+
+/// Undoes the form's escapes; what is no escape stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'%').then(|| after.get(..2)).flatten();
+        let escaped = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (byte, escaped) {
+            (_, Some(value)) => {
+                bytes.push(value);
+                rest = after.get(2..).unwrap_or_default();
+                continue;
+            }
+            (b'+', None) => bytes.push(b' '),
+            (other, None) => bytes.push(other),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
+
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_with_its_escapes() {
+        let form = parse_form("scope=orders.read+orders.write&client_id=a%26b%c3%a4&x&%=%zz");
+        assert_eq!(form["scope"], "orders.read orders.write");
+        assert_eq!(form["client_id"], "a&bä");
+        assert_eq!(form["x"], "");
+        assert_eq!(form["%"], "%zz");
+    }
+
+    #[test]
+    fn a_token_verifies_with_the_published_key_set_and_carries_what_was_asked_for() {
+        let idp = Idp::new("http://idp.example", "shop").unwrap();
+        let form = parse_form("client_id=acme&scope=orders.read");
+        let (token, lifetime) = idp.token(&form).unwrap();
+        assert_eq!(lifetime, DEFAULT_LIFETIME);
+        let keys: JwkSet = serde_json::from_value(idp.key_set.clone()).unwrap();
+        let key = keys.find(&idp.key_id).unwrap();
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_audience(&["shop"]);
+        validation.set_issuer(&["http://idp.example"]);
+        let key = DecodingKey::from_jwk(key).unwrap();
+        let claims = jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap().claims;
+        assert_eq!((claims["sub"].as_str(), claims["scope"].as_str()), (Some("acme"), Some("orders.read")));
+    }
+
+    #[test]
+    fn a_lifetime_out_of_bounds_is_refused() {
+        let idp = Idp::new("http://idp.example", "shop").unwrap();
+        for bad in ["expires_in=0", "expires_in=86401", "expires_in=x", "grant_type=password"] {
+            assert!(idp.token(&parse_form(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What became of the objects, as tables and sentences for a terminal.
+//! What a condition says is the operator's; which version is in force is the proxy's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sluice_crds::api_route::{HttpMethod, IntegrationType, VersionScheme};
+use sluice_crds::condition::Status;
+use sluice_operator::translate::{Detail, Wanted};
+use sluice_operator::world::{ObjectKey, World};
+use sluice_wire::ObjectRef;
+
+use crate::table;
+
+/// Statuses by object, as a translation has them.
+pub(crate) type Statuses = BTreeMap<ObjectRef, Arc<Wanted>>;
+/// Sentences of the proxy about objects that it cannot serve as written.
+pub(crate) type Refusals = BTreeMap<ObjectRef, String>;
+
+/// The objects with their conditions.
+pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
+    let rows: Vec<Vec<String>> = statuses
+        .iter()
+        .map(|(object, wanted)| {
+            let state = state(object, wanted, refusals);
+            vec![object.kind.clone(), object.id(), state, detail(wanted)]
+        })
+        .collect();
+    table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)
+}
+
+/// A sentence for each problem: object, field, what to do.
+pub(crate) fn problems(statuses: &Statuses, refusals: &Refusals) -> Vec<String> {
+    let mut all = Vec::new();
+    for (object, wanted) in statuses {
+        let bad = wanted.conditions.iter().filter(|condition| condition.status == Status::False);
+        all.extend(bad.map(|condition| format!("{object}: {} ({})", condition.message, condition.reason)));
+        all.extend(refusals.get(object).map(|message| format!("{object}: {message} (Rejected)")));
+    }
+    all
+}
+
+/// The statuses that differ from those before.
+pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
+    let differs = |(object, wanted): &(&ObjectRef, &Arc<Wanted>)| {
+        before.get(*object).is_none_or(|old| old != *wanted)
+    };
+    after.iter().filter(differs).map(|(object, wanted)| (object.clone(), wanted.clone())).collect()
+}
+
+/// `Ready`, or the reason why not.
+fn state(object: &ObjectRef, wanted: &Wanted, refusals: &Refusals) -> String {
+    let bad = wanted.conditions.iter().find(|condition| condition.status == Status::False);
+    match bad {
+        Some(condition) => condition.reason.to_owned(),
+        None if refusals.contains_key(object) => "Rejected".to_owned(),
+        None => "Ready".to_owned(),
+    }
+}
+
+fn detail(wanted: &Wanted) -> String {
+    match &wanted.detail {
+        Detail::Stage { routes: 1 } => "1 rule".to_owned(),
+        Detail::Stage { routes } => format!("{routes} rules"),
+        Detail::ApiKey { prefix, secret, .. } => match prefix {
+            Some(prefix) => format!("{prefix} in Secret {secret}"),
+            None => format!("Secret {secret}"),
+        },
+        Detail::None => String::new(),
+    }
+}
+
+/// What is served where: method, URL, rule and where it leads.
+pub(crate) fn urls(world: &World, base: &str) -> String {
+    let mut rows = Vec::new();
+    for (key, route) in &world.api_routes {
+        for stage_ref in &route.spec.stages {
+            let Some(stage) = world.stages.get(&ObjectKey::new(&key.namespace, &stage_ref.name)) else { continue };
+            let version = route.spec.version.as_ref();
+            let version = version.filter(|version| version.scheme == VersionScheme::Path);
+            let version = version.map(|version| format!("/{}", version.name)).unwrap_or_default();
+            let hosts = if stage.spec.hostnames.is_empty() { vec![String::new()] } else { stage.spec.hostnames.clone() };
+            for (rule, host) in route.spec.rules.iter().flat_map(|rule| hosts.iter().map(move |host| (rule, host))) {
+                let methods: Vec<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
+                let methods = if rule.methods == [HttpMethod::Any] { "ANY".to_owned() } else { methods.join(",") };
+                let base_path = stage.spec.base_path.trim_end_matches('/');
+                let host = if host.is_empty() { String::new() } else { format!(" (host {host})") };
+                rows.push(vec![
+                    methods,
+                    format!("{base}{base_path}{version}{}{host}", rule.path),
+                    format!("{}/{}", key.name, rule.name),
+                    leads_to(&rule.integration),
+                ]);
+            }
+        }
+    }
+    table::render(&["METHOD", "URL", "RULE", "LEADS TO"], &rows)
+}
+
+fn leads_to(integration: &sluice_crds::api_route::Integration) -> String {
+    match integration.type_ {
+        IntegrationType::Service => {
+            integration.service.as_ref().map(|service| format!("Service {}:{}", service.name, service.port))
+        }
+        IntegrationType::Http => integration.http.as_ref().map(|http| http.url.clone()),
+        IntegrationType::Mock => integration.mock.as_ref().map(|mock| format!("a fixed {}", mock.status)),
+    }
+    .unwrap_or_default()
+}
