@@ -38,9 +38,9 @@ stop() { # NAME: at once; what the programs would save is thrown away, and a pol
 
 # --- credentials: one static token per user, one key for service accounts --------------------------------------------
 credentials() {
-  local user n=0
-  umask 077
+  local user n=0 mask
   mkdir -p "$dir"/{pki,log,pids,etc}
+  mask=$(umask) && umask 077
   openssl genrsa -out "$dir/pki/sa.key" 2048 2>/dev/null
   # token,user,uid[,groups]; system:masters passes every check of RBAC, the others get the rights Kubernetes ships.
   for user in admin=system:masters system:kube-controller-manager system:kube-scheduler system:kube-proxy \
@@ -49,6 +49,7 @@ credentials() {
     [[ $user == *=* ]] && user="${user%=*},$n,${user#*=}" || user=$user,$n
     echo "$(head -c16 /dev/urandom | od -An -tx1 | tr -d ' \n'),$user"
   done >"$dir/pki/tokens.csv"
+  umask "$mask" # what containerd unpacks must be readable
 }
 kubeconfig() { # FILE USER URL
   cat >"$1" <<YAML
