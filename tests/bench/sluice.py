@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import re
+import urllib.request
 
 from material import AUDIENCE, ISSUER
-from measure import free_port
+from measure import BenchError, free_port
 from proxies import Proxy, write
 
 NAMESPACE = "bench"
@@ -102,6 +104,15 @@ class Sluice(Proxy):
         """Where the configuration comes from."""
         everything = list(parts(self.scenario, self.material, self.backend.port(self.scenario)))
         return ["--config", write(self.directory, "config.json", json.dumps(everything))]  # the form in proxy/src/config/file.rs
+
+    def shortfall(self):
+        """Work it left undone since it started: lines of the access log it dropped."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
+            text = answer.read(4 << 20).decode()
+        dropped = re.findall(r"^sluice_access_log_dropped_total(?:\{[^}]*\})? (\S+)", text, re.M)
+        if not dropped:
+            raise BenchError("Sluice's metrics do not tell how many lines of its access log it dropped")
+        return int(sum(map(float, dropped)))
 
     def argv(self):
         state = os.path.join(self.directory, "state")
