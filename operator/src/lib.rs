@@ -1,4 +1,6 @@
 //! The control plane: objects in, configuration and statuses out. What proxies do with configuration is theirs.
 
+pub mod metrics;
+pub mod publish;
 pub mod translate;
 pub mod world;

@@ -1,0 +1,72 @@
+//! The operator's metrics, built once from a registry. Where they are served is the admin endpoint's.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::translate::Translation;
+
+/// Everything the operator counts.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(crate) translate_duration: Histogram,
+    pub(crate) translate_problems: IntGaugeVec,
+    pub(crate) snapshot_version: IntGaugeVec,
+    pub(crate) snapshot_bytes: IntGauge,
+    pub(crate) proxies: IntGaugeVec,
+    pub(crate) acks: IntCounterVec,
+    pub(crate) status_patches: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// The registry has one of that name already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        let durations = HistogramOpts::new("sluice_translate_duration_seconds", "Time a translation of changed objects took.");
+        let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let metrics = Self {
+            translate_duration: Histogram::with_opts(durations.buckets(buckets))?,
+            translate_problems: gauges(
+                "sluice_translate_problems",
+                "Problems of objects right now, by kind of object and reason.",
+                &["kind", "reason"],
+            )?,
+            snapshot_version: gauges("sluice_snapshot_version_info", "The version that is published right now.", &["version"])?,
+            snapshot_bytes: IntGauge::new("sluice_snapshot_bytes", "Size of the published configuration.")?,
+            proxies: gauges("sluice_proxies", "Connected proxies, by whether they serve what is published.", &["state"])?,
+            acks: counters("sluice_proxy_acks_total", "What became of configuration sent to proxies.", &["outcome"])?,
+            status_patches: counters(
+                "sluice_status_patches_total",
+                "Patches of statuses, by kind of object and outcome.",
+                &["kind", "outcome"],
+            )?,
+        };
+        registry.register(Box::new(metrics.translate_duration.clone()))?;
+        registry.register(Box::new(metrics.translate_problems.clone()))?;
+        registry.register(Box::new(metrics.snapshot_version.clone()))?;
+        registry.register(Box::new(metrics.snapshot_bytes.clone()))?;
+        registry.register(Box::new(metrics.proxies.clone()))?;
+        registry.register(Box::new(metrics.acks.clone()))?;
+        registry.register(Box::new(metrics.status_patches.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Shows what was translated.
+    pub(crate) fn translated(&self, translation: &Translation) {
+        self.translate_problems.reset();
+        for (object, wanted) in &translation.statuses {
+            for reason in &wanted.problems {
+                self.translate_problems.with_label_values(&[object.kind.as_str(), reason]).inc();
+            }
+        }
+    }
+
+    /// Shows what is published.
+    pub(crate) fn published(&self, version: &str, bytes: usize) {
+        self.snapshot_version.reset();
+        self.snapshot_version.with_label_values(&[version]).set(1);
+        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,292 @@
+//! The stream server: HTTP/2 over TLS, one path. What travels on a stream is the sessions'.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Frame;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_wire::STREAM_PATH;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::publish::{Admission, Current, Fleet, session};
+
+/// More connections wait.
+const MAX_CONNECTIONS: usize = 1024;
+/// Handshake and a first stream that is let in must be there by then.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often the certificate files are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(30);
+/// Frames that wait for a proxy to read.
+const QUEUE: usize = 4;
+
+/// Where the server's certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain as PEM.
+    pub chain: PathBuf,
+    /// The key as PEM.
+    pub key: PathBuf,
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address} for proxies")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("cannot use the certificate in {path}: a chain and its key are needed, as PEM")]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The pair does not work.
+    #[error("cannot use the certificate for the stream")]
+    Tls(#[from] rustls::Error),
+    /// Anybody on the network could read keys.
+    #[error(
+        "proxies would be let in without proof on {0}: give --stream-secret-file, or --proxy-token-audience with \
+         --proxy-service-account, or listen on a loopback address"
+    )]
+    Unprotected(SocketAddr),
+}
+
+/// A bound server.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    admission: Admission,
+    certificate: CertificateFiles,
+    config: watch::Sender<Arc<rustls::ServerConfig>>,
+}
+
+impl Server {
+    /// Binds the address and reads the certificate.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn bind(
+        address: SocketAddr,
+        certificate: CertificateFiles,
+        admission: Admission,
+    ) -> Result<Self, ServerError> {
+        if matches!(admission, Admission::Open) && !address.ip().is_loopback() {
+            return Err(ServerError::Unprotected(address));
+        }
+        let config = load(&certificate).await?;
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
+        Ok(Self { listener, address, admission, certificate, config: watch::Sender::new(Arc::new(config)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves streams until `stop`.
+    pub async fn serve(self, current: watch::Receiver<Option<Arc<Current>>>, fleet: Fleet, stop: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut reload = tokio::time::interval(RELOAD_EVERY);
+        reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = reload.tick() => {
+                    self.reload().await;
+                    continue;
+                }
+                accepted = self.listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a proxy's connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = permits.clone().try_acquire_owned() else {
+                tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the stream; one was closed");
+                continue;
+            };
+            let acceptor = TlsAcceptor::from(self.config.borrow().clone());
+            let connection = Connection {
+                admission: self.admission.clone(),
+                current: current.clone(),
+                fleet: fleet.clone(),
+                admitted: Arc::default(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(async move {
+                connection.serve(stream, acceptor).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn reload(&self) {
+        match load(&self.certificate).await {
+            Ok(config) => drop(self.config.send_replace(Arc::new(config))),
+            Err(error) => tracing::warn!(%error, "the stream keeps the certificate it has"),
+        }
+    }
+}
+
+async fn load(files: &CertificateFiles) -> Result<rustls::ServerConfig, ServerError> {
+    let read = async |path: &PathBuf| {
+        tokio::fs::read(path).await.map_err(|source| ServerError::Read { path: path.clone(), source })
+    };
+    let (chain_pem, key_pem) = (read(&files.chain).await?, read(&files.key).await?);
+    let chain = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain = chain.ok_or_else(|| ServerError::Certificate { path: files.chain.clone() })?;
+    let key = PrivateKeyDer::from_pem_slice(&key_pem);
+    let key = key.map_err(|_| ServerError::Certificate { path: files.key.clone() })?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+#[derive(Clone)]
+struct Connection {
+    admission: Admission,
+    current: watch::Receiver<Option<Arc<Current>>>,
+    fleet: Fleet,
+    admitted: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor) {
+        // Frames are small and wanted at once; failing to say so costs time only.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let opened = tokio::time::Instant::now();
+        let tls = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake of a proxy failed"),
+            Err(_) => return tracing::debug!("a TLS handshake of a proxy took too long"),
+        };
+        let admitted = self.admitted.clone();
+        let stop = self.stop.clone();
+        let service = service_fn(move |request| {
+            let connection = self.clone();
+            async move { Ok::<_, Infallible>(connection.respond(request).await) }
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(4)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
+        let patience = tokio::time::sleep_until(opened + PATIENCE);
+        tokio::select! {
+            ended = &mut serving => return log(ended),
+            () = stop.cancelled() => return,
+            () = patience => {}
+        }
+        if !admitted.load(Ordering::Acquire) {
+            return tracing::debug!("a connection without an admitted stream was closed");
+        }
+        tokio::select! {
+            ended = serving => log(ended),
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Frames> {
+        if request.uri().path() != STREAM_PATH {
+            return refuse(StatusCode::NOT_FOUND);
+        }
+        if request.method() != Method::POST {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if let Err(error) = self.admission.admit(credential).await {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "a subscriber was refused");
+            let unknown = matches!(error, crate::publish::subscriber::Refused::Unanswered | crate::publish::subscriber::Refused::Review(_));
+            return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
+        }
+        self.admitted.store(true, Ordering::Release);
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (current, fleet, stop) = (self.current.clone(), self.fleet.clone(), self.stop.clone());
+        let gone = sender.clone();
+        tokio::spawn(async move {
+            let running = session::run(request.into_body(), sender, current, fleet);
+            tokio::select! {
+                ended = running => tracing::debug!(reason = %ended, "stream ended"),
+                () = gone.closed() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Response::new(Frames(Some(receiver)))
+    }
+}
+
+fn refuse(status: StatusCode) -> Response<Frames> {
+    let mut response = Response::new(Frames(None));
+    *response.status_mut() = status;
+    response
+}
+
+fn log(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a proxy's connection ended early");
+    }
+}
+
+/// A body of frames; none: empty.
+struct Frames(Option<mpsc::Receiver<Bytes>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            None => Poll::Ready(None),
+            Some(receiver) => receiver.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}

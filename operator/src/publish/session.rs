@@ -1,0 +1,242 @@
+//! One proxy's stream: what it has, what it is sent, what it says to that. Who may open a stream is `subscriber`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use sluice_wire::codec::{self, CodecError, Decoder};
+use sluice_wire::{Ack, Down, Hash, Hello, Outcome, PartName, Up};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::publish::fleet::Membership;
+use crate::publish::{Current, Fleet, delta};
+
+/// What a proxy sends is small; the longest is its list of hashes.
+const MAX_UP_BYTES: usize = 64 << 20;
+const MAX_NAME_BYTES: usize = 253;
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Later acknowledgements count the proxy as lagging.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without an acknowledgement for so long the stream ends, and the proxy begins anew.
+const ACK_LIMIT: Duration = Duration::from_secs(120);
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// A proxy that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(35);
+/// A proxy that does not read for so long is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("the proxy closed the stream")]
+    Closed,
+    #[error("the stream broke: {0}")]
+    Broken(String),
+    #[error("cannot read a frame")]
+    Codec(#[from] CodecError),
+    #[error("the proxy sent something out of turn")]
+    OutOfTurn,
+    #[error("the proxy's name is empty or too long")]
+    BadName,
+    #[error("the proxy did not say hello in time")]
+    NoHello,
+    #[error("the proxy has been silent for too long")]
+    Silent,
+    #[error("the proxy does not read")]
+    NotReading,
+    #[error("the proxy did not acknowledge in time")]
+    NotAcknowledging,
+    #[error("a newer connection of the proxy took its place")]
+    Replaced,
+    #[error("the operator stops")]
+    Stopping,
+}
+
+/// Frames out of a request's body.
+struct Frames<B> {
+    body: B,
+    decoder: Decoder<Up>,
+}
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
+    /// Losing the future loses nothing.
+    async fn next(&mut self) -> Result<Up, Ended> {
+        loop {
+            if let Some(frame) = self.decoder.next() {
+                return Ok(frame?);
+            }
+            match self.body.frame().await {
+                None => return Err(Ended::Closed),
+                Some(Err(error)) => return Err(Ended::Broken(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was sent and not yet acknowledged.
+struct Sent {
+    current: Arc<Current>,
+    at: Instant,
+    late: bool,
+}
+
+struct Session {
+    down: mpsc::Sender<Bytes>,
+    membership: Membership,
+    known: Arc<BTreeMap<PartName, Hash>>,
+    /// The version that was answered last, so that it is not sent again.
+    answered: Option<Hash>,
+    sent: Option<Sent>,
+    told: u32,
+}
+
+/// Runs a stream until it ends.
+pub(crate) async fn run<B>(
+    body: B,
+    down: mpsc::Sender<Bytes>,
+    mut current: watch::Receiver<Option<Arc<Current>>>,
+    fleet: Fleet,
+) -> Ended
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    let mut frames = Frames { body, decoder: Decoder::with_max(MAX_UP_BYTES) };
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, frames.next()).await {
+        Err(_) => return Ended::NoHello,
+        Ok(Err(ended)) => return ended,
+        Ok(Ok(Up::Hello(hello))) => hello,
+        Ok(Ok(_)) => return Ended::OutOfTurn,
+    };
+    let Hello { proxy, program, parts } = hello;
+    if proxy.is_empty() || proxy.len() > MAX_NAME_BYTES || proxy.chars().any(char::is_control) {
+        return Ended::BadName;
+    }
+    tracing::info!(proxy.name = proxy, proxy.version = program, config.parts = parts.len(), "proxy connected");
+    let membership = fleet.join(&proxy);
+    let mut session = Session { down, membership, known: Arc::new(parts), answered: None, sent: None, told: 0 };
+    let ended = session.serve(&mut frames, &mut current, &fleet).await;
+    tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
+    ended
+}
+
+impl Session {
+    async fn serve<B>(
+        &mut self,
+        frames: &mut Frames<B>,
+        current: &mut watch::Receiver<Option<Arc<Current>>>,
+        fleet: &Fleet,
+    ) -> Ended
+    where
+        B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+    {
+        let mut members = fleet.changes();
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let replaced = self.membership.replaced.clone();
+        loop {
+            if let Err(ended) = self.tell_fleet(fleet).await {
+                return ended;
+            }
+            let newest = current.borrow_and_update().clone();
+            if let Some(newest) = newest
+                && let Err(ended) = self.offer(newest).await
+            {
+                return ended;
+            }
+            let deadline = self.sent.as_ref().map(|sent| sent.at + if sent.late { ACK_LIMIT } else { ACK_TIMEOUT });
+            let outcome = tokio::select! {
+                frame = frames.next() => {
+                    heard = Instant::now();
+                    frame.and_then(|frame| self.hear(frame))
+                }
+                changed = current.changed() => changed.map_err(|_| Ended::Stopping),
+                changed = members.changed() => changed.map_err(|_| Ended::Stopping),
+                () = replaced.cancelled() => Err(Ended::Replaced),
+                _ = ping.tick() => {
+                    if heard.elapsed() > SILENCE { Err(Ended::Silent) } else { self.send(&Down::Ping).await }
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.late(),
+            };
+            if let Err(ended) = outcome {
+                return ended;
+            }
+        }
+    }
+
+    async fn tell_fleet(&mut self, fleet: &Fleet) -> Result<(), Ended> {
+        let proxies = u32::try_from(fleet.len()).unwrap_or(u32::MAX).max(1);
+        if proxies != self.told {
+            self.told = proxies;
+            self.send(&Down::Fleet { proxies }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the difference to the newest configuration, unless the proxy is busy with one: then the newest comes next.
+    async fn offer(&mut self, newest: Arc<Current>) -> Result<(), Ended> {
+        let version = newest.published.version;
+        if self.sent.is_some() || self.answered == Some(version) {
+            return Ok(());
+        }
+        let delta = delta(&self.known, &newest.published);
+        self.send(&Down::Delta(delta)).await?;
+        self.sent = Some(Sent { current: newest, at: Instant::now(), late: false });
+        Ok(())
+    }
+
+    fn hear(&mut self, frame: Up) -> Result<(), Ended> {
+        let ack = match frame {
+            Up::Hello(_) => return Err(Ended::OutOfTurn),
+            Up::Pong => return Ok(()),
+            Up::Ack(ack) => ack,
+        };
+        let Ack { version, outcome, diagnostics } = ack;
+        let Some(sent) = self.sent.take() else { return Err(Ended::OutOfTurn) };
+        if sent.current.published.version != version {
+            return Err(Ended::OutOfTurn);
+        }
+        self.answered = Some(version);
+        match outcome {
+            Outcome::Applied => {
+                self.known = sent.current.published.hashes.clone();
+                self.membership.applied(&sent.current.published, diagnostics);
+            }
+            Outcome::Refused { why } => {
+                tracing::warn!(config.version = version.short(), error = why, "a proxy refused the configuration");
+                self.membership.refused(version, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn late(&mut self) -> Result<(), Ended> {
+        match &mut self.sent {
+            Some(sent) if sent.late => Err(Ended::NotAcknowledging),
+            Some(sent) => {
+                sent.late = true;
+                self.membership.lagging();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, frame: &Down) -> Result<(), Ended> {
+        let bytes = Bytes::from(codec::encode(frame)?);
+        match tokio::time::timeout(SEND_TIMEOUT, self.down.send(bytes)).await {
+            Err(_) => Err(Ended::NotReading),
+            Ok(Err(_)) => Err(Ended::Closed),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+}
