@@ -1,0 +1,19 @@
+//! Authorizers: who a caller is, by JSON Web Tokens (RFC 7519), and why a token is not believed.
+//! Which routes need one is the gateway's; how a refusal looks is `exchange`'s.
+
+mod authorizer;
+mod caller;
+mod fetch;
+mod keys;
+mod refusal;
+mod sets;
+mod token;
+
+pub(crate) use authorizer::{Authorizer, Verdict};
+pub(crate) use caller::Caller;
+pub(crate) use fetch::{Fetch, Fetcher, FetcherSettings};
+pub(crate) use refusal::{INSUFFICIENT_SCOPE, Refusal};
+pub(crate) use sets::KeySets;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Reading a token: its place in a request, its three segments, its registered claims.
+//! Nothing here is believed yet; nothing a token names (`jwk`, `jku`, `x5u`) is ever used.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderName};
+use serde_json::{Map, Value};
+use sluice_wire::{Algorithm, TokenSource};
+
+use super::keys::algorithm;
+use super::{Caller, Refusal};
+
+/// A longer token is refused unread.
+const MAX_TOKEN_BYTES: usize = 8 << 10;
+const MAX_KID_BYTES: usize = 256;
+
+/// Where a token may stand.
+#[derive(Debug)]
+pub(super) struct Source {
+    header: HeaderName,
+    scheme: Option<String>,
+}
+
+impl Source {
+    pub(super) fn compile(part: &TokenSource) -> Option<Self> {
+        let header = HeaderName::from_bytes(part.header.as_bytes()).ok()?;
+        Some(Self { header, scheme: part.scheme.clone() })
+    }
+}
+
+/// The token of a request: the first place that holds one counts.
+pub(super) fn find<'a>(sources: &[Source], headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+    for source in sources {
+        let mut values = headers.get_all(&source.header).iter();
+        let Some(value) = values.next() else { continue };
+        // The backend might read the other one.
+        if values.next().is_some() {
+            return Err(Refusal::Malformed);
+        }
+        let text = value.to_str().map_err(|_| Refusal::Malformed)?.trim();
+        let token = match &source.scheme {
+            None => text,
+            Some(scheme) => match text.split_once(' ') {
+                Some((word, rest)) if word.eq_ignore_ascii_case(scheme) => rest.trim(),
+                None if text.eq_ignore_ascii_case(scheme) => return Err(Refusal::Malformed),
+                _ => continue,
+            },
+        };
+        if token.is_empty() {
+            continue;
+        }
+        return if token.len() <= MAX_TOKEN_BYTES { Ok(token) } else { Err(Refusal::Malformed) };
+    }
+    Err(Refusal::Missing)
+}
+
+/// A token taken apart.
+pub(super) struct Token<'a> {
+    /// The first two segments: what is signed.
+    pub(super) message: &'a str,
+    /// The third.
+    pub(super) signature: &'a str,
+    /// What the header says; none: an algorithm that does not exist here.
+    pub(super) algorithm: Option<Algorithm>,
+    /// Which key.
+    pub(super) kid: Option<String>,
+    /// What it says.
+    pub(super) claims: Map<String, Value>,
+}
+
+impl<'a> Token<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, Refusal> {
+        let (message, signature) = text.rsplit_once('.').ok_or(Refusal::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
+        if claims.contains('.') || URL_SAFE_NO_PAD.decode(signature).is_err() {
+            return Err(Refusal::Malformed);
+        }
+        let (header, claims) = (object(header)?, object(claims)?);
+        // A rule we would have to understand and do not (RFC 7515, 4.1.11).
+        if header.contains_key("crit") {
+            return Err(Refusal::Malformed);
+        }
+        let name = header.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
+            Some(_) => return Err(Refusal::Malformed),
+        };
+        Ok(Self { message, signature, algorithm: algorithm(name), kid, claims })
+    }
+
+    /// `iss`, which must be there and be text.
+    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
+        self.claims.get("iss").and_then(Value::as_str).ok_or(Refusal::Malformed)
+    }
+}
+
+/// Base64 without padding (RFC 7515, 2): with it one token would have several spellings.
+fn object(segment: &str) -> Result<Map<String, Value>, Refusal> {
+    let bytes = URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed)
+}
+
+/// The times a token names.
+#[derive(Debug)]
+pub(super) struct Times {
+    pub(super) expires: SystemTime,
+    not_before: Option<SystemTime>,
+    issued: Option<SystemTime>,
+}
+
+impl Times {
+    /// `exp` must be there; each must be a number.
+    pub(super) fn of(claims: &Map<String, Value>) -> Result<Self, Refusal> {
+        let expires = time(claims, "exp")?.ok_or(Refusal::Malformed)?;
+        Ok(Self { expires, not_before: time(claims, "nbf")?, issued: time(claims, "iat")? })
+    }
+
+    pub(super) fn check(&self, now: SystemTime, skew: Duration) -> Result<(), Refusal> {
+        let (early, late) = (now.checked_sub(skew).unwrap_or(now), now.checked_add(skew).unwrap_or(now));
+        if self.expires <= early {
+            return Err(Refusal::Expired);
+        }
+        if self.not_before.is_some_and(|t| t > late) || self.issued.is_some_and(|t| t > late) {
+            return Err(Refusal::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, Refusal> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().ok_or(Refusal::Malformed)?;
+    let since = Duration::try_from_secs_f64(seconds).map_err(|_| Refusal::Malformed)?;
+    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(Refusal::Malformed)
+}
+
+/// Whether the token was made for one of `accepted`: `aud`, or `client_id` where `aud` is absent.
+pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, Refusal> {
+    let known = |text: &str| accepted.iter().any(|audience| audience == text);
+    match claims.get("aud") {
+        Some(Value::String(text)) => Ok(known(text)),
+        Some(Value::Array(list)) => {
+            let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+            Ok(texts.ok_or(Refusal::Malformed)?.into_iter().any(known))
+        }
+        Some(_) => Err(Refusal::Malformed),
+        None => Ok(claims.get("client_id").and_then(Value::as_str).is_some_and(known)),
+    }
+}
+
+/// The caller a verified token speaks for.
+pub(super) fn caller(issuer: &str, claims: Map<String, Value>, expires: SystemTime) -> Result<Caller, Refusal> {
+    let text = |name: &str| match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Refusal::Malformed),
+    };
+    let subject = text("sub")?;
+    text("jti")?;
+    let mut scopes = Vec::new();
+    for name in ["scope", "scp"] {
+        match claims.get(name) {
+            Some(Value::String(text)) => scopes.extend(text.split_ascii_whitespace().map(str::to_owned)),
+            Some(Value::Array(list)) => scopes.extend(list.iter().filter_map(Value::as_str).map(str::to_owned)),
+            _ => {}
+        }
+    }
+    Ok(Caller { issuer: issuer.to_owned(), subject, claims, scopes, expires })
+}

@@ -1,0 +1,111 @@
+//! The names of cache decisions, for the answer's `cache-status` (RFC 9211), the access log and the counters.
+//! What leads to which is decided in `pipeline` and `policy`.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+/// What the cache did for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Answered from the cache; how long it stays fresh.
+    Hit(Duration),
+    /// Fetched and kept for so long.
+    Miss(Duration),
+    /// Fetched anew because the client asked for it, and kept.
+    Refreshed(Duration),
+    /// Answered with what another request fetched.
+    Collapsed(Duration),
+    /// Neither looked for nor kept.
+    Bypass,
+    /// Fetched and not kept.
+    NotStored(NotStored),
+}
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotStored {
+    /// The method is not listed.
+    Method,
+    /// The status is not cacheable.
+    Status,
+    /// The request asks for a part, or the answer is one.
+    Range,
+    /// The answer sets a cookie.
+    SetCookie,
+    /// The answer forbids it.
+    CacheControl,
+    /// The answer depends on something that is not keyed.
+    Vary,
+    /// The answer is already stale.
+    Expired,
+    /// The answer is too long, or broke off.
+    Size,
+    /// The integration failed.
+    Failed,
+}
+
+impl NotStored {
+    /// A word for logs, labels and `detail`.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::Range => "range",
+            Self::SetCookie => "set-cookie",
+            Self::CacheControl => "cache-control",
+            Self::Vary => "vary",
+            Self::Expired => "expired",
+            Self::Size => "size",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Phase {
+    /// A word for logs and labels: a closed set.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Miss(_) => "miss",
+            Self::Refreshed(_) => "refreshed",
+            Self::Collapsed(_) => "collapsed",
+            Self::Bypass => "bypass",
+            Self::NotStored(_) => "not_stored",
+        }
+    }
+
+    /// The value of `cache-status`.
+    pub(crate) fn cache_status(self) -> HeaderValue {
+        let seconds = |ttl: Duration| ttl.as_secs();
+        let text = match self {
+            Self::Hit(ttl) => format!("sluice; hit; ttl={}", seconds(ttl)),
+            Self::Miss(ttl) => format!("sluice; fwd=miss; stored; ttl={}", seconds(ttl)),
+            Self::Refreshed(ttl) => format!("sluice; fwd=request; stored; ttl={}", seconds(ttl)),
+            Self::Collapsed(ttl) => format!("sluice; fwd=miss; collapsed; ttl={}", seconds(ttl)),
+            Self::Bypass => return HeaderValue::from_static("sluice; fwd=bypass"),
+            Self::NotStored(reason) => format!("sluice; fwd=miss; detail={}", reason.text()),
+        };
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("sluice"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_as_rfc_9211_writes_them() {
+        let ttl = Duration::from_millis(30_900);
+        for (phase, expected) in [
+            (Phase::Hit(ttl), "sluice; hit; ttl=30"),
+            (Phase::Miss(ttl), "sluice; fwd=miss; stored; ttl=30"),
+            (Phase::Refreshed(ttl), "sluice; fwd=request; stored; ttl=30"),
+            (Phase::Collapsed(ttl), "sluice; fwd=miss; collapsed; ttl=30"),
+            (Phase::Bypass, "sluice; fwd=bypass"),
+            (Phase::NotStored(NotStored::SetCookie), "sluice; fwd=miss; detail=set-cookie"),
+        ] {
+            assert_eq!(phase.cache_status(), expected);
+        }
+    }
+}
