@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::harness::api_server::ApiServer;
-use crate::harness::documents;
 use crate::harness::objects::Space;
+use crate::harness::{documents, repository};
 
 /// One row of a table in `crds/tests/cel`.
 #[derive(Debug, Deserialize)]
@@ -48,5 +48,22 @@ async fn the_api_server_judges_every_row_as_the_table_says() -> anyhow::Result<(
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_every_object_of_the_examples() -> anyhow::Result<()> {
+    let server = ApiServer::shared().await?;
+    let space = Space::new(server.client().await?, "examples").await?;
+    let mut count = 0;
+    for entry in std::fs::read_dir(repository().join("examples"))? {
+        let folder = entry?.file_name().to_string_lossy().into_owned();
+        for object in documents(&format!("examples/{folder}"))? {
+            let answer = space.try_create(&object).await?;
+            assert!(answer.is_ok(), "{folder}, {} {}: {answer:?}", object["kind"], object["metadata"]["name"]);
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} objects in the examples");
     Ok(())
 }
