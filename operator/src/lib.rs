@@ -2,5 +2,8 @@
 
 pub mod metrics;
 pub mod publish;
+pub mod report;
+pub mod run;
+pub mod settings;
 pub mod translate;
 pub mod world;

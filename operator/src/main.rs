@@ -1,2 +1,18 @@
-//! Skeleton.
-fn main() {}
+//! `sluice-operator`: reads flags, starts the operator and waits to be stopped. Everything else is the library's.
+
+use clap::Parser as _;
+use sluice_operator::{run, settings::Settings};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings = Settings::parse();
+    sluice_daemon::logging::init(&settings.log)?;
+    let client = run::client(&settings).await?;
+    let mut operator = run::start(settings, client).await?;
+    tokio::select! {
+        signal = sluice_daemon::signals::shutdown() => tracing::info!(signal = signal?, "stopping"),
+        () = operator.ended() => anyhow::bail!("a part of the operator ended; the log says why"),
+    }
+    operator.stop().await;
+    Ok(())
+}

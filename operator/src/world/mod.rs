@@ -11,6 +11,9 @@ use kube::ResourceExt as _;
 use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan, authorizer::JwksSourceType};
 use sluice_wire::ObjectRef;
 
+pub mod cluster;
+pub mod files;
+
 
 
 

@@ -1,0 +1,145 @@
+//! The composition root: builds the rooms and connects them, nothing else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use prometheus::Registry;
+use sluice_daemon::{Readiness, admin};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::publish::server::{CertificateFiles, Server};
+use crate::publish::{Admission, Fleet, Publisher};
+use crate::report::{Live, Reporter};
+use crate::settings::Settings;
+use crate::translate::Translator;
+use crate::world::cluster;
+
+/// A running operator.
+pub struct Operator {
+    /// Where proxies fetch their configuration.
+    pub stream: SocketAddr,
+    /// Where metrics and probes are served.
+    pub admin: SocketAddr,
+    /// The connected proxies.
+    pub fleet: Fleet,
+    /// What is published.
+    pub publisher: Publisher,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    endpoint: admin::Admin,
+}
+
+impl Operator {
+    /// Resolves when a part of the operator ended: on its own only by a fault.
+    pub async fn ended(&mut self) {
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            tracing::error!(%error, "a part of the operator failed");
+        }
+    }
+
+    /// Stops everything and waits for it.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the operator failed");
+            }
+        }
+        drop(self.endpoint);
+    }
+}
+
+/// A client as the settings say.
+///
+/// # Errors
+/// The kubeconfig cannot be read, or there is no cluster to be found.
+pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
+    let mut config = match &settings.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+            config.with_context(|| format!("cannot use {}", path.display()))?
+        }
+        None => kube::Config::infer().await.context("cannot find a cluster: give --kubeconfig")?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(10));
+    Client::try_from(config).context("cannot make a client for the API server")
+}
+
+/// Starts the operator.
+///
+/// # Errors
+/// A file cannot be read or an address cannot be listened on.
+pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operator> {
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry).context("cannot register metrics")?;
+    let readiness = Readiness::default();
+    let mut blocker = Some(readiness.block("the first complete lists of all objects"));
+    let certificate = certificate(&settings)?;
+    let admission = admission(&settings, &client).await?;
+    let server = Server::bind(settings.stream_listen, certificate, admission).await?;
+    let endpoint = admin::serve(settings.admin, registry, readiness).await;
+    let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
+    let publisher = Publisher::new(metrics.clone());
+    let fleet = Fleet::new(metrics.clone());
+    let live = Live::default();
+    let stop = CancellationToken::new();
+    let stream = server.address();
+    let settle = Duration::from_secs(settings.fleet_settle_seconds);
+    let current = publisher.subscribe();
+    let reporter =
+        Reporter::new(client.clone(), current.clone(), fleet.clone(), live.clone(), metrics.clone(), settle);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve(current, fleet.clone(), stop.clone()));
+    tasks.spawn(reporter.run(stop.clone()));
+    let mut translator = Translator::new();
+    let to = publisher.clone();
+    let show = move |world: &_, changed: &_| {
+        live.update(world, changed);
+        let timer = metrics.translate_duration.start_timer();
+        let translation = translator.translate(world);
+        timer.observe_duration();
+        let first = blocker.take();
+        if first.is_some() || translator.translated() > 0 {
+            metrics.translated(&translation);
+            to.publish(translation);
+        }
+    };
+    let watching = stop.clone();
+    tasks.spawn(async move { cluster::run(client, watching, show).await });
+    tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
+    let admin = endpoint.address();
+    Ok(Operator { stream, admin, fleet, publisher, stop, tasks, endpoint })
+}
+
+fn certificate(settings: &Settings) -> anyhow::Result<CertificateFiles> {
+    match (&settings.stream_tls_dir, &settings.stream_cert, &settings.stream_key) {
+        (Some(dir), _, _) => Ok(CertificateFiles { chain: dir.join("tls.crt"), key: dir.join("tls.key") }),
+        (None, Some(chain), Some(key)) => Ok(CertificateFiles { chain: chain.clone(), key: key.clone() }),
+        _ => anyhow::bail!("the stream needs a certificate: give --stream-cert and --stream-key, or --stream-tls-dir"),
+    }
+}
+
+async fn admission(settings: &Settings, client: &Client) -> anyhow::Result<Admission> {
+    if let Some(path) = &settings.stream_secret_file {
+        let text = tokio::fs::read_to_string(path).await;
+        let text = text.with_context(|| format!("cannot read the secret in {}", path.display()))?;
+        anyhow::ensure!(
+            text.trim().len() >= 16,
+            "the secret in {} is shorter than 16 characters: take at least 32 random ones",
+            path.display()
+        );
+        return Ok(Admission::secret(&text));
+    }
+    match (&settings.proxy_token_audience, &settings.proxy_service_account) {
+        (Some(audience), Some(account)) => {
+            Ok(Admission::Token { client: client.clone(), audience: audience.clone(), account: account.clone() })
+        }
+        _ => Ok(Admission::Open),
+    }
+}

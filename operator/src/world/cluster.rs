@@ -1,0 +1,294 @@
+//! Watches an API server into a World. A bad object is only itself unreadable, and nothing is shown before every initial
+//! list is complete; what the world leads to is not known here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Kind, Object, ObjectKey, Unparsable, World};
+
+/// How long a Secret or ConfigMap that somebody names may hold everything else up.
+const NAMED_PATIENCE: Duration = Duration::from_secs(10);
+/// Changes that wait to be taken in.
+const QUEUE: usize = 1024;
+/// At most so many changes are taken in before they are shown.
+const BATCH: usize = 4096;
+
+/// What is watched: all objects of a kind, or one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    All(Kind),
+    One(Kind, ObjectKey),
+}
+
+impl Scope {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::All(kind) | Self::One(kind, _) => *kind,
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All(kind) => write!(f, "all objects of kind {kind}"),
+            Self::One(kind, key) => write!(f, "{kind} {key}"),
+        }
+    }
+}
+
+/// What a watch saw. The number tells a watch from an earlier one of the same scope.
+struct Seen {
+    scope: Scope,
+    watch: u64,
+    change: Change,
+}
+
+enum Change {
+    /// Everything there is.
+    All(Vec<Object>),
+    Apply(Box<Object>),
+    Delete(ObjectKey),
+}
+
+/// Takes the world in until `stop`. `show` gets the world and which of its objects changed; it is called as often as
+/// changes come, with all that came meanwhile.
+pub async fn run(client: Client, stop: CancellationToken, mut show: impl FnMut(&World, &BTreeSet<(Kind, ObjectKey)>) + Send) {
+    let (events, mut seen) = mpsc::channel(QUEUE);
+    let mut keeper = Keeper { client, events, watches: BTreeMap::new(), next: 0, named: BTreeMap::new(), world: World::default() };
+    for kind in Kind::OURS.into_iter().chain([Kind::Service, Kind::EndpointSlice]) {
+        keeper.watch(Scope::All(kind));
+    }
+    let mut changed = BTreeSet::new();
+    loop {
+        let wait = keeper.waits_until();
+        let first = tokio::select! {
+            () = stop.cancelled() => return,
+            first = seen.recv() => first,
+            () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => None,
+        };
+        if let Some(first) = first {
+            keeper.take(first, &mut changed);
+        }
+        for _ in 0..BATCH {
+            let Ok(next) = seen.try_recv() else { break };
+            keeper.take(next, &mut changed);
+        }
+        if keeper.is_complete() && !changed.is_empty() {
+            show(&keeper.world, &changed);
+            changed.clear();
+        }
+    }
+}
+
+struct Watch {
+    id: u64,
+    task: JoinHandle<()>,
+    synced: bool,
+    since: Instant,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    client: Client,
+    events: mpsc::Sender<Seen>,
+    watches: BTreeMap<Scope, Watch>,
+    next: u64,
+    /// Which Secrets and ConfigMaps an object names.
+    named: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
+    world: World,
+}
+
+impl Keeper {
+    fn watch(&mut self, scope: Scope) {
+        self.next += 1;
+        let id = self.next;
+        let task = tokio::spawn(follow(self.client.clone(), scope.clone(), id, self.events.clone()));
+        self.watches.insert(scope, Watch { id, task, synced: false, since: Instant::now() });
+    }
+
+    /// Whether every list is there; a named object is waited for, but not for ever.
+    fn is_complete(&self) -> bool {
+        self.watches.iter().all(|(scope, watch)| {
+            watch.synced || (matches!(scope, Scope::One(..)) && watch.since.elapsed() >= NAMED_PATIENCE)
+        })
+    }
+
+    /// When the patience with the next named object ends.
+    fn waits_until(&self) -> Option<Instant> {
+        let named = self.watches.iter().filter(|(scope, watch)| matches!(scope, Scope::One(..)) && !watch.synced);
+        named.map(|(_, watch)| watch.since + NAMED_PATIENCE).filter(|end| *end > Instant::now()).min()
+    }
+
+    fn take(&mut self, seen: Seen, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        let Seen { scope, watch: id, change } = seen;
+        let Some(watch) = self.watches.get_mut(&scope).filter(|watch| watch.id == id) else { return };
+        match change {
+            Change::Apply(object) => self.apply(*object, changed),
+            Change::Delete(key) => self.remove(scope.kind(), &key, changed),
+            Change::All(objects) => {
+                watch.synced = true;
+                tracing::debug!(scope = %scope, objects = objects.len(), "list complete");
+                let there: BTreeSet<ObjectKey> = objects.iter().map(|object| object.identity().1).collect();
+                let before = match &scope {
+                    Scope::All(kind) => self.world.keys(*kind),
+                    Scope::One(_, key) => vec![key.clone()],
+                };
+                for key in before.iter().filter(|key| !there.contains(*key)) {
+                    self.remove(scope.kind(), key, changed);
+                }
+                for object in objects {
+                    self.apply(object, changed);
+                }
+                // Even an empty list is news: the first one completes the world.
+                if let Scope::One(kind, key) = scope {
+                    changed.insert((kind, key));
+                } else if there.is_empty() {
+                    changed.insert((scope.kind(), ObjectKey::new("", "")));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, object: Object, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        let identity = object.identity();
+        if Kind::OURS.contains(&identity.0) {
+            self.name(&identity, object.names().into_iter().collect(), changed);
+        }
+        self.world.apply(object);
+        changed.insert(identity);
+    }
+
+    fn remove(&mut self, kind: Kind, key: &ObjectKey, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        let identity = (kind, key.clone());
+        if Kind::OURS.contains(&kind) {
+            self.name(&identity, BTreeSet::new(), changed);
+        }
+        self.world.remove(kind, key);
+        changed.insert(identity);
+    }
+
+    /// Starts and stops watches as an object names other things than before.
+    fn name(
+        &mut self,
+        owner: &(Kind, ObjectKey),
+        now: BTreeSet<(Kind, ObjectKey)>,
+        changed: &mut BTreeSet<(Kind, ObjectKey)>,
+    ) {
+        let before = self.named.remove(owner).unwrap_or_default();
+        if !now.is_empty() {
+            self.named.insert(owner.clone(), now.clone());
+        }
+        for (kind, key) in before.difference(&now) {
+            let named = (*kind, key.clone());
+            if !self.named.values().any(|names| names.contains(&named)) {
+                self.watches.remove(&Scope::One(*kind, key.clone()));
+                self.world.remove(*kind, key);
+                changed.insert(named);
+            }
+        }
+        for (kind, key) in now.difference(&before) {
+            let scope = Scope::One(*kind, key.clone());
+            if !self.watches.contains_key(&scope) {
+                self.watch(scope);
+            }
+        }
+    }
+}
+
+async fn follow(client: Client, scope: Scope, id: u64, events: mpsc::Sender<Seen>) {
+    match scope.kind() {
+        Kind::Stage => follow_kind::<Stage>(client, scope, id, events).await,
+        Kind::ApiRoute => follow_kind::<ApiRoute>(client, scope, id, events).await,
+        Kind::Authorizer => follow_kind::<Authorizer>(client, scope, id, events).await,
+        Kind::ApiKey => follow_kind::<ApiKey>(client, scope, id, events).await,
+        Kind::UsagePlan => follow_kind::<UsagePlan>(client, scope, id, events).await,
+        Kind::Service => follow_kind::<Service>(client, scope, id, events).await,
+        Kind::EndpointSlice => follow_kind::<EndpointSlice>(client, scope, id, events).await,
+        Kind::Secret => follow_kind::<Secret>(client, scope, id, events).await,
+        Kind::ConfigMap => follow_kind::<ConfigMap>(client, scope, id, events).await,
+    }
+}
+
+async fn follow_kind<K>(client: Client, scope: Scope, id: u64, events: mpsc::Sender<Seen>)
+where
+    K: kube::Resource<DynamicType = ()> + DeserializeOwned,
+    Object: From<K>,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let (api, config): (Api<DynamicObject>, _) = match &scope {
+        Scope::All(_) => (Api::all_with(client, &resource), watcher::Config::default().any_semantic()),
+        Scope::One(_, key) => {
+            let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+            (Api::namespaced_with(client, &key.namespace, &resource), config)
+        }
+    };
+    let kind = scope.kind();
+    let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut list = Vec::new();
+    while let Some(event) = stream.next().await {
+        let change = match event {
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(scope = %scope, %error, cause, "a watch failed and is tried again");
+                continue;
+            }
+            Ok(watcher::Event::Init) => {
+                list = Vec::new();
+                continue;
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                list.push(parse::<K>(kind, object));
+                continue;
+            }
+            Ok(watcher::Event::InitDone) => Change::All(std::mem::take(&mut list)),
+            Ok(watcher::Event::Apply(object)) => Change::Apply(Box::new(parse::<K>(kind, object))),
+            Ok(watcher::Event::Delete(object)) => Change::Delete(key_of(&object)),
+        };
+        if events.send(Seen { scope: scope.clone(), watch: id, change }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn key_of(object: &DynamicObject) -> ObjectKey {
+    ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn parse<K>(kind: Kind, mut object: DynamicObject) -> Object
+where
+    K: kube::Resource<DynamicType = ()> + DeserializeOwned,
+    Object: From<K>,
+{
+    let key = key_of(&object);
+    let generation = object.metadata.generation;
+    object.metadata.managed_fields = None;
+    match object.try_parse::<K>() {
+        Ok(object) => Object::from(object),
+        Err(error) => {
+            // The cause alone: it names the field, and the outer text names Rust types.
+            let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            tracing::warn!(object = %kind.object(&key), error = why, "an object cannot be read");
+            Object::Unparsable(kind, key, Unparsable { generation, why })
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A directory of YAML → objects of the world, as strictly as an API server would take them.
+//! What the objects lead to is translation's; which cluster they would stand in does not matter.
+
+mod core;
+mod object;
+mod scalar;
+mod walk;
+mod watch;
+mod yaml;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use watch::watch;
+
+use self::yaml::Mark;
+use super::{Kind, Object, ObjectKey};
+
+/// A larger manifest is refused: an API server takes no object of this size either.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A place in a file, counted from 1; prints as `file:line:column`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The file, below the directory's name as it was given.
+    pub file: Arc<Path>,
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The object, or the file, is not served as written.
+    Error,
+    /// Worth knowing.
+    Note,
+}
+
+/// Something that a person should know about a file; prints as `file:line:column: sentences`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub location: Location,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What is wrong, what is allowed, and what to write instead: whole sentences.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.location, self.message)
+    }
+}
+
+/// An object and where it was written.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The object; [`Object::Unparsable`] when its schema refuses it.
+    pub object: Object,
+    /// Where it begins.
+    pub location: Location,
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its objects, in order.
+    pub objects: Vec<Located>,
+    /// What is wrong with it, in order.
+    pub problems: Vec<Problem>,
+    /// Whether it could be read to its end. If not, it may hold objects that nobody sees.
+    pub complete: bool,
+}
+
+/// A directory as it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// What each file holds.
+    pub files: BTreeMap<PathBuf, Manifest>,
+    /// What is wrong with the directory itself.
+    pub directory_problems: Vec<Problem>,
+    /// Objects that stand in several places.
+    duplicates: Vec<Problem>,
+}
+
+impl Loaded {
+    /// Every object; of those that stand in several places the first alone.
+    pub fn objects(&self) -> impl Iterator<Item = &Located> {
+        let mut seen = std::collections::BTreeSet::new();
+        self.files
+            .values()
+            .flat_map(|manifest| &manifest.objects)
+            .filter(move |located| seen.insert(located.object.identity()))
+    }
+
+    /// Everything that a person should know, by place.
+    #[must_use]
+    pub fn problems(&self) -> Vec<&Problem> {
+        let files = self.files.values().flat_map(|manifest| &manifest.problems);
+        let mut problems: Vec<&Problem> = self.directory_problems.iter().chain(&self.duplicates).chain(files).collect();
+        problems.sort_by(|a, b| a.location.cmp(&b.location));
+        problems
+    }
+
+    /// Whether anything is not served as written.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.problems().iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// Where an object was written.
+    #[must_use]
+    pub fn location(&self, kind: Kind, key: &ObjectKey) -> Option<&Location> {
+        self.objects()
+            .find(|located| {
+                let (other, other_key) = located.object.identity();
+                other == kind && other_key == *key
+            })
+            .map(|located| &located.location)
+    }
+
+    /// Takes the objects of files that cannot be read to their end from an earlier reading, so that a half-written file
+    /// does not take away what is served. The problems stay those of this reading.
+    pub fn keep_from(&mut self, earlier: &Self) {
+        for (path, manifest) in &mut self.files {
+            if !manifest.complete
+                && let Some(before) = earlier.files.get(path)
+            {
+                manifest.objects.clone_from(&before.objects);
+            }
+        }
+        self.find_duplicates();
+    }
+
+    fn find_duplicates(&mut self) {
+        let mut first: BTreeMap<(Kind, ObjectKey), &Location> = BTreeMap::new();
+        let mut duplicates = Vec::new();
+        for located in self.files.values().flat_map(|manifest| &manifest.objects) {
+            let identity = located.object.identity();
+            match first.get(&identity) {
+                None => drop(first.insert(identity, &located.location)),
+                Some(place) => {
+                    let (kind, key) = identity;
+                    let message = format!(
+                        "{kind} {key} already stands in {place}; that one counts. Rename or remove one of the two."
+                    );
+                    duplicates.push(error(located.location.clone(), message));
+                }
+            }
+        }
+        self.duplicates = duplicates;
+    }
+}
+
+/// Reads every manifest of a directory. It blocks: call it where that is allowed.
+///
+/// A file that is broken leaves the objects of the others, and a broken object those beside it.
+#[must_use]
+pub fn load(dir: &Path) -> Loaded {
+    let listing = walk::list(dir);
+    let mut loaded = Loaded::default();
+    for (path, message) in listing.faults {
+        loaded.directory_problems.push(error(locate(&path.into(), Mark::START), message));
+    }
+    for path in listing.files {
+        let manifest = match read(&path) {
+            Ok(Some(text)) => parse(&path, &text),
+            // It went away between being listed and being opened.
+            Ok(None) => continue,
+            Err((mark, message)) => Manifest {
+                objects: Vec::new(),
+                problems: vec![error(locate(&path.as_path().into(), mark), message)],
+                complete: false,
+            },
+        };
+        loaded.files.insert(path, manifest);
+    }
+    loaded.find_duplicates();
+    loaded
+}
+
+/// Reads the text of one manifest; the path appears in the problems only.
+#[must_use]
+pub fn parse(path: &Path, text: &str) -> Manifest {
+    let file: Arc<Path> = path.into();
+    let (documents, fault) = yaml::parse(text);
+    let mut manifest = Manifest { objects: Vec::new(), problems: Vec::new(), complete: fault.is_none() };
+    for outcome in documents.iter().map(object::read) {
+        let objects = outcome.objects.into_iter();
+        manifest.objects.extend(objects.map(|(mark, object)| Located { object, location: locate(&file, mark) }));
+        manifest.problems.extend(outcome.errors.into_iter().map(|(mark, message)| error(locate(&file, mark), message)));
+        manifest.problems.extend(outcome.notes.into_iter().map(|(mark, message)| Problem {
+            location: locate(&file, mark),
+            severity: Severity::Note,
+            message,
+        }));
+    }
+    manifest.problems.extend(fault.map(|fault| error(locate(&file, fault.at), fault.message)));
+    manifest.problems.sort_by(|a, b| a.location.cmp(&b.location));
+    manifest
+}
+
+fn locate(file: &Arc<Path>, mark: Mark) -> Location {
+    Location { file: Arc::clone(file), line: mark.line, column: mark.column }
+}
+
+fn error(location: Location, message: String) -> Problem {
+    Problem { location, severity: Severity::Error, message }
+}
+
+/// The text of a file, if it is still there.
+fn read(path: &Path) -> Result<Option<String>, (Mark, String)> {
+    let unreadable = |error: &io::Error| (Mark::START, format!("The file cannot be read: {error}."));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(&error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("The file is larger than {} MiB. Divide it.", MAX_FILE_BYTES >> 20);
+        return Err((Mark::START, message));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        (Mark { line, column: 1 }, "The file is not UTF-8 text from here on. Save it as UTF-8.".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests;

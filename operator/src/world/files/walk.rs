@@ -1,0 +1,95 @@
+//! Which files of a directory are manifests: every `*.yaml` and `*.yml` below it.
+//! Names that begin with a dot are passed over, and links that lead out of the directory are refused.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// More manifests than these are refused.
+pub(super) const MAX_FILES: usize = 10_000;
+
+/// Deeper directories are refused.
+const MAX_DEPTH: usize = 32;
+
+/// The manifests of a directory in order, and what could not be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) faults: Vec<(PathBuf, String)>,
+}
+
+/// Looks through a directory.
+pub(super) fn list(dir: &Path) -> Listing {
+    let mut walk = Walk { root: PathBuf::new(), seen: BTreeSet::new(), listing: Listing::default() };
+    match fs::canonicalize(dir) {
+        Ok(root) => {
+            walk.root.clone_from(&root);
+            walk.seen.insert(root);
+            walk.directory(dir, 0);
+        }
+        Err(error) => walk.fault(dir, format!("The directory cannot be read: {error}.")),
+    }
+    walk.listing.files.sort();
+    walk.listing
+}
+
+struct Walk {
+    root: PathBuf,
+    /// Real paths that were looked at, so that links neither loop nor repeat.
+    seen: BTreeSet<PathBuf>,
+    listing: Listing,
+}
+
+impl Walk {
+    fn fault(&mut self, path: &Path, message: String) {
+        self.listing.faults.push((path.to_path_buf(), message));
+    }
+
+    fn directory(&mut self, dir: &Path, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.fault(dir, format!("Directories are looked through {MAX_DEPTH} levels deep, and no further."));
+        }
+        let entries = match fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) => return self.fault(dir, format!("The directory cannot be read: {error}.")),
+        };
+        let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden {
+                self.entry(&path, depth);
+            }
+        }
+    }
+
+    fn entry(&mut self, path: &Path, depth: usize) {
+        let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            // A file that goes away while one looks is not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return,
+            Err(error) if manifest => return self.fault(path, format!("The file cannot be read: {error}.")),
+            Err(_) => return,
+        };
+        if !(metadata.is_dir() || manifest && metadata.is_file()) {
+            return;
+        }
+        let Ok(real) = fs::canonicalize(path) else { return };
+        if !real.starts_with(&self.root) {
+            return self.fault(path, "This link leads out of the directory and is not followed.".to_owned());
+        }
+        if !self.seen.insert(real) {
+            return;
+        }
+        if metadata.is_dir() {
+            self.directory(path, depth + 1);
+        } else if self.listing.files.len() < MAX_FILES {
+            self.listing.files.push(path.to_path_buf());
+        } else if self.listing.files.len() == MAX_FILES && self.listing.faults.iter().all(|(_, told)| !told.contains("manifests")) {
+            self.fault(path, format!("A directory holds at most {MAX_FILES} manifests; this one and the rest are passed over."));
+        }
+    }
+}
