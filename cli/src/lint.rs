@@ -1,4 +1,32 @@
-//! `sluice lint`.
-pub(crate) fn run(settings: &crate::args::Lint) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("cannot check {}: reading manifests is not part of this build", settings.folder.display())
+//! `sluice lint`: judges a folder once, by the operator's own translation, without serving it.
+//! What a problem is, is said by the folder's reader and the translation.
+
+use std::process::ExitCode;
+
+use sluice_operator::translate::Translator;
+use sluice_operator::world::files;
+
+use crate::args;
+use crate::dev::{check_folder, local::Local, world_of};
+use crate::report::{self, Refusals};
+
+/// Judges the folder; exit code 1 on any problem.
+pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
+    check_folder(&settings.folder)?;
+    let loaded = files::load(&settings.folder);
+    let mut world = world_of(&loaded);
+    // What a cluster would make: keys of ApiKeys.
+    for object in Local::new(&[]).complete(&world)? {
+        world.apply(object);
+    }
+    let translation = Translator::new().translate(&world);
+    if translation.statuses.is_empty() {
+        println!("{} holds no Stage, ApiRoute, Authorizer, ApiKey or UsagePlan.", settings.folder.display());
+    } else {
+        println!("{}", report::objects(&translation.statuses, &Refusals::new()));
+    }
+    report::say(&report::of_files(&loaded));
+    report::say(&report::of_objects(&translation.statuses, &Refusals::new(), &loaded));
+    let clean = !loaded.has_errors() && translation.is_clean();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

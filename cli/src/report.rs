@@ -7,7 +7,8 @@ use std::sync::Arc;
 use sluice_crds::api_route::{HttpMethod, IntegrationType, VersionScheme};
 use sluice_crds::condition::Status;
 use sluice_operator::translate::{Detail, Wanted};
-use sluice_operator::world::{ObjectKey, World};
+use sluice_operator::world::files::{Loaded, Problem, Severity};
+use sluice_operator::world::{Object, ObjectKey, World};
 use sluice_wire::ObjectRef;
 
 use crate::table;
@@ -29,15 +30,41 @@ pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
     table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)
 }
 
-/// A sentence for each problem: object, field, what to do.
-pub(crate) fn problems(statuses: &Statuses, refusals: &Refusals) -> Vec<String> {
+/// What is to be known about the files: errors first marked, then notes.
+pub(crate) fn of_files(loaded: &Loaded) -> Vec<String> {
+    let mark = |problem: &&Problem| match problem.severity {
+        Severity::Error => format!("! {problem}"),
+        Severity::Note => format!("- {problem}"),
+    };
+    loaded.problems().iter().map(mark).collect()
+}
+
+/// A sentence for each problem of objects: where it stands, which object, which field, what to do. Objects that the
+/// schema refuses are left out: the problem of their file says it already.
+pub(crate) fn of_objects(statuses: &Statuses, refusals: &Refusals, loaded: &Loaded) -> Vec<String> {
+    let mut places = BTreeMap::new();
+    for located in loaded.objects() {
+        let (kind, key) = located.object.identity();
+        let unparsable = matches!(located.object, Object::Unparsable(..));
+        places.insert(kind.object(&key), (&located.location, unparsable));
+    }
     let mut all = Vec::new();
     for (object, wanted) in statuses {
+        let place = match places.get(object) {
+            Some((_, true)) => continue,
+            Some((location, false)) => format!("{location}: "),
+            None => String::new(),
+        };
         let bad = wanted.conditions.iter().filter(|condition| condition.status == Status::False);
-        all.extend(bad.map(|condition| format!("{object}: {} ({})", condition.message, condition.reason)));
-        all.extend(refusals.get(object).map(|message| format!("{object}: {message} (Rejected)")));
+        all.extend(bad.map(|found| format!("! {place}{object}: {} ({})", found.message, found.reason)));
+        all.extend(refusals.get(object).map(|message| format!("! {place}{object}: {message} (Rejected)")));
     }
     all
+}
+
+/// Prints lines.
+pub(crate) fn say(lines: &[String]) {
+    lines.iter().for_each(|line| println!("{line}"));
 }
 
 /// The statuses that differ from those before.

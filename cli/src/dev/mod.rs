@@ -1,90 +1,120 @@
 //! `sluice dev`: a folder of manifests, translated as the operator does and served by the proxy, in one process.
 //! This connects the parts; completing the folder is `local`'s, the lines to try it are `curl`'s.
 
-use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use sluice_operator::translate::Translator;
+use futures::StreamExt as _;
+use prometheus::Registry;
+use sluice_daemon::{Readiness, admin, signals};
 use sluice_operator::world::World;
-use sluice_wire::{Ack, Delta, Hash, Outcome, Part, PartName, version_of};
+use sluice_operator::world::files::{self, Loaded};
+use sluice_proxy::run::{LogSink, Proxy, Settings};
 
 use crate::args;
-use crate::report::{self, Refusals, Statuses};
+use crate::report::Statuses;
 
 mod curl;
-mod local;
+pub(crate) mod local;
+mod print;
+mod session;
 
-use local::Local;
+use session::Session;
 
-/// From folder to proxy: what is remembered between two states of the folder.
-struct Session {
-    local: Local,
-    translator: Translator,
-    /// The parts that the proxy serves, with their hashes.
-    served: BTreeMap<PartName, Hash>,
-    version: Hash,
-    statuses: Statuses,
-    refusals: Refusals,
-}
+/// How long requests may take to end once the program is asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
 
-/// What is to be done for one state of the folder, and what will then be true.
-struct Step {
-    world: World,
-    delta: Delta,
-    parts: BTreeMap<PartName, Hash>,
-    statuses: Statuses,
-    problems: Vec<String>,
-}
-
-impl Session {
-    fn new(mappings: &[args::Mapping]) -> Self {
-        Self {
-            local: Local::new(mappings),
-            translator: Translator::new(),
-            served: BTreeMap::new(),
-            version: Hash::NONE,
-            statuses: Statuses::new(),
-            refusals: Refusals::new(),
-        }
-    }
-
-    /// Completes and translates the folder's world.
-    async fn prepare(&mut self, folder: &World) -> anyhow::Result<Step> {
-        let (world, problems) = local::complete(&mut self.local, folder).await?;
-        let translation = self.translator.translate(&world);
-        let parts: BTreeMap<PartName, Hash> =
-            translation.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        let differs = |(name, part): &(&PartName, &Arc<Part>)| self.served.get(*name) != Some(&part.hash);
-        let upsert = translation.parts.iter().filter(differs).map(|(_, part)| Part::clone(part)).collect();
-        let remove = self.served.keys().filter(|name| !parts.contains_key(*name)).cloned().collect();
-        let delta = Delta { base: self.version, version: version_of(&parts), upsert, remove };
-        Ok(Step { world, delta, parts, statuses: translation.statuses, problems })
-    }
-
-    /// Takes in what the proxy said; gives the statuses that changed.
-    fn conclude(&mut self, step: &Step, ack: &Ack) -> anyhow::Result<Statuses> {
-        if let Outcome::Refused { why } = &ack.outcome {
-            bail!("the proxy refused the configuration, and serves the one before: {why}");
-        }
-        self.version = ack.version;
-        self.served = step.parts.clone();
-        let refusals: Refusals =
-            ack.diagnostics.iter().map(|found| (found.object.clone(), found.message.clone())).collect();
-        let mut changed = report::changed(&self.statuses, &step.statuses);
-        // An object whose answer from the proxy changed is worth a line as well.
-        for (object, wanted) in &step.statuses {
-            if self.refusals.get(object) != refusals.get(object) {
-                changed.insert(object.clone(), wanted.clone());
-            }
-        }
-        self.statuses = step.statuses.clone();
-        self.refusals = refusals;
-        Ok(changed)
-    }
-}
 /// Serves the folder until the program is asked to stop.
 pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
-    bail!("cannot serve {}: the proxy is not part of this build", settings.folder.display())
+    check_folder(&settings.folder)?;
+    let mut stop = pin!(signals::shutdown());
+    // Watching begins before the first reading, so that no change is missed.
+    let mut changes = pin!(files::watch(&settings.folder));
+    let mut loaded = load(&settings.folder, None).await?;
+
+    let registry = Registry::new();
+    let readiness = Readiness::default();
+    let waiting = readiness.block("the first configuration");
+    let admin = admin::serve(settings.admin, registry.clone(), readiness)
+        .await
+        .with_context(|| format!("cannot listen on {} for metrics; --admin names another address", settings.admin))?;
+    let proxy = start_proxy(&settings, registry)?;
+    let address = proxy.http_addr().context("the proxy has no address")?;
+    let base = format!("http://{address}");
+
+    let mut session = Session::new(&settings.services);
+    serve(&proxy, &mut session, &loaded).await?;
+    drop(waiting);
+    let places =
+        print::Places { folder: &settings.folder, base: &base, https: proxy.https_addr(), admin: admin.address() };
+    print::start(&places, &session, &loaded);
+
+    loop {
+        tokio::select! {
+            signal = &mut stop => {
+                signal.context("cannot wait for signals")?;
+                break;
+            }
+            Some(()) = changes.next() => {
+                loaded = load(&settings.folder, Some(&loaded)).await?;
+                match serve(&proxy, &mut session, &loaded).await {
+                    Ok(news) => print::change(&session, &news, &loaded),
+                    Err(error) => println!("! {error:#}"),
+                }
+            }
+        }
+    }
+    println!("Stopping after the requests that are being answered.");
+    tokio::task::spawn_blocking(move || proxy.shutdown(GRACE)).await.context("the proxy did not stop in order")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what is not a folder that can be read.
+pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    let found = std::fs::metadata(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    if !found.is_dir() {
+        bail!("{} is a file; give the folder that it is in", folder.display());
+    }
+    Ok(())
+}
+
+/// The folder as it is now; files that cannot be read keep the objects of the reading before.
+async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> {
+    let folder = folder.to_owned();
+    let mut loaded = tokio::task::spawn_blocking(move || files::load(&folder)).await.context("cannot read the folder")?;
+    if let Some(before) = before {
+        loaded.keep_from(before);
+    }
+    Ok(loaded)
+}
+
+/// The world of a folder.
+pub(crate) fn world_of(loaded: &Loaded) -> World {
+    World::from_objects(loaded.objects().map(|located| located.object.clone()))
+}
+
+fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy> {
+    let proxy = Proxy::start(Settings {
+        http: Some(settings.listen),
+        https: settings.https,
+        threads: None,
+        access_log: LogSink::Stdout,
+        registry,
+        // Programs on a desk are on its loopback addresses.
+        allow_loopback: true,
+        extra_roots: Vec::new(),
+        runtime: tokio::runtime::Handle::current(),
+    });
+    proxy.context("cannot start the proxy; --listen names another address")
+}
+
+/// Puts the folder in force; gives the statuses that changed.
+async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<Statuses> {
+    let step = session.prepare(&world_of(loaded)).await?;
+    // Applying compiles, which takes as long as the change is large.
+    let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));
+    session.conclude(step, &ack)
 }

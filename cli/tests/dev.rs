@@ -1,0 +1,155 @@
+//! `sluice dev`: what it offers is true, edits cost no request, mistakes stay where they are made.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Folder, Sluice, eventually, examples, get};
+
+/// Runs a line in a shell with what `before` sets, and gives what it prints.
+fn shell(before: &str, line: &str) -> String {
+    let output = Command::new("bash").args(["-c", &format!("{before}\n{line}")]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn every_line_that_the_quickstart_offers_gives_the_status_it_promises() {
+    let sluice = Sluice::dev(&examples().join("quickstart"));
+    let lines = sluice.offered();
+    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap().clone();
+    let mut promised = Vec::new();
+    for line in &lines {
+        let Some((command, comment)) = line.split_once("   # ") else { continue };
+        if command.starts_with("for ") {
+            let statuses = shell("", command);
+            assert!(statuses.starts_with("200") && statuses.ends_with("429"), "{line}: {statuses}");
+            promised.push("429".to_owned());
+            continue;
+        }
+        let command = command.replace("curl -i ", "curl -s -o /dev/null -w '%{http_code}' ");
+        let status: String = comment.chars().take(3).collect();
+        assert_eq!(shell(&token, &command), status, "{line}\n{}", sluice.printed());
+        promised.push(status);
+    }
+    promised.sort();
+    // An order with a token twice, the catalogue with a key, /health; no token; another scope and no key; the burst.
+    assert_eq!(promised, ["200", "200", "200", "200", "401", "403", "403", "429"], "{lines:#?}");
+}
+
+#[test]
+fn the_second_read_comes_from_the_cache() {
+    let sluice = Sluice::dev(&examples().join("quickstart"));
+    let lines = sluice.offered();
+    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap();
+    let read = lines.iter().find(|line| line.contains("$TOKEN")).unwrap().replace("curl -i", "curl -s -i");
+    let first = shell(token, &read);
+    let second = shell(token, &read).to_lowercase();
+    let body = |answer: &str| answer.lines().last().unwrap().to_lowercase();
+    assert_eq!(body(&first), body(&second), "the backend numbers its answers");
+    assert!(second.contains("cache-status:") && second.contains("; hit"), "{second}");
+    assert!(body(&second).contains(r#""customer":"acme""#), "{second}");
+}
+
+#[test]
+fn an_edit_under_traffic_takes_effect_within_a_second_and_costs_no_request() {
+    let folder = Folder::copy_of("quickstart");
+    let sluice = Sluice::dev(&folder.0);
+    let address = sluice.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let done = done.clone();
+            std::thread::spawn(move || {
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let (status, _) = get(address, "/health").unwrap();
+                    assert_eq!(status, 200);
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let original = folder.read("orders.yaml");
+    for round in 0..5 {
+        let word = format!("round-{round}");
+        folder.write("orders.yaml", &original.replace(r#"{"status":"ok"}"#, &word));
+        let saved = Instant::now();
+        eventually("the edit is in effect", || get(address, "/health").unwrap().1.contains(&word).then_some(()));
+        assert!(saved.elapsed() < Duration::from_secs(1), "it took {:?}", saved.elapsed());
+    }
+    done.store(true, Ordering::Relaxed);
+    let served: u32 = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
+    assert!(served > 0);
+}
+
+#[test]
+fn a_broken_file_is_named_with_line_and_column_and_everything_stays_served() {
+    let folder = Folder::copy_of("quickstart");
+    let sluice = Sluice::dev(&folder.0);
+    let original = folder.read("orders.yaml");
+    folder.write("orders.yaml", &original.replace("path: /health", "path: [/health"));
+    sluice.wait_for("orders.yaml:");
+    let printed = sluice.printed();
+    let line = printed.lines().find(|line| line.contains("orders.yaml:")).unwrap();
+    let mut numbers = line.split("orders.yaml:").nth(1).unwrap().split(':');
+    let line_number: u32 = numbers.next().unwrap().parse().unwrap();
+    let column: u32 = numbers.next().unwrap().parse().unwrap();
+    assert!(line_number > 40 && column > 0, "{line}");
+    assert_eq!(get(sluice.address(), "/health").unwrap().0, 200);
+    // Mended, it follows again.
+    folder.write("orders.yaml", &original.replace("path: /health", "path: /well"));
+    eventually("the mended file is served", || (get(sluice.address(), "/well").unwrap().0 == 200).then_some(()));
+}
+
+#[test]
+fn a_misspelt_field_says_which_one_was_meant() {
+    let folder = Folder::copy_of("quickstart");
+    let sluice = Sluice::dev(&folder.0);
+    folder.write("acme.yaml", &folder.read("acme.yaml").replace("customerId", "custommerId"));
+    sluice.wait_for("acme.yaml:");
+    let printed = sluice.printed();
+    let line = printed.lines().find(|line| line.contains("acme.yaml:")).unwrap();
+    assert!(line.contains("custommerId") && line.contains("customerId"), "{line}");
+    assert_eq!(get(sluice.address(), "/health").unwrap().0, 200);
+}
+
+#[test]
+fn a_broken_object_fails_closed_alone() {
+    let folder = Folder::copy_of("quickstart");
+    folder.write(
+        "broken.yaml",
+        "apiVersion: sluice.dev/v1alpha1\nkind: ApiRoute\nmetadata: {name: broken, namespace: shop}\nspec:\n  \
+         stages: [{name: prod}]\n  authorizer: {name: nobody}\n  rules:\n    - name: broken\n      methods: [GET]\n      \
+         path: /broken\n      integration: {type: Mock, mock: {status: 200}}\n",
+    );
+    let sluice = Sluice::dev(&folder.0);
+    assert!(sluice.printed().contains("AuthorizerNotFound"), "{}", sluice.printed());
+    assert_eq!(get(sluice.address(), "/broken").unwrap().0, 500);
+    assert_eq!(get(sluice.address(), "/health").unwrap().0, 200);
+}
+
+#[test]
+fn a_deleted_file_is_no_longer_served() {
+    let folder = Folder::copy_of("quickstart");
+    let sluice = Sluice::dev(&folder.0);
+    std::fs::remove_file(folder.0.join("orders.yaml")).unwrap();
+    eventually("the route is gone", || (get(sluice.address(), "/health").unwrap().0 == 404).then_some(()));
+}
+
+#[test]
+fn versions_are_told_apart_as_the_example_says() {
+    let sluice = Sluice::dev(&examples().join("versions"));
+    assert_eq!(get(sluice.address(), "/v1/hello").unwrap().1.trim(), "hello from v1");
+    assert!(get(sluice.address(), "/hello").unwrap().1.contains("name a version"));
+    let header = format!("curl -s -H 'x-api-version: v2' http://{}/hello", sluice.address());
+    assert_eq!(shell("", &header), "hello from v2");
+}
+
+#[test]
+fn an_interrupt_ends_it_well() {
+    let sluice = Sluice::dev(&examples().join("quickstart"));
+    assert!(sluice.stop().success());
+}
