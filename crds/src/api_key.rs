@@ -27,14 +27,40 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
     status = "ApiKeyStatus",
     derive = "PartialEq",
     doc = "An ApiKey lets a customer's program call rules with `apiKey: Required` (AWS: API key). The key itself stands in a Secret; only its SHA-256 digest leaves the operator.",
-    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled", description = "Whether the key is accepted."),
+    printcolumn(
+        name = "Enabled",
+        type_ = "boolean",
+        json_path = ".spec.enabled",
+        description = "Whether the key is accepted."
+    ),
     printcolumn(name = "Customer", type_ = "string", json_path = ".spec.customerId", description = "Whose key it is."),
-    printcolumn(name = "Plans", type_ = "string", json_path = ".spec.plans", description = "The usage plans of the key."),
+    printcolumn(
+        name = "Plans",
+        type_ = "string",
+        json_path = ".spec.plans",
+        description = "The usage plans of the key."
+    ),
     printcolumn(name = "Prefix", type_ = "string", json_path = ".status.prefix", description = "How the key begins."),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy knows the key."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether every proxy knows the key."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Why."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Secret", type_ = "string", priority = 1, json_path = ".status.secretName", description = "The Secret that holds the key.")
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.secretName",
+        description = "The Secret that holds the key."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeySpec {

@@ -33,14 +33,50 @@ use crate::{
     status = "ApiRouteStatus",
     derive = "PartialEq",
     doc = "An ApiRoute holds operations of an API (AWS: resources, methods and integrations): for each rule the requests it matches, who may call, how often, what is cached and where requests go.",
-    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stages[*].name", description = "The first stage that the route attaches to."),
-    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version.name", description = "The version that the route serves."),
-    printcolumn(name = "Authorizer", type_ = "string", json_path = ".spec.authorizer.name", description = "The default authorizer of its rules."),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status", description = "Whether the route is valid and free of conflicts."),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy serves this generation."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(
+        name = "Stage",
+        type_ = "string",
+        json_path = ".spec.stages[*].name",
+        description = "The first stage that the route attaches to."
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".spec.version.name",
+        description = "The version that the route serves."
+    ),
+    printcolumn(
+        name = "Authorizer",
+        type_ = "string",
+        json_path = ".spec.authorizer.name",
+        description = "The default authorizer of its rules."
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the route is valid and free of conflicts."
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether every proxy serves this generation."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Why."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Accepted\")].message", description = "What is wrong with the object, if anything.")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
+        description = "What is wrong with the object, if anything."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiRouteSpec {

@@ -27,12 +27,38 @@ use crate::{
     status = "AuthorizerStatus",
     derive = "PartialEq",
     doc = "An Authorizer decides who may call (AWS: JWT authorizer, Cognito user pool). ApiRoutes name it and add the scopes that each rule asks for.",
-    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "How callers are recognised."),
-    printcolumn(name = "Issuer", type_ = "string", json_path = ".spec.jwt.issuers[*].issuer", description = "The first issuer."),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy runs this generation."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(
+        name = "Type",
+        type_ = "string",
+        json_path = ".spec.type",
+        description = "How callers are recognised."
+    ),
+    printcolumn(
+        name = "Issuer",
+        type_ = "string",
+        json_path = ".spec.jwt.issuers[*].issuer",
+        description = "The first issuer."
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether every proxy runs this generation."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Why."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message", description = "What is missing, if anything.")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message",
+        description = "What is missing, if anything."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{

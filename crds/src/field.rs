@@ -324,7 +324,9 @@ mod tests {
 
     #[test]
     fn a_duration_reads_what_it_prints() {
-        for (text, millis) in [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("50ms", 50), ("1m500ms", 60_500)] {
+        for (text, millis) in
+            [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("50ms", 50), ("1m500ms", 60_500)]
+        {
             let duration: Duration = text.parse().unwrap();
             assert_eq!(duration, Duration::from_millis(millis), "{text}");
             assert_eq!(duration.to_string(), text);
@@ -336,7 +338,8 @@ mod tests {
 
     #[test]
     fn a_duration_refuses_what_is_ambiguous() {
-        for text in ["", "30", "s", "1.5s", "-1s", "5 m", "1d", "99999999999999999999s", "5µs", "18446744073709551615h"] {
+        for text in ["", "30", "s", "1.5s", "-1s", "5 m", "1d", "99999999999999999999s", "5µs", "18446744073709551615h"]
+        {
             assert!(text.parse::<Duration>().is_err(), "{text:?}");
         }
         assert!(serde_json::from_value::<Duration>(serde_json::json!(30)).is_err());

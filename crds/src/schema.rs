@@ -3,6 +3,7 @@
 
 mod explain;
 mod fault;
+mod metadata;
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -68,19 +69,20 @@ pub fn judges() -> Result<&'static BTreeMap<String, Judge>, &'static SchemaError
         .get_or_init(|| {
             manifest::definitions()?
                 .into_iter()
-                .map(|definition| Ok((definition.kind.clone(), Judge::new(definition.schema().clone())?)))
+                .map(|definition| Ok((definition.kind.clone(), Judge::new(definition.schema())?)))
                 .collect()
         })
         .as_ref()
 }
 
 impl Judge {
-    /// Prepares a structural schema.
+    /// Prepares the structural schema of a kind; what every object has (`apiVersion`, `kind`, `metadata`) is added.
     ///
     /// # Errors
     ///
     /// When a pattern or a CEL rule of the schema cannot be compiled.
-    pub fn new(schema: Value) -> Result<Self, SchemaError> {
+    pub fn new(schema: &Value) -> Result<Self, SchemaError> {
+        let schema = metadata::whole_object(schema);
         let mut patterns = BTreeMap::new();
         collect_patterns(&schema, &mut patterns)?;
         let rules = compile_schema(&schema);
@@ -119,7 +121,8 @@ fn collect_patterns(schema: &Value, patterns: &mut BTreeMap<String, Regex>) -> R
     if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
         && !patterns.contains_key(pattern)
     {
-        let regex = Regex::new(pattern).map_err(|source| SchemaError::Pattern { pattern: pattern.to_owned(), source })?;
+        let regex =
+            Regex::new(pattern).map_err(|source| SchemaError::Pattern { pattern: pattern.to_owned(), source })?;
         patterns.insert(pattern.to_owned(), regex);
     }
     for child in node.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::values) {
@@ -202,12 +205,6 @@ impl Visit<'_> {
     fn object(&mut self, schema: &Value, map: &mut Map<String, Value>) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let additional = schema.get("additionalProperties").filter(|schema| schema.is_object());
-        // What stands in `metadata`, and beside `spec`, is the API machinery's own.
-        let machinery = |path: &Path, name: &str| match path.steps() {
-            [Step::Key(_)] => matches!(name, "apiVersion" | "kind" | "metadata"),
-            [Step::Key(first), ..] => first == "metadata",
-            _ => false,
-        };
         let keep_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
         // An API server takes null for absent where a schema does not say `nullable`; ours never do.
         map.retain(|key, value| {
@@ -221,13 +218,17 @@ impl Visit<'_> {
         }
         self.required(schema, map);
         if let Some(most) = bound(schema, "maxProperties").filter(|most| map.len() > *most) {
-            self.fault(Place::Value, format!("{} has {} entries; at most {most} are allowed.", self.path, map.len()), None);
+            self.fault(
+                Place::Value,
+                format!("{} has {} entries; at most {most} are allowed.", self.path, map.len()),
+                None,
+            );
         }
         for (name, child) in map.iter_mut() {
             self.path.push(Step::Key(name.clone()));
             match properties.and_then(|properties| properties.get(name)).or(additional) {
                 Some(schema) => self.value(schema, child),
-                None if keep_unknown || machinery(&self.path, name) => {}
+                None if keep_unknown => {}
                 None => self.unknown(name, properties),
             }
             self.path.pop();
@@ -259,7 +260,11 @@ impl Visit<'_> {
 
     fn array(&mut self, schema: &Value, items: &mut [Value]) {
         if let Some(most) = bound(schema, "maxItems").filter(|most| items.len() > *most) {
-            self.fault(Place::Value, format!("{} has {} items; at most {most} are allowed.", self.path, items.len()), None);
+            self.fault(
+                Place::Value,
+                format!("{} has {} items; at most {most} are allowed.", self.path, items.len()),
+                None,
+            );
             return;
         }
         if let Some(least) = bound(schema, "minItems").filter(|least| items.len() < *least) {

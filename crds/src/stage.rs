@@ -24,14 +24,50 @@ use crate::{
     status = "StageStatus",
     derive = "PartialEq",
     doc = "A Stage is an environment of an API (AWS: stage, custom domain, method settings): the hosts and base path under which ApiRoutes are served, TLS, throttling, cache, CORS and access log.",
-    printcolumn(name = "Hosts", type_ = "string", json_path = ".spec.hostnames", description = "The hosts that the stage serves; empty means every host that no other Stage claims."),
-    printcolumn(name = "Base path", type_ = "string", json_path = ".spec.basePath", description = "The path under which the stage is served."),
-    printcolumn(name = "Routes", type_ = "integer", json_path = ".status.routes", description = "How many rules the stage serves."),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy serves this generation."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
-    printcolumn(name = "Proxies", type_ = "string", json_path = ".status.proxies.summary", description = "Proxies that serve this generation, of those connected."),
+    printcolumn(
+        name = "Hosts",
+        type_ = "string",
+        json_path = ".spec.hostnames",
+        description = "The hosts that the stage serves; empty means every host that no other Stage claims."
+    ),
+    printcolumn(
+        name = "Base path",
+        type_ = "string",
+        json_path = ".spec.basePath",
+        description = "The path under which the stage is served."
+    ),
+    printcolumn(
+        name = "Routes",
+        type_ = "integer",
+        json_path = ".status.routes",
+        description = "How many rules the stage serves."
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether every proxy serves this generation."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Why."
+    ),
+    printcolumn(
+        name = "Proxies",
+        type_ = "string",
+        json_path = ".status.proxies.summary",
+        description = "Proxies that serve this generation, of those connected."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Accepted\")].message", description = "What is wrong with the object, if anything.")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
+        description = "What is wrong with the object, if anything."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StageSpec {

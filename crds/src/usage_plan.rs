@@ -24,13 +24,44 @@ use crate::{
     status = "UsagePlanStatus",
     derive = "PartialEq",
     doc = "A UsagePlan says which stages its API keys open and how many requests each key may send (AWS: usage plan).",
-    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stages[*].name", description = "The first stage of the plan."),
-    printcolumn(name = "Rate", type_ = "number", json_path = ".spec.throttle.rate", description = "Requests per second of each key."),
-    printcolumn(name = "Burst", type_ = "integer", json_path = ".spec.throttle.burst", description = "Requests at once of each key."),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status", description = "Whether every proxy runs this generation."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Why."),
+    printcolumn(
+        name = "Stage",
+        type_ = "string",
+        json_path = ".spec.stages[*].name",
+        description = "The first stage of the plan."
+    ),
+    printcolumn(
+        name = "Rate",
+        type_ = "number",
+        json_path = ".spec.throttle.rate",
+        description = "Requests per second of each key."
+    ),
+    printcolumn(
+        name = "Burst",
+        type_ = "integer",
+        json_path = ".spec.throttle.burst",
+        description = "Requests at once of each key."
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether every proxy runs this generation."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Why."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message", description = "What is missing, if anything.")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message",
+        description = "What is missing, if anything."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlanSpec {

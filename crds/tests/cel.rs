@@ -100,7 +100,12 @@ fn every_rule_has_a_row_that_it_refuses_and_its_kind_a_row_that_passes() {
         let mut object = row.object.clone();
         let faults = judges().unwrap()[&kind].judge(&mut object);
         refused.entry(kind).or_default().extend(faults.into_iter().map(|fault| {
-            let place: String = fault.path.to_string().split('[').map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ']')).collect();
+            let place: String = fault
+                .path
+                .to_string()
+                .split('[')
+                .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ']'))
+                .collect();
             (place, fault.message)
         }));
     }
@@ -110,12 +115,20 @@ fn every_rule_has_a_row_that_it_refuses_and_its_kind_a_row_that_passes() {
         rules("", definition.schema(), &mut found);
         for (place, message) in found {
             let place = place.trim_start_matches('.');
-            let hit = refused.get(&definition.kind).into_iter().flatten().any(|(at, told)| at == place && told.contains(&message));
+            let hit = refused
+                .get(&definition.kind)
+                .into_iter()
+                .flatten()
+                .any(|(at, told)| at == place && told.contains(&message));
             if !hit {
                 missing.push(format!("{}: {place}: no row is refused with {message:?}", definition.kind));
             }
             let field = place.rsplit('.').next().unwrap_or(place);
-            let passes = accepted.get(&definition.kind).into_iter().flatten().any(|object| object.to_string().contains(&format!("\"{field}\"")));
+            let passes = accepted
+                .get(&definition.kind)
+                .into_iter()
+                .flatten()
+                .any(|object| object.to_string().contains(&format!("\"{field}\"")));
             if !passes {
                 missing.push(format!("{}: {place}: no accepted row has the field", definition.kind));
             }

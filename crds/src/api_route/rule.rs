@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorizerRef, Integration};
-use crate::field::{ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, PATH_TEMPLATE, Throttle, header_values};
+use crate::field::{
+    ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, PATH_TEMPLATE, Throttle, header_values,
+};
 
 /// One operation: what it matches, who may call, and where it leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -77,5 +77,9 @@ fn check(dirs: &[String], definitions: &[Definition]) -> Outcome {
         return Ok(());
     }
     let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
-    Err(format!("these manifests do not say what crds/src says: {}. Run `make generate` and commit them.", names.join(", ")).into())
+    Err(format!(
+        "these manifests do not say what crds/src says: {}. Run `make generate` and commit them.",
+        names.join(", ")
+    )
+    .into())
 }

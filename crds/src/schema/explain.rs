@@ -52,8 +52,12 @@ pub(super) fn example(schema: &Value) -> Option<String> {
 /// What a text must look like, for the patterns of our schemas.
 pub(super) fn pattern(pattern: &str) -> String {
     let known = match pattern {
-        field::OBJECT_NAME => "a name has lower case letters, digits, - and ., and begins and ends with a letter or digit",
-        field::DNS_LABEL => "a name here has lower case letters, digits and -, and begins and ends with a letter or digit",
+        field::OBJECT_NAME => {
+            "a name has lower case letters, digits, - and ., and begins and ends with a letter or digit"
+        }
+        field::DNS_LABEL => {
+            "a name here has lower case letters, digits and -, and begins and ends with a letter or digit"
+        }
         field::HOSTNAME => "a host name has lower case letters, digits, - and ., and only its first label may be *",
         field::HEADER_NAME | field::HEADER_NAME_OR_ANY => {
             "a name here has letters, digits and the characters !#$%&'*+-.^_`|~, and no spaces"
@@ -87,24 +91,25 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance: how many letters are added, taken or changed.
+/// How many letters are added, taken, changed or swapped with their neighbour (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(128).collect();
     let b: Vec<char> = b.chars().take(128).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (other, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let cost = diagonal + usize::from(*other != letter);
-            diagonal = *above;
-            left = cost.min(*above + 1).min(left + 1);
-            *above = left;
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, other) in b.iter().enumerate() {
+            let changed = above[j] + usize::from(letter != other);
+            let mut least = changed.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *other && b[j - 1] == *letter {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        before = std::mem::replace(&mut above, row);
     }
-    row.last().copied().unwrap_or_default()
+    above[b.len()]
 }
 
 #[cfg(test)]
@@ -113,7 +118,14 @@ mod tests {
 
     #[test]
     fn a_distance_counts_letters() {
-        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0)] {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("same", "same", 0),
+            ("prot", "port", 1),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

@@ -48,57 +48,69 @@ fn schema(kind: CoreKind) -> Value {
     let yes_or_no = || json!({"type": "boolean"});
     let text = || json!({"type": "string"});
     match kind {
-        CoreKind::Secret => object(&[], &[
-            ("type", text()),
-            ("data", texts()),
-            ("stringData", texts()),
-            ("immutable", yes_or_no()),
-        ]),
-        CoreKind::ConfigMap => object(&[], &[
-            ("data", texts()),
-            ("binaryData", texts()),
-            ("immutable", yes_or_no()),
-        ]),
+        CoreKind::Secret => {
+            object(&[], &[("type", text()), ("data", texts()), ("stringData", texts()), ("immutable", yes_or_no())])
+        }
+        CoreKind::ConfigMap => object(&[], &[("data", texts()), ("binaryData", texts()), ("immutable", yes_or_no())]),
         CoreKind::Service => object(&["spec"], &[("spec", service_spec()), ("status", anything())]),
         CoreKind::EndpointSlice => {
             let address_types = json!({"type": "string", "enum": ["IPv4", "IPv6", "FQDN"]});
-            let port = object(&[], &[
-                ("name", text()),
-                ("port", json!({"type": "integer", "minimum": 1, "maximum": 65535})),
-                ("protocol", protocol()),
-                ("appProtocol", text()),
-            ]);
-            object(&["addressType", "endpoints"], &[
-                ("addressType", address_types),
-                ("endpoints", list(endpoint())),
-                ("ports", list(port)),
-            ])
+            let port = object(
+                &[],
+                &[
+                    ("name", text()),
+                    ("port", json!({"type": "integer", "minimum": 1, "maximum": 65535})),
+                    ("protocol", protocol()),
+                    ("appProtocol", text()),
+                ],
+            );
+            object(
+                &["addressType", "endpoints"],
+                &[("addressType", address_types), ("endpoints", list(endpoint())), ("ports", list(port))],
+            )
         }
     }
 }
 
 fn service_spec() -> Value {
-    let mut port = object(&["port"], &[
-        ("name", json!({"type": "string"})),
-        ("port", json!({"type": "integer", "minimum": 1, "maximum": 65535, "description": "Example: `80`."})),
-        ("targetPort", json!({"x-kubernetes-int-or-string": true})),
-        ("nodePort", json!({"type": "integer"})),
-        ("protocol", protocol()),
-        ("appProtocol", json!({"type": "string"})),
-    ]);
+    let mut port = object(
+        &["port"],
+        &[
+            ("name", json!({"type": "string"})),
+            ("port", json!({"type": "integer", "minimum": 1, "maximum": 65535, "description": "Example: `80`."})),
+            ("targetPort", json!({"x-kubernetes-int-or-string": true})),
+            ("nodePort", json!({"type": "integer"})),
+            ("protocol", protocol()),
+            ("appProtocol", json!({"type": "string"})),
+        ],
+    );
     port["description"] = json!("A port of the Service.");
     let types = json!({"type": "string", "enum": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"], "default": "ClusterIP"});
-    let mut spec = object(&[], &[
-        ("type", types),
-        ("externalName", json!({"type": "string", "minLength": 1, "maxLength": 253})),
-        ("ports", list(port)),
-        ("selector", json!({"type": "object", "additionalProperties": {"type": "string"}})),
-        ("clusterIP", json!({"type": "string"})),
-    ]);
+    let mut spec = object(
+        &[],
+        &[
+            ("type", types),
+            ("externalName", json!({"type": "string", "minLength": 1, "maxLength": 253})),
+            ("ports", list(port)),
+            ("selector", json!({"type": "object", "additionalProperties": {"type": "string"}})),
+            ("clusterIP", json!({"type": "string"})),
+        ],
+    );
     for name in [
-        "allocateLoadBalancerNodePorts", "clusterIPs", "externalIPs", "externalTrafficPolicy", "healthCheckNodePort",
-        "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy", "loadBalancerClass", "loadBalancerIP",
-        "loadBalancerSourceRanges", "publishNotReadyAddresses", "sessionAffinity", "sessionAffinityConfig",
+        "allocateLoadBalancerNodePorts",
+        "clusterIPs",
+        "externalIPs",
+        "externalTrafficPolicy",
+        "healthCheckNodePort",
+        "internalTrafficPolicy",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "loadBalancerClass",
+        "loadBalancerIP",
+        "loadBalancerSourceRanges",
+        "publishNotReadyAddresses",
+        "sessionAffinity",
+        "sessionAffinityConfig",
         "trafficDistribution",
     ] {
         spec["properties"][name] = anything();
@@ -107,21 +119,27 @@ fn service_spec() -> Value {
 }
 
 fn endpoint() -> Value {
-    let conditions = object(&[], &[
-        ("ready", json!({"type": "boolean"})),
-        ("serving", json!({"type": "boolean"})),
-        ("terminating", json!({"type": "boolean"})),
-    ]);
-    object(&["addresses"], &[
-        ("addresses", json!({"type": "array", "minItems": 1, "maxItems": 100, "items": {"type": "string"}})),
-        ("conditions", conditions),
-        ("hostname", json!({"type": "string"})),
-        ("nodeName", json!({"type": "string"})),
-        ("zone", json!({"type": "string"})),
-        ("targetRef", anything()),
-        ("hints", anything()),
-        ("deprecatedTopology", anything()),
-    ])
+    let conditions = object(
+        &[],
+        &[
+            ("ready", json!({"type": "boolean"})),
+            ("serving", json!({"type": "boolean"})),
+            ("terminating", json!({"type": "boolean"})),
+        ],
+    );
+    object(
+        &["addresses"],
+        &[
+            ("addresses", json!({"type": "array", "minItems": 1, "maxItems": 100, "items": {"type": "string"}})),
+            ("conditions", conditions),
+            ("hostname", json!({"type": "string"})),
+            ("nodeName", json!({"type": "string"})),
+            ("zone", json!({"type": "string"})),
+            ("targetRef", anything()),
+            ("hints", anything()),
+            ("deprecatedTopology", anything()),
+        ],
+    )
 }
 
 fn protocol() -> Value {

@@ -61,9 +61,7 @@ impl Type {
     fn judge(self) -> Result<&'static Judge, String> {
         let missing = || format!("The schema of {} is missing.", self.kind());
         match self {
-            Self::Ours(kind) => {
-                schema::judges().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing)
-            }
+            Self::Ours(kind) => schema::judges().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing),
             Self::Core(kind) => core::judges().map_err(ToString::to_string)?.get(&kind).ok_or_else(missing),
         }
     }
@@ -91,7 +89,8 @@ fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
                 outcome.errors.extend(faults);
                 let kind = node.text("kind").unwrap_or_default();
                 if !SILENT.contains(&kind) {
-                    let name = node.entry("metadata").and_then(|metadata| metadata.value.text("name")).unwrap_or_default();
+                    let name =
+                        node.entry("metadata").and_then(|metadata| metadata.value.text("name")).unwrap_or_default();
                     outcome.notes.push((node.at, format!("{kind} {name} is not used here; a cluster runs it.")));
                 }
             }
@@ -145,7 +144,8 @@ fn type_of(node: &Node) -> Result<Option<Type>, (Mark, String)> {
         Type::all().filter(|type_| type_.api_version() == api_version).map(|type_| type_.kind().as_str()).collect();
     let meant = closest(kind, here.iter().copied());
     if api_version == API_VERSION || (meant.is_some() && api_version != "v1") {
-        let hint = meant.map_or_else(|| format!("The kinds are {}.", here.join(", ")), |kind| format!("Did you mean {kind}?"));
+        let hint =
+            meant.map_or_else(|| format!("The kinds are {}.", here.join(", ")), |kind| format!("Did you mean {kind}?"));
         return Err((value_at("kind"), format!("There is no kind {kind} in {api_version}. {hint}")));
     }
     Ok(None)

@@ -28,7 +28,9 @@ fn word(text: &str) -> Option<Value> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Some(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Some(Value::Bool(true)),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Some(Value::Bool(false)),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Some(Value::Bool(false))
+        }
         _ => None,
     }
 }
@@ -117,7 +119,9 @@ mod tests {
 
     #[test]
     fn other_words_stay_texts() {
-        for text in ["30s", "1.2.3", "v1", "-", "a", "1e", "0x", "127.0.0.1", "2026-01-01", "--1", "+", ".", "1-2", "yEs", "e5"] {
+        for text in
+            ["30s", "1.2.3", "v1", "-", "a", "1e", "0x", "127.0.0.1", "2026-01-01", "--1", "+", ".", "1-2", "yEs", "e5"]
+        {
             assert_eq!(resolve(text, true, None).unwrap(), json!(text), "{text:?}");
         }
         for text in ["80", "yes", "null", ""] {

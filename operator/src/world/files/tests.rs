@@ -78,7 +78,8 @@ fn a_missing_directory_is_told() {
 
 #[test]
 fn a_misspelt_field_is_told_with_its_place_and_what_was_meant() {
-    let text = "apiVersion: sluice.dev/v1alpha1\nkind: Stage\nmetadata:\n  name: prod\nspec:\n  hostname:\n  - a.example\n";
+    let text =
+        "apiVersion: sluice.dev/v1alpha1\nkind: Stage\nmetadata:\n  name: prod\nspec:\n  hostname:\n  - a.example\n";
     assert_eq!(told(text), ["6:3: There is no field spec.hostname. Did you mean hostnames?"]);
 }
 
@@ -203,18 +204,21 @@ fn kinds_that_are_not_ours_are_noted_and_misspelt_ones_told() {
     assert_eq!(told("apiVersion: v1\n"), ["1:1: The object needs a kind, for example ApiRoute."]);
     assert_eq!(told("- a\n"), ["1:1: A manifest is a mapping with apiVersion, kind and metadata."]);
     assert!(told("---\n---\n# nothing\n").is_empty());
-    assert!(told("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n")[0].contains("not used here"));
+    assert!(
+        told("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n")[0].contains("not used here")
+    );
 }
 
 #[test]
 fn a_secret_reads_as_an_api_server_keeps_it_and_its_content_is_never_told() {
-    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {api-key: hello}\ndata: {other: aGVs\n    bG8=}\n";
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {api-key: hello}\ndata:\n  other: |\n    aGVs\n    bG8=\n";
     let manifest = parse(Path::new("x"), text);
     assert_eq!(manifest.problems, []);
     let Object::Secret(secret) = &manifest.objects[0].object else { panic!() };
     assert_eq!(secret.metadata.namespace.as_deref(), Some("default"));
     let data = secret.data.as_ref().unwrap();
     assert_eq!(data["api-key"].0, b"hello");
+    assert_eq!(data["other"].0, b"hello");
 
     let broken = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\ndata: {api-key: 's3cret!'}\n";
     assert_eq!(told(broken), ["4:17: data.api-key is not Base64. Write plain text under stringData."]);
@@ -250,7 +254,10 @@ items:
     assert_eq!(manifest.objects.len(), 3);
     assert_eq!(
         told("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{prot: 80}]}\n"),
-        ["4:16: spec.ports[0] needs the field port. Write, for example, 80.", "4:17: There is no field spec.ports[0].prot. Did you mean port?"]
+        [
+            "4:16: spec.ports[0] needs the field port. Write, for example, 80.",
+            "4:17: There is no field spec.ports[0].prot. Did you mean port?"
+        ]
     );
 }
 
@@ -262,6 +269,25 @@ fn a_field_that_stands_twice_breaks_its_object_alone() {
     assert!(matches!(manifest.objects[1].object, Object::Stage(_)));
     assert_eq!(manifest.problems.len(), 1);
     assert_eq!((manifest.problems[0].location.line, manifest.problems[0].location.column), (5, 1));
+}
+
+#[test]
+fn faults_of_syntax_are_told_where_they_are() {
+    for (text, place) in [
+        ("a: {b: 1\nc: 2\n", "2:"),
+        ("a: 'x\nb: 2\n", "1:"),
+        ("a: b: c\n", "1:"),
+        ("a:\n- b\n c: 1\n", "3:"),
+        ("a: 1\n b: 2\n", "2:"),
+        ("a: *nobody\n", "1:"),
+        ("a: @x\n", "1:"),
+        ("a: \"\\q\"\n", "1:"),
+        ("spec:\n\tb: 2\n", "2:1:"),
+        ("a\n", "1:"),
+    ] {
+        let told = told(text);
+        assert!(told.len() == 1 && told[0].starts_with(place), "{text:?}: {told:?}");
+    }
 }
 
 #[test]

@@ -88,8 +88,13 @@ impl Walk {
             self.directory(path, depth + 1);
         } else if self.listing.files.len() < MAX_FILES {
             self.listing.files.push(path.to_path_buf());
-        } else if self.listing.files.len() == MAX_FILES && self.listing.faults.iter().all(|(_, told)| !told.contains("manifests")) {
-            self.fault(path, format!("A directory holds at most {MAX_FILES} manifests; this one and the rest are passed over."));
+        } else if self.listing.files.len() == MAX_FILES
+            && self.listing.faults.iter().all(|(_, told)| !told.contains("manifests"))
+        {
+            self.fault(
+                path,
+                format!("A directory holds at most {MAX_FILES} manifests; this one and the rest are passed over."),
+            );
         }
     }
 }

@@ -74,9 +74,9 @@ impl Node {
         match &self.content {
             Content::Scalar(value) => value.clone(),
             Content::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
-            Content::Map(entries) => {
-                Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect::<Map<_, _>>())
-            }
+            Content::Map(entries) => Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect::<Map<_, _>>(),
+            ),
         }
     }
 
@@ -121,12 +121,8 @@ impl Node {
 
 /// Reads every document up to the first fault of syntax, if there is one.
 pub(super) fn parse(text: &str) -> (Vec<Document>, Option<Fault>) {
-    let mut reader = Reader {
-        events: Parser::new_from_str(text),
-        anchors: HashMap::new(),
-        faults: Vec::new(),
-        nodes: 0,
-    };
+    let mut reader =
+        Reader { text, events: Parser::new_from_str(text), anchors: HashMap::new(), faults: Vec::new(), nodes: 0 };
     let mut documents = Vec::new();
     let fault = loop {
         match reader.document() {
@@ -139,6 +135,7 @@ pub(super) fn parse(text: &str) -> (Vec<Document>, Option<Fault>) {
 }
 
 struct Reader<'a> {
+    text: &'a str,
     events: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, (Node, usize)>,
     faults: Vec<Fault>,
@@ -147,7 +144,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Fault> {
-        self.events.next().transpose().map_err(|error| syntax(&error))
+        loop {
+            let next = self.events.next().transpose().map_err(|error| syntax(&error, self.text))?;
+            if !matches!(next, Some((Event::Comment(..), _))) {
+                return Ok(next);
+            }
+        }
     }
 
     fn document(&mut self) -> Result<Option<Document>, Fault> {
@@ -174,7 +176,9 @@ impl<'a> Reader<'a> {
         self.count(1, at)?;
         let before = self.nodes;
         let (anchor, content) = match event {
-            Event::Scalar(text, style, anchor, tag) => (anchor, Content::Scalar(self.scalar(&text, style, tag.as_deref(), at))),
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, Content::Scalar(self.scalar(&text, style, tag.as_deref(), at)))
+            }
             Event::SequenceStart(_, anchor, tag) => {
                 self.collection_tag(tag.as_deref(), "seq", at);
                 (anchor, Content::List(self.list(depth)?))
@@ -190,7 +194,7 @@ impl<'a> Reader<'a> {
                 self.count(size, at)?;
                 return Ok(Node { at, content: node.content });
             }
-            other => return Err(Fault { at, message: format!("A value is expected here, not {other:?}.") }),
+            _ => return Err(Fault { at, message: "A value is expected here.".to_owned() }),
         };
         let node = Node { at, content };
         if anchor != 0 {
@@ -202,7 +206,10 @@ impl<'a> Reader<'a> {
     fn count(&mut self, more: usize, at: Mark) -> Result<(), Fault> {
         self.nodes += more;
         if self.nodes > MAX_NODES {
-            return Err(Fault { at, message: format!("This file has more than {MAX_NODES} values, with aliases written out.") });
+            return Err(Fault {
+                at,
+                message: format!("This file has more than {MAX_NODES} values, with aliases written out."),
+            });
         }
         Ok(())
     }
@@ -251,9 +258,12 @@ impl<'a> Reader<'a> {
             let (key, plain) = match event {
                 Event::MappingEnd => break,
                 Event::Scalar(text, style, ..) => (text.into_owned(), matches!(style, ScalarStyle::Plain)),
-                Event::Alias(_) => return Err(Fault { at, message: "An alias cannot be the name of a field.".to_owned() }),
+                Event::Alias(_) => {
+                    return Err(Fault { at, message: "An alias cannot be the name of a field.".to_owned() });
+                }
                 _ => {
-                    let message = "A field's name is a text, not a list or mapping. Quote a value that begins with { or [.";
+                    let message =
+                        "A field's name is a text, not a list or mapping. Quote a value that begins with { or [.";
                     return Err(Fault { at, message: message.to_owned() });
                 }
             };
@@ -264,7 +274,9 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if let Some(line) = lines.insert(key.clone(), at.line) {
-                let message = format!("The field {key} stands here a second time; the first is in line {line}. Keep one of them.");
+                let message = format!(
+                    "The field {key} stands here a second time; the first is in line {line}. Keep one of them."
+                );
                 self.faults.push(Fault { at, message });
                 continue;
             }
@@ -303,18 +315,32 @@ fn unknown_tag(name: &str, at: Mark) -> Fault {
     Fault { at, message: format!("The tag {name} means nothing in a manifest. Leave it out.") }
 }
 
-fn syntax(error: &ScanError) -> Fault {
+fn syntax(error: &ScanError, text: &str) -> Fault {
     let info = error.info();
+    let mut at = Mark::from(error.marker());
     let hint = if info.contains("tab") {
+        at = first_tab(text, at).unwrap_or(at);
         " Indent with spaces."
     } else if info.contains("mapping values are not allowed") {
         " Quote a text that holds a colon followed by a space, and check the indentation."
     } else if info.contains("simple key") || info.contains("expected ':'") {
         " A field is written as name: value, with a space after the colon."
+    } else if info.contains("unknown anchor") || info.contains("unexpected character") {
+        " Put a text that begins with *, &, @, %, ! or ` in quotes."
+    } else if info.contains("escape") {
+        " In double quotes a backslash is written twice; in single quotes it stands for itself."
     } else {
         ""
     };
-    Fault { at: Mark::from(error.marker()), message: format!("This is not YAML: {info}.{hint}") }
+    Fault { at, message: format!("This is not YAML: {info}.{hint}") }
+}
+
+/// The first tab that indents a line, from a place on: the scanner tells where the text began that it interrupts.
+fn first_tab(text: &str, from: Mark) -> Option<Mark> {
+    text.lines().enumerate().skip(from.line.saturating_sub(1)).find_map(|(index, line)| {
+        let column = line.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
+        Some(Mark { line: index + 1, column: column + 1 })
+    })
 }
 
 #[cfg(test)]
@@ -376,7 +402,8 @@ mod tests {
         assert!(fault.unwrap().at.line >= 3);
         let (documents, fault) = parse("a: 1\n\tb: 2\n");
         assert!(documents.is_empty());
-        assert_eq!(fault.unwrap().at.line, 2);
+        let fault = fault.unwrap();
+        assert!(fault.message.contains("spaces") && fault.at.line == 2, "{fault:?}");
     }
 
     #[test]
