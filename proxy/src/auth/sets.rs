@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -14,18 +14,34 @@ use tokio::sync::{Notify, watch};
 use super::fetch::{Fetch, FetchError};
 use super::keys::{self, VerifyKey};
 
-const REFRESH_EVERY: Duration = Duration::from_secs(300);
-/// The last good set of an issuer that is down.
-const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
-/// Between two fetches that unknown keys cause.
-const FLOOR: Duration = Duration::from_secs(10);
-/// A key that was not there is not asked for again so soon.
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const MAX_UNKNOWN: usize = 1024;
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// A discovery and a key set, each with its own deadline.
 const WAIT_AT_MOST: Duration = Duration::from_secs(11);
+
+/// How patient a registry is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// Between two fetches of a set that is well.
+    pub(super) refresh_every: Duration,
+    /// The last good set of an issuer that is down.
+    pub(super) keep_for: Duration,
+    /// Between two fetches that unknown keys cause.
+    pub(super) floor: Duration,
+    /// A key that was not there is not asked for again so soon.
+    pub(super) unknown_for: Duration,
+    /// After a failure; doubled up to `longest_retry`.
+    pub(super) first_retry: Duration,
+    pub(super) longest_retry: Duration,
+}
+
+const TIMING: Timing = Timing {
+    refresh_every: Duration::from_secs(300),
+    keep_for: Duration::from_secs(24 * 3600),
+    floor: Duration::from_secs(10),
+    unknown_for: Duration::from_secs(30),
+    first_retry: Duration::from_secs(1),
+    longest_retry: Duration::from_secs(30),
+};
 
 /// Which set: a structure, so that equal key names of two issuers never meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,11 +96,11 @@ pub(super) enum Found {
 
 #[derive(Debug, Default)]
 struct Attempts {
-    /// When keys last came.
-    good: Option<Instant>,
     /// Whether the last attempt failed.
     failing: bool,
-    /// When an unknown key last caused a fetch.
+    /// Whether an attempt that an unknown key caused has not ended yet.
+    pending: bool,
+    /// When an unknown key last caused one.
     asked: Option<Instant>,
     unknown: HashMap<String, Instant>,
 }
@@ -92,8 +108,11 @@ struct Attempts {
 /// One issuer's keys.
 pub(super) struct KeySet {
     issuer: String,
+    timing: Timing,
     keys: ArcSwapOption<Keys>,
     fixed: bool,
+    /// Milliseconds after `EPOCH` at which the keys are too old: every request reads it.
+    good_until: AtomicU64,
     attempts: Mutex<Attempts>,
     /// Counts attempts that ended.
     ended: watch::Sender<u64>,
@@ -101,13 +120,20 @@ pub(super) struct KeySet {
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn clock() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
 
 impl KeySet {
-    fn new(issuer: &str, fixed: bool) -> Self {
+    fn new(issuer: &str, fixed: bool, timing: Timing) -> Self {
         Self {
             issuer: issuer.to_owned(),
+            timing,
             keys: ArcSwapOption::empty(),
             fixed,
+            good_until: AtomicU64::new(0),
             attempts: Mutex::default(),
             ended: watch::channel(0).0,
             wake: Arc::new(Notify::new()),
@@ -118,7 +144,7 @@ impl KeySet {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, text: &[u8], now: Instant) -> Result<(), serde_json::Error> {
+    fn put(&self, text: &[u8]) -> Result<(), serde_json::Error> {
         let hash = Hash::of(text);
         let same = self.keys.load().as_ref().is_some_and(|keys| keys.text == hash);
         if !same {
@@ -127,10 +153,14 @@ impl KeySet {
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
             self.keys.store(Some(Arc::new(Keys { keys, text: hash, generation })));
         }
-        let mut attempts = self.attempts();
-        attempts.good = Some(now);
-        attempts.failing = false;
+        let keep = u64::try_from(self.timing.keep_for.as_millis()).unwrap_or(u64::MAX);
+        let until = if self.fixed { u64::MAX } else { clock().saturating_add(keep) };
+        self.good_until.store(until, Ordering::Release);
         Ok(())
+    }
+
+    fn in_time(&self) -> bool {
+        clock() < self.good_until.load(Ordering::Acquire)
     }
 
     /// Whether there are keys that are not too old.
@@ -141,71 +171,76 @@ impl KeySet {
     /// Which keys are in force; none when there are none, or only ones that are too old.
     pub(super) fn generation(&self) -> Option<u64> {
         let generation = self.keys.load().as_ref()?.generation;
-        (self.fixed || self.attempts().good.is_some_and(|at| at.elapsed() < KEEP_FOR)).then_some(generation)
+        self.in_time().then_some(generation)
     }
 
     /// Looks for the keys a token may be signed with.
     pub(super) fn find(&self, kid: Option<&str>) -> Found {
-        let now = Instant::now();
-        let loaded = self.keys.load_full();
-        let attempts = self.attempts();
-        let fresh = |at: Instant| now.saturating_duration_since(at) < KEEP_FOR;
-        let Some(keys) = loaded.filter(|_| self.fixed || attempts.good.is_some_and(fresh)) else {
-            return if attempts.failing { Found::Unavailable } else { Found::Fetch };
+        let Some(keys) = self.keys.load_full().filter(|_| self.in_time()) else {
+            return if self.attempts().failing { Found::Unavailable } else { Found::Fetch };
         };
-        if keys.matching(kid).next().is_some() || kid.is_none() {
+        if kid.is_none() || keys.matching(kid).next().is_some() {
             let generation = keys.generation;
             return Found::Keys(keys, generation);
         }
-        if self.fixed || !attempts.may_ask(kid, now) { Found::Unknown } else { Found::Fetch }
+        let may_fetch = !self.fixed && kid.is_some_and(|kid| self.attempts().may_ask(kid, &self.timing, Instant::now()));
+        if may_fetch { Found::Fetch } else { Found::Unknown }
     }
 
     /// Waits until an attempt has ended, and causes one for a key that is not there. Bounded.
     pub(super) async fn fetched(&self, kid: Option<&str>) {
         let mut ended = self.ended.subscribe();
-        ended.mark_unchanged();
-        {
-            let now = Instant::now();
-            let mut attempts = self.attempts();
-            if let Some(kid) = kid.filter(|_| attempts.good.is_some() && self.keys.load().is_some()) {
-                if !attempts.known_unknown(kid, now) && attempts.floor_passed(now) {
-                    attempts.asked = Some(now);
-                    self.wake.notify_one();
-                }
-                attempts.remember_unknown(kid, now);
-            } else if attempts.failing || attempts.good.is_some() {
-                return;
-            }
-        }
-        // The first set may have come before this waiter: nothing more will end soon then.
-        if kid.is_none() && self.usable() {
+        // An attempt that ended before this subscription is not waited for.
+        if !matches!(self.find(kid), Found::Fetch) {
             return;
         }
+        if self.usable() {
+            let mut attempts = self.attempts();
+            if !attempts.pending {
+                attempts.pending = true;
+                attempts.asked = Some(Instant::now());
+                self.wake.notify_one();
+            }
+        }
         drop(tokio::time::timeout(WAIT_AT_MOST, ended.changed()).await);
+        if let Some(kid) = kid
+            && self.keys.load().as_ref().is_some_and(|keys| keys.matching(Some(kid)).next().is_none())
+        {
+            self.attempts().remember_unknown(kid, &self.timing, Instant::now());
+        }
+    }
+
+    fn attempt_ended(&self, failed: bool) {
+        let mut attempts = self.attempts();
+        attempts.failing = failed;
+        attempts.pending = false;
+        drop(attempts);
+        self.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl Drop for KeySet {
+    fn drop(&mut self) {
+        // What keeps it fresh need not wait for the next time.
+        self.wake.notify_one();
     }
 }
 
 impl Attempts {
-    fn floor_passed(&self, now: Instant) -> bool {
-        self.asked.is_none_or(|at| now.saturating_duration_since(at) >= FLOOR)
+    fn known_unknown(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
+        self.unknown.get(kid).is_some_and(|at| now.saturating_duration_since(*at) < timing.unknown_for)
     }
 
-    fn known_unknown(&self, kid: &str, now: Instant) -> bool {
-        self.unknown.get(kid).is_some_and(|at| now.saturating_duration_since(*at) < UNKNOWN_FOR)
+    fn may_ask(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
+        let floor_passed = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= timing.floor);
+        !self.known_unknown(kid, timing, now) && (self.pending || floor_passed)
     }
 
-    fn may_ask(&self, kid: Option<&str>, now: Instant) -> bool {
-        kid.is_some_and(|kid| !self.known_unknown(kid, now)) && self.floor_passed(now)
-    }
-
-    fn remember_unknown(&mut self, kid: &str, now: Instant) {
-        if self.unknown.len() >= MAX_UNKNOWN {
-            self.unknown.retain(|_, at| now.saturating_duration_since(*at) < UNKNOWN_FOR);
-            if self.unknown.len() >= MAX_UNKNOWN {
-                return;
-            }
+    fn remember_unknown(&mut self, kid: &str, timing: &Timing, now: Instant) {
+        self.unknown.retain(|_, at| now.saturating_duration_since(*at) < timing.unknown_for);
+        if self.unknown.len() < MAX_UNKNOWN {
+            self.unknown.entry(kid.to_owned()).or_insert(now);
         }
-        self.unknown.entry(kid.to_owned()).or_insert(now);
     }
 }
 
@@ -213,13 +248,18 @@ impl Attempts {
 pub(crate) struct KeySets {
     runtime: Handle,
     fetch: Arc<dyn Fetch>,
+    timing: Timing,
     sets: Mutex<HashMap<SetId, Weak<KeySet>>>,
 }
 
 impl KeySets {
     /// A registry that fetches on `runtime`.
     pub(crate) fn new(runtime: Handle, fetch: impl Fetch) -> Self {
-        Self { runtime, fetch: Arc::new(fetch), sets: Mutex::default() }
+        Self::with_timing(runtime, fetch, TIMING)
+    }
+
+    pub(super) fn with_timing(runtime: Handle, fetch: impl Fetch, timing: Timing) -> Self {
+        Self { runtime, fetch: Arc::new(fetch), timing, sets: Mutex::default() }
     }
 
     /// The set, which begins to be fetched at once; an error for a set that stands in the configuration and is none.
@@ -229,10 +269,10 @@ impl KeySets {
             return Ok(set);
         }
         sets.retain(|_, set| set.strong_count() > 0);
-        let set = Arc::new(KeySet::new(id.issuer(), matches!(id, SetId::Inline { .. })));
+        let set = Arc::new(KeySet::new(id.issuer(), matches!(id, SetId::Inline { .. }), self.timing));
         if let SetId::Inline { issuer, text, .. } = &id {
             let unfit = |error| format!("The key set of issuer {issuer:?} is not a JSON Web Key Set ({error}).");
-            set.put(text.as_bytes(), Instant::now()).map_err(unfit)?;
+            set.put(text.as_bytes()).map_err(unfit)?;
         } else {
             let follow = follow(Arc::downgrade(&set), id.clone(), Arc::clone(&self.fetch), Arc::clone(&set.wake));
             drop(self.runtime.spawn(follow));
@@ -244,29 +284,28 @@ impl KeySets {
 
 /// Keeps one set fresh until nobody uses it.
 async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<Notify>) {
-    let mut retry = FIRST_RETRY;
+    let mut retry = Duration::ZERO;
     loop {
         let result = load(&id, fetch.as_ref()).await;
         let Some(set) = set.upgrade() else { return };
-        let result = result.and_then(|text| set.put(&text, Instant::now()).map_err(FetchError::from));
-        let pause = match result {
+        let timing = set.timing;
+        let result = result.and_then(|text| set.put(&text).map_err(FetchError::from));
+        let pause = match &result {
             Ok(()) => {
-                retry = FIRST_RETRY;
-                REFRESH_EVERY
+                retry = Duration::ZERO;
+                timing.refresh_every
             }
             Err(error) => {
-                set.attempts().failing = true;
-                let error: &dyn std::error::Error = &error;
+                let error: &dyn std::error::Error = error;
                 let usable = set.usable();
                 tracing::warn!(issuer.name = id.issuer(), issuer.usable = usable, error, "cannot fetch an issuer's keys");
-                let pause = retry;
-                retry = (retry * 2).min(LONGEST_RETRY);
-                pause
+                retry = (retry * 2).clamp(timing.first_retry, timing.longest_retry);
+                retry
             }
         };
-        set.ended.send_modify(|count| *count += 1);
+        set.attempt_ended(result.is_err());
         drop(set);
-        // An unknown key wakes at most once in `FLOOR`: see `fetched`.
+        // An unknown key wakes at most once in `floor`: see `fetched`.
         drop(tokio::time::timeout(pause, wake.notified()).await);
     }
 }

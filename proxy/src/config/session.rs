@@ -52,6 +52,8 @@ pub struct Session {
     parts: BTreeMap<PartName, Part>,
     hashes: BTreeMap<PartName, Hash>,
     diagnostics: Vec<Diagnostic>,
+    /// Whether anything was put in force: an empty world is a configuration too.
+    begun: bool,
     sink: Sink,
     store: Option<Store>,
 }
@@ -73,13 +75,14 @@ impl Session {
                 "serving the last known good configuration"
             );
         }
-        Self { proxy, parts, hashes, diagnostics, sink, store }
+        let begun = !parts.is_empty();
+        Self { proxy, parts, hashes, diagnostics, begun, sink, store }
     }
 
-    /// The version in force; [`Hash::NONE`] before the first.
+    /// The version in force.
     #[must_use]
     pub fn version(&self) -> Hash {
-        if self.parts.is_empty() { Hash::NONE } else { version_of(&self.hashes) }
+        version_of(&self.hashes)
     }
 
     /// The first frame of a connection.
@@ -119,9 +122,10 @@ impl Session {
 
     async fn apply(&mut self, delta: Delta) -> Result<(), Refusal> {
         let change = self.check(delta)?;
-        if change.changed.is_empty() && change.removed.is_empty() {
+        if self.begun && change.changed.is_empty() && change.removed.is_empty() {
             return Ok(());
         }
+        self.begun = true;
         for part in change.upsert {
             self.parts.insert(part.name.clone(), part);
         }
@@ -168,9 +172,10 @@ impl Session {
         for name in &delta.remove {
             hashes.remove(name);
         }
-        let got = if hashes.is_empty() { Hash::NONE } else { version_of(&hashes) };
+        let got = version_of(&hashes);
         // Without parts both spellings of nothing are the same.
-        if got != delta.version && version_of(&hashes) != delta.version {
+        let nothing = hashes.is_empty() && delta.version == Hash::NONE;
+        if got != delta.version && !nothing {
             return Err(Refusal::Version { got: got.short(), expected: delta.version.short() });
         }
         let kept = self.parts.values().filter(|part| hashes.get(&part.name) == Some(&part.hash));

@@ -1,1 +1,119 @@
-//! Placeholder.
+//! Deltas that apply, and deltas that must not.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+type Calls = Arc<Mutex<Vec<(usize, Vec<String>, Vec<String>)>>>;
+
+pub(crate) fn recording() -> (Sink, Calls) {
+    let calls = Calls::default();
+    let record = Arc::clone(&calls);
+    let names = |names: &[PartName]| names.iter().map(ToString::to_string).collect();
+    let apply = Box::new(move |parts: &BTreeMap<PartName, Part>, changed: &[PartName], removed: &[PartName]| {
+        record.lock().unwrap().push((parts.len(), names(changed), names(removed)));
+        Vec::new()
+    });
+    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}) }, calls)
+}
+
+fn part(id: &str, json: &str) -> Part {
+    Part { name: PartName::new(PartKind::Route, id), hash: Hash::of(json.as_bytes()), json: json.to_owned() }
+}
+
+fn delta(base: Hash, before: &[Part], upsert: &[Part], remove: &[&Part]) -> Delta {
+    let mut all: BTreeMap<PartName, Hash> = before.iter().chain(upsert).map(|p| (p.name.clone(), p.hash)).collect();
+    all.retain(|name, _| !remove.iter().any(|part| part.name == *name));
+    let remove = remove.iter().map(|part| part.name.clone()).collect();
+    Delta { base, version: version_of(&all), upsert: upsert.to_vec(), remove }
+}
+
+async fn outcome(session: &mut Session, delta: Delta) -> Outcome {
+    match session.take(Down::Delta(delta)).await {
+        Some(Up::Ack(ack)) => ack.outcome,
+        other => panic!("{other:?} instead of an ack"),
+    }
+}
+
+#[tokio::test]
+async fn deltas_change_what_they_name_and_nothing_else() {
+    let (sink, calls) = recording();
+    let mut session = Session::start("p".into(), sink, None);
+    let (a, b, b2) = (part("n/a", "{}"), part("n/b", "{}"), part("n/b", "[]"));
+    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[a.clone(), b.clone()], &[])).await, Outcome::Applied);
+    let base = session.version();
+    assert_eq!(outcome(&mut session, delta(base, &[a.clone(), b.clone()], &[b2.clone()], &[&a])).await, Outcome::Applied);
+    // An empty one, and one that sends what is here already, are acknowledged without work.
+    let base = session.version();
+    assert_eq!(outcome(&mut session, delta(base, &[b2.clone()], &[], &[])).await, Outcome::Applied);
+    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[b2.clone()], &[])).await, Outcome::Applied);
+    let calls = calls.lock().unwrap();
+    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0], (2, names(&["route/n/a", "route/n/b"]), vec![]));
+    assert_eq!(calls[1], (1, names(&["route/n/b"]), names(&["route/n/a"])));
+    let Up::Hello(hello) = session.hello() else { panic!("no hello") };
+    assert_eq!(hello.parts, BTreeMap::from([(b2.name, b2.hash)]));
+}
+
+#[tokio::test]
+async fn a_full_delta_takes_away_what_it_does_not_name() {
+    let (sink, calls) = recording();
+    let mut session = Session::start("p".into(), sink, None);
+    let (a, b) = (part("n/a", "{}"), part("n/b", "{}"));
+    outcome(&mut session, delta(Hash::NONE, &[], &[a], &[])).await;
+    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[b], &[])).await, Outcome::Applied);
+    assert_eq!(calls.lock().unwrap()[1].2, vec!["route/n/a".to_owned()]);
+}
+
+#[tokio::test]
+async fn what_does_not_match_is_refused_and_changes_nothing() {
+    let (sink, calls) = recording();
+    let mut session = Session::start("p".into(), sink, None);
+    let a = part("n/a", "{}");
+    outcome(&mut session, delta(Hash::NONE, &[], &[a.clone()], &[])).await;
+    let base = session.version();
+    let b = part("n/b", "{}");
+    let lying = Part { hash: Hash::of(b"else"), ..b.clone() };
+    let long = part("n/b", &" ".repeat(MAX_PART_BYTES + 1));
+    let wrong_version = Delta { version: Hash::of(b"x"), ..delta(base, &[a.clone()], &[b.clone()], &[]) };
+    let wrong_base = delta(Hash::of(b"x"), &[a.clone()], &[b], &[]);
+    for bad in [delta(base, &[a.clone()], &[lying], &[]), delta(base, &[a], &[long], &[]), wrong_version, wrong_base] {
+        assert!(matches!(outcome(&mut session, bad).await, Outcome::Refused { .. }));
+        assert_eq!(session.version(), base);
+    }
+    assert_eq!(calls.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
+    let dir = std::env::temp_dir().join(format!("sluice-session-{}", std::process::id()));
+    let store = Store::open(&dir).unwrap();
+    let mut session = Session::start("p".into(), recording().0, Some(store.clone()));
+    outcome(&mut session, delta(Hash::NONE, &[], &[part("n/a", "{}")], &[])).await;
+    let version = session.version();
+    let (sink, calls) = recording();
+    let again = Session::start("p".into(), sink, Some(store));
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(again.version(), version);
+    assert_eq!(calls.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_world_is_a_configuration_and_can_be_continued() {
+    let (sink, calls) = recording();
+    let mut session = Session::start("p".into(), sink, None);
+    for _ in 0..2 {
+        assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[], &[])).await, Outcome::Applied);
+        assert_eq!(calls.lock().unwrap().len(), 1);
+    }
+    let base = session.version();
+    assert_eq!(outcome(&mut session, delta(base, &[], &[part("n/a", "{}")], &[])).await, Outcome::Applied);
+}
+
+#[tokio::test]
+async fn pings_are_answered() {
+    let mut session = Session::start("p".into(), recording().0, None);
+    assert_eq!(session.take(Down::Ping).await, Some(Up::Pong));
+    assert_eq!(session.take(Down::Fleet { proxies: 0 }).await, None);
+}
