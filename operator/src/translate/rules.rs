@@ -349,7 +349,7 @@ pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
     let authority: http::uri::Authority = authority.parse().map_err(|_| bad())?;
     let port = match authority.port() {
         Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return Err(bad()),
+        None if authority.as_str() != authority.host() => return Err(bad()),
         None if tls => 443,
         None => 80,
     };

@@ -14,9 +14,6 @@ use sluice_wire::ObjectRef;
 pub mod cluster;
 pub mod files;
 
-
-
-
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 

@@ -1,0 +1,109 @@
+//! Each folder in `golden` is a case: in.yaml is translated, and the result must be parts.yaml and status.yaml.
+//! UPDATE_GOLDEN=1 rewrites them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sluice_crds::condition::reason;
+use sluice_operator::translate::{Detail, Served, Translation, translate};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.is_dir());
+    cases.sort();
+    cases
+}
+
+fn redact(value: &mut Value) {
+    if let Some(key) = value.get_mut("key_pem") {
+        *key = json!("(private)");
+    }
+    if let Some(chain) = value.get_mut("chain_pem") {
+        *chain = json!("(chain)");
+    }
+}
+
+fn parts(translation: &Translation) -> Value {
+    let part = |(name, part): (&sluice_wire::PartName, &std::sync::Arc<sluice_wire::Part>)| {
+        part.decode().unwrap_or_else(|error| panic!("{name} does not decode: {error}"));
+        let mut value: Value = serde_json::from_str(&part.json).unwrap();
+        redact(&mut value);
+        (name.to_string(), value)
+    };
+    Value::Object(translation.parts.iter().map(part).collect())
+}
+
+fn statuses(translation: &Translation) -> Value {
+    let mut all = BTreeMap::new();
+    for (object, wanted) in &translation.statuses {
+        let conditions = wanted.conditions.iter().map(|condition| {
+            let word = format!("{} {}: {}", condition.status.as_str(), condition.reason, condition.message);
+            (condition.type_.to_owned(), Value::String(word))
+        });
+        let mut status: serde_json::Map<String, Value> = conditions.collect();
+        if let Some(generation) = wanted.generation {
+            status.insert("observedGeneration".into(), json!(generation));
+        }
+        match &wanted.detail {
+            Detail::None => {}
+            Detail::Stage { routes } => drop(status.insert("routes".into(), json!(routes))),
+            Detail::ApiKey { prefix, secret, must_generate } => {
+                status.insert("prefix".into(), json!(prefix));
+                status.insert("secretName".into(), json!(secret));
+                status.insert("mustGenerate".into(), json!(must_generate));
+            }
+        }
+        if wanted.served == Served::Nothing {
+            status.insert("served".into(), json!("nothing"));
+        }
+        status.insert("parts".into(), json!(wanted.parts));
+        all.insert(object.to_string(), Value::Object(status));
+    }
+    json!(all)
+}
+
+#[test]
+fn every_case_translates_as_written_down() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    let all = cases();
+    assert!(all.len() >= 60, "only {} cases", all.len());
+    for case in all {
+        let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
+        let translation = translate(&crate::objects::world(&input));
+        for (file, value) in [("parts.yaml", parts(&translation)), ("status.yaml", statuses(&translation))] {
+            let text = serde_saphyr::to_string(&value).unwrap();
+            let path = case.join(file);
+            if update {
+                std::fs::write(&path, text).unwrap();
+                continue;
+            }
+            let expected = std::fs::read_to_string(&path).unwrap_or_default();
+            if expected != text {
+                wrong.push(format!("{}:\n--- expected\n{expected}\n--- is\n{text}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 rewrites the files", wrong.join("\n"));
+}
+
+#[test]
+fn every_reason_of_a_translation_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for case in cases() {
+        let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
+        let translation = translate(&crate::objects::world(&input));
+        let conditions = translation.statuses.values().flat_map(|wanted| &wanted.conditions);
+        seen.extend(conditions.map(|condition| condition.reason));
+    }
+    let all = reason::ALL_ACCEPTED.iter().chain(reason::ALL_RESOLVED_REFS);
+    // References cannot cross a namespace or name another kind yet, and every known value is served.
+    let not_yet = [reason::UNSUPPORTED_VALUE, reason::REF_NOT_PERMITTED, reason::INVALID_KIND];
+    let missing: Vec<_> = all.filter(|reason| !seen.contains(*reason) && !not_yet.contains(reason)).collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
+}

@@ -1,0 +1,257 @@
+//! The stream as a proxy sees it: over TLS and HTTP/2, with real sockets.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use sluice_operator::metrics::Metrics;
+use sluice_operator::publish::server::{CertificateFiles, Server};
+use sluice_operator::publish::{Admission, Fleet, Publisher};
+use sluice_operator::translate::translate;
+use sluice_wire::codec::{Decoder, encode};
+use sluice_wire::{Ack, Delta, Diagnostic, Down, Hash, Hello, ObjectRef, Outcome, PartName, STREAM_PATH, Up};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+struct Rig {
+    address: std::net::SocketAddr,
+    roots: Arc<rustls::ClientConfig>,
+    publisher: Publisher,
+    fleet: Fleet,
+    stop: CancellationToken,
+    folder: std::path::PathBuf,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn files(name: &str) -> (std::path::PathBuf, rcgen::CertifiedKey<rcgen::KeyPair>) {
+    let folder = std::env::temp_dir().join(format!("sluice-stream-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["operator.test".to_owned()]).unwrap();
+    std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    (folder, made)
+}
+
+async fn rig(name: &str) -> Rig {
+    let (folder, made) = files(name);
+    let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::secret(SECRET)).await.unwrap();
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
+    let (address, stop) = (server.address(), CancellationToken::new());
+    tokio::spawn(server.serve(publisher.subscribe(), fleet.clone(), stop.clone()));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Rig { address, roots: Arc::new(config), publisher, fleet, stop, folder }
+}
+
+struct Proxy {
+    up: mpsc::Sender<Bytes>,
+    down: Incoming,
+    decoder: Decoder<Down>,
+}
+
+impl Proxy {
+    async fn open(rig: &Rig, secret: &str) -> Result<Self, StatusCode> {
+        let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
+        let tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
+        let io = TokioIo::new(tls);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let (up, receiver) = mpsc::channel::<Bytes>(16);
+        let stream = futures::stream::unfold(receiver, async |mut receiver| {
+            receiver.recv().await.map(|bytes| (Ok::<_, std::convert::Infallible>(Frame::data(bytes)), receiver))
+        });
+        let body: BoxBody<Bytes, std::convert::Infallible> = BoxBody::new(StreamBody::new(Stream(Mutex::new(Box::pin(stream)))));
+        let request = Request::post(format!("https://operator.test{STREAM_PATH}"))
+            .header("authorization", format!("Bearer {secret}"))
+            .body(body)
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        if response.status() != StatusCode::OK {
+            return Err(response.status());
+        }
+        Ok(Self { up, down: response.into_body(), decoder: Decoder::new() })
+    }
+
+    async fn hello(rig: &Rig, name: &str, parts: BTreeMap<PartName, Hash>) -> Self {
+        let proxy = Self::open(rig, SECRET).await.unwrap();
+        proxy.say(&Up::Hello(Hello { proxy: name.into(), program: "test".into(), parts })).await;
+        proxy
+    }
+
+    async fn say(&self, frame: &Up) {
+        self.up.send(Bytes::from(encode(frame).unwrap())).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Option<Down> {
+        loop {
+            match self.decoder.next() {
+                Some(frame) => return Some(frame.unwrap()),
+                None => {
+                    let frame = tokio::time::timeout(PATIENCE, self.down.frame()).await.unwrap()?.ok()?;
+                    self.decoder.push(&frame.into_data().unwrap());
+                }
+            }
+        }
+    }
+
+    async fn delta(&mut self) -> Delta {
+        loop {
+            if let Down::Delta(delta) = self.hear().await.unwrap() {
+                return delta;
+            }
+        }
+    }
+
+    async fn ack(&self, version: Hash, outcome: Outcome, diagnostics: Vec<Diagnostic>) {
+        self.say(&Up::Ack(Ack { version, outcome, diagnostics })).await;
+    }
+}
+
+/// A boxed body must be Sync; the future inside the stream is not.
+struct Stream<S>(Mutex<std::pin::Pin<Box<S>>>);
+
+impl<S: futures::Stream> futures::Stream for Stream<S> {
+    type Item = S::Item;
+    fn poll_next(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<S::Item>> {
+        self.0.lock().unwrap().as_mut().poll_next(cx)
+    }
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn publish(rig: &Rig, path: &str) -> Hash {
+    let world = crate::objects::world(&format!(
+        "kind: Stage\nmetadata: {{name: prod}}\nspec: {{}}\n---\nkind: ApiRoute\nmetadata: {{name: orders}}\nspec:\n  \
+         stages: [{{name: prod}}]\n  authorizer: {{type: None}}\n  rules: [{{name: a, methods: [GET], path: {path}, \
+         integration: {{type: Mock, mock: {{}}}}}}]\n"
+    ));
+    rig.publisher.publish(translate(&world));
+    rig.publisher.subscribe().borrow().as_ref().unwrap().published.version
+}
+
+#[tokio::test]
+async fn a_proxy_gets_everything_then_differences_and_its_acks_are_counted() {
+    let rig = rig("deltas").await;
+    let first = publish(&rig, "/a");
+    let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
+    let delta = proxy.delta().await;
+    assert_eq!((delta.base, delta.version, delta.upsert.len()), (Hash::NONE, first, 2));
+    assert!(rig.fleet.members()["one"].version.is_none());
+    proxy.ack(first, Outcome::Applied, Vec::new()).await;
+    eventually("the ack is counted", || rig.fleet.members()["one"].version == Some(first)).await;
+    let second = publish(&rig, "/b");
+    let delta = proxy.delta().await;
+    assert_eq!((delta.base, delta.version), (first, second));
+    assert_eq!(delta.upsert.iter().map(|part| part.name.to_string()).collect::<Vec<_>>(), ["route/shop/orders"]);
+    // A newer configuration waits for the ack and then comes at once, without the one between.
+    publish(&rig, "/c");
+    let last = publish(&rig, "/d");
+    proxy.ack(second, Outcome::Applied, Vec::new()).await;
+    let delta = proxy.delta().await;
+    assert_eq!((delta.base, delta.version), (second, last));
+}
+
+#[tokio::test]
+async fn a_proxy_that_has_everything_gets_an_empty_delta_to_say_so() {
+    let rig = rig("resume").await;
+    let version = publish(&rig, "/a");
+    let hashes = rig.publisher.subscribe().borrow().as_ref().unwrap().published.hashes.clone();
+    let mut proxy = Proxy::hello(&rig, "one", BTreeMap::clone(&hashes)).await;
+    let delta = proxy.delta().await;
+    assert_eq!((delta.base, delta.version), (version, version));
+    assert!(delta.upsert.is_empty() && delta.remove.is_empty());
+}
+
+#[tokio::test]
+async fn every_proxy_learns_how_many_there_are() {
+    let rig = rig("fleet").await;
+    let mut one = Proxy::hello(&rig, "one", BTreeMap::new()).await;
+    assert!(matches!(one.hear().await, Some(Down::Fleet { proxies: 1 })));
+    let two = Proxy::hello(&rig, "two", BTreeMap::new()).await;
+    let count = async |proxy: &mut Proxy| loop {
+        if let Some(Down::Fleet { proxies }) = proxy.hear().await {
+            return proxies;
+        }
+    };
+    assert_eq!(count(&mut one).await, 2);
+    drop(two);
+    assert_eq!(count(&mut one).await, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_and_the_next_delta_starts_from_what_is_served() {
+    let rig = rig("refused").await;
+    let first = publish(&rig, "/a");
+    let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
+    proxy.delta().await;
+    proxy.ack(first, Outcome::Refused { why: "no".into() }, Vec::new()).await;
+    eventually("the refusal is known", || rig.fleet.members()["one"].refused == Some((first, "no".into()))).await;
+    let second = publish(&rig, "/b");
+    let delta = proxy.delta().await;
+    assert_eq!((delta.base, delta.version), (Hash::NONE, second));
+    let object = ObjectRef::new("ApiRoute", "shop", "orders");
+    proxy.ack(second, Outcome::Applied, vec![Diagnostic { object: object.clone(), message: "odd".into() }]).await;
+    eventually("diagnostics are known", || rig.fleet.members()["one"].diagnostics.get(&object).is_some()).await;
+}
+
+#[tokio::test]
+async fn nobody_without_the_secret_gets_a_stream() {
+    let rig = rig("secret").await;
+    publish(&rig, "/a");
+    for wrong in ["", "wrong", &SECRET[1..]] {
+        assert_eq!(Proxy::open(&rig, wrong).await.err(), Some(StatusCode::UNAUTHORIZED), "{wrong:?}");
+    }
+    assert!(rig.fleet.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_out_of_turn_ends_the_stream() {
+    let rig = rig("turn").await;
+    publish(&rig, "/a");
+    let mut early = Proxy::open(&rig, SECRET).await.unwrap();
+    early.say(&Up::Pong).await;
+    assert!(early.hear().await.is_none());
+    let mut wrong = Proxy::hello(&rig, "one", BTreeMap::new()).await;
+    wrong.delta().await;
+    wrong.ack(Hash::of(b"other"), Outcome::Applied, Vec::new()).await;
+    while wrong.hear().await.is_some() {}
+    eventually("the proxy has left", || rig.fleet.is_empty()).await;
+}
+
+#[tokio::test]
+async fn without_proof_only_loopback_is_served() {
+    let (folder, _) = files("open");
+    let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
+    let refused = Server::bind("0.0.0.0:0".parse().unwrap(), certificate.clone(), Admission::Open).await;
+    assert!(refused.is_err());
+    assert!(Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::Open).await.is_ok());
+    std::fs::remove_dir_all(folder).unwrap();
+}
