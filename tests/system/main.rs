@@ -2,4 +2,9 @@
 
 mod api_server;
 mod cel;
+mod changes;
+mod churn;
+mod fixtures;
 mod harness;
+mod outages;
+mod quickstart;

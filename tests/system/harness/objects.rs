@@ -64,15 +64,6 @@ impl Space {
             .with_context(|| format!("cannot apply {name}"))
     }
 
-    /// Applies every document of a YAML text; `NAMESPACE` stands for the namespace's name.
-    pub(crate) async fn apply_yaml(&self, text: &str) -> anyhow::Result<()> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text.replace("NAMESPACE", &self.name))?;
-        for document in documents {
-            self.apply(&document).await?;
-        }
-        Ok(())
-    }
-
     /// Asks the API server whether it would create the object.
     pub(crate) async fn try_create(&self, object: &Value) -> anyhow::Result<Result<DynamicObject, kube::Error>> {
         let (api, _, object) = self.parse(object)?;

@@ -17,7 +17,7 @@ use super::process::{Process, port};
 const READY: Duration = Duration::from_secs(60);
 const AUDIENCE: &str = "sluice-operator";
 
-/// One operator and two proxies on an API server.
+/// One operator and its proxies on an API server.
 pub(crate) struct Fleet {
     pub(crate) operator: Operator,
     pub(crate) proxies: Vec<Proxy>,
@@ -48,8 +48,13 @@ impl Fleet {
         SHARED.get_or_try_init(|| async { Self::start(ApiServer::shared().await?).await }).await
     }
 
-    /// One of one's own, ready.
+    /// One of one's own, ready, with two proxies.
     pub(crate) async fn start(server: &ApiServer) -> anyhow::Result<Self> {
+        Self::of(server, 2).await
+    }
+
+    /// One of one's own, ready, with so many proxies.
+    pub(crate) async fn of(server: &ApiServer, count: usize) -> anyhow::Result<Self> {
         let folder = server.folder.clone();
         let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
         let (certificate, key) = (folder.join("stream.crt"), folder.join("stream.key"));
@@ -71,7 +76,7 @@ impl Fleet {
         let token = folder.join("proxy.token");
         std::fs::write(&token, server.service_account_token("sluice-proxy", &[AUDIENCE]).await?)?;
         let mut proxies = Vec::new();
-        for number in 0..2 {
+        for number in 0..count {
             let name = format!("proxy-{number}");
             let state = folder.join(format!("{name}.state"));
             std::fs::create_dir(&state)?;
@@ -128,11 +133,6 @@ impl Operator {
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
-
-    /// Its metrics page.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
-        Ok(get("admin", "/metrics").send(self.admin).await?.body)
-    }
 }
 
 impl Proxy {
@@ -140,6 +140,38 @@ impl Proxy {
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let process = Process::start(&self.name, &program("sluice-proxy")?, &self.flags, &self.folder)?;
         ready(&self.name, self.process.insert(process), self.admin).await
+    }
+
+    /// Starts it without waiting.
+    pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
+        self.process = Some(Process::start(&self.name, &program("sluice-proxy")?, &self.flags, &self.folder)?);
+        Ok(())
+    }
+
+    /// What its `/readyz` answers.
+    pub(crate) async fn readiness(&self) -> anyhow::Result<Answer> {
+        get("admin", "/readyz").send(self.admin).await
+    }
+
+    /// Another proxy of the same operator that has nothing on its disk and presents another token.
+    pub(crate) fn newcomer(&self, name: &str, token: &str) -> anyhow::Result<Self> {
+        let (state, file) = (self.folder.join(format!("{name}.state")), self.folder.join(format!("{name}.token")));
+        std::fs::create_dir(&state)?;
+        std::fs::write(&file, token)?;
+        let (http, https, admin) = (address()?, address()?, address()?);
+        let own = [
+            format!("--token-file={}", file.display()),
+            format!("--state-dir={}", state.display()),
+            format!("--http={http}"),
+            format!("--https={https}"),
+            format!("--admin={admin}"),
+            format!("--name={name}"),
+        ];
+        let name_of = |flag: &String| flag.split('=').next().unwrap_or_default().to_owned();
+        let replaced: Vec<String> = own.iter().map(name_of).collect();
+        let kept = self.flags.iter().filter(|&flag| !replaced.contains(&name_of(flag))).cloned();
+        let flags = kept.chain(own).collect();
+        Ok(Self { name: name.to_owned(), folder: self.folder.clone(), flags, http, admin, process: None })
     }
 
     /// Kills it, as a crash would.

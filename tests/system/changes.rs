@@ -1,0 +1,143 @@
+//! Changes while everything runs: endpoints, deletions, and objects that cannot be translated.
+
+use serde_json::json;
+
+use crate::fixtures::{mock, route, service, stage};
+use crate::harness::api_server::ApiServer;
+use crate::harness::backend::{self, Backend};
+use crate::harness::client::get;
+use crate::harness::eventually::{SOON, eventually};
+use crate::harness::load::Load;
+use crate::harness::objects::Space;
+use crate::harness::programs::Fleet;
+
+async fn space(name: &str) -> anyhow::Result<(&'static Fleet, Space)> {
+    let fleet = Fleet::shared().await?;
+    let space = Space::new(ApiServer::shared().await?.client().await?, name).await?;
+    Ok((fleet, space))
+}
+
+#[tokio::test]
+async fn a_change_of_endpoints_moves_the_traffic_without_a_refused_request() -> anyhow::Result<()> {
+    const HOST: &str = "endpoints.example";
+    let (fleet, space) = space("endpoints").await?;
+    let (old, new) = (Backend::start("old").await?, Backend::start("new").await?);
+    space.apply(&backend::service("pets")).await?;
+    space.apply(&backend::endpoints("pets", 0, Some(&old))).await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("pets", "prod", "/pets", service("pets"))).await?;
+    space.programmed("ApiRoute", "pets").await?;
+    let call = get(HOST, "/pets");
+    let served_by = async |name: &str| {
+        eventually(format!("both proxies send to {name}"), SOON, || async {
+            for answer in fleet.all(&call).await? {
+                anyhow::ensure!(answer.json()["name"] == name, "one answers {answer:?}");
+            }
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+    };
+    served_by("old").await?;
+    let load = Load::start(fleet, std::slice::from_ref(&call));
+    space.apply(&backend::endpoints("pets", 0, Some(&new))).await?;
+    served_by("new").await?;
+    let before = old.requests();
+    for _ in 0..10 {
+        served_by("new").await?;
+    }
+    assert_eq!(old.requests(), before, "the old address still gets requests");
+    drop(old);
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_without_endpoints_answers_503_until_it_has_some() -> anyhow::Result<()> {
+    const HOST: &str = "empty.example";
+    let (fleet, space) = space("empty").await?;
+    space.apply(&backend::service("pets")).await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("pets", "prod", "/pets", service("pets"))).await?;
+    space.programmed("ApiRoute", "pets").await?;
+    assert_eq!(fleet.status(&get(HOST, "/pets")).await?, 503);
+    let backend = Backend::start("pets").await?;
+    space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
+    answers_with(fleet, HOST, "/pets", 200).await
+}
+
+#[tokio::test]
+async fn a_deleted_route_is_served_no_longer_and_its_neighbour_is() -> anyhow::Result<()> {
+    const HOST: &str = "deleted.example";
+    let (fleet, space) = space("deleted").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("going", "prod", "/going", mock("going"))).await?;
+    space.apply(&route("staying", "prod", "/staying", mock("staying"))).await?;
+    space.programmed("ApiRoute", "going").await?;
+    space.programmed("ApiRoute", "staying").await?;
+    assert_eq!(fleet.status(&get(HOST, "/going")).await?, 200);
+    let load = Load::start(fleet, &[get(HOST, "/staying")]);
+    space.delete("ApiRoute", "going").await?;
+    answers_with(fleet, HOST, "/going", 404).await?;
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow::Result<()> {
+    const HOST: &str = "broken.example";
+    let (fleet, space) = space("broken").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("sound", "prod", "/sound", mock("sound"))).await?;
+    let open = route("broken", "prod", "/broken", mock("secret"));
+    space.apply(&open).await?;
+    space.programmed("ApiRoute", "broken").await?;
+    assert_eq!(fleet.status(&get(HOST, "/broken")).await?, 200);
+    let load = Load::start(fleet, &[get(HOST, "/sound")]);
+
+    // The authorizer does not exist: the route must not stay open as it was.
+    let mut broken = open.clone();
+    broken["spec"]["authorizer"] = json!({"name": "nobody"});
+    space.apply(&broken).await?;
+    let condition =
+        space.condition("ApiRoute", "broken", "ResolvedRefs", |condition| condition.status == "False").await?;
+    assert_eq!(condition.reason, "AuthorizerNotFound");
+    assert!(condition.message.contains("nobody"), "{condition:?}");
+    answers_with(fleet, HOST, "/broken", 500).await?;
+
+    // New objects are not held up by it.
+    space.apply(&route("late", "prod", "/late", mock("late"))).await?;
+    space.programmed("ApiRoute", "late").await?;
+    assert_eq!(fleet.status(&get(HOST, "/late")).await?, 200);
+
+    space.apply(&open).await?;
+    space.programmed("ApiRoute", "broken").await?;
+    assert_eq!(fleet.status(&get(HOST, "/broken")).await?, 200);
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_to_a_missing_service_says_so_until_the_service_is_there() -> anyhow::Result<()> {
+    const HOST: &str = "missing.example";
+    let (fleet, space) = space("missing").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("pets", "prod", "/pets", service("pets"))).await?;
+    let condition =
+        space.condition("ApiRoute", "pets", "ResolvedRefs", |condition| condition.status == "False").await?;
+    assert_eq!(condition.reason, "BackendNotFound");
+    answers_with(fleet, HOST, "/pets", 500).await?;
+    let backend = Backend::start("pets").await?;
+    space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
+    space.apply(&backend::service("pets")).await?;
+    space.programmed("ApiRoute", "pets").await?;
+    answers_with(fleet, HOST, "/pets", 200).await
+}
+
+async fn answers_with(fleet: &Fleet, host: &str, path: &str, status: u16) -> anyhow::Result<()> {
+    eventually(format!("both proxies answer {path} with {status}"), SOON, || async {
+        let found = fleet.status(&get(host, path)).await?;
+        anyhow::ensure!(found == status, "they answer {found}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}

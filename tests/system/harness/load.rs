@@ -1,0 +1,60 @@
+//! Clients that call all the time while something changes, and do not forgive a single refusal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::client::{Call, Session};
+use super::programs::Fleet;
+
+/// Between two requests of one client: the machine has other work to do.
+const PACE: Duration = Duration::from_millis(2);
+
+/// Running clients, one for each proxy and call.
+pub(crate) struct Load {
+    over: Arc<AtomicBool>,
+    clients: JoinSet<anyhow::Result<u64>>,
+}
+
+impl Load {
+    /// Starts calling.
+    pub(crate) fn start(fleet: &Fleet, calls: &[Call]) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut clients = JoinSet::new();
+        for proxy in fleet.proxies.iter().map(|proxy| proxy.http) {
+            for call in calls {
+                let (call, over) = (call.clone(), over.clone());
+                clients.spawn(async move {
+                    let mut session = Session::open(proxy).await?;
+                    let mut count = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        if !session.usable().await {
+                            session = Session::open(proxy).await?;
+                        }
+                        let at = || format!("request {count} of {call:?} to {proxy}");
+                        let answer = session.send(&call).await.with_context(at)?;
+                        anyhow::ensure!(answer.status == 200, "{}: {answer:?}", at());
+                        count += 1;
+                        tokio::time::sleep(PACE).await;
+                    }
+                    Ok(count)
+                });
+            }
+        }
+        Self { over, clients }
+    }
+
+    /// Stops calling; how many requests were answered, all of them with 200.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<u64> {
+        self.over.store(true, Ordering::Relaxed);
+        let mut total = 0;
+        while let Some(count) = self.clients.join_next().await {
+            total += count??;
+        }
+        anyhow::ensure!(total > 0, "the clients have not called once");
+        Ok(total)
+    }
+}

@@ -1,0 +1,192 @@
+//! Outages: each program ends, stands still or comes back, and what is served stays served. Each case has an API server
+//! and a fleet of its own.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::fixtures::{mock, route, stage};
+use crate::harness::api_server::ApiServer;
+use crate::harness::client::get;
+use crate::harness::eventually::{SOON, eventually};
+use crate::harness::load::Load;
+use crate::harness::objects::Space;
+use crate::harness::programs::{Fleet, Proxy};
+
+const HOST: &str = "outage.example";
+
+struct Ground {
+    server: ApiServer,
+    fleet: Fleet,
+    space: Space,
+}
+
+/// One stage with one route, programmed on both proxies.
+async fn ground(name: &str) -> anyhow::Result<Ground> {
+    let server = ApiServer::start(name).await?;
+    let fleet = Fleet::start(&server).await?;
+    let space = Space::new(server.client().await?, "outage").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("first", "prod", "/first", mock("first"))).await?;
+    space.programmed("Stage", "prod").await?;
+    space.programmed("ApiRoute", "first").await?;
+    assert_eq!(fleet.status(&get(HOST, "/first")).await?, 200);
+    Ok(Ground { server, fleet, space })
+}
+
+async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
+    let mut versions = Vec::new();
+    for (kind, name) in [("Stage", "prod"), ("ApiRoute", "first")] {
+        let mut object = space.get(kind, name).await?;
+        // All of it: a patch that changes nothing else moves the version or a time of the managed fields.
+        versions.push(object["metadata"].take());
+    }
+    Ok(versions)
+}
+
+#[tokio::test]
+async fn an_operator_that_comes_back_patches_nothing_that_is_unchanged() -> anyhow::Result<()> {
+    let Ground { server: _server, mut fleet, space } = ground("operator-back").await?;
+    let before = versions(&space).await?;
+    let load = Load::start(&fleet, &[get(HOST, "/first")]);
+    fleet.operator.kill();
+    fleet.operator.start().await?;
+    // Once a new object is programmed on both proxies, the old ones have been looked at.
+    space.apply(&stage("marker", "marker.example")).await?;
+    let programmed = space.programmed("Stage", "marker").await?;
+    assert!(programmed.message.contains("2 of 2 proxies"), "{programmed:?}");
+    assert_eq!(versions(&space).await?, before, "its log:\n{}", fleet.operator.log());
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() -> anyhow::Result<()> {
+    let Ground { server: _server, mut fleet, space } = ground("last-known-good").await?;
+    fleet.operator.kill();
+    for proxy in &mut fleet.proxies {
+        proxy.kill();
+        proxy.start().await?;
+    }
+    for answer in fleet.all(&get(HOST, "/first")).await? {
+        assert_eq!((answer.status, answer.body.as_str()), (200, "first"));
+    }
+    // And takes up changes again as soon as there is one.
+    space.apply(&route("second", "prod", "/second", mock("second"))).await?;
+    fleet.operator.start().await?;
+    space.programmed("ApiRoute", "second").await?;
+    assert_eq!(fleet.status(&get(HOST, "/second")).await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_never_had_a_configuration_refuses_and_is_not_ready() -> anyhow::Result<()> {
+    let Ground { server, mut fleet, space: _ } = ground("newcomer").await?;
+    let token = server.service_account_token("sluice-proxy", &["sluice-operator"]).await?;
+    let known = fleet.proxies.first().context("no proxies")?;
+    let (mut newcomer, mut stranger) = (
+        known.newcomer("newcomer", &token)?,
+        // Its token is good for the stream, and is not a proxy's.
+        known.newcomer("stranger", &server.service_account_token("sluice-operator", &["sluice-operator"]).await?)?,
+    );
+    stranger.launch()?;
+    eventually("the operator turns the stranger away", SOON, || async {
+        let log = fleet.operator.log();
+        anyhow::ensure!(log.contains("not of the proxies' service account"), "its log:\n{log}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    refuses(&stranger).await?;
+    fleet.operator.kill();
+    newcomer.launch()?;
+    refuses(&newcomer).await?;
+    fleet.operator.start().await?;
+    eventually("the newcomer serves", SOON, || async {
+        anyhow::ensure!(newcomer.readiness().await?.status == 200, "it is not ready");
+        let status = get(HOST, "/first").send(newcomer.http).await?.status;
+        anyhow::ensure!(status == 200, "it answers {status}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    refuses(&stranger).await
+}
+
+async fn refuses(proxy: &Proxy) -> anyhow::Result<()> {
+    eventually("the proxy refuses", SOON, || async {
+        let (status, ready) = (get(HOST, "/first").send(proxy.http).await?.status, proxy.readiness().await?.status);
+        anyhow::ensure!((status, ready) == (503, 503), "it answers {status}, and its readiness is {ready}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nothing_is_programmed_while_no_proxy_is_connected() -> anyhow::Result<()> {
+    let server = ApiServer::start("no-proxies").await?;
+    let fleet = Fleet::of(&server, 0).await?;
+    let space = Space::new(server.client().await?, "outage").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("first", "prod", "/first", mock("first"))).await?;
+    for (kind, name) in [("Stage", "prod"), ("ApiRoute", "first")] {
+        let condition = space.condition(kind, name, "Programmed", |condition| condition.reason == "NoProxies").await;
+        let condition = condition.with_context(|| format!("the operator's log:\n{}", fleet.operator.log()))?;
+        assert_eq!(condition.status, "False");
+        space.condition(kind, name, "Accepted", |condition| condition.status == "True").await?;
+        space.condition(kind, name, "ResolvedRefs", |condition| condition.status == "True").await?;
+    }
+    assert!(!fleet.operator.log().contains("forbidden"), "the chart lacks a right:\n{}", fleet.operator.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_stands_still_is_not_counted_as_programmed() -> anyhow::Result<()> {
+    let Ground { server: _server, fleet, space } = ground("lag").await?;
+    let [lagging, prompt] = fleet.proxies.as_slice() else { anyhow::bail!("not two proxies") };
+    lagging.signal("STOP")?;
+    space.apply(&route("second", "prod", "/second", mock("second"))).await?;
+    let pending = space
+        .condition("ApiRoute", "second", "Programmed", |condition| condition.message.contains("1 of 2 proxies"))
+        .await?;
+    assert_eq!((pending.status.as_str(), pending.reason.as_str()), ("False", "Pending"));
+    assert_eq!(get(HOST, "/second").send(prompt.http).await?.status, 200);
+    lagging.signal("CONT")?;
+    let programmed = space.programmed("ApiRoute", "second").await?;
+    assert!(programmed.message.contains("2 of 2 proxies"), "{programmed:?}");
+    assert_eq!(fleet.status(&get(HOST, "/second")).await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_for_a_while_costs_no_request() -> anyhow::Result<()> {
+    let Ground { mut server, mut fleet, space } = ground("api-server-away").await?;
+    let load = Load::start(&fleet, &[get(HOST, "/first")]);
+    server.stop();
+    // A proxy that restarts meanwhile does not need it: the operator answers from what it knows, or the disk does.
+    if let Some(proxy) = fleet.proxies.first_mut() {
+        // Its own clients would rightly fail.
+        load.finish().await?;
+        proxy.kill();
+        proxy.start().await?;
+    }
+    let load = Load::start(&fleet, &[get(HOST, "/first")]);
+    for _ in 0..50 {
+        assert_eq!(fleet.status(&get(HOST, "/first")).await?, 200);
+    }
+    server.resume().await?;
+    let space = Space { client: server.client().await?, ..space };
+    space.apply(&route("second", "prod", "/second", mock("second"))).await?;
+    // The watches come back with a pause that grows.
+    eventually("the operator has taken up the change", Duration::from_secs(90), || async {
+        let status = fleet.status(&get(HOST, "/second")).await?;
+        anyhow::ensure!(status == 200, "the proxies answer {status}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    space.programmed("ApiRoute", "second").await?;
+    load.finish().await?;
+    for proxy in &fleet.proxies {
+        proxy.check()?;
+    }
+    Ok(())
+}
