@@ -15,9 +15,9 @@ class BenchError(Exception):
     """A sentence for the person who runs the benchmark."""
 
 
-def free_port():
+def free_port(address="127.0.0.1"):
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return probe.getsockname()[1]
 
 

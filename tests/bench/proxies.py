@@ -8,6 +8,7 @@ from material import AUDIENCE, ISSUER
 from measure import BenchError, Process, free_port, program
 
 MANY = 1_000_000_000
+BACKEND_ADDRESS = "10.77.0.1"
 TLS_SUITE = "TLS_AES_256_GCM_SHA384"
 
 
@@ -90,7 +91,7 @@ class Backend:
     def __init__(self, directory, core):
         self.directory = os.path.join(directory, "backend")
         os.mkdir(self.directory)
-        self.small, self.large = free_port(), free_port()
+        self.small, self.large = free_port(BACKEND_ADDRESS), free_port(BACKEND_ADDRESS)
         files = os.path.join(self.directory, "files")
         os.mkdir(files)
         write(files, "large", "x" * 65_536)
@@ -98,8 +99,8 @@ class Backend:
         text = f"""
   access_log off; sendfile on; tcp_nopush on; open_file_cache max=10; etag off; default_type text/plain;
   add_header X-Served "$connection-$connection_requests"; add_header Cache-Control "max-age=3600";
-  server {{ listen 127.0.0.1:{self.small} backlog=4096; location / {{ return 200 "{'x' * 1024}"; }} }}
-  server {{ listen 127.0.0.1:{self.large} backlog=4096; root {files}; location / {{ rewrite ^ /large break; }} }}
+  server {{ listen {BACKEND_ADDRESS}:{self.small} backlog=4096; location / {{ return 200 "{'x' * 1024}"; }} }}
+  server {{ listen {BACKEND_ADDRESS}:{self.large} backlog=4096; root {files}; location / {{ rewrite ^ /large break; }} }}
 }}
 """
         self.process = Process(nginx_argv(Nginx.program, self.directory, text), core, os.path.join(self.directory, "output.log"))
@@ -149,7 +150,7 @@ class Nginx(Proxy):
         text = f"""
   access_log {self.log} combined buffer=64k flush=1s;
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 16 16k; proxy_max_temp_file_size 0;
-  upstream backend {{ server 127.0.0.1:{self.backend.port(s)}; keepalive 128; keepalive_requests {MANY}; }}
+  upstream backend {{ server {BACKEND_ADDRESS}:{self.backend.port(s)}; keepalive 128; keepalive_requests {MANY}; }}
   {" ".join(top)}
   server {{ {listen}; server_name localhost; {" ".join(server)}
 {places}
@@ -227,7 +228,7 @@ frontend front
   {lines.join(front)}
 backend backend
   {lines.join(back)}
-  server backend 127.0.0.1:{self.backend.port(s)}
+  server backend {BACKEND_ADDRESS}:{self.backend.port(s)}
 {chr(10).join(more)}
 """)
         return [self.program, "-db", "-f", config]
@@ -289,10 +290,11 @@ class Envoy(Proxy):
                        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"}}
             chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": typed(
                 "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", common_tls_context=context)}
-        address = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-        endpoint = {"endpoint": {"address": address(self.backend.port(s))}}
+        def address(ip, port):
+            return {"socket_address": {"address": ip, "port_value": port}}
+        endpoint = {"endpoint": {"address": address(BACKEND_ADDRESS, self.backend.port(s))}}
         config = write(self.directory, "envoy.json", json.dumps({"static_resources": {
-            "listeners": [{"name": "front", "address": address(self.port), "filter_chains": [chain]}],
+            "listeners": [{"name": "front", "address": address("127.0.0.1", self.port), "filter_chains": [chain]}],
             "clusters": [{"name": "backend", "type": "STATIC", "connect_timeout": "5s", "load_assignment": {
                 "cluster_name": "backend", "endpoints": [{"lb_endpoints": [endpoint]}]}}]}}))
         return [self.program, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]

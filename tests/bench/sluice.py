@@ -8,7 +8,7 @@ import urllib.request
 
 from material import AUDIENCE, ISSUER
 from measure import BenchError, free_port
-from proxies import Proxy, write
+from proxies import BACKEND_ADDRESS, Proxy, write
 
 NAMESPACE = "bench"
 KINDS = ["stage", "route", "authorizer", "keys", "plan", "upstream", "certificate"]
@@ -67,7 +67,7 @@ def parts(scenario, material, backend_port):
     if scenario.cache:
         stage["cache"] = {"ttl_ms": 3_600_000, "max_bytes": 64 << 20, "invalidation": "Required", "unauthorized": "SucceedSilently"}
     yield part(STAGE, stage)
-    yield part(BACKEND, {"object": thing("Service", "backend"), "endpoints": {"Addresses": [f"127.0.0.1:{backend_port}"]}, "h2c": False})
+    yield part(BACKEND, {"object": thing("Service", "backend"), "endpoints": {"Addresses": [f"{BACKEND_ADDRESS}:{backend_port}"]}, "h2c": False})
     if scenario.jwt:
         issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "keys": {"Inline": material.jwks}}
         yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "jwt": {
