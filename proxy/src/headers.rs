@@ -1,0 +1,174 @@
+//! Header rules at the gateway's two sides: what belongs to one connection, what is trusted, what the gateway says itself.
+//! Edits that a rule asks for are rendered by `integration::template`.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::exchange::Exchange;
+use crate::gateway::{Edits, Matched};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields of one connection (RFC 9110, 7.6.1), and those that older proxies treat so.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    HTTP2_SETTINGS,
+];
+
+/// Removes what belongs to one connection, and what that connection nominates. Framing and the host cannot be nominated away.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes everything in which a caller could tell the backend who it is behind: no field from outside has that meaning.
+pub(crate) fn strip_forwarded(headers: &mut HeaderMap) {
+    let claimed = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip" || name == "x-forwarded"
+    };
+    let present: Vec<HeaderName> = headers.keys().filter(|name| claimed(name)).cloned().collect();
+    for name in present {
+        headers.remove(name);
+    }
+    debug_assert!(!headers.contains_key(FORWARDED) && !headers.contains_key(REAL_IP), "removed above");
+}
+
+/// What the gateway knows about a connection, as header values made once.
+pub(crate) struct Origin {
+    pub(crate) source: HeaderValue,
+    pub(crate) port: HeaderValue,
+    pub(crate) tls: bool,
+}
+
+/// Says for whom the gateway forwards.
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Option<HeaderValue>) {
+    headers.insert(FORWARDED_FOR, origin.source.clone());
+    let proto = if origin.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
+    headers.insert(FORWARDED_PROTO, proto);
+    headers.insert(FORWARDED_PORT, origin.port.clone());
+    if let Some(host) = host {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// Joins cookies that HTTP/2 splits (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let joined = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// What is left of `Expect`: hyper has answered it.
+pub(crate) fn strip_expect(headers: &mut HeaderMap) {
+    headers.remove(EXPECT);
+}
+
+/// Applies a rule's edits. A field the rule sets loses every other spelling of its name, so that a caller cannot send
+/// a second one that the backend takes for the first.
+pub(crate) fn edit(headers: &mut HeaderMap, edits: &Edits, exchange: &Exchange, matched: &Matched<'_>) {
+    if edits.is_empty() {
+        return;
+    }
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        let value = value.render(exchange, matched);
+        strip_aliases(headers, name);
+        headers.insert(name.clone(), value);
+    }
+    for (name, value) in &edits.add {
+        headers.append(name.clone(), value.render(exchange, matched));
+    }
+}
+
+fn strip_aliases(headers: &mut HeaderMap, name: &HeaderName) {
+    let same = |other: &HeaderName| {
+        let plain = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+        other.as_str().len() == name.as_str().len()
+            && other != name
+            && other.as_str().bytes().map(plain).eq(name.as_str().bytes().map(plain))
+    };
+    let aliases: Vec<HeaderName> = headers.keys().filter(|other| same(other)).cloned().collect();
+    for alias in aliases {
+        headers.remove(alias);
+    }
+}
+
+/// AWS REST APIs rename what the backend says about its own connection.
+pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
+    const REMAPPED: [(HeaderName, &str); 5] = [
+        (CONTENT_LENGTH, "x-amzn-remapped-content-length"),
+        (DATE, "x-amzn-remapped-date"),
+        (SERVER, "x-amzn-remapped-server"),
+        (WWW_AUTHENTICATE, "x-amzn-remapped-www-authenticate"),
+        (HeaderName::from_static("x-amzn-requestid"), "x-amzn-remapped-x-amzn-requestid"),
+    ];
+    for (name, new) in REMAPPED {
+        // The length of the body frames this hop too.
+        let value = if name == CONTENT_LENGTH { headers.get(&name).cloned() } else { headers.remove(&name) };
+        if let Some(value) = value {
+            headers.insert(HeaderName::from_static(new), value);
+        }
+    }
+    headers.remove(http::header::VIA);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nominated_fields_go_and_framing_stays() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("close, X-Secret, host, content-length"));
+        headers.insert("x-secret", HeaderValue::from_static("1"));
+        headers.insert(HOST, HeaderValue::from_static("a"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("3"));
+        headers.insert(UPGRADE, HeaderValue::from_static("h2c"));
+        strip_hop_by_hop(&mut headers);
+        let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["host", "content-length"]);
+    }
+
+    #[test]
+    fn other_spellings_of_a_set_field_go() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-user.id", "x_user_id", "x-user-id", "x-user-idx"] {
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("evil"));
+        }
+        strip_aliases(&mut headers, &HeaderName::from_static("x-user-id"));
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["x-user-id", "x-user-idx"]);
+    }
+}

@@ -1,0 +1,113 @@
+//! One request, from top to bottom. Calls, in their order, and nothing else: what each step decides is in its own module.
+
+mod answer;
+mod caching;
+mod checks;
+mod forward;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::ORIGIN;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use sluice_wire::Behavior;
+
+use crate::exchange::{Body, Exchange, Reject, RequestId};
+use crate::gateway::router::View;
+use crate::gateway::{Action, Gateway, Matched, Stage, below};
+use crate::listen::admission::{Admitted, admit};
+use crate::listen::{Peer, Worker};
+use answer::Reply;
+
+/// Answers one request.
+pub(crate) async fn serve(worker: Arc<Worker>, peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let mut exchange = begin(worker, &peer, &parts);
+    let origin = parts.headers.get(ORIGIN).cloned();
+    let result = match admit(&parts) {
+        Ok(admitted) => run(&mut exchange, &peer, parts, body, admitted).await,
+        Err(reject) => Err(reject),
+    };
+    let reply = result.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
+    Ok(answer::seal(exchange, reply, origin.as_ref()))
+}
+
+fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {
+    Box::new(Exchange {
+        worker,
+        started: Instant::now(),
+        id: RequestId::new(),
+        source: peer.address.ip(),
+        tls: peer.origin.tls,
+        method: parts.method.clone(),
+        version: parts.version,
+        host: String::new(),
+        path: Arc::from(parts.uri.path()),
+        stage: None,
+        rule: None,
+        caller: None,
+        key: None,
+        status: 0,
+        reason: "",
+        cache: "",
+        upstream: None,
+        sent: 0,
+        complete: false,
+    })
+}
+
+async fn run(exchange: &mut Exchange, peer: &Peer, mut parts: Parts, body: Incoming, admitted: Admitted) -> Result<Reply, Reject> {
+    let pin = exchange.worker.pin();
+    let gateway = &*pin.gateway;
+    exchange.host.clone_from(&admitted.host);
+    exchange.path = admitted.path.clone();
+    let upgrade = admitted.websocket.then(|| forward::Upgrade::take(&mut parts));
+    // Before anything is decided: the steps see what the integration will see.
+    crate::headers::strip_hop_by_hop(&mut parts.headers);
+    crate::headers::strip_forwarded(&mut parts.headers);
+    let stage = find_stage(gateway, &admitted)?;
+    exchange.stage = Some(stage.clone());
+    if stage.invalid {
+        return Err(Reject::InvalidConfig);
+    }
+    if let Some(cors) = &stage.cors
+        && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
+    {
+        return Ok(Reply::fixed(status, headers));
+    }
+    let path = below(&admitted.path, &stage.base).ok_or(Reject::NotFound)?;
+    let view = View { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
+    let found = stage.router.find(&view).ok_or_else(|| not_found(&stage, &view))?;
+    let rule = stage.rules[found.rule].clone();
+    exchange.rule = Some(rule.clone());
+    let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
+    let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
+    let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
+    checks::body_size(&matched, &parts.headers)?;
+    let request = forward::Call { peer, authority: admitted.authority, parts, body, upgrade };
+    let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
+    crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
+    Ok(reply)
+}
+
+fn find_stage(gateway: &Gateway, admitted: &Admitted) -> Result<Arc<Stage>, Reject> {
+    if gateway.version == sluice_wire::Hash::NONE {
+        return Err(Reject::NotReady);
+    }
+    gateway.hosts.find(&admitted.host, &admitted.path).cloned().ok_or(Reject::NotFound)
+}
+
+fn not_found(stage: &Stage, view: &View<'_>) -> Reject {
+    if stage.behavior != Behavior::Native {
+        return Reject::NotFound;
+    }
+    let methods = stage.router.methods(view);
+    let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    match HeaderValue::from_str(&allow) {
+        Ok(allow) if !allow.is_empty() => Reject::MethodNotAllowed(allow),
+        _ => Reject::NotFound,
+    }
+}

@@ -1,0 +1,316 @@
+//! The proxy as a whole: builds the parts, connects them, starts the threads, stops them in order.
+//! Nothing is decided here.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use sluice_wire::{Ack, Delta, Diagnostic, Hash, Outcome, Part, PartName, version_of};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::auth::{Fetcher, FetcherSettings, KeySets};
+use crate::compile::Control;
+use crate::gateway::Gateway;
+use crate::integration::pool::Dialling;
+use crate::listen::tls::{Certificates, server_config};
+use crate::listen::{Shared, Worker, accept, bind};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::state::State;
+
+/// Where access log lines go.
+pub enum LogSink {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Anywhere else.
+    Writer(Box<dyn Write + Send>),
+}
+
+/// What a proxy needs to start.
+pub struct Settings {
+    /// Where plain HTTP is served; port 0 takes a free one.
+    pub http: Option<SocketAddr>,
+    /// Where HTTPS is served.
+    pub https: Option<SocketAddr>,
+    /// Worker threads; none: one for each core.
+    pub threads: Option<usize>,
+    /// Where access log lines go.
+    pub access_log: LogSink,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// Whether upstreams may be on this machine's loopback addresses: for development.
+    pub allow_loopback: bool,
+    /// Authorities that outside integrations are trusted by, beside the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Runs what is not on the request path.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No socket.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread, or no timer in it.
+    #[error("cannot start a worker thread")]
+    Thread(#[source] io::Error),
+    /// A metric exists already.
+    #[error("cannot register metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running proxy.
+pub struct Proxy {
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    control: Mutex<Served>,
+    drain: watch::Sender<bool>,
+    alive: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    metrics: Arc<Metrics>,
+}
+
+struct Served {
+    control: Control,
+    parts: BTreeMap<PartName, Part>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Proxy {
+    /// Binds, starts the threads and serves. Until the first configuration every request is answered with 503.
+    ///
+    /// # Errors
+    /// A socket, a thread, a metric or TLS cannot be had.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
+        let metrics = Arc::new(Metrics::new(&settings.registry)?);
+        let sink: Option<Box<dyn Write + Send>> = match settings.access_log {
+            LogSink::Off => None,
+            LogSink::Stdout => Some(Box::new(io::stdout())),
+            LogSink::Writer(writer) => Some(writer),
+        };
+        let log = AccessLog::start(sink, metrics.log_dropped.clone()).map_err(StartError::Thread)?;
+        let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
+        let certificates = Arc::new(Certificates::default());
+        let (drain, draining) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            gateway: gateway.clone(),
+            metrics: metrics.clone(),
+            log,
+            nowhere: metrics.stage(""),
+            connections: AtomicUsize::new(0),
+            draining,
+        });
+        let allow_loopback = settings.allow_loopback;
+        let fetcher = Fetcher::new(FetcherSettings { extra_roots: settings.extra_roots.clone(), allow_loopback })?;
+        let tls = Arc::new(client_config(settings.extra_roots)?);
+        let dialling = Dialling { allow_loopback };
+        let key_sets = KeySets::new(settings.runtime.clone(), fetcher);
+        let state = State::new(key_sets, metrics.clone(), tls, dialling, threads);
+        let control = Control::new(gateway, certificates.clone(), state);
+        let server = Arc::new(server_config(certificates)?);
+        let (stop, stopping) = watch::channel(false);
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut proxy = Self {
+            http: None,
+            https: None,
+            control: Mutex::new(Served { control, parts: BTreeMap::new(), diagnostics: Vec::new() }),
+            drain,
+            alive,
+            stop,
+            threads: Mutex::default(),
+            metrics,
+        };
+        for index in 0..threads {
+            let http = proxy.http.or(settings.http).map(listen).transpose()?;
+            let https = proxy.https.or(settings.https).map(listen).transpose()?;
+            proxy.http = http.as_ref().map(|(address, _)| *address);
+            proxy.https = https.as_ref().map(|(address, _)| *address);
+            let worker = Arc::new(Worker::new(shared.clone(), index));
+            let sockets = Sockets { http: http.map(|(_, socket)| socket), https: https.map(|(_, socket)| socket), tls: server.clone() };
+            let thread = spawn(worker, sockets, stopping.clone(), Running::enter(&proxy.alive)).map_err(StartError::Thread)?;
+            proxy.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(proxy)
+    }
+
+    /// Where plain HTTP is served.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where HTTPS is served.
+    #[must_use]
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// Applies a change, as if it came from the operator's stream.
+    pub fn apply(&self, delta: Delta) -> Ack {
+        let mut served = self.served();
+        let hashes = |parts: &BTreeMap<PartName, Part>| version_of(&parts.iter().map(|(n, p)| (n.clone(), p.hash)).collect());
+        let refuse = |why: &str| {
+            self.metrics.rejected.inc();
+            Ack { version: delta.version, outcome: Outcome::Refused { why: why.to_owned() }, diagnostics: Vec::new() }
+        };
+        let full = delta.base == Hash::NONE;
+        if !full && delta.base != hashes(&served.parts) {
+            return refuse("The change is based on a configuration that this proxy does not serve.");
+        }
+        let mut parts = if full { BTreeMap::new() } else { served.parts.clone() };
+        for name in &delta.remove {
+            parts.remove(name);
+        }
+        parts.extend(delta.upsert.iter().map(|part| (part.name.clone(), part.clone())));
+        if hashes(&parts) != delta.version {
+            return refuse("The change does not lead to the configuration that it names.");
+        }
+        let diagnostics = served.replace(parts);
+        Ack { version: delta.version, outcome: Outcome::Applied, diagnostics }
+    }
+
+    /// Puts a whole configuration in force: what a configuration source calls.
+    pub fn apply_parts(&self, parts: &BTreeMap<PartName, Part>, changed: &[PartName], removed: &[PartName]) -> Vec<Diagnostic> {
+        let mut served = self.served();
+        let served = &mut *served;
+        served.diagnostics = served.control.apply(parts, changed, removed);
+        served.parts.clone_from(parts);
+        served.diagnostics.clone()
+    }
+
+    /// How many proxies share each limit.
+    pub fn set_fleet(&self, proxies: u32) {
+        self.served().control.set_fleet(proxies);
+    }
+
+    fn served(&self) -> std::sync::MutexGuard<'_, Served> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops accepting, lets requests in progress end for at most `grace`, then ends the threads. Blocks.
+    pub fn shutdown(&self, grace: Duration) {
+        self.drain.send_replace(true);
+        let deadline = Instant::now() + grace;
+        while self.metrics.connections.get() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.stop.send_replace(true);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread ended with a panic");
+            }
+        }
+    }
+
+    /// Worker threads that run; fewer than were started: the program should end.
+    #[must_use]
+    pub fn threads_alive(&self) -> usize {
+        self.alive.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shutdown(Duration::ZERO);
+    }
+}
+
+impl Served {
+    fn replace(&mut self, parts: BTreeMap<PartName, Part>) -> Vec<Diagnostic> {
+        let same = |part: &&Part| self.parts.get(&part.name).is_some_and(|old| old.hash == part.hash);
+        let changed: Vec<PartName> = parts.values().filter(|part| !same(part)).map(|part| part.name.clone()).collect();
+        let removed: Vec<PartName> = self.parts.keys().filter(|name| !parts.contains_key(*name)).cloned().collect();
+        self.diagnostics = self.control.apply(&parts, &changed, &removed);
+        self.parts = parts;
+        self.diagnostics.clone()
+    }
+}
+
+/// Counts a worker thread for as long as it runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn enter(alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(alive.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Sockets {
+    http: Option<std::net::TcpListener>,
+    https: Option<std::net::TcpListener>,
+    tls: Arc<ServerConfig>,
+}
+
+fn listen(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let socket = bind(address).map_err(failed)?;
+    Ok((socket.local_addr().map_err(failed)?, socket))
+}
+
+fn spawn(worker: Arc<Worker>, sockets: Sockets, mut stop: watch::Receiver<bool>, running: Running) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let name = format!("worker-{}", worker.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let running = running;
+        runtime.block_on(async {
+            for (socket, tls) in [(sockets.http, None), (sockets.https, Some(sockets.tls))] {
+                let Some(socket) = socket else { continue };
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => drop(tokio::spawn(accept(worker.clone(), listener, tls))),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot use a listening socket");
+                        return;
+                    }
+                }
+            }
+            drop(stop.wait_for(|stop| *stop).await);
+        });
+        runtime.shutdown_background();
+        drop(running);
+    })
+}
+
+fn client_config(extra: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "cannot read a certificate authority of the system");
+    }
+    roots.add_parsable_certificates(native.certs.into_iter().chain(extra));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,173 @@
+//! The compiled configuration: hosts, stages, rules with everything that is done for them. Immutable; swapped as a whole.
+//! How parts become this is in `compile`; in which order it is used, in `pipeline`.
+
+mod hosts;
+pub(crate) mod path;
+pub(crate) mod router;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use sluice_wire::{Behavior, Hash, HostPattern, ObjectRef, PartName};
+
+use crate::auth::Authorizer;
+use crate::cache::{Cache, CachePolicy};
+use crate::cors::Cors;
+use crate::integration::balance::Upstream;
+use crate::integration::template::Value;
+use crate::key::KeyRing;
+use crate::limit::Limit;
+use crate::observe::metrics::{RouteMetrics, StageMetrics};
+use router::{Capture, Router};
+
+pub(crate) use hosts::{HostTable, below};
+
+/// One configuration, complete.
+pub(crate) struct Gateway {
+    pub(crate) version: Hash,
+    pub(crate) hosts: HostTable,
+    pub(crate) stages: BTreeMap<PartName, Arc<Stage>>,
+    pub(crate) keys: Arc<KeyRing>,
+    /// How many proxies share each limit.
+    pub(crate) fleet: u32,
+}
+
+/// One Stage with the rules of all routes attached to it.
+pub(crate) struct Stage {
+    pub(crate) part: PartName,
+    pub(crate) object: ObjectRef,
+    pub(crate) hostnames: Vec<HostPattern>,
+    /// `""` or `/prod`.
+    pub(crate) base: Box<str>,
+    pub(crate) behavior: Behavior,
+    /// All its requests are refused.
+    pub(crate) invalid: bool,
+    pub(crate) cors: Option<Cors>,
+    pub(crate) access_log: bool,
+    pub(crate) router: Router,
+    pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) metrics: Arc<StageMetrics>,
+}
+
+/// One operation.
+pub(crate) struct Rule {
+    /// The ApiRoute.
+    pub(crate) object: ObjectRef,
+    pub(crate) part: PartName,
+    pub(crate) name: Box<str>,
+    /// Of the path, in the order of captures.
+    pub(crate) parameters: Vec<Box<str>>,
+    /// Whether the first segment of the path names the version.
+    pub(crate) version_in_path: bool,
+    pub(crate) action: Action,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// What happens to a request that matches.
+pub(crate) enum Action {
+    Serve(Box<Policy>),
+    /// The rule keeps its place and refuses.
+    Invalid,
+}
+
+/// Everything that is checked and done.
+pub(crate) struct Policy {
+    pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
+    pub(crate) api_key: bool,
+    /// The rule's own bucket, or the one it has by the stage's default.
+    pub(crate) limit: Option<Limit>,
+    pub(crate) cache: Option<Caching>,
+    pub(crate) request: Edits,
+    pub(crate) response: Edits,
+    pub(crate) timeout: Duration,
+    pub(crate) integration: Integration,
+}
+
+/// Caching of a rule.
+pub(crate) struct Caching {
+    pub(crate) store: Arc<Cache>,
+    pub(crate) policy: CachePolicy,
+}
+
+/// Edits to headers, in the order remove, set, add.
+#[derive(Default)]
+pub(crate) struct Edits {
+    pub(crate) remove: Vec<HeaderName>,
+    pub(crate) set: Vec<(HeaderName, Value)>,
+    pub(crate) add: Vec<(HeaderName, Value)>,
+}
+
+impl Edits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+/// What answers.
+pub(crate) enum Integration {
+    Service(Arc<Upstream>),
+    Http(Outside),
+    Mock(Mock),
+}
+
+/// An outside URL.
+pub(crate) struct Outside {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) host: HeaderValue,
+    /// None: the request's own path.
+    pub(crate) path: Option<Vec<Piece>>,
+}
+
+/// A piece of a path that is put together per request.
+pub(crate) enum Piece {
+    Text(Box<str>),
+    /// The number of a capture.
+    Parameter(usize),
+}
+
+/// A fixed answer.
+pub(crate) struct Mock {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, Value)>,
+    pub(crate) body: Bytes,
+}
+
+/// A request that has found its rule.
+pub(crate) struct Matched<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) rule: &'a Rule,
+    /// Canonical, below the base path: what captures point into.
+    pub(crate) path: &'a str,
+    pub(crate) captures: Vec<Capture>,
+}
+
+impl Matched<'_> {
+    /// A path parameter, as the client wrote it.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let at = self.rule.parameters.iter().position(|known| &**known == name)?;
+        self.captured(at)
+    }
+
+    pub(crate) fn captured(&self, at: usize) -> Option<&str> {
+        self.captures.get(at).map(|range| router::slice(self.path, *range))
+    }
+
+    /// The path as an integration sees it: below base path and version.
+    pub(crate) fn forwarded(&self) -> &str {
+        if !self.rule.version_in_path {
+            return self.path;
+        }
+        let rest = self.path.strip_prefix('/').and_then(|path| path.find('/').and_then(|at| path.get(at..)));
+        rest.unwrap_or("/")
+    }
+}
+
+impl Gateway {
+    /// Nothing is configured: every request is told so.
+    pub(crate) fn empty() -> Self {
+        Self { version: Hash::NONE, hosts: HostTable::default(), stages: BTreeMap::new(), keys: Arc::default(), fleet: 1 }
+    }
+}

@@ -1,0 +1,8 @@
+//! What answers a request: Services in the cluster, outside URLs, fixed answers.
+//! Whether a request gets here was decided before.
+
+pub(crate) mod balance;
+pub(crate) mod call;
+pub(crate) mod pool;
+pub(crate) mod template;
+pub(crate) mod tunnel;

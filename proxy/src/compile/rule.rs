@@ -1,0 +1,191 @@
+//! One rule of a route at one stage: every name, number and reference made ready for requests.
+//! Where it stands among the others is the router's business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use sluice_wire as wire;
+use sluice_wire::{PartName, RoutePart, StagePart, Template, VersionScheme};
+
+use super::{Compiled, diagnostic};
+use crate::auth::Authorizer;
+use crate::cache::{Cache, CachePolicy};
+use crate::gateway::router::Match;
+use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
+use crate::integration::template::Value;
+use crate::limit::{BucketId, Limit};
+use crate::state::State;
+
+/// Where a rule stands.
+pub(super) struct Site<'a> {
+    pub(super) stage_name: &'a PartName,
+    pub(super) stage: &'a StagePart,
+    pub(super) route_name: &'a PartName,
+    pub(super) route: &'a RoutePart,
+    /// How many routes of the stage come before.
+    pub(super) count: usize,
+}
+
+/// Why a rule refuses: a sentence for its author.
+type Problem = String;
+
+/// Compiles all rules of a route.
+pub(super) fn compile(site: &Site<'_>, authorizers: &BTreeMap<PartName, Arc<Authorizer>>, state: &mut State) -> Compiled {
+    let metrics = Arc::new(state.metrics.route(&site.stage.object.id(), &site.route.object.name, site.count));
+    let mut diagnostics = Vec::new();
+    let mut rules = Vec::with_capacity(site.route.rules.len());
+    for rule in &site.route.rules {
+        let action = match &rule.action {
+            // The operator has told the author already.
+            wire::RuleAction::Invalid { .. } => Action::Invalid,
+            wire::RuleAction::Serve(policy) => match self::policy(site, rule, policy, authorizers, state) {
+                Ok(policy) => Action::Serve(Box::new(policy)),
+                Err(problem) => {
+                    let message = format!("The rule {} cannot be served: {problem}", rule.name);
+                    diagnostics.push(diagnostic(&site.route.object, message));
+                    Action::Invalid
+                }
+            },
+        };
+        rules.push(Arc::new(Rule {
+            object: site.route.object.clone(),
+            part: site.route_name.clone(),
+            name: rule.name.as_str().into(),
+            parameters: rule.path.parameters().map(Into::into).collect(),
+            version_in_path: site.route.version.as_ref().is_some_and(|version| version.scheme == VersionScheme::Path),
+            action,
+            metrics: metrics.clone(),
+        }));
+    }
+    Compiled { rules, diagnostics }
+}
+
+/// What a rule matches beside its path, and the segment that names the version.
+pub(super) fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a str>, Match) {
+    let mut test = Match {
+        // A method that is none matches nothing, but it must not become "any".
+        methods: rule.methods.iter().map(|m| m.parse().unwrap_or(Method::CONNECT)).collect(),
+        headers: rule.headers.clone(),
+        query: rule.query.clone(),
+        media_version: None,
+    };
+    let Some(version) = &route.version else { return (None, test) };
+    let exact = |name: &str| wire::FieldMatch { name: name.to_owned(), value: Some(version.name.clone()) };
+    match &version.scheme {
+        VersionScheme::Path => return (Some(&version.name), test),
+        VersionScheme::Header(name) => test.headers.push(exact(&name.to_ascii_lowercase())),
+        VersionScheme::Query(name) => test.query.push(exact(name)),
+        VersionScheme::MediaType => test.media_version = Some(version.name.clone()),
+    }
+    (None, test)
+}
+
+fn policy(
+    site: &Site<'_>,
+    rule: &wire::Rule,
+    policy: &wire::RulePolicy,
+    authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
+    state: &mut State,
+) -> Result<Policy, Problem> {
+    let authorizer = match &policy.authorizer {
+        None => None,
+        Some(used) => {
+            let found = authorizers.get(&used.part);
+            let found = found.ok_or_else(|| format!("its Authorizer {} is not known to this proxy.", used.part.id))?;
+            if let Some(problem) = found.problem() {
+                return Err(format!("its Authorizer {} cannot be used: {problem}", used.part.id));
+            }
+            Some((found.clone(), used.scopes.clone()))
+        }
+    };
+    let throttle = policy.throttle.or(site.stage.throttle);
+    Ok(Policy {
+        authorizer,
+        api_key: policy.api_key,
+        limit: throttle.map(|throttle| limit(site, rule, throttle, state)),
+        cache: caching(site, policy, state),
+        request: edits(&policy.request_headers, REQUEST)?,
+        response: edits(&policy.response_headers, RESPONSE)?,
+        timeout: Duration::from_millis(policy.timeout_ms),
+        integration: integration(rule, &policy.integration, state)?,
+    })
+}
+
+fn limit(site: &Site<'_>, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
+    let (stage, route) = (site.stage_name.clone(), site.route_name.clone());
+    state.limits.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
+}
+
+fn caching(site: &Site<'_>, policy: &wire::RulePolicy, state: &mut State) -> Option<Caching> {
+    let stage = site.stage.cache.as_ref()?;
+    let rule = policy.cache.as_ref()?;
+    let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
+    store.resize(stage.max_bytes);
+    Some(Caching { store, policy: CachePolicy::compile(rule, stage, site.stage.behavior) })
+}
+
+/// Fields that frame a message or name its host: a rule must not touch them.
+const REQUEST: &[&str] = &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
+const RESPONSE: &[&str] = &["content-length", "transfer-encoding", "connection", "upgrade", "trailer"];
+
+fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Edits, Problem> {
+    let name = |text: &str| -> Result<HeaderName, Problem> {
+        if forbidden.contains(&text.to_ascii_lowercase().as_str()) {
+            return Err(format!("the header {text} is set by the gateway itself and cannot be edited."));
+        }
+        HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))
+    };
+    let pair = |(text, template): &(String, Template)| Ok::<_, Problem>((name(text)?, value(text, template)?));
+    Ok(Edits {
+        remove: edits.remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
+        set: edits.set.iter().map(pair).collect::<Result<_, _>>()?,
+        add: edits.add.iter().map(pair).collect::<Result<_, _>>()?,
+    })
+}
+
+fn value(name: &str, template: &Template) -> Result<Value, Problem> {
+    Value::compile(template).ok_or_else(|| format!("the value of the header {name} has characters that a header cannot have."))
+}
+
+fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut State) -> Result<Integration, Problem> {
+    match integration {
+        wire::Integration::Service(part) => Ok(Integration::Service(state.upstream(part))),
+        wire::Integration::Http(target) => {
+            let bad = || format!("{:?} is not a host name or address.", target.host);
+            let upstream = state.outside(target).ok_or_else(bad)?;
+            let usual = if target.tls { 443 } else { 80 };
+            let host = if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };
+            let host = HeaderValue::from_str(&host).map_err(|_| bad())?;
+            let path = target.path.as_deref().map(|path| pieces(rule, path)).transpose()?;
+            Ok(Integration::Http(Outside { upstream, host, path }))
+        }
+        wire::Integration::Mock(mock) => {
+            let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;
+            let mut headers = Vec::with_capacity(mock.headers.len());
+            for (name, template) in &mock.headers {
+                let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name."))?;
+                headers.push((parsed, value(name, template)?));
+            }
+            Ok(Integration::Mock(Mock { status, headers, body: Bytes::from(mock.body.clone()) }))
+        }
+    }
+}
+
+/// `/v2/{proxy}` in pieces; the names are the rule's parameters.
+fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<Piece>, Problem> {
+    let mut out = Vec::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').ok_or_else(|| format!("the URL's path {path:?} has a {{ without its }}."))?;
+        let known = rule.path.parameters().position(|parameter| parameter == name.trim_end_matches('+'));
+        let at = known.ok_or_else(|| format!("the URL's path names {{{name}}}, which is not a parameter of {}.", rule.path))?;
+        out.push(Piece::Text(before.into()));
+        out.push(Piece::Parameter(at));
+        rest = after;
+    }
+    out.push(Piece::Text(rest.into()));
+    Ok(out)
+}

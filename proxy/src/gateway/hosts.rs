@@ -1,0 +1,84 @@
+//! Which Stage answers a host and path: exact names, then wildcards, then the Stages that claim no name.
+//! Below a Stage the router decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Stage;
+
+/// Stages of one host, longest base path first.
+type Stages = Vec<Arc<Stage>>;
+
+/// Stages by host and base path.
+#[derive(Default)]
+pub(crate) struct HostTable {
+    exact: HashMap<Box<str>, Stages>,
+    /// By what follows `*.`.
+    wildcard: HashMap<Box<str>, Stages>,
+    any: Stages,
+}
+
+impl HostTable {
+    pub(crate) fn new<'a>(stages: impl Iterator<Item = &'a Arc<Stage>>) -> Self {
+        let mut table = Self::default();
+        for stage in stages {
+            for host in &stage.hostnames {
+                let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
+                map.entry(host.name().into()).or_default().push(stage.clone());
+            }
+            if stage.hostnames.is_empty() {
+                table.any.push(stage.clone());
+            }
+        }
+        let lists = table.exact.values_mut().chain(table.wildcard.values_mut());
+        for list in lists.chain(std::iter::once(&mut table.any)) {
+            // Two Stages with one host and base path are a conflict the operator reports; here the smaller name wins.
+            list.sort_by(|a, b| b.base.len().cmp(&a.base.len()).then_with(|| a.part.cmp(&b.part)));
+        }
+        table
+    }
+
+    /// The Stage for a lower-case host without port, and a canonical path. A claimed host has no other Stages.
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Stage>> {
+        self.claimed(host).unwrap_or(&self.any).iter().find(|stage| below(path, &stage.base).is_some())
+    }
+
+    fn claimed(&self, host: &str) -> Option<&Stages> {
+        if let Some(stages) = self.exact.get(host) {
+            return Some(stages);
+        }
+        if self.wildcard.is_empty() {
+            return None;
+        }
+        let mut rest = host;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(stages) = self.wildcard.get(parent) {
+                return Some(stages);
+            }
+            rest = parent;
+        }
+        None
+    }
+}
+
+/// What follows `base` (`""` or `/prod`) in `path`, if it is below it: it starts with a slash.
+pub(crate) fn below<'a>(path: &'a str, base: &str) -> Option<&'a str> {
+    match path.strip_prefix(base) {
+        Some("") => Some("/"),
+        Some(rest) if rest.starts_with('/') => Some(rest),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_path_ends_at_a_slash() {
+        assert_eq!(below("/prod/a", "/prod"), Some("/a"));
+        assert_eq!(below("/prod", "/prod"), Some("/"));
+        assert_eq!(below("/product", "/prod"), None);
+        assert_eq!(below("/a", ""), Some("/a"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The canonical form of a request's path: one reading that is matched, keyed and forwarded.
+//! What a canonical path means is the router's business.
+
+use std::borrow::Cow;
+
+/// Why a path has no canonical form. Such a request is refused with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadPath(pub(crate) &'static str);
+
+const fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+const fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Characters that stand for themselves in a segment (RFC 3986, pchar), without `;`: servlet-style parameters make two
+/// readings of one path.
+const fn plain(byte: u8) -> bool {
+    unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+/// The canonical form of `path`: percent escapes of unreserved characters are decoded, the others written in upper case.
+/// Everything that two programs could read in two ways is refused.
+pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return Err(BadPath("The path must start with a slash."));
+    }
+    let escaped = bytes.contains(&b'%');
+    let out = if escaped { Cow::Owned(unescape(bytes)?) } else { Cow::Borrowed(path) };
+    check(out.as_bytes())?;
+    Ok(out)
+}
+
+fn check(bytes: &[u8]) -> Result<(), BadPath> {
+    let mut start = 1;
+    let mut at = 1;
+    while at <= bytes.len() {
+        let byte = bytes.get(at).copied();
+        match byte {
+            None | Some(b'/') => {
+                let segment = &bytes[start.min(bytes.len())..at];
+                if segment == b"." || segment == b".." {
+                    return Err(BadPath("The path must not have dot segments."));
+                }
+                if segment.is_empty() && byte.is_some() {
+                    return Err(BadPath("The path must not have empty segments."));
+                }
+                start = at + 1;
+            }
+            Some(b'%') => {}
+            Some(b';') => return Err(BadPath("The path must not have a semicolon.")),
+            Some(byte) if !plain(byte) => return Err(BadPath("The path has a character that must be percent-encoded.")),
+            Some(_) => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if byte != b'%' {
+            out.push(byte);
+            at += 1;
+            continue;
+        }
+        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
+        let (Some(high), Some(low)) = (digit(1), digit(2)) else {
+            return Err(BadPath("The path has a percent sign that starts no escape."));
+        };
+        let code = (high << 4) | low;
+        match code {
+            b'/' | b'\\' => return Err(BadPath("The path must not have an encoded slash or backslash.")),
+            b';' => return Err(BadPath("The path must not have an encoded semicolon.")),
+            0..=0x1f | 0x7f => return Err(BadPath("The path must not have an encoded control character.")),
+            b'%' if digit(3).is_some() && digit(4).is_some() => {
+                return Err(BadPath("The path must not be encoded twice."));
+            }
+            code if unreserved(code) => out.push(code),
+            _ => {
+                out.push(b'%');
+                out.extend([bytes[at + 1].to_ascii_uppercase(), bytes[at + 2].to_ascii_uppercase()]);
+            }
+        }
+        at += 3;
+    }
+    String::from_utf8(out).map_err(|_| BadPath("The path has a character that must be percent-encoded."))
+}
+
+/// A segment as static parts of templates are compared with it: escapes of characters that may also stand for
+/// themselves are decoded, so that `/a%40b` cannot slip past a rule for `/a@b`.
+pub(crate) fn comparable(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let bytes = segment.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
+        if byte == b'%'
+            && let (Some(high), Some(low)) = (digit(1), digit(2))
+            && plain((high << 4) | low)
+        {
+            out.push((high << 4) | low);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(segment), Cow::Owned)
+}
+
+/// Decodes a query component: `+` is a space; a broken escape stands for itself.
+pub(crate) fn decode_query(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4) | low);
+                at += 3;
+                continue;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// The decoded names and values of a query, in order.
+pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode_query(name), decode_query(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_form_or_none() {
+        let good = [
+            ("/", "/"),
+            ("/orders/7", "/orders/7"),
+            ("/%61dmin", "/admin"),
+            ("/a%2Eb", "/a.b"),
+            ("/a%20b/%c3%a9", "/a%20b/%C3%A9"),
+            ("/100%25", "/100%25"),
+            ("/a/", "/a/"),
+            ("/...", "/..."),
+            ("/a@b:c", "/a@b:c"),
+        ];
+        for (path, wanted) in good {
+            assert_eq!(canonical(path).unwrap(), wanted);
+        }
+        let bad = [
+            "", "*", "a", "//", "//a", "/a//b", "/a//", "/.", "/..", "/a/../b", "/a/./b", "/a/..", "/%2e%2e/a", "/a/.%2e", "/a%2fb",
+            "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/a%0d%0a", "/a%7f", "/a;b", "/a%3bb", "/a%252e", "/a%", "/a%2", "/a%zz", "/é", "/a|b",
+            "/{a}", "/a\"b", "/a b",
+        ];
+        for path in bad {
+            assert!(canonical(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn static_segments_are_compared_decoded() {
+        assert_eq!(comparable("a%40b"), "a@b");
+        assert_eq!(comparable("a%20b"), "a%20b");
+    }
+
+    #[test]
+    fn queries_are_decoded_for_comparison() {
+        let pairs: Vec<_> = query_pairs("a=1&b=x+y%21&&c").map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
+        let wanted = [("a", "1"), ("b", "x y!"), ("c", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(pairs, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_of_a_canonical_form_is_itself(path in "/[a-zA-Z0-9%./;~@\\\\-]{0,40}") {
+            if let Ok(first) = canonical(&path) {
+                prop_assert_eq!(canonical(&first).unwrap(), first.clone());
+                prop_assert!(!first.split('/').any(|s| s == "." || s == ".."));
+            }
+        }
+    }
+}

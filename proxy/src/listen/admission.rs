@@ -1,0 +1,186 @@
+//! What a request must be before anybody looks at it: one reading only. Everything that two programs could understand
+//! differently is refused here. What is allowed for whom is decided later, by the pipeline's steps.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+
+use crate::exchange::Reject;
+use crate::gateway::path;
+
+/// Path and query.
+const MAX_TARGET: usize = 8 * 1024;
+/// Names and values of all fields.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 100;
+
+/// A request with one reading.
+pub(crate) struct Admitted {
+    /// Lower case, without port; empty with HTTP/1.0.
+    pub(crate) host: String,
+    /// As the client wrote it.
+    pub(crate) authority: Option<HeaderValue>,
+    /// Canonical.
+    pub(crate) path: Arc<str>,
+    /// Whether the client asks for a WebSocket.
+    pub(crate) websocket: bool,
+}
+
+/// Checks a request's head.
+pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
+    if parts.method == Method::CONNECT {
+        return Err(Reject::Malformed("This gateway does not open tunnels."));
+    }
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        return Err(Reject::UriTooLong);
+    }
+    fields(&parts.headers)?;
+    framing(parts)?;
+    let authority = authority(parts)?;
+    let host = match &authority {
+        Some(value) => host(value)?,
+        None => String::new(),
+    };
+    let path = path::canonical(parts.uri.path()).map_err(|bad| Reject::Malformed(bad.0))?;
+    Ok(Admitted { host, authority, path: Arc::from(path.as_ref()), websocket: websocket(parts) })
+}
+
+fn fields(headers: &HeaderMap) -> Result<(), Reject> {
+    if headers.len() > MAX_HEADERS {
+        return Err(Reject::HeadersTooLarge);
+    }
+    let mut bytes = 0;
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len();
+        if !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(Reject::Malformed("Header names may have letters, digits and hyphens only."));
+        }
+        if !value.as_bytes().iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
+            return Err(Reject::Malformed("Header values may have printable ASCII characters only."));
+        }
+    }
+    if bytes > MAX_HEADER_BYTES { Err(Reject::HeadersTooLarge) } else { Ok(()) }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, why: &'static str) -> Result<Option<&'a HeaderValue>, Reject> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(Reject::Malformed(why)) } else { Ok(first) }
+}
+
+fn framing(parts: &Parts) -> Result<(), Reject> {
+    let length = single(&parts.headers, &CONTENT_LENGTH, "There must be one Content-Length at most.")?;
+    if length.is_some_and(|value| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(Reject::Malformed("Content-Length must be a number."));
+    }
+    let coding = single(&parts.headers, &TRANSFER_ENCODING, "There must be one Transfer-Encoding at most.")?;
+    let Some(coding) = coding else { return Ok(()) };
+    if parts.version != Version::HTTP_11 {
+        return Err(Reject::Malformed("Transfer-Encoding belongs to HTTP/1.1."));
+    }
+    if length.is_some() {
+        return Err(Reject::Malformed("Content-Length and Transfer-Encoding must not be sent together."));
+    }
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Reject::Malformed("Transfer-Encoding must be chunked, and nothing else."));
+    }
+    Ok(())
+}
+
+fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
+    let field = single(&parts.headers, &HOST, "There must be one Host.")?;
+    match (parts.uri.authority(), field) {
+        (Some(authority), field) => {
+            if field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
+                return Err(Reject::Malformed("Host must agree with the target."));
+            }
+            let value = HeaderValue::from_str(authority.as_str());
+            value.map(Some).map_err(|_| Reject::Malformed("The host is not a host name."))
+        }
+        (None, Some(field)) => Ok(Some(field.clone())),
+        (None, None) if parts.version == Version::HTTP_10 => Ok(None),
+        (None, None) => Err(Reject::Malformed("There must be one Host.")),
+    }
+}
+
+/// `Shop.Example:8443` → `shop.example`.
+fn host(authority: &HeaderValue) -> Result<String, Reject> {
+    const BAD: Reject = Reject::Malformed("The host is not a host name.");
+    let text = authority.to_str().map_err(|_| BAD)?;
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']').ok_or(BAD)?;
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(BAD);
+            }
+            (address, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(BAD)?) })
+        }
+        None => {
+            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+            if name.is_empty() || name.len() > 253 || !name.bytes().all(good) {
+                return Err(BAD);
+            }
+            // A name with a dot at its end is the same name (RFC 3986, 3.2.2).
+            (name.strip_suffix('.').unwrap_or(name), port)
+        }
+    };
+    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) || port.is_some_and(|port| port.starts_with('+')) {
+        return Err(BAD);
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn websocket(parts: &Parts) -> bool {
+    let has = |name: HeaderName, wanted: &str| {
+        let values = parts.headers.get_all(name);
+        values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(wanted))
+    };
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && parts.headers.contains_key(UPGRADE)
+        && has(CONNECTION, "upgrade")
+        && has(UPGRADE, "websocket")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_request_has_one_reading_or_is_refused() {
+        let ok = admit(&parts("GET", "/a/%61", &[("host", "Shop.Example.:80")])).unwrap();
+        assert_eq!((ok.host.as_str(), &*ok.path), ("shop.example", "/a/a"));
+        assert_eq!(admit(&parts("GET", "/", &[("host", "[::1]:80")])).unwrap().host, "::1");
+        let bad: [(&str, &str, &[(&str, &str)]); 14] = [
+            ("CONNECT", "a.b:443", &[("host", "a.b:443")]),
+            ("GET", "/", &[]),
+            ("GET", "/", &[("host", "a"), ("host", "b")]),
+            ("GET", "http://a/", &[("host", "b")]),
+            ("GET", "http://u@a/", &[]),
+            ("GET", "/", &[("host", "u@a")]),
+            ("GET", "/", &[("host", "a:99999")]),
+            ("GET", "/", &[("host", "a"), ("x_y", "1")]),
+            ("GET", "/", &[("host", "a"), ("x-y", "é")]),
+            ("POST", "/", &[("host", "a"), ("content-length", "1"), ("content-length", "1")]),
+            ("POST", "/", &[("host", "a"), ("content-length", "+1")]),
+            ("POST", "/", &[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")]),
+            ("POST", "/", &[("host", "a"), ("transfer-encoding", "x, chunked")]),
+            ("OPTIONS", "*", &[("host", "a")]),
+        ];
+        for (method, target, headers) in bad {
+            assert!(admit(&parts(method, target, headers)).is_err(), "{method} {target} {headers:?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Answers: what the integration, the cache or a refusal gives, and what every answer gets before it leaves.
+//! The words of refusals are `exchange::reject`'s.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+use sluice_wire::Behavior;
+
+use crate::exchange::body::Keep;
+use crate::exchange::{Body, Exchange, Reject};
+use crate::integration::pool::Lease;
+use crate::integration::tunnel;
+
+/// An answer before it is sealed.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: ReplyBody,
+}
+
+/// Where an answer's body comes from.
+pub(crate) enum ReplyBody {
+    Full(Bytes),
+    Stream { incoming: Incoming, lease: Lease, keep: Option<Keep> },
+    /// There is none: the connection changes its protocol.
+    Switched(Box<tunnel::Ends>),
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub(crate) fn fixed(status: StatusCode, headers: HeaderMap) -> Self {
+        Self { status, headers, body: ReplyBody::Full(Bytes::new()) }
+    }
+}
+
+/// The answer to a request that is refused.
+pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
+    let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
+    let worker = exchange.worker.clone();
+    let metrics = exchange.stage.as_ref().map_or(&worker.shared.nowhere, |stage| &stage.metrics);
+    metrics.reject(reject.index());
+    if exchange.reason.is_empty() {
+        exchange.reason = reject.reason();
+    }
+    let (status, headers, body) = reject.render(behavior);
+    Reply { status, headers, body: ReplyBody::Full(body) }
+}
+
+/// The last touches: request id, cross-origin headers, and the exchange that records itself when the body is gone.
+pub(crate) fn seal(mut exchange: Box<Exchange>, reply: Reply, origin: Option<&HeaderValue>) -> Response<Body> {
+    let Reply { status, mut headers, body } = reply;
+    exchange.status = status.as_u16();
+    let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
+    let name = match behavior {
+        Behavior::Native => "x-request-id",
+        Behavior::AwsRest => "x-amzn-requestid",
+        Behavior::AwsHttp => "apigw-requestid",
+    };
+    headers.insert(HeaderName::from_static(name), exchange.id.header());
+    if let Some(cors) = exchange.stage.as_ref().and_then(|stage| stage.cors.as_ref())
+        && !preflight(&exchange, status)
+    {
+        cors.decorate(origin, &mut headers);
+    }
+    let body = match body {
+        ReplyBody::Full(bytes) if bytes.is_empty() => Body::empty(Some(exchange)),
+        ReplyBody::Full(bytes) => Body::full(bytes, Some(exchange)),
+        ReplyBody::Stream { incoming, lease, keep } => Body::stream(incoming, lease, keep, Some(exchange)),
+        ReplyBody::Switched(ends) => {
+            ends.join(exchange);
+            Body::empty(None)
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A preflight was answered with its own headers: it has no rule.
+fn preflight(exchange: &Exchange, status: StatusCode) -> bool {
+    exchange.rule.is_none() && status == StatusCode::NO_CONTENT
+}

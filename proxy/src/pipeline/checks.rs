@@ -1,0 +1,103 @@
+//! Who may call, and how often: the authorizer, scopes, the API key, limits, the size of the body.
+//! Each check's meaning is in its own module; their order is here.
+
+use std::time::Instant;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
+use sluice_wire::Behavior;
+
+use crate::auth::{INSUFFICIENT_SCOPE, Refusal, Verdict};
+use crate::exchange::{Exchange, Reject};
+use crate::gateway::{Gateway, Matched, Policy};
+use crate::key::{PlanAtStage, Presented, presented};
+use crate::limit::{Limit, take_all};
+
+/// AWS's limit for bodies; a native stage streams bodies of any size.
+const AWS_BODY: u64 = 10 << 20;
+
+/// Proof that every check has been made. Without it there is no integration.
+pub(crate) struct Passed(());
+
+/// Makes every check.
+pub(crate) async fn pass(
+    exchange: &mut Exchange,
+    gateway: &Gateway,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    headers: &HeaderMap,
+) -> Result<Passed, Reject> {
+    if let Some((authorizer, scopes)) = &policy.authorizer {
+        let verdict = match authorizer.verify_now(headers) {
+            Verdict::Ok(caller) => Ok(caller),
+            Verdict::Refused(refusal) => Err(refusal),
+            Verdict::NeedsKeys => authorizer.verify(headers).await,
+        };
+        let caller = verdict.map_err(|refusal| refused(exchange, refusal))?;
+        let enough = caller.has_any_scope(scopes);
+        exchange.caller = Some(caller);
+        if !enough {
+            return Err(Reject::ScopeMissing(HeaderValue::from_static(INSUFFICIENT_SCOPE)));
+        }
+    }
+    let plan = match policy.api_key {
+        true => Some(api_key(exchange, gateway, matched, headers)?),
+        false => None,
+    };
+    limits(gateway, matched, policy, plan)?;
+    Ok(Passed(()))
+}
+
+fn refused(exchange: &mut Exchange, refusal: Refusal) -> Reject {
+    exchange.reason = refusal.reason();
+    match refusal {
+        Refusal::Unavailable => Reject::AuthorizerUnavailable,
+        Refusal::InvalidConfig => Reject::InvalidConfig,
+        other => {
+            let challenge = other.www_authenticate().and_then(|text| HeaderValue::try_from(text).ok());
+            Reject::Unauthorized(challenge.unwrap_or_else(|| HeaderValue::from_static("Bearer")))
+        }
+    }
+}
+
+fn api_key<'a>(
+    exchange: &mut Exchange,
+    gateway: &'a Gateway,
+    matched: &Matched<'_>,
+    headers: &HeaderMap,
+) -> Result<&'a PlanAtStage, Reject> {
+    let Presented::Key(text) = presented(headers) else { return Err(Reject::InvalidKey) };
+    let record = gateway.keys.find(text).ok_or(Reject::InvalidKey)?;
+    let plan = record.admits(&matched.stage.part).ok_or(Reject::InvalidKey)?;
+    exchange.key = Some(record.clone());
+    Ok(plan)
+}
+
+/// The narrowest bucket first, as AWS evaluates them; the first that is empty refuses and the others keep their tokens.
+fn limits(gateway: &Gateway, matched: &Matched<'_>, policy: &Policy, plan: Option<&PlanAtStage>) -> Result<(), Reject> {
+    let of_key: Vec<&Limit> = match plan {
+        Some(plan) => plan.limits(&matched.rule.part, &matched.rule.name).collect(),
+        None => Vec::new(),
+    };
+    let keyed = of_key.len();
+    let chain: Vec<&Limit> = of_key.into_iter().chain(&policy.limit).collect();
+    if chain.is_empty() {
+        return Ok(());
+    }
+    take_all(&chain, gateway.fleet, Instant::now()).map_err(|refused| {
+        matched.stage.metrics.throttled(if refused.index < keyed { "key" } else { "rule" });
+        let rest = u64::from(refused.retry_after.subsec_nanos() > 0);
+        Reject::Throttled { retry_after: (refused.retry_after.as_secs() + rest).max(1) }
+    })
+}
+
+/// Refuses a body that says it is too long.
+pub(crate) fn body_size(matched: &Matched<'_>, headers: &HeaderMap) -> Result<(), Reject> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    if length.is_some_and(|length| length > body_limit(matched)) { Err(Reject::BodyTooLarge) } else { Ok(()) }
+}
+
+/// The longest body that is passed on.
+pub(crate) fn body_limit(matched: &Matched<'_>) -> u64 {
+    if matched.stage.behavior == Behavior::Native { u64::MAX } else { AWS_BODY }
+}

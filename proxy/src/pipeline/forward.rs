@@ -1,0 +1,180 @@
+//! From a permitted request to an answer: what is sent to the integration, and what its answer loses on the way back.
+//! Connections and endpoints are `integration`'s.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use sluice_wire::Behavior;
+
+use super::answer::{Reply, ReplyBody};
+use super::checks::{self, Passed};
+use crate::exchange::body::{Fate, Outgoing};
+use crate::exchange::{Exchange, Reject};
+use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy};
+use crate::headers;
+use crate::integration::balance::Upstream;
+use crate::integration::call::{Answer, Kind, call};
+use crate::integration::tunnel;
+use crate::listen::Peer;
+
+/// A client's wish to change the protocol.
+pub(crate) struct Upgrade {
+    client: Option<OnUpgrade>,
+}
+
+impl Upgrade {
+    /// Takes the client's side out of the request.
+    pub(crate) fn take(parts: &mut Parts) -> Self {
+        Self { client: parts.extensions.remove::<OnUpgrade>() }
+    }
+}
+
+/// A request that may be passed on.
+pub(crate) struct Call<'a> {
+    pub(crate) peer: &'a Peer,
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) parts: Parts,
+    pub(crate) body: Incoming,
+    pub(crate) upgrade: Option<Upgrade>,
+}
+
+/// Calls the integration. `_passed` proves that every check was made.
+pub(crate) async fn integrate(
+    exchange: &mut Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    request: Call<'_>,
+    _passed: Passed,
+) -> Result<Reply, Reject> {
+    match &policy.integration {
+        Integration::Mock(fixed) => Ok(mock(exchange, matched, fixed)),
+        Integration::Service(upstream) => {
+            let path = matched.forwarded().to_owned();
+            let host = request.authority.clone();
+            send(exchange, matched, policy, upstream, request, &path, host).await
+        }
+        Integration::Http(outside) => {
+            let path = outside_path(outside, matched);
+            let host = Some(outside.host.clone());
+            let mut reply = send(exchange, matched, policy, &outside.upstream, request, &path, host).await?;
+            if matched.stage.behavior == Behavior::AwsRest {
+                headers::remap_aws_rest(&mut reply.headers);
+            }
+            Ok(reply)
+        }
+    }
+}
+
+fn mock(exchange: &Exchange, matched: &Matched<'_>, mock: &Mock) -> Reply {
+    let mut headers = HeaderMap::with_capacity(mock.headers.len() + 2);
+    for (name, value) in &mock.headers {
+        headers.append(name.clone(), value.render(exchange, matched));
+    }
+    let bodiless = mock.status == StatusCode::NO_CONTENT || mock.status == StatusCode::NOT_MODIFIED;
+    let body = if bodiless { bytes::Bytes::new() } else { mock.body.clone() };
+    if !bodiless {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    Reply { status: mock.status, headers, body: ReplyBody::Full(body) }
+}
+
+fn outside_path(outside: &Outside, matched: &Matched<'_>) -> String {
+    let Some(pieces) = &outside.path else { return matched.forwarded().to_owned() };
+    let mut out = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Parameter(at) => out.push_str(matched.captured(*at).unwrap_or_default()),
+        }
+    }
+    if out.starts_with('/') { out } else { format!("/{out}") }
+}
+
+async fn send(
+    exchange: &mut Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    upstream: &Upstream,
+    request: Call<'_>,
+    path: &str,
+    host: Option<HeaderValue>,
+) -> Result<Reply, Reject> {
+    let Call { peer, authority, mut parts, body, upgrade } = request;
+    let target = match parts.uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    parts.uri = target.map(Uri::from).map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))?;
+    let client_version = std::mem::replace(&mut parts.version, Version::HTTP_11);
+    parts.extensions.clear();
+    headers::join_cookies(&mut parts.headers);
+    headers::strip_expect(&mut parts.headers);
+    headers::edit(&mut parts.headers, &policy.request, exchange, matched);
+    headers::set_forwarded(&mut parts.headers, &peer.origin, authority);
+    match host {
+        Some(host) => parts.headers.insert(HOST, host),
+        None => parts.headers.insert(HOST, HeaderValue::from_static("")),
+    };
+    let kind = if upgrade.is_some() { Kind::Upgrade } else { Kind::Plain };
+    if upgrade.is_some() {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    let fate = Arc::new(Fate::default());
+    let outgoing = if body.is_end_stream() || upgrade.is_some() {
+        Outgoing::Empty
+    } else {
+        Outgoing::stream(body, checks::body_limit(matched), fate.clone())
+    };
+    let started = Instant::now();
+    let sent = call(upstream, exchange.worker.index, Request::from_parts(parts, outgoing), kind, policy.timeout).await;
+    let took = started.elapsed();
+    exchange.upstream = Some(took);
+    matched.rule.metrics.upstream.observe(took.as_secs_f64());
+    let answer = sent.map_err(|reject| blame(&fate, reject))?;
+    receive(answer, upgrade, client_version)
+}
+
+/// A call that failed because of the client's body is the client's fault.
+fn blame(fate: &Fate, reject: Reject) -> Reject {
+    if fate.too_large() {
+        Reject::BodyTooLarge
+    } else if fate.stalled() {
+        Reject::BodyTimeout
+    } else if fate.broken() {
+        Reject::Malformed("The body could not be read.")
+    } else {
+        reject
+    }
+}
+
+fn receive(answer: Answer, upgrade: Option<Upgrade>, client: Version) -> Result<Reply, Reject> {
+    let Answer { mut response, lease } = answer;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // An upstream that switches without being asked is not speaking HTTP any more.
+        let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Reject::BadAnswer) };
+        let server = hyper::upgrade::on(&mut response);
+        let (parts, _) = response.into_parts();
+        let mut headers = parts.headers;
+        headers::strip_hop_by_hop(&mut headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let body = ReplyBody::Switched(Box::new(tunnel::Ends { client, server, lease }));
+        return Ok(Reply { status: parts.status, headers, body });
+    }
+    let (mut parts, incoming) = response.into_parts();
+    headers::strip_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(TE);
+    if upgrade.is_some() && client == Version::HTTP_11 {
+        // The client may already be speaking another protocol: nothing more is read from it.
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(Reply { status: parts.status, headers: parts.headers, body: ReplyBody::Stream { incoming, lease, keep: None } })
+}
