@@ -1,2 +1,152 @@
-//! Skeleton.
-fn main() {}
+//! The program `sluice-proxy`: reads its flags, starts the proxy, follows its source of configuration, stops in order.
+//! Nothing about requests is decided here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use prometheus::Registry;
+use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
+use sluice_proxy::config::{Session, Sink, file, store::Store, subscribe};
+use sluice_proxy::run::{LogSink, Proxy, Settings};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Serves the APIs that a Sluice operator configures.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// The operator's stream, such as https://sluice-operator:9443.
+    #[arg(long, env = "SLUICE_OPERATOR", required_unless_present = "config", conflicts_with = "config")]
+    operator: Option<http::Uri>,
+    /// The authority of the operator's certificate, as a PEM file. Unset: the system's authorities.
+    #[arg(long, env = "SLUICE_OPERATOR_CA")]
+    operator_ca: Option<PathBuf>,
+    /// A service account token to show to the operator, read anew for each connection.
+    #[arg(long, env = "SLUICE_TOKEN_FILE", conflicts_with = "secret_file")]
+    token_file: Option<PathBuf>,
+    /// A secret shared with the operator, instead of a token.
+    #[arg(long, env = "SLUICE_SECRET_FILE")]
+    secret_file: Option<PathBuf>,
+    /// Where the last good configuration is kept for the next start. Best on a memory volume: it may hold private keys.
+    #[arg(long, env = "SLUICE_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// A saved configuration to serve instead of an operator's.
+    #[arg(long, env = "SLUICE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where HTTP is served.
+    #[arg(long, env = "SLUICE_HTTP")]
+    http: Option<SocketAddr>,
+    /// Where HTTPS is served.
+    #[arg(long, env = "SLUICE_HTTPS")]
+    https: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9090")]
+    admin: SocketAddr,
+    /// This proxy's name, usually its pod's.
+    #[arg(long, env = "SLUICE_NAME", default_value = "proxy")]
+    name: String,
+    /// Worker threads. Unset: one for each core.
+    #[arg(long, env = "SLUICE_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// What is logged beside requests: error, warn, info, debug, or filters such as sluice_proxy=debug.
+    #[arg(long, env = "SLUICE_LOG", default_value = "info")]
+    log: String,
+    /// Allows upstreams on this machine's loopback addresses: for development.
+    #[arg(long, env = "SLUICE_ALLOW_LOOPBACK")]
+    allow_loopback: bool,
+    /// Seconds between the signal to stop and the last new connection: load balancers need them to notice.
+    #[arg(long, env = "SLUICE_DRAIN_DELAY", default_value_t = 5)]
+    drain_delay: u64,
+    /// Seconds that requests in progress may take after that.
+    #[arg(long, env = "SLUICE_DRAIN_GRACE", default_value_t = 30)]
+    drain_grace: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    logging::init(&flags.log)?;
+    if flags.http.is_none() && flags.https.is_none() {
+        bail!("nothing to serve: give --http or --https an address such as 0.0.0.0:8080");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(flags))
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    let registry = Registry::new();
+    let readiness = Readiness::default();
+    let unconfigured = readiness.block("the first configuration");
+    let admin = admin::serve(flags.admin, registry.clone(), readiness.clone()).await;
+    let admin = admin.with_context(|| format!("cannot serve the admin endpoint on {}", flags.admin))?;
+    let proxy = Arc::new(Proxy::start(Settings {
+        http: flags.http,
+        https: flags.https,
+        threads: flags.threads.map(usize::from),
+        access_log: LogSink::Stdout,
+        registry,
+        allow_loopback: flags.allow_loopback,
+        extra_roots: Vec::new(),
+        runtime: tokio::runtime::Handle::current(),
+    })?);
+    tracing::info!(proxy.name = flags.name, proxy.http = ?proxy.http_addr(), proxy.https = ?proxy.https_addr(), "serving");
+    let mut sink = sink(&proxy, unconfigured);
+    let follow = async {
+        match (&flags.config, &flags.operator) {
+            (Some(path), _) => {
+                for problem in file::serve(path, &mut sink).with_context(|| format!("cannot serve {}", path.display()))? {
+                    tracing::warn!(object = %problem.object, problem = problem.message, "an object cannot be served as written");
+                }
+                std::future::pending().await
+            }
+            (None, Some(operator)) => {
+                let store = flags.state_dir.as_deref().map(Store::open).transpose().context("cannot use --state-dir")?;
+                let settings = subscribe::Settings {
+                    operator: operator.clone(),
+                    authority: flags.operator_ca.clone(),
+                    token: flags.token_file.clone().or_else(|| flags.secret_file.clone()),
+                };
+                let mut session = Session::start(flags.name.clone(), sink, store);
+                match subscribe::run(&settings, &mut session).await {}
+            }
+            (None, None) => bail!("there is no source of configuration: give --operator or --config"),
+        }
+    };
+    tokio::select! {
+        ended = follow => return ended,
+        signal = signals::shutdown() => tracing::info!(signal = signal?, "stopping"),
+        () = crashed(&proxy) => bail!("a worker thread has ended"),
+    }
+    let _draining = readiness.block("the end: this proxy is stopping");
+    tokio::time::sleep(Duration::from_secs(flags.drain_delay)).await;
+    let grace = Duration::from_secs(flags.drain_grace);
+    tokio::task::spawn_blocking(move || proxy.shutdown(grace)).await?;
+    drop(admin);
+    Ok(())
+}
+
+fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
+    let mut unconfigured = Some(unconfigured);
+    let (apply, fleet) = (proxy.clone(), proxy.clone());
+    Sink {
+        apply: Box::new(move |parts, changed, removed| {
+            let diagnostics = apply.apply_parts(parts, changed, removed);
+            drop(unconfigured.take());
+            diagnostics
+        }),
+        set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
+        set_connected: Box::new(|connected| tracing::info!(connected, "the operator's stream changed")),
+    }
+}
+
+/// Ends when a worker thread does: a proxy that serves with half its threads must be started anew.
+async fn crashed(proxy: &Proxy) {
+    let started = proxy.threads_alive();
+    while proxy.threads_alive() >= started {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! What reaches a backend, what comes back, and what happens when it does not.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sluice_wire::*;
+
+use crate::harness::*;
+
+fn gate(addresses: &[std::net::SocketAddr], path: &str) -> Gate {
+    let mut gate = Gate::start();
+    gate.put(vec![stage_part(stage()), upstream(addresses), route("r", vec![rule("r", "ANY", path, policy(service()))])]);
+    gate
+}
+
+#[test]
+fn a_request_reaches_the_backend_and_its_answer_the_client() {
+    let backend = Backend::echo();
+    let gate = gate(&[backend.address], "/{path+}");
+    let answer = gate.request("POST", "/a/%62?q=1&r=%20", &[("x-mine", "yes")], "hello");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.starts_with("POST /a/b?q=1&r=%20 HTTP/1.1\r\n"), "{}", answer.body);
+    assert!(answer.body.ends_with("hello"), "{}", answer.body);
+    let lower = answer.body.to_ascii_lowercase();
+    for line in ["x-mine: yes", "host: shop.example", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-forwarded-host: shop.example"] {
+        assert!(lower.contains(line), "{line} in {lower}");
+    }
+    // Connections are kept per thread: many requests need few.
+    for _ in 0..20 {
+        assert_eq!(gate.get("/x").status, 200);
+    }
+    assert!(backend.connections.load(Ordering::SeqCst) <= 4, "{}", backend.connections.load(Ordering::SeqCst));
+    eventually("counted", || gate.metric(r#"sluice_requests_total{code="2xx",route="r",stage="shop/prod"}"#) == 21.0);
+    eventually("logged", || gate.log.lines().len() == 21);
+    let line = &gate.log.lines()[0];
+    assert_eq!((&line["method"], &line["path"], &line["status"], &line["rule"]), (&"POST".into(), &"/a/b".into(), &200.into(), &"r".into()));
+}
+
+#[test]
+fn what_callers_say_about_themselves_is_not_passed_on() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let mut served = policy(service());
+    served.request_headers.set = vec![("x-user-id".into(), "gateway".parse().unwrap())];
+    served.request_headers.remove = vec!["x-internal".into()];
+    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", vec![rule("r", "ANY", "/{p+}", served)])]);
+    let headers = [
+        ("Forwarded", "for=6.6.6.6"),
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Host", "evil.example"),
+        ("X-Forwarded-Prefix", "/evil"),
+        ("X-Real-IP", "6.6.6.6"),
+        ("X-User-Id", "evil"),
+        ("X-Internal", "evil"),
+        ("Proxy-Authorization", "evil"),
+        ("Keep-Alive", "evil"),
+        ("Connection", "x-user-id, x-forwarded-for, x-secret"),
+        ("X-Secret", "evil"),
+    ];
+    let body = gate.request("GET", "/a", &headers, "").body.to_ascii_lowercase();
+    assert!(!body.contains("evil") && !body.contains("6.6.6.6"), "{body}");
+    assert!(body.contains("x-user-id: gateway") && body.contains("x-forwarded-for: 127.0.0.1"), "{body}");
+}
+
+#[test]
+fn a_dead_endpoint_is_passed_over_and_none_is_said() {
+    let backend = Backend::echo();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut gate = gate(&[dead, backend.address], "/a");
+    for _ in 0..20 {
+        assert_eq!(gate.get("/a").status, 200);
+    }
+    gate.put(vec![upstream(&[dead])]);
+    assert_eq!(gate.get("/a").status, 502);
+    gate.put(vec![upstream(&[])]);
+    assert_eq!(gate.get("/a").status, 503);
+    gate.put(vec![upstream(&[backend.address])]);
+    assert_eq!(gate.get("/a").status, 200);
+    assert_eq!(gate.metric(r#"sluice_rejects_total{reason="NoEndpoints",stage="shop/prod"}"#), 1.0);
+}
+
+#[test]
+fn a_kept_connection_that_died_costs_no_request_unless_it_may_not_be_repeated() {
+    // Answers the first request of each connection and closes at the second.
+    let count = Arc::new(AtomicUsize::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            seen.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer).unwrap();
+                stream.write_all(ok("first").as_bytes()).unwrap();
+                let _ = stream.read(&mut buffer);
+            });
+        }
+    });
+    let gate = gate(&[address], "/a");
+    for _ in 0..10 {
+        assert_eq!(gate.get("/a").body, "first");
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 10);
+}
+
+#[test]
+fn a_slow_backend_is_a_504() {
+    let backend = Backend::start(|_, _| {
+        std::thread::sleep(Duration::from_secs(3));
+        ok("late")
+    });
+    let mut gate = Gate::start();
+    let served = RulePolicy { timeout_ms: 100, ..policy(service()) };
+    let aws = StagePart { behavior: Behavior::AwsRest, ..stage() };
+    gate.put(vec![stage_part(aws), upstream(&[backend.address]), route("r", vec![rule("r", "GET", "/a", served)])]);
+    let answer = gate.get("/a");
+    assert_eq!((answer.status, answer.body.as_str()), (504, r#"{"message": "Endpoint request timed out"}"#));
+}
+
+#[test]
+fn nonsense_from_a_backend_is_a_502() {
+    let backend = Backend::start(|_, _| "NONSENSE\r\n\r\n".into());
+    assert_eq!(gate(&[backend.address], "/a").get("/a").status, 502);
+}
+
+#[test]
+fn a_body_streams_while_it_is_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+        wait.recv().unwrap();
+        stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").unwrap();
+    });
+    let gate = gate(&[address], "/a");
+    let mut client = gate.connect();
+    client.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+    assert_eq!(read_head(&mut client).status, 200);
+    let mut first = [0; 10];
+    client.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"5\r\nfirst\r\n");
+    go.send(()).unwrap();
+    let mut last = [0; 14];
+    client.read_exact(&mut last).unwrap();
+    assert_eq!(&last, b"4\r\nlast\r\n0\r\n\r\n");
+}
+
+#[test]
+fn websockets_pass_through_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = String::from_utf8(read_until_blank(&mut stream)).unwrap().to_ascii_lowercase();
+        assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-key: abc"), "{head}");
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").unwrap();
+        let mut buffer = [0; 4];
+        stream.read_exact(&mut buffer).unwrap();
+        stream.write_all(&buffer).unwrap();
+    });
+    let gate = gate(&[address], "/a");
+    let mut client = gate.connect();
+    let request = "GET /a HTTP/1.1\r\nhost: shop.example\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    assert_eq!(read_head(&mut client).status, 101);
+    client.write_all(b"ping").unwrap();
+    let mut buffer = [0; 4];
+    client.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"ping");
+    eventually("recorded", || gate.log.lines().iter().any(|line| line["status"] == 101));
+}
+
+fn read_until_blank(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    head
+}
+
+#[test]
+fn outside_urls_get_their_own_path_and_host() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let target = HttpTarget {
+        tls: false,
+        host: "127.0.0.1".into(),
+        port: backend.address.port(),
+        path: Some("/v2/{rest}/x".into()),
+    };
+    let rules = vec![rule("r", "GET", "/{rest+}", policy(Integration::Http(target)))];
+    gate.put(vec![stage_part(stage()), route("r", rules)]);
+    let body = gate.get("/a/b?q=1").body;
+    assert!(body.starts_with("GET /v2/a/b/x?q=1 HTTP/1.1\r\n"), "{body}");
+    assert!(body.contains(&format!("host: 127.0.0.1:{}", backend.address.port())), "{body}");
+}
+
+#[test]
+fn mocks_and_answers_get_the_rules_headers() {
+    let mut gate = Gate::start();
+    let mut served = policy(mock("made up"));
+    served.response_headers.set = vec![("x-id".into(), "${request.path.id} of ${context.stage}".parse().unwrap())];
+    served.response_headers.remove = vec!["content-type".into()];
+    gate.put(vec![stage_part(stage()), route("r", vec![rule("r", "GET", "/a/{id}", served)])]);
+    let answer = gate.get("/a/7");
+    assert_eq!((answer.header("x-id"), answer.header("content-type")), (Some("7 of prod"), None));
+}

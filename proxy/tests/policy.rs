@@ -1,0 +1,106 @@
+//! The steps in their order: preflights, keys, limits, the cache.
+
+use std::sync::atomic::Ordering;
+
+use sluice_wire::*;
+
+use crate::harness::*;
+
+#[test]
+fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
+    let mut gate = Gate::start();
+    let plan = PartName::new(PartKind::Plan, "shop/gold");
+    let keys = KeysPart {
+        keys: vec![
+            KeyEntry { object: ObjectRef::new("ApiKey", "shop", "ann"), digest: Hash::of(b"secret-of-ann-0123456789"), plans: vec![plan.clone()] },
+            KeyEntry { object: ObjectRef::new("ApiKey", "shop", "bob"), digest: Hash::of(b"secret-of-bob-0123456789"), plans: vec![] },
+        ],
+    };
+    let gold = PlanPart {
+        object: ObjectRef::new("UsagePlan", "shop", "gold"),
+        stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
+        throttle: Some(Throttle { rate: 0.001, burst: 3 }),
+    };
+    let guarded = RulePolicy { api_key: true, ..policy(mock("in")) };
+    gate.put(vec![
+        stage_part(StagePart { behavior: Behavior::AwsRest, ..stage() }),
+        (PartName::new(PartKind::Keys, "0"), PartBody::Keys(keys)),
+        (plan.clone(), PartBody::Plan(gold)),
+        route("r", vec![rule("r", "GET", "/a", guarded)]),
+    ]);
+    for key in [None, Some("wrong-wrong-wrong-wrong"), Some("secret-of-bob-0123456789")] {
+        let headers: Vec<(&str, &str)> = key.iter().map(|key| ("x-api-key", *key)).collect();
+        let answer = gate.request("GET", "/a", &headers, "");
+        assert_eq!((answer.status, answer.body.as_str()), (403, r#"{"message":"Forbidden"}"#), "{key:?}");
+    }
+    let ann = [("x-api-key", "secret-of-ann-0123456789")];
+    for _ in 0..3 {
+        assert_eq!(gate.request("GET", "/a", &ann, "").status, 200);
+    }
+    let answer = gate.request("GET", "/a", &ann, "");
+    assert_eq!((answer.status, answer.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(gate.metric(r#"sluice_throttled_total{scope="key",stage="shop/prod"}"#), 1.0);
+    // A change of configuration refills nothing; a plan that is gone admits nobody.
+    gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, access_log: false, ..stage() })]);
+    assert_eq!(gate.request("GET", "/a", &ann, "").status, 429);
+    gate.remove(plan);
+    assert_eq!(gate.request("GET", "/a", &ann, "").status, 403);
+}
+
+#[test]
+fn a_stages_default_limit_counts_each_rule_by_itself() {
+    let mut gate = Gate::start();
+    let limited = StagePart { throttle: Some(Throttle { rate: 0.001, burst: 2 }), ..stage() };
+    let rules = vec![rule("a", "GET", "/a", policy(mock("a"))), rule("b", "GET", "/b", policy(mock("b")))];
+    gate.put(vec![stage_part(limited), route("r", rules)]);
+    let statuses: Vec<u16> = ["/a", "/a", "/a", "/b"].iter().map(|path| gate.get(path).status).collect();
+    assert_eq!(statuses, [200, 200, 429, 200]);
+}
+
+#[test]
+fn preflights_need_no_rule_and_answers_get_the_stages_origins() {
+    let mut gate = Gate::start();
+    let cors = Cors {
+        allow_origins: vec!["https://app.example".into()],
+        allow_methods: vec!["GET".into()],
+        allow_headers: vec![],
+        expose_headers: vec![],
+        allow_credentials: false,
+        max_age_s: Some(60),
+    };
+    gate.put(vec![stage_part(StagePart { cors: Some(cors), ..stage() }), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
+    let origin = ("origin", "https://app.example");
+    let preflight = gate.request("OPTIONS", "/a", &[origin, ("access-control-request-method", "GET")], "");
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("https://app.example")));
+    assert_eq!(preflight.header("access-control-max-age"), Some("60"));
+    for path in ["/a", "/none"] {
+        assert_eq!(gate.request("GET", path, &[origin], "").header("access-control-allow-origin"), Some("https://app.example"), "{path}");
+    }
+    assert_eq!(gate.request("GET", "/a", &[("origin", "https://evil.example")], "").header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn an_answer_is_asked_for_once_and_served_to_many() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let cached = StagePart {
+        cache: Some(StageCache { ttl_ms: 60_000, max_bytes: 1 << 20, invalidation: Invalidation::Required, unauthorized: Unauthorized::FailWith403 }),
+        ..stage()
+    };
+    let caching = RuleCache { ttl_ms: None, keys: vec![CacheKey::Query("page".into())], methods: vec!["GET".into()], scope: CacheScope::Caller };
+    let served = RulePolicy { cache: Some(caching), ..policy(service()) };
+    gate.put(vec![stage_part(cached), upstream(&[backend.address]), route("r", vec![rule("r", "ANY", "/{p+}", served)])]);
+    let asked = || backend.requests.load(Ordering::SeqCst);
+    assert_eq!(gate.get("/a?page=1").status, 200);
+    let hit = gate.get("/a?page=1&other=2");
+    assert!(hit.header("cache-status").unwrap().contains("hit"), "{hit:?}");
+    assert_eq!(asked(), 1);
+    gate.get("/a?page=2");
+    gate.get("/b?page=1");
+    gate.request("POST", "/a?page=1", &[], "x");
+    gate.request("GET", "/a?page=1", &[("authorization", "someone")], "");
+    assert_eq!(asked(), 5);
+    assert_eq!(gate.request("GET", "/a?page=1", &[("cache-control", "max-age=0")], "").status, 403);
+    assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="hit",stage="shop/prod"}"#), 1.0);
+}
