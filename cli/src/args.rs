@@ -9,14 +9,19 @@ use clap::{Parser, Subcommand};
 
 /// An API gateway for Kubernetes, on your desk.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, propagate_version = true, after_help = "\
+#[command(
+    name = "sluice",
+    version,
+    propagate_version = true,
+    after_help = "\
 Examples:
   sluice dev examples/quickstart       serve the quickstart and print curl lines to try it
   sluice dev DIR --service shop/orders:80=127.0.0.1:3000
                                        serve your manifests in front of a program on your desk
   sluice lint DIR                      check manifests, for example before a commit
 
-Each flag can be set in the environment as well: --listen is SLUICE_LISTEN.")]
+Each flag can be set in the environment as well: --listen is SLUICE_LISTEN."
+)]
 pub(crate) struct Args {
     /// What the program's own log shows: error, warn, info, debug or trace. It goes to standard error.
     #[arg(long, env = "SLUICE_LOG", default_value = "warn", global = true, value_name = "LEVEL")]
@@ -26,10 +31,24 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+/// What `sluice dev --help` begins with.
+const ABOUT_DEV: &str = "\
+Serves a folder of manifests with the real proxy, configured by the operator's own translation, without a cluster.
+
+Every .yaml, .yml and .json file below DIR is read, as strictly as an API server reads it. A saved file takes effect at once
+and costs no request. A file that cannot be read is reported with line and column, and its objects stay as they last were; an
+object that cannot work is refused alone.
+
+What a cluster would add is made here: the key of an ApiKey without a Secret, and where a Service is. A Service leads to the
+address that --service gives, else to the EndpointSlices in the folder, else to its externalName. A Service that carries the
+annotation sluice.dev/dev-server is served by this program itself: `example-backend` says what reached it,
+`identity-provider` gives out tokens.";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a folder of manifests, and every change to it.
+    #[command(long_about = ABOUT_DEV)]
     Dev(Dev),
     /// Check a folder of manifests without serving it.
     Lint(Lint),
@@ -40,25 +59,12 @@ pub(crate) enum Command {
 
 /// Settings of `sluice dev`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "\
-Serves a folder of manifests with the real proxy, configured by the operator's own translation, without a cluster.
-
-Every .yaml, .yml and .json file below DIR is read, as strictly as an API server reads it. A saved file takes effect at once
-and costs no request. A file that cannot be read is reported with line and column, and its objects stay as they last were; an
-object that cannot work answers 500 and leaves the others alone.
-
-What a cluster would add is made here: the key of an ApiKey without a Secret, and where a Service is. A Service leads to the
-address that --service gives, else to the EndpointSlices in the folder, else to its externalName. A Service that carries the
-annotation sluice.dev/dev-server is served by this program itself: `example-backend` says what reached it,
-`identity-provider` gives out tokens.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   sluice dev examples/quickstart
   sluice dev deploy/ --listen 127.0.0.1:0 --service shop/orders:80=127.0.0.1:3000 --service shop/users:80=localhost:3001
 
-It stops on Ctrl-C (SIGINT) or SIGTERM, after the requests that are being answered."
-)]
+It stops on Ctrl-C (SIGINT) or SIGTERM, after the requests that are being answered.")]
 pub(crate) struct Dev {
     /// The folder with the manifests.
     #[arg(value_name = "DIR")]
@@ -187,7 +193,14 @@ mod tests {
         let mapping: Mapping = "shop/orders:80=127.0.0.1:3000".parse().unwrap();
         assert_eq!(mapping.service.port, 80);
         assert_eq!(mapping.address, SocketAddr::from(([127, 0, 0, 1], 3000)));
-        for bad in ["shop/orders=1.2.3.4:5", "orders:80=1.2.3.4:5", "a/b:80", "a/b:0=1.2.3.4:5", "a/b:80=1.2.3.4", "/b:1=[::1]:2"] {
+        for bad in [
+            "shop/orders=1.2.3.4:5",
+            "orders:80=1.2.3.4:5",
+            "a/b:80",
+            "a/b:0=1.2.3.4:5",
+            "a/b:80=1.2.3.4",
+            "/b:1=[::1]:2",
+        ] {
             assert!(bad.parse::<Mapping>().is_err(), "{bad}");
         }
     }

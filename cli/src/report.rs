@@ -69,9 +69,7 @@ pub(crate) fn say(lines: &[String]) {
 
 /// The statuses that differ from those before.
 pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
-    let differs = |(object, wanted): &(&ObjectRef, &Arc<Wanted>)| {
-        before.get(*object).is_none_or(|old| old != *wanted)
-    };
+    let differs = |(object, wanted): &(&ObjectRef, &Arc<Wanted>)| before.get(*object).is_none_or(|old| old != *wanted);
     after.iter().filter(differs).map(|(object, wanted)| (object.clone(), wanted.clone())).collect()
 }
 
@@ -106,7 +104,8 @@ pub(crate) fn urls(world: &World, base: &str) -> String {
             let version = route.spec.version.as_ref();
             let version = version.filter(|version| version.scheme == VersionScheme::Path);
             let version = version.map(|version| format!("/{}", version.name)).unwrap_or_default();
-            let hosts = if stage.spec.hostnames.is_empty() { vec![String::new()] } else { stage.spec.hostnames.clone() };
+            let hosts =
+                if stage.spec.hostnames.is_empty() { vec![String::new()] } else { stage.spec.hostnames.clone() };
             for (rule, host) in route.spec.rules.iter().flat_map(|rule| hosts.iter().map(move |host| (rule, host))) {
                 let methods: Vec<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
                 let methods = if rule.methods == [HttpMethod::Any] { "ANY".to_owned() } else { methods.join(",") };

@@ -156,3 +156,64 @@ fn an_interrupt_ends_it_well() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());
 }
+
+#[test]
+fn a_mapped_service_leads_to_the_program_on_the_desk_and_a_dead_one_is_a_502() {
+    let backend = Sluice::backend("on the desk");
+    let folder = Folder::copy_of("quickstart");
+    std::fs::remove_file(folder.0.join("orders-service.yaml")).unwrap();
+    let mapping = format!("shop/orders:80={}", backend.address());
+    let sluice = Sluice::dev_with(&folder.0, &["--service", &mapping]);
+    let (status, body) = get(sluice.address(), "/burst").unwrap();
+    assert!(status == 200 && body.contains("on the desk"), "{status} {body}");
+    assert!(backend.stop().success());
+    assert_eq!(get(sluice.address(), "/burst").unwrap().0, 502);
+}
+
+#[test]
+fn one_broken_rule_answers_500_and_its_neighbours_as_always() {
+    let folder = Folder::copy_of("quickstart");
+    let sluice = Sluice::dev(&folder.0);
+    let orders = folder.read("orders.yaml");
+    let broken = orders.replace("authorizer: {name: customers, scopes: [orders.write]}", "authorizer: {name: nobody}");
+    folder.write("orders.yaml", &broken);
+    sluice.wait_for("AuthorizerNotFound");
+    let post = format!("curl -s -o /dev/null -w '%{{http_code}}' -X POST http://{}/orders", sluice.address());
+    eventually("the rule fails closed", || (shell("", &post) == "500").then_some(()));
+    assert_eq!(get(sluice.address(), "/health").unwrap().0, 200);
+    folder.write("orders.yaml", &orders);
+    eventually("the mended rule asks for a token", || (shell("", &post) == "401").then_some(()));
+}
+
+#[test]
+fn a_stage_with_tls_is_served_over_https_from_the_secret_in_the_folder() {
+    let folder = Folder::copy_of("versions");
+    let make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=api.shop.example \
+        -addext subjectAltName=DNS:api.shop.example -keyout tls.key -out tls.crt 2>/dev/null
+        printf 'apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: tls, namespace: default}\ndata:\n  \
+        tls.crt: %s\n  tls.key: %s\n' $(base64 -w0 tls.crt) $(base64 -w0 tls.key) > secret.yaml";
+    shell(&format!("cd {}", folder.0.display()), make);
+    let spec = "spec: {hostnames: [api.shop.example], tls: {secretName: tls}}";
+    folder.write("api.yaml", &folder.read("api.yaml").replace("spec: {}", spec));
+    let sluice = Sluice::dev_with(&folder.0, &["--https", "127.0.0.1:0"]);
+    let printed = sluice.printed();
+    let port = printed.split("https://127.0.0.1:").nth(1).unwrap().lines().next().unwrap();
+    let line = format!(
+        "curl -s --cacert {}/tls.crt --resolve api.shop.example:{port}:127.0.0.1 -w ' %{{http_version}}' \
+         https://api.shop.example:{port}/v1/hello",
+        folder.0.display()
+    );
+    let answer = shell("", &line);
+    assert!(answer.starts_with("hello from v1") && answer.ends_with(" 2"), "{answer}\n{printed}");
+}
+
+#[test]
+fn metrics_and_readiness_are_served() {
+    let sluice = Sluice::dev(&examples().join("versions"));
+    assert_eq!(get(sluice.address(), "/v1/hello").unwrap().0, 200);
+    let printed = sluice.printed();
+    let admin = printed.split("Metrics are at http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    assert_eq!(get(admin, "/readyz").unwrap().0, 200);
+    let (_, metrics) = get(admin, "/metrics").unwrap();
+    assert!(metrics.contains("sluice_requests_total{"), "{metrics}");
+}

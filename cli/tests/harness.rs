@@ -1,5 +1,6 @@
 //! Starting the command, reading what it prints, and asking what it serves.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -79,9 +80,28 @@ pub(crate) struct Sluice {
 impl Sluice {
     /// Serves `folder` on free ports and waits until it says so.
     pub(crate) fn dev(folder: &Path) -> Self {
+        Self::dev_with(folder, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn dev_with(folder: &Path, more: &[&str]) -> Self {
+        let arguments = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let sluice = Self::start(arguments.iter().chain(more).map(OsStr::new).chain([folder.as_os_str()]));
+        sluice.wait_for("Ctrl-C ends it");
+        sluice
+    }
+
+    /// Runs the example backend on a free port.
+    pub(crate) fn backend(name: &str) -> Self {
+        let arguments = ["example", "backend", "--listen", "127.0.0.1:0", "--name", name];
+        let sluice = Self::start(arguments.iter().map(OsStr::new));
+        sluice.wait_for("listening on");
+        sluice
+    }
+
+    fn start<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .arg(folder)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -90,9 +110,7 @@ impl Sluice {
         let printed = Arc::new(Mutex::new(String::new()));
         follow(child.stdout.take().unwrap(), printed.clone());
         follow(child.stderr.take().unwrap(), printed.clone());
-        let sluice = Self { child, printed };
-        sluice.wait_for("Ctrl-C ends it");
-        sluice
+        Self { child, printed }
     }
 
     /// Everything printed so far.

@@ -151,7 +151,8 @@ impl Local {
 
     /// The EndpointSlices of the folder that a mapping overrules: `--service` wins over them.
     pub(crate) fn overruled(&self, world: &World) -> Vec<ObjectKey> {
-        let services: BTreeSet<_> = self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
+        let services: BTreeSet<_> =
+            self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
         let slices = services.iter().filter_map(|service| world.endpoint_slices.get(service));
         slices.flat_map(|slices| slices.keys().cloned()).collect()
     }
@@ -205,8 +206,7 @@ impl Local {
         let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
         let host = host.strip_suffix(".cluster.local").unwrap_or(host);
         let (name, namespace) = host.strip_suffix(".svc").unwrap_or(host).split_once('.')?;
-        let service =
-            ServicePort { namespace: namespace.to_owned(), name: name.to_owned(), port: port.parse().ok()? };
+        let service = ServicePort { namespace: namespace.to_owned(), name: name.to_owned(), port: port.parse().ok()? };
         self.addresses.get(&service).map(|address| format!("http://{address}{path}"))
     }
 }
@@ -262,7 +262,9 @@ mod tests {
             let url = format!("http://{name}:9400/jwks");
             assert_eq!(local.reachable(&url).as_deref(), Some("http://127.0.0.1:7000/jwks"), "{url}");
         }
-        for other in ["http://identity.shop:9401/", "https://identity.shop:9400/", "http://idp.example/jwks", "http://x/"] {
+        for other in
+            ["http://identity.shop:9401/", "https://identity.shop:9400/", "http://idp.example/jwks", "http://x/"]
+        {
             assert_eq!(local.reachable(other), None, "{other}");
         }
     }

@@ -15,14 +15,13 @@ use sluice_operator::world::files::{self, Loaded};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 
 use crate::args;
-use crate::report::Statuses;
 
 mod curl;
 pub(crate) mod local;
 mod print;
 mod session;
 
-use session::Session;
+use session::{News, Session};
 
 /// How long requests may take to end once the program is asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -84,8 +83,15 @@ pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
 /// The folder as it is now; files that cannot be read keep the objects of the reading before.
 async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> {
     let folder = folder.to_owned();
-    let mut loaded = tokio::task::spawn_blocking(move || files::load(&folder)).await.context("cannot read the folder")?;
+    let mut loaded =
+        tokio::task::spawn_blocking(move || files::load(&folder)).await.context("cannot read the folder")?;
     if let Some(before) = before {
+        if !loaded.directory_problems.is_empty() {
+            // What cannot be looked at is not known to be gone.
+            for (path, manifest) in &before.files {
+                loaded.files.entry(path.clone()).or_insert_with(|| manifest.clone());
+            }
+        }
         loaded.keep_from(before);
     }
     Ok(loaded)
@@ -111,8 +117,8 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
     proxy.context("cannot start the proxy; --listen names another address")
 }
 
-/// Puts the folder in force; gives the statuses that changed.
-async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<Statuses> {
+/// Puts the folder in force; gives what changed.
+async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<News> {
     let step = session.prepare(&world_of(loaded)).await?;
     // Applying compiles, which takes as long as the change is large.
     let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));

@@ -7,7 +7,7 @@ use std::path::Path;
 use sluice_operator::world::files::Loaded;
 
 use super::curl;
-use super::session::Session;
+use super::session::{News, Session};
 use crate::report::{self, Statuses};
 
 /// Where everything is.
@@ -33,6 +33,7 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     for (port, address) in session.local.servers() {
         println!("Service {}/{}:{} runs here, at http://{address}", port.namespace, port.name, port.port);
     }
+    report::say(&report::of_files(loaded));
     problems(session, &session.statuses, loaded);
     let lines = curl::lines(&curl::Context { world: &session.world, local: &session.local, base: places.base });
     if !lines.is_empty() {
@@ -43,16 +44,23 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
 }
 
 /// What a change brought.
-pub(crate) fn change(session: &Session, news: &Statuses, loaded: &Loaded) {
-    println!("The folder changed and is served as it is now.");
-    if !news.is_empty() {
-        println!("\n{}", report::objects(news, &session.refusals));
+pub(crate) fn change(session: &Session, news: &News, loaded: &Loaded) {
+    if loaded.has_errors() {
+        println!("\nThe folder changed. It is served as it is now, but for what is marked with !");
+    } else {
+        println!("\nThe folder changed and is served as it is now.");
     }
-    problems(session, news, loaded);
+    if !news.changed.is_empty() {
+        println!("\n{}", report::objects(&news.changed, &session.refusals));
+    }
+    news.gone.iter().for_each(|object| println!("{object} is gone."));
+    // Notes were told at the start.
+    let errors: Vec<String> = report::of_files(loaded).into_iter().filter(|line| line.starts_with('!')).collect();
+    report::say(&errors);
+    problems(session, &news.changed, loaded);
 }
 
 fn problems(session: &Session, statuses: &Statuses, loaded: &Loaded) {
-    report::say(&report::of_files(loaded));
     session.server_problems.iter().for_each(|problem| println!("! {problem}"));
     report::say(&report::of_objects(statuses, &session.refusals, loaded));
 }

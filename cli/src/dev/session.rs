@@ -8,7 +8,7 @@ use anyhow::bail;
 use sluice_operator::publish::{Published, delta};
 use sluice_operator::translate::Translator;
 use sluice_operator::world::World;
-use sluice_wire::{Ack, Delta, Hash, Outcome, PartName};
+use sluice_wire::{Ack, Delta, Hash, ObjectRef, Outcome, PartName};
 
 use super::local::{self, Local};
 use crate::args;
@@ -25,6 +25,15 @@ pub(crate) struct Session {
     pub(crate) server_problems: Vec<String>,
     translator: Translator,
     served: Arc<BTreeMap<PartName, Hash>>,
+}
+
+/// What a change brought.
+#[derive(Default)]
+pub(crate) struct News {
+    /// Objects whose status is new or another.
+    pub(crate) changed: Statuses,
+    /// Objects that are gone.
+    pub(crate) gone: Vec<ObjectRef>,
 }
 
 /// What is to be put in force, and what is said of the objects then.
@@ -56,19 +65,20 @@ impl Session {
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
     }
 
-    /// Takes in what the proxy said; gives the statuses that changed.
-    pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<Statuses> {
+    /// Takes in what the proxy said; gives what changed.
+    pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<News> {
         if let Outcome::Refused { why } = &ack.outcome {
             bail!("the proxy refused the change and serves what it had: {why}");
         }
         self.served = step.published.hashes;
         let refusals: Refusals =
             ack.diagnostics.iter().map(|found| (found.object.clone(), found.message.clone())).collect();
-        let mut news = changed(&self.statuses, &step.statuses);
+        let mut changed = changed(&self.statuses, &step.statuses);
         let answered_otherwise = |object| self.refusals.get(object) != refusals.get(object);
         let others = step.statuses.iter().filter(|(object, _)| answered_otherwise(*object));
-        news.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
+        changed.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
+        let gone = self.statuses.keys().filter(|object| !step.statuses.contains_key(*object)).cloned().collect();
         (self.statuses, self.refusals) = (step.statuses, refusals);
-        Ok(news)
+        Ok(News { changed, gone })
     }
 }
