@@ -1,6 +1,8 @@
 //! The custom resources that a user writes: Stage, ApiRoute, Authorizer, ApiKey and UsagePlan.
 //! Types, schemas, defaults and the vocabulary of conditions live here; what the objects lead to is the operator's.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys within one `kube` attribute")]
+
 pub mod api_key;
 pub mod api_route;
 pub mod authorizer;

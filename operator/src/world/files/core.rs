@@ -18,15 +18,6 @@ pub(super) enum CoreKind {
 impl CoreKind {
     pub(super) const ALL: [Self; 4] = [Self::Secret, Self::ConfigMap, Self::Service, Self::EndpointSlice];
 
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Secret => "Secret",
-            Self::ConfigMap => "ConfigMap",
-            Self::Service => "Service",
-            Self::EndpointSlice => "EndpointSlice",
-        }
-    }
-
     pub(super) const fn api_version(self) -> &'static str {
         match self {
             Self::EndpointSlice => "discovery.k8s.io/v1",
