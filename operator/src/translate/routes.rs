@@ -134,6 +134,9 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
             let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
             gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
         }).collect();
+        if rules.is_empty() {
+            continue;
+        }
         translated.rules.extend(stages.iter().map(|stage| (stage.clone(), rules.len())));
         // Kubernetes names have no @: no other ApiRoute's part can have this name.
         let first = stages.first().filter(|_| !lost.is_empty());

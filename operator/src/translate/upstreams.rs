@@ -17,15 +17,14 @@ pub(crate) fn part_name(service: &ObjectKey, port: u16) -> PartName {
     PartName::new(PartKind::Upstream, format!("{service}:{port}"))
 }
 
-/// The port of that number, or why there is none. An ExternalName Service has every port.
+/// Whether a Service has a TCP port of that number. An ExternalName Service has every port.
 pub(crate) fn has_port(service: &Service, port: u16) -> bool {
     external_name(service).is_some() || port_of(service, port).is_some()
 }
 
-/// The ports that a Service lists, for messages.
+/// The TCP ports that a Service lists, for messages.
 pub(crate) fn ports(service: &Service) -> String {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|port| port.port.to_string());
-    let ports: Vec<String> = ports.collect();
+    let ports: Vec<String> = tcp_ports(service).map(|port| port.port.to_string()).collect();
     if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
 }
 
@@ -34,9 +33,13 @@ fn external_name(service: &Service) -> Option<&str> {
     if spec.type_.as_deref() == Some("ExternalName") { spec.external_name.as_deref() } else { None }
 }
 
-fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
+fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.filter(|listed| listed.protocol.as_deref().unwrap_or("TCP") == "TCP").find(|l| l.port == i32::from(port))
+    ports.filter(|listed| listed.protocol.as_deref().unwrap_or("TCP") == "TCP")
+}
+
+fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
+    tcp_ports(service).find(|listed| listed.port == i32::from(port))
 }
 
 /// The part for a port of a Service; none when the Service or the port is gone.
