@@ -180,7 +180,54 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// An issuer that gives one answer to everybody.
+    async fn issuer(answer: String) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 4096];
+                drop(stream.read(&mut asked).await);
+                drop(stream.write_all(answer.as_bytes()).await);
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_an_issuer_may_answer() {
+        let fetcher = |allow_loopback| Fetcher::new(FetcherSettings { allow_loopback, ..Default::default() }).unwrap();
+        let head = |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
+        let long = MAX_BYTES + 1;
+        for (answer, expected) in [
+            (head("200 OK", "", 2) + "{}", Ok(b"{}".to_vec())),
+            (head("200 OK", "", long) + &" ".repeat(long), Err("longer than")),
+            (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("answered 302")),
+            (head("500 Internal Server Error", "", 0), Err("answered 500")),
+            (head("200 OK", "", 10) + "{}", Err("cannot exchange HTTP")),
+            ("no HTTP at all\r\n\r\n".to_owned(), Err("cannot exchange HTTP")),
+        ] {
+            let address = issuer(answer).await;
+            match (fetcher(true).get(&format!("http://{address}/keys")).await, expected) {
+                (Ok(body), Ok(expected)) => assert_eq!(body, expected),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+                (got, expected) => panic!("{got:?} instead of {expected:?}"),
+            }
+        }
+        let address = issuer(head("200 OK", "", 0)).await;
+        let port = address.port();
+        for url in [format!("http://{address}/"), format!("http://localhost:{port}/"), format!("http://[::ffff:127.0.0.1]:{port}/")] {
+            assert!(matches!(fetcher(false).get(&url).await, Err(FetchError::Address(_))), "{url}");
+        }
+        for url in ["ftp://idp.example", "idp.example", "http://user@idp.example", "http://", ""] {
+            assert!(matches!(fetcher(true).get(url).await, Err(FetchError::Url(_))), "{url}");
+        }
+    }
 
     #[test]
     fn addresses_that_are_never_asked() {

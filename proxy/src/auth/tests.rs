@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Alg, EncodingKey};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
 
@@ -33,11 +35,9 @@ impl Signer {
     fn new(kid: &str, pair: &KeyPair, algorithm: Alg) -> Self {
         let pem = pair.serialize_pem();
         let key = match algorithm {
-            Alg::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
-            Alg::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
-            _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
-        }
-        .unwrap();
+            Alg::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()).unwrap(),
+            _ => EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
+        };
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&key, algorithm).unwrap()).unwrap();
         jwk["kid"] = json!(kid);
         Self { key, algorithm, jwk, public_pem: pair.public_key_pem() }
@@ -63,7 +63,17 @@ static EC: LazyLock<Signer> =
     LazyLock::new(|| Signer::new("ec", &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), Alg::ES256));
 static OTHER: LazyLock<Signer> =
     LazyLock::new(|| Signer::new("ec", &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), Alg::ES256));
-static ED: LazyLock<Signer> = LazyLock::new(|| Signer::new("ed", &KeyPair::generate_for(&PKCS_ED25519).unwrap(), Alg::EdDSA));
+static ED: LazyLock<Signer> = LazyLock::new(|| {
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+    Signer {
+        key: EncodingKey::from_ed_der(document.as_ref()),
+        algorithm: Alg::EdDSA,
+        jwk: json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": x}),
+        public_pem: String::new(),
+    }
+});
 static RSA: LazyLock<Signer> = LazyLock::new(|| {
     Signer::new("rsa", &KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(), Alg::RS256)
 });

@@ -135,7 +135,9 @@ impl CachePolicy {
             let subject = caller.caller.and_then(|caller| caller.subject.as_deref());
             fields.add(caller.caller.map(|caller| caller.issuer.as_bytes()));
             fields.add(subject.map(str::as_bytes));
-            // Without a subject only the token itself tells its bearer from others.
+            // Without a subject only the token itself tells its bearer from others, wherever it stands.
+            let nameless = caller.caller.filter(|caller| caller.subject.is_none());
+            fields.add(nameless.and_then(|caller| serde_json::to_vec(&caller.claims).ok()).as_deref());
             let authorization = if subject.is_some() { None } else { caller.authorization };
             fields.add(authorization.map(HeaderValue::as_bytes));
             fields.add(caller.api_key.map(|key| key.namespace.as_bytes()));

@@ -97,7 +97,7 @@ async fn follow(settings: &Settings, session: &mut Session, took_a_change: &mut 
     let (answers, queue) = mpsc::channel::<Vec<u8>>(ANSWERS);
     let body = futures::stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
     let body: Answers = StreamBody::new(body.map(|bytes| Ok(Frame::data(Bytes::from(bytes)))).boxed());
-    send(&answers, &session.hello())?;
+    send(&answers, &session.hello()).await?;
     let request = request(settings, body).await?;
     let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request)).await.map_err(|_| StreamError::Silent)??;
     match answer.status() {
@@ -116,7 +116,7 @@ async fn follow(settings: &Settings, session: &mut Session, took_a_change: &mut 
         while let Some(frame) = decoder.next() {
             let frame = frame?;
             let Some(up) = session.take(frame).await else { continue };
-            send(&answers, &up)?;
+            send(&answers, &up).await?;
             if let Up::Ack(ack) = &up {
                 if matches!(ack.outcome, Outcome::Refused { .. }) {
                     // The answer travels before the connection goes.
@@ -130,8 +130,8 @@ async fn follow(settings: &Settings, session: &mut Session, took_a_change: &mut 
     }
 }
 
-fn send(answers: &mpsc::Sender<Vec<u8>>, frame: &Up) -> Result<(), StreamError> {
-    answers.try_send(codec::encode(frame)?).map_err(|_| StreamError::Stuck)
+async fn send(answers: &mpsc::Sender<Vec<u8>>, frame: &Up) -> Result<(), StreamError> {
+    answers.send_timeout(codec::encode(frame)?, ANSWER_DEADLINE).await.map_err(|_| StreamError::Stuck)
 }
 
 async fn request(settings: &Settings, body: Answers) -> Result<Request<Answers>, StreamError> {

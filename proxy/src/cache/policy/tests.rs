@@ -129,6 +129,8 @@ fn no_two_different_requests_share_a_key() {
 fn callers_are_kept_apart_unless_the_rule_shares() {
     let (anna, bert, foreign) = (caller("i", Some("anna"), &[]), caller("i", Some("bert"), &[]), caller("j", Some("anna"), &[]));
     let nobody = caller("i", None, &[]);
+    let mut nameless = caller("i", None, &[]);
+    nameless.claims.insert("client_id".into(), "till".into());
     let (one, two) = (HeaderValue::from_static("Bearer one"), HeaderValue::from_static("Bearer two"));
     let (k, l) = (ObjectRef::new("ApiKey", "shop", "k"), ObjectRef::new("ApiKey", "shop", "l"));
     let with = |caller| CallerKey { caller: Some(caller), ..CallerKey::default() };
@@ -137,6 +139,8 @@ fn callers_are_kept_apart_unless_the_rule_shares() {
         with(&anna),
         with(&bert),
         with(&foreign),
+        with(&nobody),
+        with(&nameless),
         CallerKey { authorization: Some(&one), ..with(&nobody) },
         CallerKey { authorization: Some(&two), ..with(&nobody) },
         CallerKey { authorization: Some(&one), ..CallerKey::default() },

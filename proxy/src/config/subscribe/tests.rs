@@ -38,6 +38,10 @@ impl Peer {
 
 /// Listens and hands out connections.
 async fn operator() -> (SocketAddr, mpsc::Receiver<Peer>) {
+    operator_with(None).await
+}
+
+async fn operator_with(tls: Option<tokio_rustls::TlsAcceptor>) -> (SocketAddr, mpsc::Receiver<Peer>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (peers, queue) = mpsc::channel(4);
@@ -45,9 +49,16 @@ async fn operator() -> (SocketAddr, mpsc::Receiver<Peer>) {
         while let Ok((stream, _)) = listener.accept().await {
             let peers = peers.clone();
             let service = service_fn(move |request: Request<hyper::body::Incoming>| serve(request, peers.clone()));
+            let tls = tls.clone();
             tokio::spawn(async move {
-                let io = TokioIo::new(stream);
-                drop(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
+                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                match tls {
+                    None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                    Some(tls) => {
+                        let Ok(stream) = tls.accept(stream).await else { return };
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
             });
         }
     });
@@ -134,6 +145,42 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     assert_eq!(peer.hello().await.parts.len(), 1);
     proxy.abort();
     std::fs::remove_file(&token).unwrap();
+}
+
+fn acceptor(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> tokio_rustls::TlsAcceptor {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn over_tls_only_the_operator_of_the_given_authority_is_believed() {
+    let names = vec!["localhost".to_owned()];
+    let (ours, other) = (rcgen::generate_simple_self_signed(names.clone()).unwrap(), rcgen::generate_simple_self_signed(names).unwrap());
+    let (address, mut peers) = operator_with(Some(acceptor(&ours))).await;
+    for (certified, believed) in [(&other, false), (&ours, true)] {
+        let file = std::env::temp_dir().join(format!("sluice-ca-{}-{believed}", std::process::id()));
+        std::fs::write(&file, certified.cert.pem()).unwrap();
+        let operator: Uri = format!("https://localhost:{}", address.port()).parse().unwrap();
+        let settings = Settings { operator, authority: Some(file.clone()), token: None };
+        let mut session = Session::start("p".into(), sink(&Arc::default()), None);
+        if believed {
+            let proxy = tokio::spawn(async move { run(&settings, &mut session).await });
+            assert_eq!(peers.recv().await.unwrap().hello().await.proxy, "p");
+            proxy.abort();
+        } else {
+            let error = follow(&settings, &mut session, &mut false).await.unwrap_err();
+            assert!(matches!(error, StreamError::Dial(DialError::Connect { .. })), "{error}");
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
 }
 
 #[tokio::test]
