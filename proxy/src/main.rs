@@ -98,13 +98,16 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let follow = async {
         match (&flags.config, &flags.operator) {
             (Some(path), _) => {
-                for problem in file::serve(path, &mut sink).with_context(|| format!("cannot serve {}", path.display()))? {
+                for problem in
+                    file::serve(path, &mut sink).with_context(|| format!("cannot serve {}", path.display()))?
+                {
                     tracing::warn!(object = %problem.object, problem = problem.message, "an object cannot be served as written");
                 }
                 std::future::pending().await
             }
             (None, Some(operator)) => {
-                let store = flags.state_dir.as_deref().map(Store::open).transpose().context("cannot use --state-dir")?;
+                let store =
+                    flags.state_dir.as_deref().map(Store::open).transpose().context("cannot use --state-dir")?;
                 let settings = subscribe::Settings {
                     operator: operator.clone(),
                     authority: flags.operator_ca.clone(),

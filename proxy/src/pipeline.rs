@@ -23,7 +23,11 @@ use crate::listen::{Peer, Worker};
 use answer::Reply;
 
 /// Answers one request.
-pub(crate) async fn serve(worker: Arc<Worker>, peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let mut exchange = begin(worker, &peer, &parts);
     let origin = parts.headers.get(ORIGIN).cloned();
@@ -59,7 +63,13 @@ fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {
     })
 }
 
-async fn run(exchange: &mut Exchange, peer: &Peer, mut parts: Parts, body: Incoming, admitted: Admitted) -> Result<Reply, Reject> {
+async fn run(
+    exchange: &mut Exchange,
+    peer: &Peer,
+    mut parts: Parts,
+    body: Incoming,
+    admitted: Admitted,
+) -> Result<Reply, Reject> {
     let pin = exchange.worker.pin();
     let gateway = &*pin.gateway;
     exchange.host.clone_from(&admitted.host);

@@ -104,7 +104,8 @@ impl Proxy {
     /// # Errors
     /// A socket, a thread, a metric or TLS cannot be had.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
+        let threads =
+            settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
         let metrics = Arc::new(Metrics::new(&settings.registry)?);
         let sink: Option<Box<dyn Write + Send>> = match settings.access_log {
             LogSink::Off => None,
@@ -149,8 +150,13 @@ impl Proxy {
             proxy.http = http.as_ref().map(|(address, _)| *address);
             proxy.https = https.as_ref().map(|(address, _)| *address);
             let worker = Arc::new(Worker::new(shared.clone(), index));
-            let sockets = Sockets { http: http.map(|(_, socket)| socket), https: https.map(|(_, socket)| socket), tls: server.clone() };
-            let thread = spawn(worker, sockets, stopping.clone(), Running::enter(&proxy.alive)).map_err(StartError::Thread)?;
+            let sockets = Sockets {
+                http: http.map(|(_, socket)| socket),
+                https: https.map(|(_, socket)| socket),
+                tls: server.clone(),
+            };
+            let thread =
+                spawn(worker, sockets, stopping.clone(), Running::enter(&proxy.alive)).map_err(StartError::Thread)?;
             proxy.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(proxy)
@@ -171,7 +177,8 @@ impl Proxy {
     /// Applies a change, as if it came from the operator's stream.
     pub fn apply(&self, delta: Delta) -> Ack {
         let mut served = self.served();
-        let hashes = |parts: &BTreeMap<PartName, Part>| version_of(&parts.iter().map(|(n, p)| (n.clone(), p.hash)).collect());
+        let hashes =
+            |parts: &BTreeMap<PartName, Part>| version_of(&parts.iter().map(|(n, p)| (n.clone(), p.hash)).collect());
         let refuse = |why: &str| {
             self.metrics.rejected.inc();
             Ack { version: delta.version, outcome: Outcome::Refused { why: why.to_owned() }, diagnostics: Vec::new() }
@@ -193,7 +200,12 @@ impl Proxy {
     }
 
     /// Puts a whole configuration in force: what a configuration source calls.
-    pub fn apply_parts(&self, parts: &BTreeMap<PartName, Part>, changed: &[PartName], removed: &[PartName]) -> Vec<Diagnostic> {
+    pub fn apply_parts(
+        &self,
+        parts: &BTreeMap<PartName, Part>,
+        changed: &[PartName],
+        removed: &[PartName],
+    ) -> Vec<Diagnostic> {
         let mut served = self.served();
         let served = &mut *served;
         served.diagnostics = served.control.apply(parts, changed, removed);
@@ -278,7 +290,12 @@ fn listen(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), St
     Ok((socket.local_addr().map_err(failed)?, socket))
 }
 
-fn spawn(worker: Arc<Worker>, sockets: Sockets, mut stop: watch::Receiver<bool>, running: Running) -> io::Result<JoinHandle<()>> {
+fn spawn(
+    worker: Arc<Worker>,
+    sockets: Sockets,
+    mut stop: watch::Receiver<bool>,
+    running: Running,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name = format!("worker-{}", worker.index);
     std::thread::Builder::new().name(name).spawn(move || {

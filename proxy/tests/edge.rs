@@ -9,7 +9,8 @@ use crate::harness::*;
 fn gate() -> (Gate, Backend) {
     let backend = Backend::echo();
     let mut gate = Gate::start();
-    let rules = vec![rule("all", "ANY", "/{p+}", policy(service())), rule("admin", "ANY", "/admin", policy(mock("admin")))];
+    let rules =
+        vec![rule("all", "ANY", "/{p+}", policy(service())), rule("admin", "ANY", "/admin", policy(mock("admin")))];
     gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", rules)]);
     (gate, backend)
 }
@@ -44,9 +45,12 @@ fn ambiguous_framing_never_reaches_a_backend() {
 #[test]
 fn length_and_chunks_together_are_never_passed_on_together() {
     let (gate, _backend) = gate();
-    for order in ["content-length: 6\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 6"] {
+    for order in ["content-length: 6\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 6"]
+    {
         let mut stream = gate.connect();
-        let request = format!("POST /a HTTP/1.1\r\nhost: shop.example\r\n{order}\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        let request = format!(
+            "POST /a HTTP/1.1\r\nhost: shop.example\r\n{order}\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\nhost: shop.example\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut all = String::new();
         // The connection ends after the first answer: what follows is not a second request.
@@ -63,8 +67,23 @@ fn no_spelling_of_a_path_gets_past_its_rule() {
         assert_eq!(gate.get(path).body, "admin", "{path}");
     }
     let bad = [
-        "/x/../admin", "/./admin", "/x/%2e%2e/admin", "/x/.%2e/admin", "//admin", "/x//admin", "/admin;x", "/admin%3bx", "/;/admin",
-        "/x%2fadmin", "/x%2Fadmin", "/x%5cadmin", "/x%252e%252e/admin", "/admin%00", "/admin%0a", "/%zz", "/admin%",
+        "/x/../admin",
+        "/./admin",
+        "/x/%2e%2e/admin",
+        "/x/.%2e/admin",
+        "//admin",
+        "/x//admin",
+        "/admin;x",
+        "/admin%3bx",
+        "/;/admin",
+        "/x%2fadmin",
+        "/x%2Fadmin",
+        "/x%5cadmin",
+        "/x%252e%252e/admin",
+        "/admin%00",
+        "/admin%0a",
+        "/%zz",
+        "/admin%",
     ];
     for path in bad {
         assert_eq!(gate.get(path).status, 400, "{path}");
@@ -89,11 +108,19 @@ fn everything_from_outside_is_capped() {
 #[test]
 fn broken_rules_and_stages_refuse_in_their_place() {
     let mut gate = Gate::start();
-    let invalid = Rule { action: RuleAction::Invalid { why: "secret words".into() }, ..rule("b", "GET", "/b", policy(mock("b"))) };
+    let invalid = Rule {
+        action: RuleAction::Invalid { why: "secret words".into() },
+        ..rule("b", "GET", "/b", policy(mock("b")))
+    };
     let mut guarded = policy(mock("guarded"));
     let authorizer = PartName::new(PartKind::Authorizer, "shop/login");
     guarded.authorizer = Some(AuthorizerUse { part: authorizer, scopes: vec![] });
-    let rules = vec![rule("a", "GET", "/a", policy(mock("a"))), invalid, rule("c", "GET", "/c", guarded), rule("any", "ANY", "/{p+}", policy(mock("open")))];
+    let rules = vec![
+        rule("a", "GET", "/a", policy(mock("a"))),
+        invalid,
+        rule("c", "GET", "/c", guarded),
+        rule("any", "ANY", "/{p+}", policy(mock("open"))),
+    ];
     let diagnostics = gate.put(vec![stage_part(stage()), route("r", rules)]);
     assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
     assert!(diagnostics[0].message.contains("shop/login"), "{diagnostics:?}");

@@ -12,7 +12,11 @@ use crate::harness::*;
 
 fn gate(addresses: &[std::net::SocketAddr], path: &str) -> Gate {
     let mut gate = Gate::start();
-    gate.put(vec![stage_part(stage()), upstream(addresses), route("r", vec![rule("r", "ANY", path, policy(service()))])]);
+    gate.put(vec![
+        stage_part(stage()),
+        upstream(addresses),
+        route("r", vec![rule("r", "ANY", path, policy(service()))]),
+    ]);
     gate
 }
 
@@ -25,7 +29,13 @@ fn a_request_reaches_the_backend_and_its_answer_the_client() {
     assert!(answer.body.starts_with("POST /a/b?q=1&r=%20 HTTP/1.1\r\n"), "{}", answer.body);
     assert!(answer.body.ends_with("hello"), "{}", answer.body);
     let lower = answer.body.to_ascii_lowercase();
-    for line in ["x-mine: yes", "host: shop.example", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-forwarded-host: shop.example"] {
+    for line in [
+        "x-mine: yes",
+        "host: shop.example",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: shop.example",
+    ] {
         assert!(lower.contains(line), "{line} in {lower}");
     }
     // Connections are kept per thread: many requests need few.
@@ -36,7 +46,10 @@ fn a_request_reaches_the_backend_and_its_answer_the_client() {
     eventually("counted", || gate.metric(r#"sluice_requests_total{code="2xx",route="r",stage="shop/prod"}"#) == 21.0);
     eventually("logged", || gate.log.lines().len() == 21);
     let line = &gate.log.lines()[0];
-    assert_eq!((&line["method"], &line["path"], &line["status"], &line["rule"]), (&"POST".into(), &"/a/b".into(), &200.into(), &"r".into()));
+    assert_eq!(
+        (&line["method"], &line["path"], &line["status"], &line["rule"]),
+        (&"POST".into(), &"/a/b".into(), &200.into(), &"r".into())
+    );
 }
 
 #[test]
@@ -46,7 +59,11 @@ fn what_callers_say_about_themselves_is_not_passed_on() {
     let mut served = policy(service());
     served.request_headers.set = vec![("x-user-id".into(), "gateway".parse().unwrap())];
     served.request_headers.remove = vec!["x-internal".into()];
-    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", vec![rule("r", "ANY", "/{p+}", served)])]);
+    gate.put(vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        route("r", vec![rule("r", "ANY", "/{p+}", served)]),
+    ]);
     let headers = [
         ("Forwarded", "for=6.6.6.6"),
         ("X-Forwarded-For", "6.6.6.6"),
@@ -162,7 +179,9 @@ fn websockets_pass_through_both_ways() {
         let (mut stream, _) = listener.accept().unwrap();
         let head = String::from_utf8(read_until_blank(&mut stream)).unwrap().to_ascii_lowercase();
         assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-key: abc"), "{head}");
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            .unwrap();
         let mut buffer = [0; 4];
         stream.read_exact(&mut buffer).unwrap();
         stream.write_all(&buffer).unwrap();
@@ -176,6 +195,7 @@ fn websockets_pass_through_both_ways() {
     let mut buffer = [0; 4];
     client.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"ping");
+    drop(client);
     eventually("recorded", || gate.log.lines().iter().any(|line| line["status"] == 101));
 }
 
@@ -215,4 +235,58 @@ fn mocks_and_answers_get_the_rules_headers() {
     gate.put(vec![stage_part(stage()), route("r", vec![rule("r", "GET", "/a/{id}", served)])]);
     let answer = gate.get("/a/7");
     assert_eq!((answer.header("x-id"), answer.header("content-type")), (Some("7 of prod"), None));
+}
+
+#[test]
+fn http2_is_spoken_on_both_sides() {
+    use http_body_util::{BodyExt as _, Empty, Limited};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                let text = format!("{:?} {} {:?}", request.version(), request.uri(), request.headers().get("cookie"));
+                Ok::<_, std::convert::Infallible>(http::Response::new(text))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let mut gate = gate(&[], "/{p+}");
+    let (name, body) = upstream(&[address]);
+    let PartBody::Upstream(body) = body else { unreachable!() };
+    gate.put(vec![(name, PartBody::Upstream(UpstreamPart { h2c: true, ..body }))]);
+    // From HTTP/1.1 to HTTP/2.
+    assert_eq!(gate.get("/a?b").body, "HTTP/2.0 http://shop.example/a?b None");
+    // From HTTP/2 to HTTP/2, and to HTTP/1.1.
+    let backend = Backend::echo();
+    let proxy = gate.proxy.http_addr().unwrap();
+    let ask = move |host: &'static str| async move {
+        let stream = tokio::net::TcpStream::connect(proxy).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get("http://shop.example/a")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("host", host);
+        let response = sender.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), 65_536);
+        #[allow(clippy::disallowed_methods, reason = "capped above")]
+        let body = body.collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (status, text) = runtime.block_on(ask("shop.example"));
+    assert_eq!((status, text.as_str()), (200, "HTTP/2.0 http://shop.example/a Some(\"a=1; b=2\")"));
+    gate.put(vec![upstream(&[backend.address])]);
+    let (status, text) = runtime.block_on(ask("shop.example"));
+    assert_eq!(status, 200);
+    assert!(text.contains("cookie: a=1; b=2\r\n") && text.contains("host: shop.example\r\n"), "{text}");
+    // A Host that differs from the authority is refused.
+    assert_eq!(runtime.block_on(ask("other.example")).0, 400);
 }

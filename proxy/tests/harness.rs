@@ -64,22 +64,23 @@ impl Gate {
 
     /// Adds or replaces parts, and serves them.
     pub fn put(&mut self, parts: Vec<(PartName, PartBody)>) -> Vec<Diagnostic> {
-        let base = self.version();
+        let base = self.base();
         let upsert: Vec<Part> = parts.iter().map(|(name, body)| Part::new(name.clone(), body)).collect();
         self.parts.extend(upsert.iter().map(|part| (part.name.clone(), part.clone())));
         self.send(Delta { base, version: self.version(), upsert, remove: vec![] })
     }
 
     pub fn remove(&mut self, name: PartName) -> Vec<Diagnostic> {
-        let base = self.version();
+        let base = self.base();
         self.parts.remove(&name);
         self.send(Delta { base, version: self.version(), upsert: vec![], remove: vec![name] })
     }
 
+    fn base(&self) -> Hash {
+        if self.parts.is_empty() { Hash::NONE } else { self.version() }
+    }
+
     fn version(&self) -> Hash {
-        if self.parts.is_empty() {
-            return Hash::NONE;
-        }
         version_of(&self.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect())
     }
 
@@ -288,7 +289,11 @@ pub fn stage_part(stage: StagePart) -> (PartName, PartBody) {
 }
 
 pub fn mock(text: &str) -> Integration {
-    Integration::Mock(Mock { status: 200, headers: vec![("content-type".into(), "text/plain".parse().unwrap())], body: text.into() })
+    Integration::Mock(Mock {
+        status: 200,
+        headers: vec![("content-type".into(), "text/plain".parse().unwrap())],
+        body: text.into(),
+    })
 }
 
 pub fn upstream_name() -> PartName {
@@ -333,6 +338,11 @@ pub fn rule(name: &str, method: &str, path: &str, policy: RulePolicy) -> Rule {
 }
 
 pub fn route(name: &str, rules: Vec<Rule>) -> (PartName, PartBody) {
-    let part = RoutePart { object: ObjectRef::new("ApiRoute", "shop", name), stages: vec![stage_name()], version: None, rules };
+    let part = RoutePart {
+        object: ObjectRef::new("ApiRoute", "shop", name),
+        stages: vec![stage_name()],
+        version: None,
+        rules,
+    };
     (PartName::new(PartKind::Route, format!("shop/{name}")), PartBody::Route(part))
 }

@@ -12,8 +12,16 @@ fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
     let plan = PartName::new(PartKind::Plan, "shop/gold");
     let keys = KeysPart {
         keys: vec![
-            KeyEntry { object: ObjectRef::new("ApiKey", "shop", "ann"), digest: Hash::of(b"secret-of-ann-0123456789"), plans: vec![plan.clone()] },
-            KeyEntry { object: ObjectRef::new("ApiKey", "shop", "bob"), digest: Hash::of(b"secret-of-bob-0123456789"), plans: vec![] },
+            KeyEntry {
+                object: ObjectRef::new("ApiKey", "shop", "ann"),
+                digest: Hash::of(b"secret-of-ann-0123456789"),
+                plans: vec![plan.clone()],
+            },
+            KeyEntry {
+                object: ObjectRef::new("ApiKey", "shop", "bob"),
+                digest: Hash::of(b"secret-of-bob-0123456789"),
+                plans: vec![],
+            },
         ],
     };
     let gold = PlanPart {
@@ -69,15 +77,25 @@ fn preflights_need_no_rule_and_answers_get_the_stages_origins() {
         allow_credentials: false,
         max_age_s: Some(60),
     };
-    gate.put(vec![stage_part(StagePart { cors: Some(cors), ..stage() }), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
+    gate.put(vec![
+        stage_part(StagePart { cors: Some(cors), ..stage() }),
+        route("r", vec![rule("a", "GET", "/a", policy(mock("a")))]),
+    ]);
     let origin = ("origin", "https://app.example");
     let preflight = gate.request("OPTIONS", "/a", &[origin, ("access-control-request-method", "GET")], "");
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("https://app.example")));
     assert_eq!(preflight.header("access-control-max-age"), Some("60"));
     for path in ["/a", "/none"] {
-        assert_eq!(gate.request("GET", path, &[origin], "").header("access-control-allow-origin"), Some("https://app.example"), "{path}");
+        assert_eq!(
+            gate.request("GET", path, &[origin], "").header("access-control-allow-origin"),
+            Some("https://app.example"),
+            "{path}"
+        );
     }
-    assert_eq!(gate.request("GET", "/a", &[("origin", "https://evil.example")], "").header("access-control-allow-origin"), None);
+    assert_eq!(
+        gate.request("GET", "/a", &[("origin", "https://evil.example")], "").header("access-control-allow-origin"),
+        None
+    );
 }
 
 #[test]
@@ -85,12 +103,26 @@ fn an_answer_is_asked_for_once_and_served_to_many() {
     let backend = Backend::echo();
     let mut gate = Gate::start();
     let cached = StagePart {
-        cache: Some(StageCache { ttl_ms: 60_000, max_bytes: 1 << 20, invalidation: Invalidation::Required, unauthorized: Unauthorized::FailWith403 }),
+        cache: Some(StageCache {
+            ttl_ms: 60_000,
+            max_bytes: 1 << 20,
+            invalidation: Invalidation::Required,
+            unauthorized: Unauthorized::FailWith403,
+        }),
         ..stage()
     };
-    let caching = RuleCache { ttl_ms: None, keys: vec![CacheKey::Query("page".into())], methods: vec!["GET".into()], scope: CacheScope::Caller };
+    let caching = RuleCache {
+        ttl_ms: None,
+        keys: vec![CacheKey::Query("page".into())],
+        methods: vec!["GET".into()],
+        scope: CacheScope::Caller,
+    };
     let served = RulePolicy { cache: Some(caching), ..policy(service()) };
-    gate.put(vec![stage_part(cached), upstream(&[backend.address]), route("r", vec![rule("r", "ANY", "/{p+}", served)])]);
+    gate.put(vec![
+        stage_part(cached),
+        upstream(&[backend.address]),
+        route("r", vec![rule("r", "ANY", "/{p+}", served)]),
+    ]);
     let asked = || backend.requests.load(Ordering::SeqCst);
     assert_eq!(gate.get("/a?page=1").status, 200);
     let hit = gate.get("/a?page=1&other=2");
@@ -103,4 +135,77 @@ fn an_answer_is_asked_for_once_and_served_to_many() {
     assert_eq!(asked(), 5);
     assert_eq!(gate.request("GET", "/a?page=1", &[("cache-control", "max-age=0")], "").status, 403);
     assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="hit",stage="shop/prod"}"#), 1.0);
+}
+
+/// A signer with its key set: P-256.
+fn signer() -> (jsonwebtoken::EncodingKey, String) {
+    use base64::Engine as _;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let point = pair.public_key_raw();
+    let text = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let (x, y) = (text(&point[1..33]), text(&point[33..65]));
+    let set =
+        format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"k","alg":"ES256","use":"sig","x":"{x}","y":"{y}"}}]}}"#);
+    (jsonwebtoken::EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap(), set)
+}
+
+#[test]
+fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
+    let (key, set) = signer();
+    let token = |scope: &str, lives: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some("k".into());
+        let claims = serde_json::json!({"iss": "https://id.example", "aud": "shop", "sub": "ann", "scope": scope, "exp": now + lives, "tier": "gold"});
+        format!("Bearer {}", jsonwebtoken::encode(&header, &claims, &key).unwrap())
+    };
+    let name = PartName::new(PartKind::Authorizer, "shop/login");
+    let login = AuthorizerPart {
+        object: ObjectRef::new("Authorizer", "shop", "login"),
+        jwt: Some(Jwt {
+            issuers: vec![Issuer {
+                issuer: "https://id.example".into(),
+                audiences: vec!["shop".into()],
+                keys: KeySource::Inline(set),
+            }],
+            algorithms: vec![Algorithm::ES256],
+            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+            clock_skew_s: 0,
+            required_claims: Default::default(),
+        }),
+        invalid: None,
+    };
+    let backend = Backend::echo();
+    let mut guarded = policy(service());
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec!["orders:read".into()] });
+    guarded.request_headers.set = vec![("x-tier".into(), "${context.authorizer.claims.tier}".parse().unwrap())];
+    let mut gate = Gate::start();
+    let parts = vec![
+        stage_part(StagePart { behavior: Behavior::AwsHttp, ..stage() }),
+        upstream(&[backend.address]),
+        (name.clone(), PartBody::Authorizer(login)),
+        route("r", vec![rule("r", "GET", "/a", guarded)]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    let ask = |gate: &Gate, token: &str| {
+        gate.request("GET", "/a", &[("authorization", token), ("x-tier", "evil"), ("connection", "x-tier")], "")
+    };
+    let missing = gate.get("/a");
+    assert_eq!((missing.status, missing.body.as_str()), (401, r#"{"message":"Unauthorized"}"#));
+    assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
+    let old = ask(&gate, &token("orders:read", -60));
+    assert_eq!(old.status, 401);
+    assert!(old.header("www-authenticate").unwrap().contains("invalid_token"), "{old:?}");
+    assert_eq!(ask(&gate, &token("orders:write", 60)).status, 403);
+    let good = ask(&gate, &token("orders:read", 60));
+    assert_eq!(good.status, 200, "{good:?}");
+    assert!(good.body.contains("x-tier: gold") && !good.body.contains("evil"), "{}", good.body);
+    assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
+    // A nominated Authorization is no Authorization; an authorizer that is gone opens nothing.
+    let token = token("orders:read", 60);
+    let nominated = gate.request("GET", "/a", &[("authorization", &token), ("connection", "authorization")], "");
+    assert_eq!(nominated.status, 401);
+    let diagnostics = gate.remove(name);
+    assert!(diagnostics[0].message.contains("shop/login"), "{diagnostics:?}");
+    assert_eq!(ask(&gate, &token).status, 500);
 }

@@ -11,7 +11,11 @@ use crate::harness::*;
 fn no_request_fails_while_the_configuration_changes() {
     let backend = Backend::echo();
     let mut gate = Gate::start();
-    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", vec![rule("r", "GET", "/a", policy(service()))])]);
+    gate.put(vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        route("r", vec![rule("r", "GET", "/a", policy(service()))]),
+    ]);
     let stop = Arc::new(AtomicBool::new(false));
     let address = gate.proxy.http_addr().unwrap();
     let clients: Vec<_> = (0..4)
@@ -47,7 +51,12 @@ fn a_change_with_another_base_or_a_wrong_version_is_refused() {
     let version = version_of(&[(name, part.hash)].into());
     let wrong = gate.proxy.apply(Delta { base: Hash::of(b"x"), version, upsert: vec![part.clone()], remove: vec![] });
     assert!(matches!(wrong.outcome, Outcome::Refused { .. }));
-    let wrong = gate.proxy.apply(Delta { base: Hash::NONE, version: Hash::of(b"x"), upsert: vec![part.clone()], remove: vec![] });
+    let wrong = gate.proxy.apply(Delta {
+        base: Hash::NONE,
+        version: Hash::of(b"x"),
+        upsert: vec![part.clone()],
+        remove: vec![],
+    });
     assert!(matches!(wrong.outcome, Outcome::Refused { .. }));
     assert_eq!(gate.metric("sluice_config_rejected_total"), 2.0);
     assert_eq!(gate.get("/").status, 503);
@@ -60,7 +69,10 @@ fn a_change_with_another_base_or_a_wrong_version_is_refused() {
 fn a_part_of_a_newer_version_refuses_alone() {
     let mut gate = Gate::start();
     gate.put(vec![stage_part(stage()), route("good", vec![rule("g", "GET", "/good", policy(mock("good")))])]);
-    let (name, body) = route("new", vec![rule("n", "GET", "/new", policy(mock("new"))), rule("m", "GET", "/old", policy(mock("old")))]);
+    let (name, body) = route(
+        "new",
+        vec![rule("n", "GET", "/new", policy(mock("new"))), rule("m", "GET", "/old", policy(mock("old")))],
+    );
     let json = Part::new(name.clone(), &body).json.replacen(r#"{"Mock":"#, r#"{"Lambda":"#, 1);
     let part = Part { name: name.clone(), hash: Hash::of(json.as_bytes()), json };
     let (good, stage) = (route("good", vec![rule("g", "GET", "/good", policy(mock("good")))]), stage_part(stage()));
@@ -91,7 +103,11 @@ fn a_stopping_proxy_lets_requests_end() {
         ok("slow")
     });
     let mut gate = Gate::start();
-    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", vec![rule("r", "GET", "/a", policy(service()))])]);
+    gate.put(vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        route("r", vec![rule("r", "GET", "/a", policy(service()))]),
+    ]);
     let mut stream = gate.connect();
     std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
     eventually("asked", || backend.requests.load(Ordering::SeqCst) == 1);

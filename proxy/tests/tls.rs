@@ -1,4 +1,4 @@
-//! Certificates by name, changed while serving; HTTP/2 by ALPN and without TLS.
+//! Certificates by name, changed while serving.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Answer> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
-    let connection = ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).map_err(std::io::Error::other)?;
+    let connection =
+        ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).map_err(std::io::Error::other)?;
     let stream = std::net::TcpStream::connect(gate.proxy.https_addr().unwrap())?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     let mut stream = StreamOwned::new(connection, stream);
@@ -45,7 +46,11 @@ fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
     let mut gate = Gate::start();
     let (one, two) = (issue("shop.example"), issue("shop.example"));
     let with = StagePart { certificate: Some(PartName::new(PartKind::Certificate, "shop/tls")), ..stage() };
-    gate.put(vec![stage_part(with), certificate("tls", &one), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
+    gate.put(vec![
+        stage_part(with),
+        certificate("tls", &one),
+        route("r", vec![rule("a", "GET", "/a", policy(mock("a")))]),
+    ]);
     assert_eq!(https(&gate, "shop.example", &one).unwrap().body, "a");
     assert!(https(&gate, "shop.example", &two).is_err());
     assert!(https(&gate, "other.example", &one).is_err());

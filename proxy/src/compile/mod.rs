@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    Behavior, CertificatePart, Diagnostic, Hash, Integration, KeysPart, ObjectRef, Part, PartBody, PartKind, PartName, PlanPart,
-    RoutePart, RuleAction, StagePart, version_of,
+    Behavior, CertificatePart, Diagnostic, Hash, Integration, KeysPart, ObjectRef, Part, PartBody, PartKind, PartName,
+    PlanPart, RoutePart, RuleAction, StagePart, version_of,
 };
 
 use crate::auth::Authorizer;
@@ -94,7 +94,9 @@ impl Control {
         self.store(version, stages);
         let mut diagnostics: Vec<Diagnostic> = self.unreadable.values().cloned().collect();
         diagnostics.extend(self.certificates.update(self.stages.values(), &self.certs));
-        diagnostics.extend(self.rules.values().flat_map(BTreeMap::values).flat_map(|compiled| compiled.diagnostics.iter().cloned()));
+        diagnostics.extend(
+            self.rules.values().flat_map(BTreeMap::values).flat_map(|compiled| compiled.diagnostics.iter().cloned()),
+        );
         diagnostics.extend(self.missing());
         diagnostics.sort();
         diagnostics.dedup();
@@ -123,7 +125,11 @@ impl Control {
         match name.kind {
             PartKind::Stage => {
                 if let Some(stage) = self.stages.remove(name) {
-                    self.state.metrics.remove_stage(&stage.object.id());
+                    let stage = stage.object.id();
+                    for route in self.routes.values().filter(|route| route.stages.contains(name)) {
+                        self.state.metrics.remove_route(&stage, &route.object.name);
+                    }
+                    self.state.metrics.remove_stage(&stage);
                 }
                 dirty.stages.insert(name.clone());
             }
@@ -236,14 +242,19 @@ impl Control {
             let mut kept = self.rules.remove(&name).unwrap_or_default();
             let attached: Vec<(&PartName, &RoutePart)> =
                 self.routes.iter().filter(|(_, route)| route.stages.contains(&name)).collect();
-            kept.retain(|route, _| !whole && !routes.contains(route) && attached.iter().any(|(name, _)| *name == route));
+            kept.retain(|route, _| {
+                !whole && !routes.contains(route) && attached.iter().any(|(name, _)| *name == route)
+            });
             for (count, (route_name, route)) in attached.iter().enumerate() {
                 if !kept.contains_key(*route_name) {
                     let site = rule::Site { stage_name: &name, stage: part, route_name, route, count };
                     kept.insert((*route_name).clone(), rule::compile(&site, &self.authorizers, &mut self.state));
                 }
             }
-            stages.insert(name.clone(), Arc::new(assemble(&name, part, &attached, &kept, &self.state, stages.get(&name))));
+            stages.insert(
+                name.clone(),
+                Arc::new(assemble(&name, part, &attached, &kept, &self.state, stages.get(&name))),
+            );
             self.rules.insert(name, kept);
         }
         stages
@@ -258,7 +269,10 @@ impl Control {
                     && let Integration::Service(part) = &policy.integration
                     && !self.upstreams.contains(part)
                 {
-                    let message = format!("The rule {} calls the Service {}, of which this proxy knows nothing.", rule.name, part.id);
+                    let message = format!(
+                        "The rule {} calls the Service {}, of which this proxy knows nothing.",
+                        rule.name, part.id
+                    );
                     out.push(Diagnostic { object: route.object.clone(), message });
                 }
             }

@@ -33,7 +33,11 @@ pub(super) struct Site<'a> {
 type Problem = String;
 
 /// Compiles all rules of a route.
-pub(super) fn compile(site: &Site<'_>, authorizers: &BTreeMap<PartName, Arc<Authorizer>>, state: &mut State) -> Compiled {
+pub(super) fn compile(
+    site: &Site<'_>,
+    authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
+    state: &mut State,
+) -> Compiled {
     let metrics = Arc::new(state.metrics.route(&site.stage.object.id(), &site.route.object.name, site.count));
     let mut diagnostics = Vec::new();
     let mut rules = Vec::with_capacity(site.route.rules.len());
@@ -147,7 +151,8 @@ fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Edits, Problem
 }
 
 fn value(name: &str, template: &Template) -> Result<Value, Problem> {
-    Value::compile(template).ok_or_else(|| format!("the value of the header {name} has characters that a header cannot have."))
+    Value::compile(template)
+        .ok_or_else(|| format!("the value of the header {name} has characters that a header cannot have."))
 }
 
 fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut State) -> Result<Integration, Problem> {
@@ -157,7 +162,8 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
             let bad = || format!("{:?} is not a host name or address.", target.host);
             let upstream = state.outside(target).ok_or_else(bad)?;
             let usual = if target.tls { 443 } else { 80 };
-            let host = if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };
+            let host =
+                if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };
             let host = HeaderValue::from_str(&host).map_err(|_| bad())?;
             let path = target.path.as_deref().map(|path| pieces(rule, path)).transpose()?;
             Ok(Integration::Http(Outside { upstream, host, path }))
@@ -166,7 +172,8 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
             let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;
             let mut headers = Vec::with_capacity(mock.headers.len());
             for (name, template) in &mock.headers {
-                let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name."))?;
+                let parsed =
+                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name."))?;
                 headers.push((parsed, value(name, template)?));
             }
             Ok(Integration::Mock(Mock { status, headers, body: Bytes::from(mock.body.clone()) }))
@@ -179,9 +186,11 @@ fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<Piece>, Problem> {
     let mut out = Vec::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('{') {
-        let (name, after) = after.split_once('}').ok_or_else(|| format!("the URL's path {path:?} has a {{ without its }}."))?;
+        let (name, after) =
+            after.split_once('}').ok_or_else(|| format!("the URL's path {path:?} has a {{ without its }}."))?;
         let known = rule.path.parameters().position(|parameter| parameter == name.trim_end_matches('+'));
-        let at = known.ok_or_else(|| format!("the URL's path names {{{name}}}, which is not a parameter of {}.", rule.path))?;
+        let at = known
+            .ok_or_else(|| format!("the URL's path names {{{name}}}, which is not a parameter of {}.", rule.path))?;
         out.push(Piece::Text(before.into()));
         out.push(Piece::Parameter(at));
         rest = after;

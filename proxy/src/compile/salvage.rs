@@ -2,7 +2,9 @@
 //! Parts that can be read are not its business.
 
 use serde_json::Value;
-use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, PartName, RoutePart, Rule, RuleAction, StagePart};
+use sluice_wire::{
+    Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, PartName, RoutePart, Rule, RuleAction, StagePart,
+};
 
 /// What the author of the object is told.
 pub(super) fn diagnostic(name: &PartName) -> Diagnostic {

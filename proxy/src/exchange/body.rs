@@ -1,10 +1,10 @@
 //! Bodies in both directions, as enums: nothing is boxed and nothing is gathered that can be passed on.
 //! Which body a request gets is the pipeline's choice.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::future::Future as _;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ pub(crate) struct Download {
     stall: Stall,
     /// Given back when the answer was read to its end, closed otherwise.
     lease: Option<Lease>,
-    keep: Option<Keep>,
+    keep: Option<Box<Keep>>,
 }
 
 /// The copy of an answer that will be cached once it is whole.
@@ -175,7 +175,12 @@ impl Body {
         Self { kind: Kind::Full(bytes), exchange }
     }
 
-    pub(crate) fn stream(incoming: Incoming, lease: Lease, keep: Option<Keep>, exchange: Option<Box<Exchange>>) -> Self {
+    pub(crate) fn stream(
+        incoming: Incoming,
+        lease: Lease,
+        keep: Option<Box<Keep>>,
+        exchange: Option<Box<Exchange>>,
+    ) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
             if let Some(keep) = keep {
@@ -211,6 +216,11 @@ impl Keep {
         self.size <= cache::MAX_BODY_BYTES
     }
 
+    /// Too long: for a while requests for this answer do not wait for each other.
+    fn give_up(self) {
+        self.lead.pass(std::time::Instant::now());
+    }
+
     fn finish(self) {
         let body = match <[Bytes; 1]>::try_from(self.chunks) {
             Ok([only]) => only,
@@ -227,8 +237,9 @@ impl Download {
                 self.stall.progress();
                 if let (Some(keep), Some(data)) = (&mut self.keep, frame.data_ref())
                     && !keep.add(data)
+                    && let Some(keep) = self.keep.take()
                 {
-                    self.keep = None;
+                    keep.give_up();
                 }
                 // With a known length hyper asks no further after the last piece.
                 if self.incoming.is_end_stream() {

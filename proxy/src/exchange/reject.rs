@@ -53,9 +53,25 @@ pub(crate) enum Reject {
 
 /// Label values of `sluice_rejects_total` and of the access log.
 pub(crate) const REASONS: [&str; 19] = [
-    "Malformed", "UriTooLong", "HeadersTooLarge", "BodyTooLarge", "BodyTimeout", "NotReady", "NotFound", "MethodNotAllowed",
-    "Unauthorized", "ScopeMissing", "AuthorizerUnavailable", "InvalidKey", "Throttled", "CacheRefresh", "InvalidConfig", "NoEndpoints",
-    "ConnectFailed", "BadAnswer", "Timeout",
+    "Malformed",
+    "UriTooLong",
+    "HeadersTooLarge",
+    "BodyTooLarge",
+    "BodyTimeout",
+    "NotReady",
+    "NotFound",
+    "MethodNotAllowed",
+    "Unauthorized",
+    "ScopeMissing",
+    "AuthorizerUnavailable",
+    "InvalidKey",
+    "Throttled",
+    "CacheRefresh",
+    "InvalidConfig",
+    "NoEndpoints",
+    "ConnectFailed",
+    "BadAnswer",
+    "Timeout",
 ];
 
 impl Reject {
@@ -157,7 +173,9 @@ impl Reject {
             Self::InvalidConfig => ("ApiConfigurationException", "Internal server error"),
             Self::NotReady | Self::NoEndpoints => ("ServiceUnavailableException", "Service Unavailable"),
             Self::ConnectFailed | Self::BadAnswer => ("InternalServerErrorException", "Internal server error"),
-            Self::Timeout if behavior == Behavior::AwsRest => ("InternalServerErrorException", "Endpoint request timed out"),
+            Self::Timeout if behavior == Behavior::AwsRest => {
+                ("InternalServerErrorException", "Endpoint request timed out")
+            }
             Self::Timeout => ("ServiceUnavailableException", "Service Unavailable"),
         }
     }

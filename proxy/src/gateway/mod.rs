@@ -168,6 +168,12 @@ impl Matched<'_> {
 impl Gateway {
     /// Nothing is configured: every request is told so.
     pub(crate) fn empty() -> Self {
-        Self { version: Hash::NONE, hosts: HostTable::default(), stages: BTreeMap::new(), keys: Arc::default(), fleet: 1 }
+        Self {
+            version: Hash::NONE,
+            hosts: HostTable::default(),
+            stages: BTreeMap::new(),
+            keys: Arc::default(),
+            fleet: 1,
+        }
     }
 }

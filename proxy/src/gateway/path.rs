@@ -23,7 +23,8 @@ const fn unreserved(byte: u8) -> bool {
 /// Characters that stand for themselves in a segment (RFC 3986, pchar), without `;`: servlet-style parameters make two
 /// readings of one path.
 const fn plain(byte: u8) -> bool {
-    unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+    unreserved(byte)
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 /// The canonical form of `path`: percent escapes of unreserved characters are decoded, the others written in upper case.
@@ -57,7 +58,9 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
             }
             Some(b'%') => {}
             Some(b';') => return Err(BadPath("The path must not have a semicolon.")),
-            Some(byte) if !plain(byte) => return Err(BadPath("The path has a character that must be percent-encoded.")),
+            Some(byte) if !plain(byte) => {
+                return Err(BadPath("The path has a character that must be percent-encoded."));
+            }
             Some(_) => {}
         }
         at += 1;
@@ -177,9 +180,38 @@ mod tests {
             assert_eq!(canonical(path).unwrap(), wanted);
         }
         let bad = [
-            "", "*", "a", "//", "//a", "/a//b", "/a//", "/.", "/..", "/a/../b", "/a/./b", "/a/..", "/%2e%2e/a", "/a/.%2e", "/a%2fb",
-            "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/a%0d%0a", "/a%7f", "/a;b", "/a%3bb", "/a%252e", "/a%", "/a%2", "/a%zz", "/é", "/a|b",
-            "/{a}", "/a\"b", "/a b",
+            "",
+            "*",
+            "a",
+            "//",
+            "//a",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/..",
+            "/a/../b",
+            "/a/./b",
+            "/a/..",
+            "/%2e%2e/a",
+            "/a/.%2e",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%00",
+            "/a%0d%0a",
+            "/a%7f",
+            "/a;b",
+            "/a%3bb",
+            "/a%252e",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/é",
+            "/a|b",
+            "/{a}",
+            "/a\"b",
+            "/a b",
         ];
         for path in bad {
             assert!(canonical(path).is_err(), "{path}");

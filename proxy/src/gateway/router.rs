@@ -212,7 +212,12 @@ pub(crate) fn slice(path: &str, (start, end): Capture) -> &str {
 
 /// Keeps candidates in the order in which they are tried: named methods before any, more further matches first.
 fn insert(list: &mut Vec<Candidate>, candidate: Candidate) {
-    let rank = |c: &Candidate| (c.test.methods.is_empty(), usize::MAX - c.test.headers.len() - c.test.query.len() - usize::from(c.test.media_version.is_some()));
+    let rank = |c: &Candidate| {
+        (
+            c.test.methods.is_empty(),
+            usize::MAX - c.test.headers.len() - c.test.query.len() - usize::from(c.test.media_version.is_some()),
+        )
+    };
     let at = list.partition_point(|other| rank(other) <= rank(&candidate));
     list.insert(at, candidate);
 }
@@ -274,7 +279,14 @@ mod tests {
             &[("GET", "/pets/dog/1"), ("GET", "/pets/dog/{id}"), ("GET", "/pets/{proxy+}"), ("ANY", "/{proxy+}")],
             false,
         );
-        let rows = [("GET", "/pets/dog/1", Some(0)), ("GET", "/pets/dog/2", Some(1)), ("GET", "/pets/cat/1", Some(2)), ("POST", "/test/5", Some(3)), ("GET", "/", None), ("POST", "/pets/dog/1", Some(3))];
+        let rows = [
+            ("GET", "/pets/dog/1", Some(0)),
+            ("GET", "/pets/dog/2", Some(1)),
+            ("GET", "/pets/cat/1", Some(2)),
+            ("POST", "/test/5", Some(3)),
+            ("GET", "/", None),
+            ("POST", "/pets/dog/1", Some(3)),
+        ];
         for (method, path, wanted) in rows {
             assert_eq!(find(&pets, method, path), wanted, "{method} {path}");
         }
@@ -305,9 +317,19 @@ mod tests {
         let plain = Match { methods: vec![], headers: vec![], query: vec![], media_version: None };
         router.add(None, &"/o/{id}".parse().unwrap(), plain, 0);
         let beta = FieldMatch { name: "x-beta".into(), value: Some("1".into()) };
-        router.add(None, &"/o/{key}".parse().unwrap(), Match { methods: vec![], headers: vec![beta], query: vec![], media_version: None }, 1);
+        router.add(
+            None,
+            &"/o/{key}".parse().unwrap(),
+            Match { methods: vec![], headers: vec![beta], query: vec![], media_version: None },
+            1,
+        );
         let page = FieldMatch { name: "page".into(), value: None };
-        router.add(Some("v1"), &"/o".parse().unwrap(), Match { methods: vec![], headers: vec![], query: vec![page], media_version: None }, 2);
+        router.add(
+            Some("v1"),
+            &"/o".parse().unwrap(),
+            Match { methods: vec![], headers: vec![], query: vec![page], media_version: None },
+            2,
+        );
         let mut headers = HeaderMap::new();
         let method = Method::GET;
         let view = View { method: &method, path: "/o/77", query: None, headers: &headers };

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::header::{CONTENT_TYPE, HOST, TE};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use super::balance::Upstream;
@@ -42,7 +44,12 @@ pub(crate) async fn call(
     }
 }
 
-async fn attempts(upstream: &Upstream, thread: usize, mut request: Request<Outgoing>, kind: Kind) -> Result<Answer, Reject> {
+async fn attempts(
+    upstream: &Upstream,
+    thread: usize,
+    mut request: Request<Outgoing>,
+    kind: Kind,
+) -> Result<Answer, Reject> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut refused = Reject::NoEndpoints;
     let mut replayed = false;
@@ -65,7 +72,7 @@ async fn attempts(upstream: &Upstream, thread: usize, mut request: Request<Outgo
         };
         match connection {
             Connection::Http2(mut sender) => {
-                let response = sender.send_request(request).await.map_err(failed)?;
+                let response = sender.send_request(for_http2(request)?).await.map_err(failed)?;
                 return Ok(Answer { response, lease: Lease::new(None, thread, outstanding) });
             }
             Connection::Http1 { mut sender, reused } => {
@@ -79,7 +86,8 @@ async fn attempts(upstream: &Upstream, thread: usize, mut request: Request<Outgo
                     Err(mut error) => {
                         let unsent = error.take_message();
                         let error = error.into_error();
-                        let lost = error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_io(&error);
+                        let lost =
+                            error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_io(&error);
                         match (unsent, copy) {
                             // Never left the proxy: not an attempt. Kept connections are used up, so this ends.
                             (Some(back), _) if reused => request = back,
@@ -102,13 +110,31 @@ async fn attempts(upstream: &Upstream, thread: usize, mut request: Request<Outgo
     Err(refused)
 }
 
+/// HTTP/2 names the host in the target.
+fn for_http2(mut request: Request<Outgoing>) -> Result<Request<Outgoing>, Reject> {
+    let bad = || Reject::Malformed("The host is not a host name.");
+    let host = request.headers_mut().remove(HOST).ok_or_else(bad)?;
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| bad())?);
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| bad())?;
+    *request.version_mut() = Version::HTTP_2;
+    // gRPC servers want to hear that trailers arrive; they do, where the client speaks HTTP/2.
+    let kind = request.headers().get(CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(request)
+}
+
 fn is_io(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
 /// A copy of a request that may be sent twice: idempotent (RFC 9110, 9.2.2) and without a body.
 fn replay(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     if !idempotent || !matches!(request.body(), Outgoing::Empty) {
         return None;
     }

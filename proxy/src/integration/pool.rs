@@ -316,7 +316,17 @@ mod tests {
     #[test]
     fn metadata_addresses_and_loopback_are_not_dialled() {
         let strict = Dialling { allow_loopback: false };
-        for bad in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "224.0.0.1"] {
+        for bad in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+        ] {
             assert!(!strict.permits(bad.parse().unwrap()), "{bad}");
         }
         for good in ["10.0.0.1", "93.184.216.34", "fd00::1"] {

@@ -68,7 +68,7 @@ fn push(out: &mut String, variable: &Variable, exchange: &Exchange, matched: &Ma
         }
         Variable::ApiKeyId => {
             if let Some(key) = &exchange.key {
-                out.push_str(&key.object.id());
+                out.push_str(&key.id);
             }
         }
         Variable::Stage => out.push_str(&matched.stage.object.name),

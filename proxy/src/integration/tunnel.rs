@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::pool::Lease;
 use crate::exchange::Exchange;
+use crate::listen::Open;
 
 /// A tunnel through which nothing passes in either direction for this long is closed (AWS: 10 minutes).
 const IDLE: Duration = Duration::from_secs(600);
@@ -25,44 +26,48 @@ pub(crate) struct Ends {
 impl Ends {
     /// Joins both sides; the exchange is recorded when they part.
     pub(crate) fn join(self, exchange: Box<Exchange>) {
-        tokio::spawn(copy(self, exchange));
+        let open = Open::stay(&exchange.worker.shared);
+        tokio::spawn(async move {
+            copy(self, exchange).await;
+            drop(open);
+        });
     }
 }
 
 async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
-        let Ends { client, server: upstream, lease } = ends;
-        let both = tokio::time::timeout(SWITCH, futures::future::try_join(client, upstream)).await;
-        let Ok(Ok((client, upstream))) = both else {
-            tracing::debug!("a protocol switch was not completed");
-            return;
+    let Ends { client, server: upstream, lease } = ends;
+    let both = tokio::time::timeout(SWITCH, futures::future::try_join(client, upstream)).await;
+    let Ok(Ok((client, upstream))) = both else {
+        tracing::debug!("a protocol switch was not completed");
+        return;
+    };
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let mut up = vec![0; 16 * 1024];
+    let mut down = vec![0; 16 * 1024];
+    let (mut up_open, mut down_open) = (true, true);
+    while up_open || down_open {
+        let step = tokio::select! {
+            read = from_client.read(&mut up), if up_open => match read {
+                Ok(0) => { up_open = false; to_upstream.shutdown().await }
+                Ok(size) => write(&mut to_upstream, &up[..size]).await,
+                Err(error) => Err(error),
+            },
+            read = from_upstream.read(&mut down), if down_open => match read {
+                Ok(0) => { down_open = false; to_client.shutdown().await }
+                Ok(size) => { exchange.sent += size as u64; write(&mut to_client, &down[..size]).await }
+                Err(error) => Err(error),
+            },
+            () = tokio::time::sleep(IDLE) => break,
         };
-        let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-        let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
-        let mut up = vec![0; 16 * 1024];
-        let mut down = vec![0; 16 * 1024];
-        let (mut up_open, mut down_open) = (true, true);
-        while up_open || down_open {
-            let step = tokio::select! {
-                read = from_client.read(&mut up), if up_open => match read {
-                    Ok(0) => { up_open = false; to_upstream.shutdown().await }
-                    Ok(size) => write(&mut to_upstream, &up[..size]).await,
-                    Err(error) => Err(error),
-                },
-                read = from_upstream.read(&mut down), if down_open => match read {
-                    Ok(0) => { down_open = false; to_client.shutdown().await }
-                    Ok(size) => { exchange.sent += size as u64; write(&mut to_client, &down[..size]).await }
-                    Err(error) => Err(error),
-                },
-                () = tokio::time::sleep(IDLE) => break,
-            };
-            if let Err(error) = step {
-                tracing::debug!(%error, "a tunnel ended early");
-                break;
-            }
+        if let Err(error) = step {
+            tracing::debug!(%error, "a tunnel ended early");
+            break;
         }
-        exchange.complete = true;
-        drop(lease);
-        drop(exchange);
+    }
+    exchange.complete = true;
+    drop(lease);
+    drop(exchange);
 }
 
 async fn write<W: tokio::io::AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> std::io::Result<()> {

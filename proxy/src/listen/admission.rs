@@ -128,7 +128,9 @@ fn host(authority: &HeaderValue) -> Result<String, Reject> {
             (name.strip_suffix('.').unwrap_or(name), port)
         }
     };
-    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) || port.is_some_and(|port| port.starts_with('+')) {
+    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err())
+        || port.is_some_and(|port| port.starts_with('+'))
+    {
         return Err(BAD);
     }
     Ok(name.to_ascii_lowercase())
@@ -137,11 +139,17 @@ fn host(authority: &HeaderValue) -> Result<String, Reject> {
 fn websocket(parts: &Parts) -> bool {
     let has = |name: HeaderName, wanted: &str| {
         let values = parts.headers.get_all(name);
-        values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(wanted))
+        values
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|v| v.trim().eq_ignore_ascii_case(wanted))
     };
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
         && parts.headers.contains_key(UPGRADE)
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && !parts.headers.contains_key(TRANSFER_ENCODING)
         && has(CONNECTION, "upgrade")
         && has(UPGRADE, "websocket")
 }

@@ -130,14 +130,22 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, tls: Opti
 }
 
 /// One open connection; dropping it makes room for another.
-struct Open(Arc<Shared>);
+pub(crate) struct Open(Arc<Shared>);
 
 impl Open {
+    /// One more, where there is room.
     fn enter(shared: &Arc<Shared>) -> Option<Self> {
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
         shared.metrics.connections.inc();
         let open = Self(shared.clone());
         (before < MAX_CONNECTIONS).then_some(open)
+    }
+
+    /// A connection that was let in and now lives on as a tunnel.
+    pub(crate) fn stay(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.connections.inc();
+        Self(shared.clone())
     }
 }
 

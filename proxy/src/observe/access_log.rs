@@ -65,7 +65,8 @@ fn line(exchange: &Exchange) -> String {
     let mut out = String::with_capacity(512);
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // Writing into a String cannot fail.
-    write!(out, r#"{{"time":{}.{:03},"requestId":"{}""#, time.as_secs(), time.subsec_millis(), exchange.id.as_str()).unwrap_or_default();
+    write!(out, r#"{{"time":{}.{:03},"requestId":"{}""#, time.as_secs(), time.subsec_millis(), exchange.id.as_str())
+        .unwrap_or_default();
     if let Some(stage) = &exchange.stage {
         text(&mut out, "stage", &stage.object.id());
     }
@@ -74,6 +75,7 @@ fn line(exchange: &Exchange) -> String {
         text(&mut out, "rule", &rule.name);
     }
     text(&mut out, "method", exchange.method.as_str());
+    text(&mut out, "scheme", if exchange.tls { "https" } else { "http" });
     text(&mut out, "host", &exchange.host);
     text(&mut out, "path", &exchange.path);
     let protocol = match exchange.version {
@@ -107,7 +109,7 @@ fn line(exchange: &Exchange) -> String {
         text(&mut out, "subject", caller.subject.as_deref().unwrap_or_default());
     }
     if let Some(key) = &exchange.key {
-        text(&mut out, "apiKey", &key.object.id());
+        text(&mut out, "apiKey", &key.id);
     }
     if !exchange.complete {
         out.push_str(r#","aborted":true"#);

@@ -4,7 +4,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 use crate::exchange::reject::REASONS;
 
@@ -56,7 +58,8 @@ impl Metrics {
             Ok(family)
         };
         let histogram = |name: &str, help: &str| -> Result<HistogramVec, prometheus::Error> {
-            let family = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), &["stage", "route"])?;
+            let family =
+                HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), &["stage", "route"])?;
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
@@ -65,25 +68,36 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let version = GaugeVec::new(Opts::new("sluice_config_version_info", "The configuration that is served."), &["version"])?;
+        let version =
+            GaugeVec::new(Opts::new("sluice_config_version_info", "The configuration that is served."), &["version"])?;
         registry.register(Box::new(version.clone()))?;
-        let applied = Gauge::new("sluice_config_last_applied_timestamp_seconds", "When the configuration last changed.")?;
+        let applied =
+            Gauge::new("sluice_config_last_applied_timestamp_seconds", "When the configuration last changed.")?;
         registry.register(Box::new(applied.clone()))?;
         let connections = IntGauge::new("sluice_connections", "Open client connections.")?;
         registry.register(Box::new(connections.clone()))?;
         Ok(Self {
             requests: counter("sluice_requests_total", "Answered requests.", &["stage", "route", "code"])?,
             duration: histogram("sluice_request_duration_seconds", "From a request's head to the end of its answer.")?,
-            upstream: histogram("sluice_upstream_duration_seconds", "From sending a request to the head of the answer.")?,
+            upstream: histogram(
+                "sluice_upstream_duration_seconds",
+                "From sending a request to the head of the answer.",
+            )?,
             rejects: counter("sluice_rejects_total", "Requests refused by the gateway.", &["stage", "reason"])?,
             throttled: counter("sluice_throttled_total", "Requests refused by a limit.", &["stage", "scope"])?,
             cache: counter("sluice_cache_requests_total", "Requests to cached rules.", &["stage", "result"])?,
             version,
             applied,
             rejected: single("sluice_config_rejected_total", "Configurations that were refused.")?,
-            log_dropped: single("sluice_access_log_dropped_total", "Access log lines lost because their reader is too slow.")?,
+            log_dropped: single(
+                "sluice_access_log_dropped_total",
+                "Access log lines lost because their reader is too slow.",
+            )?,
             connections,
-            connections_refused: single("sluice_connections_refused_total", "Client connections closed because there were too many.")?,
+            connections_refused: single(
+                "sluice_connections_refused_total",
+                "Client connections closed because there were too many.",
+            )?,
         })
     }
 
@@ -152,8 +166,8 @@ impl StageMetrics {
 impl RouteMetrics {
     pub(crate) fn record(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).wrapping_sub(1).min(CLASSES.len() - 1);
-        let counter =
-            self.classes[class].get_or_init(|| self.requests.with_label_values(&[self.stage.as_str(), &self.route, CLASSES[class]]));
+        let counter = self.classes[class]
+            .get_or_init(|| self.requests.with_label_values(&[self.stage.as_str(), &self.route, CLASSES[class]]));
         counter.inc();
         self.duration.observe(took.as_secs_f64());
     }

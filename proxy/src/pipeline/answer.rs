@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
@@ -21,7 +22,11 @@ pub(crate) struct Reply {
 /// Where an answer's body comes from.
 pub(crate) enum ReplyBody {
     Full(Bytes),
-    Stream { incoming: Incoming, lease: Lease, keep: Option<Keep> },
+    Stream {
+        incoming: Incoming,
+        lease: Lease,
+        keep: Option<Box<Keep>>,
+    },
     /// There is none: the connection changes its protocol.
     Switched(Box<tunnel::Ends>),
 }
@@ -30,6 +35,17 @@ impl Reply {
     /// An answer without a body.
     pub(crate) fn fixed(status: StatusCode, headers: HeaderMap) -> Self {
         Self { status, headers, body: ReplyBody::Full(Bytes::new()) }
+    }
+}
+
+impl Reply {
+    /// The body's length, where it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match &self.body {
+            ReplyBody::Full(bytes) => Some(bytes.len() as u64),
+            ReplyBody::Stream { incoming, .. } => incoming.size_hint().exact(),
+            ReplyBody::Switched(_) => None,
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use sluice_wire::CacheKey;
 use super::answer::{Reply, ReplyBody};
 use super::checks::Passed;
 use super::forward::{self, Call};
-use crate::cache::{self, CallerKey, IGNORED_WARNING, Invalidate, Lead, Look, Phase, RuleId, Stored, invalidation};
+use crate::cache::{
+    self, CallerKey, IGNORED_WARNING, Invalidate, Lead, Look, NotStored, Phase, RuleId, Stored, invalidation,
+};
 use crate::exchange::body::Keep;
 use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Caching, Matched, Policy, path};
@@ -63,7 +65,12 @@ fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     matched.stage.metrics.cache(phase.text());
 }
 
-fn kept(exchange: &mut Exchange, matched: &Matched<'_>, stored: &Stored, phase: fn(std::time::Duration) -> Phase) -> Reply {
+fn kept(
+    exchange: &mut Exchange,
+    matched: &Matched<'_>,
+    stored: &Stored,
+    phase: fn(std::time::Duration) -> Phase,
+) -> Reply {
     let now = Instant::now();
     let phase = phase(stored.remaining(now).unwrap_or_default());
     note(exchange, matched, phase);
@@ -87,15 +94,25 @@ async fn fetch(
     let asked_at = Instant::now();
     // The integration takes the request; what may be kept depends on its headers.
     let request = call.parts.headers.clone();
-    let mut reply = forward::integrate(exchange, matched, policy, call, passed).await?;
+    let mut reply = match forward::integrate(exchange, matched, policy, call, passed).await {
+        Ok(reply) => reply,
+        Err(reject) => {
+            note(exchange, matched, Phase::NotStored(NotStored::Failed));
+            return Err(reject);
+        }
+    };
     let method = &exchange.method;
-    let ttl = caching.policy.storable(cache::Answer { method, request: &request, status: reply.status, headers: &reply.headers });
+    let answer = cache::Answer { method, request: &request, status: reply.status, headers: &reply.headers };
+    let ttl = match reply.length() {
+        Some(length) if length > cache::MAX_BODY_BYTES as u64 => Err(NotStored::Size),
+        _ => caching.policy.storable(answer),
+    };
     let phase = match ttl {
         Ok(ttl) => {
             let head = cache::Head { status: reply.status, headers: reply.headers.clone(), stored_at: asked_at, ttl };
             match &mut reply.body {
                 ReplyBody::Full(body) => lead.keep(head.with_body(body.clone())),
-                ReplyBody::Stream { keep, .. } => *keep = Some(Keep::new(lead, head)),
+                ReplyBody::Stream { keep, .. } => *keep = Some(Box::new(Keep::new(lead, head))),
                 ReplyBody::Switched(_) => {}
             }
             phase(ttl)
@@ -122,7 +139,9 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, caching: &Caching, call: &Cal
     let value = |key: &CacheKey| -> Option<String> {
         match key {
             CacheKey::Path(name) => matched.parameter(name).map(str::to_owned),
-            CacheKey::Query(name) => joined(path::query_pairs(query).filter(|(n, _)| n == name).map(|(_, value)| value)),
+            CacheKey::Query(name) => {
+                joined(path::query_pairs(query).filter(|(n, _)| n == name).map(|(_, value)| value))
+            }
             CacheKey::Header(name) => header(headers, name),
             CacheKey::Claim(name) => exchange.caller.as_ref()?.claim(name).map(Cow::into_owned),
         }

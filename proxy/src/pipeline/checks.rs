@@ -93,7 +93,8 @@ fn limits(gateway: &Gateway, matched: &Matched<'_>, policy: &Policy, plan: Optio
 
 /// Refuses a body that says it is too long.
 pub(crate) fn body_size(matched: &Matched<'_>, headers: &HeaderMap) -> Result<(), Reject> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
     if length.is_some_and(|length| length > body_limit(matched)) { Err(Reject::BodyTooLarge) } else { Ok(()) }
 }
 

@@ -111,7 +111,9 @@ async fn send(
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
         None => PathAndQuery::try_from(path),
     };
-    parts.uri = target.map(Uri::from).map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))?;
+    parts.uri = target
+        .map(Uri::from)
+        .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))?;
     let client_version = std::mem::replace(&mut parts.version, Version::HTTP_11);
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
