@@ -240,3 +240,88 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::publish::Publisher;
+    use crate::translate::Translation;
+
+    struct Rig {
+        up: mpsc::Sender<Bytes>,
+        down: mpsc::Receiver<Bytes>,
+        fleet: Fleet,
+        session: tokio::task::JoinHandle<Ended>,
+        _publisher: Publisher,
+    }
+
+    async fn rig() -> Rig {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
+        publisher.publish(Translation::default());
+        let (up, pieces) = mpsc::channel::<Bytes>(64);
+        let (sender, down) = mpsc::channel(64);
+        let stream = futures::stream::unfold(pieces, |mut pieces| async {
+            pieces.recv().await.map(|bytes| (bytes, pieces))
+        });
+        let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
+        let session = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone()));
+        let hello = Hello { proxy: "one".into(), program: "test".into(), parts: BTreeMap::new() };
+        up.send(Bytes::from(codec::encode(&Up::Hello(hello)).unwrap())).await.unwrap();
+        Rig { up, down, fleet, session, _publisher: publisher }
+    }
+
+    async fn hear(rig: &mut Rig) -> Option<Down> {
+        let mut decoder = Decoder::new();
+        decoder.push(&rig.down.recv().await?);
+        decoder.next().map(|frame| frame.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_answers_pings_but_never_acknowledges_lags_and_then_has_to_begin_anew() {
+        let mut rig = rig().await;
+        let begun = Instant::now();
+        let mut lagged = None;
+        while let Some(frame) = hear(&mut rig).await {
+            if frame == Down::Ping && rig.up.send(Bytes::from(codec::encode(&Up::Pong).unwrap())).await.is_err() {
+                break;
+            }
+            if lagged.is_none() && rig.fleet.members().get("one").is_some_and(|member| member.lagging) {
+                lagged = Some(begun.elapsed());
+            }
+        }
+        assert!(matches!(rig.session.await.unwrap(), Ended::NotAcknowledging));
+        assert!(lagged.is_some_and(|after| after >= ACK_TIMEOUT && after <= ACK_TIMEOUT + PING_EVERY), "{lagged:?}");
+        assert!(begun.elapsed() >= ACK_LIMIT && rig.fleet.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_proxy_leaves_the_fleet() {
+        let mut rig = rig().await;
+        while hear(&mut rig).await.is_some() {}
+        assert!(matches!(rig.session.await.unwrap(), Ended::Silent));
+        assert!(rig.fleet.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_does_not_read_leaves_the_fleet() {
+        let rig = rig().await;
+        // Its pings fill the queue in the end; until then silence would be noticed first, so it talks.
+        let up = rig.up.clone();
+        let talking = tokio::spawn(async move {
+            while up.send(Bytes::from(codec::encode(&Up::Pong).unwrap())).await.is_ok() {
+                tokio::time::sleep(PING_EVERY).await;
+            }
+        });
+        let ended = rig.session.await.unwrap();
+        assert!(matches!(ended, Ended::NotAcknowledging | Ended::NotReading), "{ended}");
+        assert!(rig.fleet.is_empty());
+        talking.abort();
+    }
+}

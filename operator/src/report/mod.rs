@@ -130,10 +130,13 @@ impl Reporter {
                 () = tokio::time::sleep_until(self.settled), if self.settled > Instant::now() => {}
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
             }
-            if self.fleet.len() == members {
-                tokio::time::sleep(COALESCE).await;
-            } else {
-                quiet(&mut fleet).await;
+            let grown = self.fleet.len() != members;
+            let settle = async {
+                if grown { quiet(&mut fleet).await } else { tokio::time::sleep(COALESCE).await }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = settle => {}
             }
             fleet.mark_unchanged();
             live.mark_unchanged();

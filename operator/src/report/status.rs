@@ -162,3 +162,76 @@ fn kept_detail(present: &Present, wanted: &Wanted) -> Value {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use sluice_crds::Stage;
+    use sluice_wire::ObjectRef;
+
+    use super::*;
+    use crate::publish::{Published, programmed};
+    use crate::translate::translate;
+    use crate::world::World;
+
+    fn time(second: u8) -> Time {
+        serde_json::from_value(json!(format!("2026-01-01T00:00:{second:02}Z"))).unwrap()
+    }
+
+    fn stage(status: &Value) -> Stage {
+        serde_json::from_value(json!({
+            "metadata": {"name": "prod", "namespace": "shop", "generation": 2}, "spec": {}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// The patch for a stage that says `status`, without any proxy.
+    fn patch_of(status: &Value, fleet: Fleet, second: u8) -> Option<Patch> {
+        let stage = stage(status);
+        let translation = translate(&World::from_objects([stage.clone().into()]));
+        let object = ObjectRef::new("Stage", "shop", "prod");
+        let wanted = translation.statuses[&object].clone();
+        let judged = programmed(&object, &wanted, &Published::new(translation.parts), &BTreeMap::new());
+        patch(&present(&Object::from(stage)), &wanted, &judged, fleet, &time(second))
+    }
+
+    #[test]
+    fn a_status_that_was_written_needs_no_second_patch() {
+        let first = patch_of(&Value::Null, Fleet::Settled, 1).unwrap();
+        assert_eq!(first.status["observedGeneration"], 2);
+        assert_eq!(first.status["proxies"]["summary"], "0/0");
+        assert!(first.transitions.is_empty(), "a good start and a fleet that is not there yet are no events");
+        assert!(patch_of(&first.status, Fleet::Settled, 9).is_none());
+    }
+
+    #[test]
+    fn while_the_fleet_connects_a_good_word_stays_and_then_the_truth_is_told() {
+        let mut status = patch_of(&Value::Null, Fleet::Settled, 1).unwrap().status;
+        let programmed = &mut status["conditions"][2];
+        programmed["status"] = json!("True");
+        programmed["reason"] = json!("Programmed");
+        programmed["message"] = json!("2 of 2 proxies");
+        status["proxies"] = json!({"serving": 2, "total": 2, "summary": "2/2"});
+        assert!(patch_of(&status, Fleet::Settling, 5).is_none());
+        let late = patch_of(&status, Fleet::Settled, 5).unwrap();
+        assert_eq!(late.status["conditions"][2]["reason"], "NoProxies");
+        assert_eq!(late.status["conditions"][2]["lastTransitionTime"], "2026-01-01T00:00:05Z");
+        assert_eq!(late.status["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:01Z");
+        // What was said about an older generation is no good word about this one.
+        status["conditions"][2]["observedGeneration"] = json!(1);
+        assert!(patch_of(&status, Fleet::Settling, 5).is_some());
+    }
+
+    #[test]
+    fn conditions_of_other_writers_are_not_applied_by_us() {
+        let mut status = patch_of(&Value::Null, Fleet::Settled, 1).unwrap().status;
+        let mut other = status["conditions"][0].clone();
+        other["type"] = json!("example.org/Audited");
+        status["conditions"].as_array_mut().unwrap().push(other);
+        assert!(patch_of(&status, Fleet::Settled, 2).is_none());
+        status["routes"] = json!(9);
+        let patch = patch_of(&status, Fleet::Settled, 2).unwrap();
+        assert_eq!(patch.status["conditions"].as_array().unwrap().len(), 3);
+    }
+}
