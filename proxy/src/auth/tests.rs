@@ -18,7 +18,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
 
-use super::fetch::FetchError;
+use super::fetch::{Fetch, FetchError};
 use super::sets::Timing;
 use super::*;
 
@@ -258,7 +258,7 @@ fn keys_and_algorithms_cannot_be_confused() {
     let pad = {
         // Claims whose text has a length that needs padding.
         let mut claims = claims();
-        while claims.to_string().len() % 3 == 0 {
+        while claims.to_string().len().is_multiple_of(3) {
             claims["sub"] = json!(format!("{}a", claims["sub"].as_str().unwrap()));
         }
         let (header, body) = (URL_SAFE_NO_PAD.encode(EC.header().to_string()), URL_SAFE.encode(claims.to_string()));

@@ -142,11 +142,6 @@ impl Cache {
         }
     }
 
-    /// Bytes in use.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.stored.weight()
-    }
-
     /// Looks for an answer. Of many requests that find nothing one leads and the others wait for it.
     pub(crate) fn look(self: &Arc<Self>, key: Key, now: Instant) -> Look {
         if let Some(hit) = self.fresh(&key, now) {

@@ -39,7 +39,7 @@ pub(crate) enum NotStored {
     Vary,
     /// The answer is already stale.
     Expired,
-    /// The answer is too long, or broke off.
+    /// The answer is too long.
     Size,
     /// The integration failed.
     Failed,

@@ -102,11 +102,6 @@ impl CachePolicy {
         }
     }
 
-    /// The fields of requests that are part of the key, in order.
-    pub(crate) fn keys(&self) -> &[CacheKey] {
-        &self.keys
-    }
-
     /// Whether the cache has nothing to do with a request.
     pub(crate) fn bypass(&self, method: &Method, request: &HeaderMap) -> bool {
         self.ttl.is_zero()

@@ -1,5 +1,6 @@
 //! Deltas that apply, and deltas that must not.
 
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -42,11 +43,11 @@ async fn deltas_change_what_they_name_and_nothing_else() {
     let (a, b, b2) = (part("n/a", "{}"), part("n/b", "{}"), part("n/b", "[]"));
     assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[a.clone(), b.clone()], &[])).await, Outcome::Applied);
     let base = session.version();
-    assert_eq!(outcome(&mut session, delta(base, &[a.clone(), b.clone()], &[b2.clone()], &[&a])).await, Outcome::Applied);
+    assert_eq!(outcome(&mut session, delta(base, &[a.clone(), b.clone()], from_ref(&b2), &[&a])).await, Outcome::Applied);
     // An empty one, and one that sends what is here already, are acknowledged without work.
     let base = session.version();
-    assert_eq!(outcome(&mut session, delta(base, &[b2.clone()], &[], &[])).await, Outcome::Applied);
-    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[b2.clone()], &[])).await, Outcome::Applied);
+    assert_eq!(outcome(&mut session, delta(base, from_ref(&b2), &[], &[])).await, Outcome::Applied);
+    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], from_ref(&b2), &[])).await, Outcome::Applied);
     let calls = calls.lock().unwrap();
     let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     assert_eq!(calls.len(), 2);
@@ -71,14 +72,14 @@ async fn what_does_not_match_is_refused_and_changes_nothing() {
     let (sink, calls) = recording();
     let mut session = Session::start("p".into(), sink, None);
     let a = part("n/a", "{}");
-    outcome(&mut session, delta(Hash::NONE, &[], &[a.clone()], &[])).await;
+    outcome(&mut session, delta(Hash::NONE, &[], from_ref(&a), &[])).await;
     let base = session.version();
     let b = part("n/b", "{}");
     let lying = Part { hash: Hash::of(b"else"), ..b.clone() };
     let long = part("n/b", &" ".repeat(MAX_PART_BYTES + 1));
-    let wrong_version = Delta { version: Hash::of(b"x"), ..delta(base, &[a.clone()], &[b.clone()], &[]) };
-    let wrong_base = delta(Hash::of(b"x"), &[a.clone()], &[b], &[]);
-    for bad in [delta(base, &[a.clone()], &[lying], &[]), delta(base, &[a], &[long], &[]), wrong_version, wrong_base] {
+    let wrong_version = Delta { version: Hash::of(b"x"), ..delta(base, from_ref(&a), from_ref(&b), &[]) };
+    let wrong_base = delta(Hash::of(b"x"), from_ref(&a), &[b], &[]);
+    for bad in [delta(base, from_ref(&a), &[lying], &[]), delta(base, &[a], &[long], &[]), wrong_version, wrong_base] {
         assert!(matches!(outcome(&mut session, bad).await, Outcome::Refused { .. }));
         assert_eq!(session.version(), base);
     }
