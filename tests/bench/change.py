@@ -14,6 +14,7 @@ from stream import Operator
 
 NONE = "0" * 64
 CHANGES = 100
+FEWEST = 20  # fewer tell nothing
 PATIENCE = 10.0
 
 
@@ -98,11 +99,11 @@ def measure(material, backend, directory, options, say):
         took, deadline = [], time.monotonic() + 55
         while len(took) < CHANGES and time.monotonic() < deadline:
             took.append(one(operator, configuration, connection, scenario, len(took)))
-        if len(took) < CHANGES:
-            raise BenchError(f"only {len(took)} of {CHANGES} changes within 55 seconds")
+        if len(took) < FEWEST:
+            raise BenchError(f"only {len(took)} changes within 55 seconds")
         took.sort()
         figures = {"routes": scenario.routes, "changes": len(took), "p50_ms": took[len(took) // 2],
-                   "p99_ms": took[int(len(took) * 0.99) - 1], "max_ms": took[-1], "all_ms": took}
+                   "p99_ms": took[-1 - len(took) // 100], "max_ms": took[-1], "all_ms": took}
         say(f"  p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms")
         return {"Sluice": figures}
     except (BenchError, OSError, http.client.HTTPException) as error:

@@ -120,4 +120,5 @@ class Sluice(Proxy):
         clear, tls = (free_port(), self.port) if self.scenario.tls else (self.port, free_port())
         self.admin = free_port()
         return [self.program, *self.source(), "--state-dir", state, "--http", f"127.0.0.1:{clear}", "--https", f"127.0.0.1:{tls}",
-                "--admin", f"127.0.0.1:{self.admin}", "--name", "bench", "--threads", "1"]
+                "--admin", f"127.0.0.1:{self.admin}", "--name", "bench", "--threads", "1",
+                "--drain-delay", "0", "--drain-grace", "1"]
