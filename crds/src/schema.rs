@@ -102,14 +102,13 @@ impl Judge {
         if faults.is_empty()
             && let Err(errors) = self.validator.validate_compiled(&self.rules, object, None)
         {
-            faults.extend(errors.into_vec().into_iter().map(|error| Fault {
-                path: Path::parse(&error.field_path),
-                place: Place::Value,
-                message: match error.kind {
-                    ErrorKind::ValidationFailure => format!("{}.", error.message),
-                    _ => format!("The rule {:?} could not be evaluated: {}.", error.rule, error.message),
-                },
-                hint: None,
+            faults.extend(errors.into_vec().into_iter().map(|error| {
+                let path = Path::parse(&error.field_path);
+                let message = match error.kind {
+                    ErrorKind::ValidationFailure => format!("{path}: {}.", error.message),
+                    _ => format!("{path}: the rule {:?} could not be evaluated: {}.", error.rule, error.message),
+                };
+                Fault { path, place: Place::Value, message, hint: None }
             }));
         }
         faults
@@ -164,6 +163,9 @@ impl Visit<'_> {
         }
         let int_or_string = flag(schema, "x-kubernetes-int-or-string");
         let wanted = schema.get("type").and_then(Value::as_str);
+        if wanted == Some("integer") || int_or_string {
+            whole(value);
+        }
         match (wanted, &mut *value) {
             (Some("object"), Value::Object(map)) => self.object(schema, map),
             (Some("array"), Value::Array(items)) => self.array(schema, items),
@@ -347,6 +349,20 @@ impl Visit<'_> {
             let message = format!("{} cannot be {number}: it is a number {range}.", self.path);
             self.fault(Place::Value, message, explain::example(schema));
         }
+    }
+}
+
+/// Writes `80.0` as `80`: an API server does not tell them apart.
+#[expect(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
+fn whole(value: &mut Value) {
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    if let Value::Number(number) = value
+        && number.is_f64()
+        && let Some(float) = number.as_f64()
+        && float.fract() == 0.0
+        && float.abs() <= LARGEST
+    {
+        *number = (float as i64).into();
     }
 }
 

@@ -90,7 +90,7 @@ fn bounds_of_numbers_lists_and_sizes_hold() {
         told("Stage", stage(json!({"hostnames": many}))),
         ["spec.hostnames has 33 items; at most 32 are allowed."]
     );
-    for size in [json!("64Mi"), json!(1024), json!("1")] {
+    for size in [json!("64Mi"), json!(1024), json!(1024.0), json!("1")] {
         assert!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).is_empty(), "{size}");
     }
     for size in [json!("64MB"), json!(0), json!("0"), json!(1.5), json!(true)] {
@@ -117,7 +117,7 @@ fn a_rule_that_fails_tells_its_message_and_place() {
     let faults = judges().unwrap()["Stage"].judge(&mut object);
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].path.to_string(), "spec.cors");
-    assert!(faults[0].message.starts_with("allowCredentials cannot be combined"), "{}", faults[0].message);
+    assert!(faults[0].message.starts_with("spec.cors: allowCredentials cannot be combined"), "{}", faults[0].message);
 }
 
 #[test]

@@ -128,7 +128,7 @@ spec:
 ";
     assert_eq!(
         told(text),
-        ["8:7: an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks."]
+        ["8:7: spec.jwt.issuers[0]: an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks."]
     );
 }
 
