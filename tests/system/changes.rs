@@ -1,6 +1,6 @@
 //! Changes while everything runs: endpoints, deletions, and objects that cannot be translated.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixtures::{mock, route, service, stage};
 use crate::harness::api_server::ApiServer;
@@ -104,6 +104,8 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
     assert!(condition.message.contains("nobody"), "{condition:?}");
     answers_with(fleet, HOST, "/broken", 500).await?;
 
+    says_event(&space, "Warning", "AuthorizerNotFound").await?;
+
     // New objects are not held up by it.
     space.apply(&route("late", "prod", "/late", mock("late"))).await?;
     space.programmed("ApiRoute", "late").await?;
@@ -113,7 +115,18 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
     space.programmed("ApiRoute", "broken").await?;
     assert_eq!(fleet.status(&get(HOST, "/broken")).await?, 200);
     load.finish().await?;
-    Ok(())
+    says_event(&space, "Normal", "ResolvedRefs").await
+}
+
+async fn says_event(space: &Space, type_: &str, reason: &str) -> anyhow::Result<()> {
+    eventually(format!("a {type_} event with reason {reason} about the route"), SOON, || async {
+        let events = space.list_of("events.k8s.io/v1", "Event").await?;
+        let about = |event: &&Value| event["regarding"]["kind"] == "ApiRoute" && event["regarding"]["name"] == "broken";
+        let found = events.iter().filter(about).any(|event| event["type"] == type_ && event["reason"] == reason);
+        anyhow::ensure!(found, "there are {events:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
 }
 
 #[tokio::test]
