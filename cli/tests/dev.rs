@@ -217,3 +217,15 @@ fn metrics_and_readiness_are_served() {
     let (_, metrics) = get(admin, "/metrics").unwrap();
     assert!(metrics.contains("sluice_requests_total{"), "{metrics}");
 }
+
+#[test]
+fn a_port_in_use_is_refused_and_never_shared() {
+    let first = Sluice::dev(&examples().join("versions"));
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["dev", "--admin", "127.0.0.1:0", "--listen", &first.address().to_string()])
+        .arg(examples().join("versions"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains(&first.address().to_string()), "{said}");
+}

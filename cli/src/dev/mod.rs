@@ -1,6 +1,7 @@
 //! `sluice dev`: a folder of manifests, translated as the operator does and served by the proxy, in one process.
 //! This connects the parts; completing the folder is `local`'s, the lines to try it are `curl`'s.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -103,6 +104,9 @@ pub(crate) fn world_of(loaded: &Loaded) -> World {
 }
 
 fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy> {
+    for address in [Some(settings.listen), settings.https].into_iter().flatten() {
+        check_free(address)?;
+    }
     let proxy = Proxy::start(Settings {
         http: Some(settings.listen),
         https: settings.https,
@@ -114,7 +118,15 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         extra_roots: Vec::new(),
         runtime: tokio::runtime::Handle::current(),
     });
-    proxy.context("cannot start the proxy; --listen names another address")
+    proxy.context("cannot start the proxy")
+}
+
+/// The proxy's sockets share their port among its threads, and would share it with another `sluice dev` as well: half of
+/// the requests would go to the other folder.
+fn check_free(address: SocketAddr) -> anyhow::Result<()> {
+    let taken =
+        || format!("cannot listen on {address}; --listen and --https name other addresses, port 0 takes a free one");
+    std::net::TcpListener::bind(address).map(drop).with_context(taken)
 }
 
 /// Puts the folder in force; gives what changed.
