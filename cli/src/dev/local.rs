@@ -53,12 +53,14 @@ impl Local {
     /// What is wrong with the dev servers that Services ask for; those that can be started are.
     pub(crate) async fn start_servers(&mut self, world: &World) -> Vec<String> {
         let mut problems = Vec::new();
+        let mut wished = BTreeSet::new();
         for (key, service) in &world.services {
             let wanted = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
             let Some(wanted) = wanted else { continue };
             let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
             for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
                 let port = ServicePort { namespace: key.namespace.clone(), name: key.name.clone(), port };
+                wished.insert(port.clone());
                 if self.addresses.contains_key(&port) {
                     continue;
                 }
@@ -67,7 +69,19 @@ impl Local {
                 }
             }
         }
+        self.stop_all_but(&wished);
         problems
+    }
+
+    /// Ends the servers that no Service asks for any more.
+    fn stop_all_but(&mut self, wished: &BTreeSet<ServicePort>) {
+        let unwanted: Vec<ServicePort> = self.servers.keys().filter(|port| !wished.contains(*port)).cloned().collect();
+        for port in unwanted {
+            if let Some(server) = self.servers.remove(&port) {
+                self.issuers.retain(|_, address| *address != server.address());
+            }
+            self.addresses.remove(&port);
+        }
     }
 
     async fn start(&mut self, wanted: &str, port: ServicePort) -> anyhow::Result<()> {
@@ -267,6 +281,33 @@ mod tests {
         {
             assert_eq!(local.reachable(other), None, "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_dev_server_runs_while_a_service_asks_for_it_and_a_flag_goes_before_it() {
+        let service = |annotations: serde_json::Value| -> World {
+            let value = json!({
+                "metadata": {"name": "identity", "namespace": "shop", "annotations": annotations},
+                "spec": {"ports": [{"port": 9400}]},
+            });
+            World::from_objects([Object::Service(Arc::new(serde_json::from_value(value).unwrap()))])
+        };
+        let asking = service(json!({DEV_SERVER: "identity-provider"}));
+        let mut local = Local::default();
+        assert!(local.start_servers(&asking).await.is_empty());
+        let issuer = "http://identity.shop.svc.cluster.local:9400";
+        assert!(local.token_endpoint(issuer).is_some() && local.servers().count() == 1);
+        assert!(local.start_servers(&service(json!({}))).await.is_empty());
+        assert!(local.token_endpoint(issuer).is_none() && local.servers().count() == 0 && local.addresses.is_empty());
+
+        let problems = local.start_servers(&service(json!({DEV_SERVER: "teapot"}))).await;
+        assert!(
+            problems.iter().any(|problem| problem.contains("shop/identity") && problem.contains("example-backend"))
+        );
+
+        let mut flagged = Local::new(&["shop/identity:9400=127.0.0.1:7000".parse().unwrap()]);
+        assert!(flagged.start_servers(&asking).await.is_empty());
+        assert!(flagged.servers().count() == 0 && flagged.addresses.len() == 1);
     }
 
     #[tokio::test]
