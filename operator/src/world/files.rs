@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::File,
+    hash::{Hash as _, Hasher as _},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -86,6 +87,8 @@ pub struct Manifest {
     pub problems: Vec<Problem>,
     /// Whether it could be read to its end. If not, it may hold objects that nobody sees.
     pub complete: bool,
+    /// Of the text, so that a file that did not change is not judged again.
+    hash: u64,
 }
 
 /// A directory as it was read.
@@ -173,6 +176,26 @@ impl Loaded {
 /// A file that is broken leaves the objects of the others, and a broken object those beside it.
 #[must_use]
 pub fn load(dir: &Path) -> Loaded {
+    read_all(dir, &Loaded::default())
+}
+
+/// Reads a directory again, with [`Loaded::keep_from`]; files whose text did not change are not judged again.
+///
+/// What stands below a directory that can no longer be looked at is not known to be gone, and stays.
+#[must_use]
+pub fn reload(dir: &Path, earlier: &Loaded) -> Loaded {
+    let mut loaded = read_all(dir, earlier);
+    for problem in &loaded.directory_problems {
+        let below = earlier.files.iter().filter(|(path, _)| path.starts_with(&problem.location.file));
+        for (path, manifest) in below {
+            loaded.files.entry(path.clone()).or_insert_with(|| manifest.clone());
+        }
+    }
+    loaded.keep_from(earlier);
+    loaded
+}
+
+fn read_all(dir: &Path, earlier: &Loaded) -> Loaded {
     let listing = walk::list(dir);
     let mut loaded = Loaded::default();
     for (path, message) in listing.faults {
@@ -180,13 +203,17 @@ pub fn load(dir: &Path) -> Loaded {
     }
     for path in listing.files {
         let manifest = match read(&path) {
-            Ok(Some(text)) => parse(&path, &text),
+            Ok(Some(text)) => match earlier.files.get(&path) {
+                Some(before) if before.hash == hash(&text) => before.clone(),
+                _ => parse(&path, &text),
+            },
             // It went away between being listed and being opened.
             Ok(None) => continue,
             Err((mark, message)) => Manifest {
                 objects: Vec::new(),
                 problems: vec![error(locate(&path.as_path().into(), mark), message)],
                 complete: false,
+                hash: 0,
             },
         };
         loaded.files.insert(path, manifest);
@@ -200,7 +227,8 @@ pub fn load(dir: &Path) -> Loaded {
 pub fn parse(path: &Path, text: &str) -> Manifest {
     let file: Arc<Path> = path.into();
     let (documents, fault) = yaml::parse(text);
-    let mut manifest = Manifest { objects: Vec::new(), problems: Vec::new(), complete: fault.is_none() };
+    let complete = fault.is_none();
+    let mut manifest = Manifest { objects: Vec::new(), problems: Vec::new(), complete, hash: hash(text) };
     for outcome in documents.iter().map(object::read) {
         let objects = outcome.objects.into_iter();
         manifest.objects.extend(objects.map(|(mark, object)| Located { object, location: locate(&file, mark) }));
@@ -214,6 +242,13 @@ pub fn parse(path: &Path, text: &str) -> Manifest {
     manifest.problems.extend(fault.map(|fault| error(locate(&file, fault.at), fault.message)));
     manifest.problems.sort_by(|a, b| a.location.cmp(&b.location));
     manifest
+}
+
+/// Never 0: that stands for a text that could not be read.
+fn hash(text: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish() | 1
 }
 
 fn locate(file: &Arc<Path>, mark: Mark) -> Location {

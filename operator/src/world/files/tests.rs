@@ -128,7 +128,9 @@ spec:
 ";
     assert_eq!(
         told(text),
-        ["8:7: spec.jwt.issuers[0]: an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks."]
+        [
+            "8:7: spec.jwt.issuers[0]: an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks."
+        ]
     );
 }
 
@@ -167,6 +169,54 @@ fn a_broken_file_leaves_the_others_and_keeps_what_it_held() {
     let mut gone = load(&dir.0);
     gone.keep_from(&after);
     assert_eq!(identities(&gone), ["Stage shop/prod"]);
+}
+
+#[test]
+fn a_file_that_did_not_change_is_not_judged_again() {
+    let dir = Dir::new();
+    dir.write("a.yaml", STAGE);
+    let path = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
+    let before = load(&dir.0);
+    fs::write(&path, STAGE.replace("prod", "dev").replace("spec: {}", "spec: {basePath: /x}")).unwrap();
+    let after = reload(&dir.0, &before);
+    let stages = |loaded: &Loaded| -> Vec<Arc<sluice_crds::Stage>> {
+        let stages = loaded.objects().filter_map(|located| match &located.object {
+            Object::Stage(stage) => Some(Arc::clone(stage)),
+            _ => None,
+        });
+        stages.collect()
+    };
+    let (before, again) = (stages(&before), stages(&after));
+    assert!(Arc::ptr_eq(&before[0], &again[0]), "the same object, not an equal one");
+    assert_eq!(again[1].spec.base_path, "/x");
+
+    fs::write(&path, "a: [").unwrap();
+    let mut broken = reload(&dir.0, &after);
+    for _ in 0..2 {
+        assert!(broken.has_errors());
+        assert_eq!(identities(&broken), ["Stage shop/prod", "Stage shop/dev"]);
+        broken = reload(&dir.0, &broken);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_looked_at_stays_and_what_is_gone_goes() {
+    let dir = Dir::new();
+    let kept = dir.write("sub/a.yaml", STAGE);
+    let gone = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
+    let before = load(&dir.0);
+    // A link that leads nowhere is a manifest that cannot be read.
+    fs::remove_file(&kept).unwrap();
+    std::os::unix::fs::symlink("nowhere", &kept).unwrap();
+    fs::remove_file(&gone).unwrap();
+    let after = reload(&dir.0, &before);
+    assert_eq!(identities(&after), ["Stage shop/prod"]);
+    assert!(after.has_errors());
+
+    fs::remove_dir_all(&dir.0).unwrap();
+    let nothing = reload(&dir.0, &after);
+    assert_eq!(identities(&nothing), ["Stage shop/prod"], "the directory itself cannot be read");
 }
 
 #[test]
