@@ -90,11 +90,11 @@ impl Cors {
         answer.insert(VARY, VARY_PREFLIGHT);
         let asked_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
         let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, answer)) };
-        let method_fits = asked_method.to_str().is_ok_and(|m| is_token(m) && (self.methods.any || self.admits_method(m)));
+        let method_fits =
+            asked_method.to_str().is_ok_and(|m| is_token(m) && (self.methods.any || self.admits_method(m)));
         let names = asked_headers.map_or(Some(""), |value| value.to_str().ok());
-        let headers_fit = names.is_some_and(|names| {
-            self.headers.admits(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
-        });
+        let headers_fit = names
+            .is_some_and(|names| self.headers.admits(names.split(',').map(str::trim).filter(|name| !name.is_empty())));
         if method_fits && headers_fit {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
             let methods = if self.methods.any { Some(asked_method) } else { self.methods.text.as_ref() };
@@ -208,7 +208,11 @@ mod tests {
             (vec![origin.clone()], false, false),
             (vec![put_method.clone()], false, false),
             (vec![origin.clone(), put_method.clone()], true, true),
-            (vec![origin.clone(), put_method.clone(), (ACCESS_CONTROL_REQUEST_HEADERS, "authorization,X-Trace")], true, true),
+            (
+                vec![origin.clone(), put_method.clone(), (ACCESS_CONTROL_REQUEST_HEADERS, "authorization,X-Trace")],
+                true,
+                true,
+            ),
             (vec![origin.clone(), put_method.clone(), (ACCESS_CONTROL_REQUEST_HEADERS, "x-other")], true, false),
             (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "DELETE")], true, false),
             (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "put")], true, false),

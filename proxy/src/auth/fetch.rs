@@ -141,7 +141,9 @@ impl Fetcher {
 
 impl Fetch for Fetcher {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
-        Box::pin(async move { tokio::time::timeout(DEADLINE, self.exchange(url)).await.map_err(|_| FetchError::Deadline)? })
+        Box::pin(
+            async move { tokio::time::timeout(DEADLINE, self.exchange(url)).await.map_err(|_| FetchError::Deadline)? },
+        )
     }
 }
 
@@ -202,7 +204,8 @@ mod tests {
     #[tokio::test]
     async fn what_an_issuer_may_answer() {
         let fetcher = |allow_loopback| Fetcher::new(FetcherSettings { allow_loopback, ..Default::default() }).unwrap();
-        let head = |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
+        let head =
+            |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
         let long = MAX_BYTES + 1;
         for (answer, expected) in [
             (head("200 OK", "", 2) + "{}", Ok(b"{}".to_vec())),
@@ -221,11 +224,48 @@ mod tests {
         }
         let address = issuer(head("200 OK", "", 0)).await;
         let port = address.port();
-        for url in [format!("http://{address}/"), format!("http://localhost:{port}/"), format!("http://[::ffff:127.0.0.1]:{port}/")] {
+        for url in [
+            format!("http://{address}/"),
+            format!("http://localhost:{port}/"),
+            format!("http://[::ffff:127.0.0.1]:{port}/"),
+        ] {
             assert!(matches!(fetcher(false).get(&url).await, Err(FetchError::Address(_))), "{url}");
         }
         for url in ["ftp://idp.example", "idp.example", "http://user@idp.example", "http://", ""] {
             assert!(matches!(fetcher(true).get(url).await, Err(FetchError::Url(_))), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_certificates_of_known_roots_are_believed() {
+        let names = vec!["localhost".to_owned()];
+        let ours = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(ours.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![ours.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut asked = [0; 4096];
+                drop(stream.read(&mut asked).await);
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await);
+            }
+        });
+        let url = format!("https://localhost:{port}/keys");
+        for (extra_roots, believed) in [(vec![], false), (vec![ours.cert.der().clone()], true)] {
+            let fetcher = Fetcher::new(FetcherSettings { extra_roots, allow_loopback: true }).unwrap();
+            match fetcher.get(&url).await {
+                Ok(body) => assert!(believed && body == b"{}"),
+                Err(error) => assert!(!believed && matches!(error, FetchError::Connect { .. }), "{error}"),
+            }
         }
     }
 

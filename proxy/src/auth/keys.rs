@@ -44,7 +44,8 @@ impl VerifyKey {
     /// Whether `signature` over `message` is this key's. The algorithm must be one of this key's.
     pub(super) fn confirms(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
         self.algorithms.contains(&algorithm)
-            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, registered(algorithm)).unwrap_or(false)
+            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, registered(algorithm))
+                .unwrap_or(false)
     }
 }
 

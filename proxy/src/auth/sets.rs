@@ -57,7 +57,9 @@ impl SetId {
         match &issuer.keys {
             KeySource::Discovery => Self::Discovery { issuer: name },
             KeySource::Uri(uri) => Self::Uri { issuer: name, uri: uri.clone() },
-            KeySource::Inline(text) => Self::Inline { issuer: name, hash: Hash::of(text.as_bytes()), text: text.clone() },
+            KeySource::Inline(text) => {
+                Self::Inline { issuer: name, hash: Hash::of(text.as_bytes()), text: text.clone() }
+            }
         }
     }
 
@@ -183,7 +185,8 @@ impl KeySet {
             let generation = keys.generation;
             return Found::Keys(keys, generation);
         }
-        let may_fetch = !self.fixed && kid.is_some_and(|kid| self.attempts().may_ask(kid, &self.timing, Instant::now()));
+        let may_fetch =
+            !self.fixed && kid.is_some_and(|kid| self.attempts().may_ask(kid, &self.timing, Instant::now()));
         if may_fetch { Found::Fetch } else { Found::Unknown }
     }
 
@@ -298,7 +301,12 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
             Err(error) => {
                 let error: &dyn std::error::Error = error;
                 let usable = set.usable();
-                tracing::warn!(issuer.name = id.issuer(), issuer.usable = usable, error, "cannot fetch an issuer's keys");
+                tracing::warn!(
+                    issuer.name = id.issuer(),
+                    issuer.usable = usable,
+                    error,
+                    "cannot fetch an issuer's keys"
+                );
                 retry = (retry * 2).clamp(timing.first_retry, timing.longest_retry);
                 retry
             }

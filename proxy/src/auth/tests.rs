@@ -121,9 +121,8 @@ fn bearer(token: &str) -> HeaderMap {
 }
 
 fn runtime() -> tokio::runtime::Handle {
-    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-    });
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+        LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
     RUNTIME.handle().clone()
 }
 
@@ -182,7 +181,9 @@ fn each_kind_of_key_confirms_its_own_tokens() {
     let authorizer = inline(&[&EC.jwk, &RSA.jwk, &ED.jwk]);
     for signer in [&*EC, &*RSA, &*ED] {
         for _ in 0..2 {
-            let Verdict::Ok(caller) = authorizer.verify_now(&bearer(&signer.token(&claims()))) else { panic!("refused") };
+            let Verdict::Ok(caller) = authorizer.verify_now(&bearer(&signer.token(&claims()))) else {
+                panic!("refused")
+            };
             assert_eq!((caller.issuer.as_str(), caller.subject.as_deref()), (ISSUER, Some("anna")));
             assert_eq!(caller.claim("tier").as_deref(), Some("3"));
             assert!(caller.has_any_scope(&["admin".into(), "write".into()]));
@@ -222,8 +223,22 @@ fn what_a_token_says_is_judged() {
         (with("aud", json!(["shop", 7])), Some(Malformed)),
         (with("aud", json!({"shop": 1})), Some(Malformed)),
         (without("aud"), Some(WrongAudience)),
-        ({ let mut c = without("aud"); c["client_id"] = json!("shop"); c }, None),
-        ({ let mut c = with("aud", json!("other")); c["client_id"] = json!("shop"); c }, Some(WrongAudience)),
+        (
+            {
+                let mut c = without("aud");
+                c["client_id"] = json!("shop");
+                c
+            },
+            None,
+        ),
+        (
+            {
+                let mut c = with("aud", json!("other"));
+                c["client_id"] = json!("shop");
+                c
+            },
+            Some(WrongAudience),
+        ),
         (without("tier"), Some(MissingClaim)),
         (with("tier", json!(4)), Some(MissingClaim)),
         (with("tier", json!(["3"])), Some(MissingClaim)),
@@ -239,7 +254,12 @@ fn what_a_token_says_is_judged() {
 fn keys_and_algorithms_cannot_be_confused() {
     let authorizer = inline(&[&EC.jwk, &RSA.jwk]);
     let hmac = |secret: &[u8], alg: &str, kid: &str| {
-        let signer = Signer { key: EncodingKey::from_secret(secret), algorithm: Alg::HS256, jwk: json!({}), public_pem: String::new() };
+        let signer = Signer {
+            key: EncodingKey::from_secret(secret),
+            algorithm: Alg::HS256,
+            jwk: json!({}),
+            public_pem: String::new(),
+        };
         signer.sign(&json!({"alg": alg, "kid": kid}), &claims())
     };
     let modulus = URL_SAFE_NO_PAD.decode(RSA.jwk["n"].as_str().unwrap()).unwrap();
@@ -416,7 +436,8 @@ fn two_issuers_with_equal_key_names_never_mix() {
     let keys = KeySource::Uri("https://other-keys.example".into());
     two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], keys });
     let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), web));
-    let verify = |token: String| block(async { authorizer.verify(&bearer(&token)).await.map(|caller| caller.issuer.clone()) });
+    let verify =
+        |token: String| block(async { authorizer.verify(&bearer(&token)).await.map(|caller| caller.issuer.clone()) });
     for _ in 0..2 {
         assert_eq!(verify(EC.token(&claims())), Ok(ISSUER.into()));
         assert_eq!(verify(OTHER.token(&with("iss", json!(foreign)))), Ok(foreign.into()));
@@ -524,7 +545,8 @@ fn the_last_good_keys_serve_while_the_issuer_is_down_but_not_for_ever() {
     web.put("https://keys.example", &set(&[&EC.jwk]));
     let often = Duration::from_millis(10);
     let keep_for = Duration::from_millis(1500);
-    let authorizer = fetched(&web, Timing { refresh_every: often, first_retry: often, longest_retry: often, keep_for, ..QUICK });
+    let authorizer =
+        fetched(&web, Timing { refresh_every: often, first_retry: often, longest_retry: often, keep_for, ..QUICK });
     block(async {
         let token = bearer(&EC.token(&claims()));
         assert!(authorizer.verify(&token).await.is_ok());
@@ -548,7 +570,8 @@ fn a_key_that_was_taken_away_takes_its_remembered_tokens_along() {
         let token = bearer(&EC.token(&claims()));
         assert!(authorizer.verify(&token).await.is_ok());
         web.put("https://keys.example", &set(&[&OTHER.jwk]));
-        eventually("a refusal", || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::BadSignature))).await;
+        eventually("a refusal", || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::BadSignature)))
+            .await;
     });
 }
 

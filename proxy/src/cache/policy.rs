@@ -171,7 +171,9 @@ impl CachePolicy {
     fn keys_all_of(&self, vary: &HeaderValue) -> bool {
         let Ok(names) = vary.to_str() else { return false };
         let mut names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.all(|name| self.keys.iter().any(|key| matches!(key, CacheKey::Header(keyed) if keyed.eq_ignore_ascii_case(name))))
+        names.all(|name| {
+            self.keys.iter().any(|key| matches!(key, CacheKey::Header(keyed) if keyed.eq_ignore_ascii_case(name)))
+        })
     }
 
     fn time_to_live(&self, headers: &HeaderMap) -> Result<Duration, NotStored> {
@@ -217,7 +219,9 @@ pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, caller: Op
     }
     let permitted = match policy.invalidation {
         Invalidation::None => true,
-        Invalidation::Required => caller.is_some_and(|caller| caller.scopes.iter().any(|scope| scope == INVALIDATE_SCOPE)),
+        Invalidation::Required => {
+            caller.is_some_and(|caller| caller.scopes.iter().any(|scope| scope == INVALIDATE_SCOPE))
+        }
     };
     match policy.unauthorized {
         _ if permitted => Invalidate::Refresh,
@@ -231,7 +235,8 @@ pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, caller: Op
 fn directives(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
     let values = headers.get_all(CACHE_CONTROL).iter();
     let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
-    let all: Vec<(String, String)> = texts.flat_map(|text| text.split(',').map(directive).collect::<Vec<_>>()).collect();
+    let all: Vec<(String, String)> =
+        texts.flat_map(|text| text.split(',').map(directive).collect::<Vec<_>>()).collect();
     all.into_iter()
 }
 

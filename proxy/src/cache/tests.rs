@@ -57,8 +57,7 @@ async fn of_many_requests_one_leads_and_all_get_its_answer() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
-    let followers: Vec<_> =
-        (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).answer(LONG))).collect();
+    let followers: Vec<_> = (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).answer(LONG))).collect();
     leader.keep(stored("once", now, LONG));
     for follower in followers {
         assert_eq!(follower.await.unwrap().unwrap().body, "once");

@@ -37,3 +37,33 @@ pub fn serve(path: &Path, sink: &mut Sink) -> Result<Vec<Diagnostic>, StateError
     tracing::info!(config.file = %path.display(), config.parts = parts.len(), "configuration in force");
     Ok(diagnostics)
 }
+
+#[cfg(test)]
+mod tests {
+    use sluice_wire::{Hash, PartKind};
+
+    use super::*;
+
+    #[test]
+    fn a_saved_configuration_is_served_whole_or_not_at_all() {
+        let part = |id: &str, json: &str| Part {
+            name: PartName::new(PartKind::Route, id),
+            hash: Hash::of(json.as_bytes()),
+            json: json.to_owned(),
+        };
+        let lying = Part { hash: Hash::of(b"else"), ..part("n/b", "{}") };
+        let text = |parts: &[Part]| serde_json::to_vec(parts).unwrap();
+        let path = std::env::temp_dir().join(format!("sluice-file-{}", std::process::id()));
+        for (bytes, parts) in [
+            (text(&[part("n/a", "{}"), part("n/b", "[]")]), Some(2)),
+            (text(&[]), Some(0)),
+            (text(&[part("n/a", "{}"), lying]), None),
+            (b"[".to_vec(), None),
+        ] {
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(load(&path).ok().map(|parts| parts.len()), parts);
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(load(&path), Err(StateError::Read(_))));
+    }
+}

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use sluice_wire::{Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName};
 
@@ -48,6 +52,27 @@ pub enum StateError {
 pub struct Store {
     dir: PathBuf,
     secrets: bool,
+    writes: Arc<Writes>,
+}
+
+/// A write that outlived its deadline must not undo a later one.
+#[derive(Debug, Default)]
+struct Writes {
+    next: AtomicU64,
+    /// The newest of each kind. Held while a file is written: one writer at a time.
+    done: Mutex<BTreeMap<PartKind, u64>>,
+}
+
+impl Writes {
+    fn run(&self, kind: PartKind, number: u64, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if done.get(&kind).is_some_and(|newest| *newest > number) {
+            return Ok(());
+        }
+        replace(path, bytes)?;
+        done.insert(kind, number);
+        Ok(())
+    }
 }
 
 impl Store {
@@ -64,7 +89,7 @@ impl Store {
                 "certificates are not kept over a restart, because the state directory is not a memory volume (tmpfs)"
             );
         }
-        Ok(Self { dir: dir.to_owned(), secrets })
+        Ok(Self { dir: dir.to_owned(), secrets, writes: Arc::default() })
     }
 
     /// Everything that is there. A file that cannot be used is set aside and said, not fatal.
@@ -89,6 +114,8 @@ impl Store {
 
     /// Writes the files of the kinds that changed. A failure is said and leaves the file before it in place.
     pub(super) async fn save(&self, parts: &BTreeMap<PartName, Part>, kinds: &[PartKind]) {
+        let deadline = Instant::now() + WRITE_DEADLINE;
+        let number = self.writes.next.fetch_add(1, Ordering::Relaxed);
         for (kind, name) in KINDS.into_iter().filter(|(kind, _)| kinds.contains(kind)) {
             if kind == PartKind::Certificate && !self.secrets {
                 continue;
@@ -97,9 +124,9 @@ impl Store {
             let path = self.path(name);
             let written = match encode(&of_kind) {
                 Ok(bytes) => {
-                    let target = path.clone();
-                    let write = tokio::task::spawn_blocking(move || replace(&target, &bytes));
-                    match tokio::time::timeout(WRITE_DEADLINE, write).await {
+                    let (target, writes) = (path.clone(), Arc::clone(&self.writes));
+                    let write = tokio::task::spawn_blocking(move || writes.run(kind, number, &target, &bytes));
+                    match tokio::time::timeout_at(deadline, write).await {
                         Ok(Ok(result)) => result,
                         Ok(Err(join)) => Err(io::Error::other(join)),
                         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk took longer than 5 s")),
@@ -233,7 +260,11 @@ mod tests {
         let good = encode(&[&part(PartKind::Route, "shop/orders", "{\"b\":2}").1]).unwrap();
         let wrong_hash = Part { hash: Hash::of(b"other"), ..part(PartKind::Route, "shop/orders", "{}").1 };
         let cut = good[..good.len() - 1].to_vec();
-        let flipped = { let mut bytes = good.clone(); *bytes.last_mut().unwrap() ^= 1; bytes };
+        let flipped = {
+            let mut bytes = good.clone();
+            *bytes.last_mut().unwrap() ^= 1;
+            bytes
+        };
         let foreign = encode(&[&part(PartKind::Stage, "shop/prod", "{}").1]).unwrap();
         for bad in [Vec::new(), b"{}".to_vec(), cut, flipped, encode(&[&wrong_hash]).unwrap(), foreign] {
             let dir = Dir::new();
@@ -246,6 +277,17 @@ mod tests {
             assert!(dir.0.join("routes.corrupt").exists());
             assert_eq!(store.load(), loaded);
         }
+    }
+
+    #[test]
+    fn a_late_write_does_not_undo_a_newer_one() {
+        let dir = Dir::new();
+        let store = Store::open(&dir.0).unwrap();
+        let path = store.path("routes");
+        for (number, text) in [(0, "zero"), (2, "two"), (1, "one")] {
+            store.writes.run(PartKind::Route, number, &path, text.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
     }
 
     #[test]

@@ -99,7 +99,9 @@ async fn follow(settings: &Settings, session: &mut Session, took_a_change: &mut 
     let body: Answers = StreamBody::new(body.map(|bytes| Ok(Frame::data(Bytes::from(bytes)))).boxed());
     send(&answers, &session.hello()).await?;
     let request = request(settings, body).await?;
-    let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request)).await.map_err(|_| StreamError::Silent)??;
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request))
+        .await
+        .map_err(|_| StreamError::Silent)??;
     match answer.status() {
         StatusCode::OK => {}
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => return Err(StreamError::Unauthorized(status)),

@@ -36,12 +36,15 @@ fn a_bucket_gives_its_burst_then_its_rate_then_the_burst_again() {
 #[test]
 fn shares_of_a_fleet() {
     // (proxies, burst, what passes at once, what passes in the next second)
-    for (proxies, burst, at_once, per_second) in [(1, 10, 10, 10), (2, 10, 5, 5), (5, 10, 2, 2), (100, 10, 1, 0), (0, 10, 10, 10)] {
+    for (proxies, burst, at_once, per_second) in
+        [(1, 10, 10, 10), (2, 10, 5, 5), (5, 10, 2, 2), (100, 10, 1, 0), (0, 10, 10, 10)]
+    {
         let limits = Limits::default();
         let limit = limit(&limits, "a", 10.0, burst);
         let start = Instant::now();
         assert_eq!(passes(&limit, proxies, start, 50), at_once, "{proxies} proxies");
-        let passed = (1..=100).filter(|i| take_all(&[&limit], proxies, start + Duration::from_millis(i * 10)).is_ok()).count();
+        let passed =
+            (1..=100).filter(|i| take_all(&[&limit], proxies, start + Duration::from_millis(i * 10)).is_ok()).count();
         assert_eq!(passed, per_second, "{proxies} proxies");
     }
 }

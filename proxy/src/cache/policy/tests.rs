@@ -29,7 +29,14 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 #[test]
 fn what_is_kept_and_for_how_long() {
     use Behavior::{AwsRest, Native};
-    type Row = (Behavior, &'static str, &'static [(&'static str, &'static str)], u16, &'static [(&'static str, &'static str)], Result<u64, NotStored>);
+    type Row = (
+        Behavior,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        u16,
+        &'static [(&'static str, &'static str)],
+        Result<u64, NotStored>,
+    );
     let rows: &[Row] = &[
         (Native, "GET", &[], 200, &[], Ok(300)),
         (Native, "HEAD", &[], 404, &[], Ok(300)),
@@ -45,7 +52,14 @@ fn what_is_kept_and_for_how_long() {
         (Native, "GET", &[], 200, &[("cache-control", "no-store")], Err(NotStored::CacheControl)),
         (AwsRest, "GET", &[], 200, &[("cache-control", "public, Private")], Err(NotStored::CacheControl)),
         (Native, "GET", &[], 200, &[("cache-control", "private=\"x\"")], Err(NotStored::CacheControl)),
-        (Native, "GET", &[], 200, &[("cache-control", "max-age=60"), ("cache-control", "no-store")], Err(NotStored::CacheControl)),
+        (
+            Native,
+            "GET",
+            &[],
+            200,
+            &[("cache-control", "max-age=60"), ("cache-control", "no-store")],
+            Err(NotStored::CacheControl),
+        ),
         (Native, "GET", &[], 200, &[("cache-control", "no-cache")], Err(NotStored::CacheControl)),
         (AwsRest, "GET", &[], 200, &[("cache-control", "no-cache")], Ok(300)),
         (Native, "GET", &[], 200, &[("cache-control", "max-age=60")], Ok(60)),
@@ -127,7 +141,8 @@ fn no_two_different_requests_share_a_key() {
 
 #[test]
 fn callers_are_kept_apart_unless_the_rule_shares() {
-    let (anna, bert, foreign) = (caller("i", Some("anna"), &[]), caller("i", Some("bert"), &[]), caller("j", Some("anna"), &[]));
+    let (anna, bert, foreign) =
+        (caller("i", Some("anna"), &[]), caller("i", Some("bert"), &[]), caller("j", Some("anna"), &[]));
     let nobody = caller("i", None, &[]);
     let mut nameless = caller("i", None, &[]);
     nameless.claims.insert("client_id".into(), "till".into());
@@ -160,7 +175,10 @@ fn callers_are_kept_apart_unless_the_rule_shares() {
     // A new token of the same caller finds the same answers.
     let again = CallerKey { authorization: Some(&one), ..with(&anna) };
     let anew = CallerKey { authorization: Some(&two), ..with(&anna) };
-    assert_eq!(key_of(CacheScope::Caller, &Asked::default(), again), key_of(CacheScope::Caller, &Asked::default(), anew));
+    assert_eq!(
+        key_of(CacheScope::Caller, &Asked::default(), again),
+        key_of(CacheScope::Caller, &Asked::default(), anew)
+    );
 }
 
 #[test]
@@ -194,6 +212,10 @@ fn requests_the_cache_has_nothing_to_do_with() {
         (Behavior::Native, Method::GET, &[("cache-control", "no-store")], true),
         (Behavior::AwsRest, Method::GET, &[("cache-control", "no-store")], false),
     ] {
-        assert_eq!(policy(behavior, CacheScope::Shared, vec![]).bypass(&method, &headers(request)), expected, "{request:?}");
+        assert_eq!(
+            policy(behavior, CacheScope::Shared, vec![]).bypass(&method, &headers(request)),
+            expected,
+            "{request:?}"
+        );
     }
 }

@@ -43,7 +43,10 @@ async fn deltas_change_what_they_name_and_nothing_else() {
     let (a, b, b2) = (part("n/a", "{}"), part("n/b", "{}"), part("n/b", "[]"));
     assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[a.clone(), b.clone()], &[])).await, Outcome::Applied);
     let base = session.version();
-    assert_eq!(outcome(&mut session, delta(base, &[a.clone(), b.clone()], from_ref(&b2), &[&a])).await, Outcome::Applied);
+    assert_eq!(
+        outcome(&mut session, delta(base, &[a.clone(), b.clone()], from_ref(&b2), &[&a])).await,
+        Outcome::Applied
+    );
     // An empty one, and one that sends what is here already, are acknowledged without work.
     let base = session.version();
     assert_eq!(outcome(&mut session, delta(base, from_ref(&b2), &[], &[])).await, Outcome::Applied);

@@ -65,7 +65,10 @@ async fn operator_with(tls: Option<tokio_rustls::TlsAcceptor>) -> (SocketAddr, m
     (address, queue)
 }
 
-async fn serve(request: Request<hyper::body::Incoming>, peers: mpsc::Sender<Peer>) -> Result<http::Response<Answers>, Infallible> {
+async fn serve(
+    request: Request<hyper::body::Incoming>,
+    peers: mpsc::Sender<Peer>,
+) -> Result<http::Response<Answers>, Infallible> {
     assert_eq!(request.uri().path(), STREAM_PATH);
     let authorization = request.headers().get(header::AUTHORIZATION).map(|v| v.to_str().unwrap().to_owned());
     let (to_test, ups) = mpsc::channel(16);
@@ -113,7 +116,11 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     let (address, mut peers) = operator().await;
     let token = std::env::temp_dir().join(format!("sluice-token-{}", std::process::id()));
     std::fs::write(&token, "first\n").unwrap();
-    let settings = Settings { operator: format!("http://{address}").parse().unwrap(), authority: None, token: Some(token.clone()) };
+    let settings = Settings {
+        operator: format!("http://{address}").parse().unwrap(),
+        authority: None,
+        token: Some(token.clone()),
+    };
     let fleet = Arc::new(Mutex::new(0));
     let mut session = Session::start("proxy-1".into(), sink(&fleet), None);
     let proxy = tokio::spawn(async move { run(&settings, &mut session).await });
@@ -163,7 +170,10 @@ fn acceptor(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> tokio_rustls::Tl
 #[tokio::test]
 async fn over_tls_only_the_operator_of_the_given_authority_is_believed() {
     let names = vec!["localhost".to_owned()];
-    let (ours, other) = (rcgen::generate_simple_self_signed(names.clone()).unwrap(), rcgen::generate_simple_self_signed(names).unwrap());
+    let (ours, other) = (
+        rcgen::generate_simple_self_signed(names.clone()).unwrap(),
+        rcgen::generate_simple_self_signed(names).unwrap(),
+    );
     let (address, mut peers) = operator_with(Some(acceptor(&ours))).await;
     for (certified, believed) in [(&other, false), (&ours, true)] {
         let file = std::env::temp_dir().join(format!("sluice-ca-{}-{believed}", std::process::id()));
