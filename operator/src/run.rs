@@ -102,10 +102,11 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let show = move |world: &_, changed: &_| {
         live.update(world, changed);
         let timer = metrics.translate_duration.start_timer();
-        let translation = translator.translate(world);
+        // An empty world is worth saying too: proxies wait for a first configuration.
+        let first = blocker.take().map(|_| translator.translate(world));
+        let translation = first.or_else(|| translator.translate_changed(world));
         timer.observe_duration();
-        let first = blocker.take();
-        if first.is_some() || translator.translated() > 0 {
+        if let Some(translation) = translation {
             metrics.translated(&translation);
             to.publish(translation);
         }

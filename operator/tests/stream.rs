@@ -226,7 +226,7 @@ async fn a_refusal_is_remembered_and_the_next_delta_starts_from_what_is_served()
 async fn nobody_without_the_secret_gets_a_stream() {
     let rig = rig("secret").await;
     publish(&rig, "/a");
-    for wrong in ["", "wrong", &SECRET[1..]] {
+    for wrong in ["", "wrong", SECRET.trim_start_matches('0')] {
         assert_eq!(Proxy::open(&rig, wrong).await.err(), Some(StatusCode::UNAUTHORIZED), "{wrong:?}");
     }
     assert!(rig.fleet.is_empty());

@@ -183,11 +183,16 @@ impl Reporter {
         let mut failed = false;
         if current.statuses.get(object).is_some_and(|wanted| must_generate(&wanted.detail))
             && let Some(Object::ApiKey(api_key)) = self.live.get(object)
-            && let Err(error) = keys::make(&self.client, &api_key).await
         {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%object, %error, cause, "an API key could not be made");
-            failed = true;
+            match keys::make(&self.client, &api_key).await {
+                // The Secret is about to appear in the world: only then there is something to say.
+                Ok(()) => return false,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%object, %error, cause, "an API key could not be made");
+                    failed = true;
+                }
+            }
         }
         let Some((live, patch)) = self.patch_for(&current, object) else { return failed };
         let version = resource_version(&live);

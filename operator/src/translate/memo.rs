@@ -63,6 +63,17 @@ impl Translator {
 
     /// What the world leads to.
     pub fn translate(&mut self, world: &World) -> Translation {
+        self.update(world);
+        self.translation.clone()
+    }
+
+    /// What the world leads to, unless that is what it led to before: most changes are our own statuses coming back.
+    pub fn translate_changed(&mut self, world: &World) -> Option<Translation> {
+        (self.update(world) > 0).then(|| self.translation.clone())
+    }
+
+    /// Translates what changed and returns how much that was.
+    fn update(&mut self, world: &World) -> usize {
         let changed = changes(&mut self.seen, world);
         let mut dirty: BTreeSet<Unit> = BTreeSet::new();
         for source in &changed {
@@ -91,7 +102,7 @@ impl Translator {
         for stage in recount {
             self.recount(&stage);
         }
-        self.translation.clone()
+        self.translated
     }
 
     /// Brings the claims of changed objects up to date; whoever wins or loses something by that becomes dirty, and with

@@ -20,8 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{Kind, Object, ObjectKey, Unparsable, World};
 
-/// How long a Secret or ConfigMap that somebody names may hold everything else up.
-const NAMED_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a Secret or ConfigMap that somebody names may hold everything up at the start: going on without it would take
+/// away what proxies serve.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may do so later.
+const LATER_PATIENCE: Duration = Duration::from_secs(2);
 /// Changes that wait to be taken in.
 const QUEUE: usize = 1024;
 /// At most so many changes are taken in before they are shown.
@@ -69,7 +72,15 @@ enum Change {
 /// changes come, with all that came meanwhile.
 pub async fn run(client: Client, stop: CancellationToken, mut show: impl FnMut(&World, &BTreeSet<(Kind, ObjectKey)>) + Send) {
     let (events, mut seen) = mpsc::channel(QUEUE);
-    let mut keeper = Keeper { client, events, watches: BTreeMap::new(), next: 0, named: BTreeMap::new(), world: World::default() };
+    let mut keeper = Keeper {
+        client,
+        events,
+        watches: BTreeMap::new(),
+        next: 0,
+        named: BTreeMap::new(),
+        world: World::default(),
+        patience: FIRST_PATIENCE,
+    };
     for kind in Kind::OURS.into_iter().chain([Kind::Service, Kind::EndpointSlice]) {
         keeper.watch(Scope::All(kind));
     }
@@ -90,6 +101,7 @@ pub async fn run(client: Client, stop: CancellationToken, mut show: impl FnMut(&
         }
         if keeper.is_complete() && !changed.is_empty() {
             show(&keeper.world, &changed);
+            keeper.patience = LATER_PATIENCE;
             changed.clear();
         }
     }
@@ -116,6 +128,7 @@ struct Keeper {
     /// Which Secrets and ConfigMaps an object names.
     named: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
     world: World,
+    patience: Duration,
 }
 
 impl Keeper {
@@ -129,14 +142,14 @@ impl Keeper {
     /// Whether every list is there; a named object is waited for, but not for ever.
     fn is_complete(&self) -> bool {
         self.watches.iter().all(|(scope, watch)| {
-            watch.synced || (matches!(scope, Scope::One(..)) && watch.since.elapsed() >= NAMED_PATIENCE)
+            watch.synced || (matches!(scope, Scope::One(..)) && watch.since.elapsed() >= self.patience)
         })
     }
 
     /// When the patience with the next named object ends.
     fn waits_until(&self) -> Option<Instant> {
         let named = self.watches.iter().filter(|(scope, watch)| matches!(scope, Scope::One(..)) && !watch.synced);
-        named.map(|(_, watch)| watch.since + NAMED_PATIENCE).filter(|end| *end > Instant::now()).min()
+        named.map(|(_, watch)| watch.since + self.patience).filter(|end| *end > Instant::now()).min()
     }
 
     fn take(&mut self, seen: Seen, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
