@@ -1,6 +1,7 @@
 //! Requests that could be read in two ways, that are too large, or that come too slowly.
 
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 use sluice_wire::*;
 
@@ -133,4 +134,16 @@ fn broken_rules_and_stages_refuse_in_their_place() {
     assert_eq!(gate.metric(r#"sluice_rejects_total{reason="InvalidConfig",stage="shop/prod"}"#), 2.0);
     gate.put(vec![stage_part(StagePart { invalid: Some("no".into()), ..stage() })]);
     assert_eq!(gate.get("/a").status, 500);
+}
+
+#[test]
+fn a_head_that_comes_too_slowly_is_not_waited_for() {
+    let (gate, _backend) = gate();
+    let mut stream = gate.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\nx-slow: ").unwrap();
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap_or_default();
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }

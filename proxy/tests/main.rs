@@ -1,5 +1,14 @@
 //! Parts in, real sockets, answers and metrics out.
-#![allow(missing_docs, unreachable_pub, reason = "tests are read, not linked")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::let_underscore_must_use,
+    clippy::disallowed_methods,
+    reason = "tests are read, not linked"
+)]
 
 mod edge;
 mod forwarding;

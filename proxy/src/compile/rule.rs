@@ -136,18 +136,20 @@ const REQUEST: &[&str] = &["host", "content-length", "transfer-encoding", "conne
 const RESPONSE: &[&str] = &["content-length", "transfer-encoding", "connection", "upgrade", "trailer"];
 
 fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Edits, Problem> {
-    let name = |text: &str| -> Result<HeaderName, Problem> {
-        if forbidden.contains(&text.to_ascii_lowercase().as_str()) {
-            return Err(format!("the header {text} is set by the gateway itself and cannot be edited."));
-        }
-        HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))
-    };
+    let name = |text: &str| header_name(text, forbidden);
     let pair = |(text, template): &(String, Template)| Ok::<_, Problem>((name(text)?, value(text, template)?));
     Ok(Edits {
         remove: edits.remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         set: edits.set.iter().map(pair).collect::<Result<_, _>>()?,
         add: edits.add.iter().map(pair).collect::<Result<_, _>>()?,
     })
+}
+
+fn header_name(text: &str, forbidden: &[&str]) -> Result<HeaderName, Problem> {
+    if forbidden.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err(format!("the header {text} is set by the gateway itself and cannot be edited."));
+    }
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))
 }
 
 fn value(name: &str, template: &Template) -> Result<Value, Problem> {
@@ -172,9 +174,7 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
             let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;
             let mut headers = Vec::with_capacity(mock.headers.len());
             for (name, template) in &mock.headers {
-                let parsed =
-                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name."))?;
-                headers.push((parsed, value(name, template)?));
+                headers.push((header_name(name, RESPONSE)?, value(name, template)?));
             }
             Ok(Integration::Mock(Mock { status, headers, body: Bytes::from(mock.body.clone()) }))
         }

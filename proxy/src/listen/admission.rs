@@ -171,7 +171,8 @@ mod tests {
         let ok = admit(&parts("GET", "/a/%61", &[("host", "Shop.Example.:80")])).unwrap();
         assert_eq!((ok.host.as_str(), &*ok.path), ("shop.example", "/a/a"));
         assert_eq!(admit(&parts("GET", "/", &[("host", "[::1]:80")])).unwrap().host, "::1");
-        let bad: [(&str, &str, &[(&str, &str)]); 14] = [
+        type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+        let bad: [Row<'_>; 14] = [
             ("CONNECT", "a.b:443", &[("host", "a.b:443")]),
             ("GET", "/", &[]),
             ("GET", "/", &[("host", "a"), ("host", "b")]),

@@ -2,6 +2,7 @@
 //! What becomes of a request is the pipeline's business.
 
 pub(crate) mod admission;
+mod patience;
 pub(crate) mod tls;
 
 use std::io;
@@ -23,11 +24,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::exchange::body::STALL;
 use crate::gateway::Gateway;
 use crate::headers::Origin;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, StageMetrics};
 use crate::pipeline;
+use patience::Patient;
 
 /// A head must be whole, and an idle connection must ask again, within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -194,7 +197,7 @@ where
         .initial_connection_window_size(1024 * 1024);
     let mut draining = worker.shared.draining.clone();
     let service = service_fn(move |request: Request<Incoming>| pipeline::serve(worker.clone(), peer.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Patient::new(stream, STALL)), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
