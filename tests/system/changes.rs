@@ -7,6 +7,7 @@ use crate::harness::api_server::ApiServer;
 use crate::harness::backend::{self, Backend};
 use crate::harness::client::get;
 use crate::harness::eventually::{SOON, eventually};
+use crate::harness::identity::{self, Identity};
 use crate::harness::load::Load;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
@@ -127,6 +128,97 @@ async fn says_event(space: &Space, type_: &str, reason: &str) -> anyhow::Result<
         Ok::<_, anyhow::Error>(())
     })
     .await
+}
+
+#[tokio::test]
+async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyhow::Result<()> {
+    const HOST: &str = "keys.example";
+    let (fleet, space) = space("keys").await?;
+    let secret = |key: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme"}, "stringData": {"api-key": key}});
+    let api_key = |enabled: bool| {
+        json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "acme"},
+            "spec": {"enabled": enabled, "plans": ["gold"], "secret": {"name": "acme"}},
+        })
+    };
+    let (first, second) = ("first-key-0123456789abcdef", "second-key-0123456789abcdef");
+    let mut guarded = route("guarded", "prod", "/guarded", mock("guarded"));
+    guarded["spec"]["apiKey"] = "Required".into();
+    let plan = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "UsagePlan", "metadata": {"name": "gold"},
+        "spec": {"stages": [{"name": "prod"}]},
+    });
+    for object in [stage("prod", HOST), guarded, plan, secret(first), api_key(true)] {
+        space.apply(&object).await?;
+    }
+    for (kind, name) in [("ApiRoute", "guarded"), ("ApiKey", "acme")] {
+        space.programmed(kind, name).await?;
+    }
+    let with = |key: &str| get(HOST, "/guarded").header("x-api-key", key);
+    let answered = async |key: &str, status: u16| {
+        eventually(format!("both proxies answer {key} with {status}"), SOON, || async {
+            let found = fleet.status(&with(key)).await?;
+            anyhow::ensure!(found == status, "they answer {found}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+    };
+    assert_eq!(fleet.status(&with(first)).await?, 200);
+    assert_eq!(fleet.status(&get(HOST, "/guarded")).await?, 403);
+
+    space.apply(&api_key(false)).await?;
+    answered(first, 403).await?;
+    space.apply(&api_key(true)).await?;
+    answered(first, 200).await?;
+
+    space.apply(&secret(second)).await?;
+    answered(second, 200).await?;
+    assert_eq!(fleet.status(&with(first)).await?, 403, "the old key still opens");
+
+    space.delete("ApiKey", "acme").await?;
+    answered(second, 403).await
+}
+
+#[tokio::test]
+async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
+    const HOST: &str = "authorizer.example";
+    let (fleet, space) = space("authorizer").await?;
+    let identity = Identity::new()?;
+    let authorizer = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "Authorizer", "metadata": {"name": "customers"},
+        "spec": {"type": "Jwt", "jwt": {"issuers": [{
+            "issuer": identity::ISSUER, "audiences": ["shop"],
+            "jwks": {"type": "ConfigMap", "configMap": {"name": "identity", "key": "jwks.json"}},
+        }]}},
+    });
+    let mut guarded = route("guarded", "prod", "/guarded", mock("guarded"));
+    guarded["spec"]["authorizer"] = json!({"name": "customers"});
+    for object in [stage("prod", HOST), identity.config_map(), authorizer, guarded] {
+        space.apply(&object).await?;
+    }
+    space.programmed("ApiRoute", "guarded").await?;
+    let call = get(HOST, "/guarded").header("authorization", identity.bearer("ada", "")?);
+    assert_eq!(fleet.status(&call).await?, 200);
+    assert_eq!(fleet.status(&get(HOST, "/guarded")).await?, 401);
+
+    // Other keys under the same name: what they did not sign is refused.
+    let exchanged = Identity::new()?;
+    space.apply(&exchanged.config_map()).await?;
+    let renewed = get(HOST, "/guarded").header("authorization", exchanged.bearer("ada", "")?);
+    eventually("both proxies believe the new key only", SOON, || async {
+        let (new, old) = (fleet.status(&renewed).await?, fleet.status(&call).await?);
+        anyhow::ensure!((new, old) == (200, 401), "they answer {new} to the new one, {old} to the old one");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+
+    space.delete("Authorizer", "customers").await?;
+    answers_with(fleet, HOST, "/guarded", 500).await?;
+    assert_eq!(fleet.status(&renewed).await?, 500);
+    let condition =
+        space.condition("ApiRoute", "guarded", "ResolvedRefs", |condition| condition.status == "False").await?;
+    assert_eq!(condition.reason, "AuthorizerNotFound");
+    Ok(())
 }
 
 #[tokio::test]
