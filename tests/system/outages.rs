@@ -62,6 +62,31 @@ async fn an_operator_that_comes_back_patches_nothing_that_is_unchanged() -> anyh
 }
 
 #[tokio::test]
+async fn an_operator_killed_in_the_middle_of_edits_loses_none_and_costs_no_request() -> anyhow::Result<()> {
+    let Ground { server: _server, mut fleet, space } = ground("killed").await?;
+    let load = Load::start(&fleet, &[get(HOST, "/first")]);
+    for round in 0..4 {
+        for edit in 0..5 {
+            let body = format!("{round}.{edit}");
+            space.apply(&route("edited", "prod", "/edited", mock(&body))).await?;
+            space.apply(&route(&format!("more-{edit}"), "prod", &format!("/more-{edit}"), mock(&body))).await?;
+        }
+        // Some of these are published by now, some are not.
+        fleet.operator.kill();
+        fleet.operator.start().await?;
+    }
+    for name in ["edited", "more-0", "more-1", "more-2", "more-3", "more-4"] {
+        space.programmed("ApiRoute", name).await?;
+        let wanted = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
+        for answer in fleet.all(&get(HOST, &format!("/{name}"))).await? {
+            assert_eq!((answer.status, answer.body.as_str()), (200, wanted.as_str()), "{name}");
+        }
+    }
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() -> anyhow::Result<()> {
     let Ground { server: _server, mut fleet, space } = ground("last-known-good").await?;
     fleet.operator.kill();
