@@ -23,7 +23,8 @@ impl Metrics {
     /// The registry has one of that name already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-        let durations = HistogramOpts::new("sluice_translate_duration_seconds", "Time a translation of changed objects took.");
+        let durations =
+            HistogramOpts::new("sluice_translate_duration_seconds", "Time a translation of changed objects took.");
         let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
         let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let metrics = Self {
@@ -33,9 +34,17 @@ impl Metrics {
                 "Problems of objects right now, by kind of object and reason.",
                 &["kind", "reason"],
             )?,
-            snapshot_version: gauges("sluice_snapshot_version_info", "The version that is published right now.", &["version"])?,
+            snapshot_version: gauges(
+                "sluice_snapshot_version_info",
+                "The version that is published right now.",
+                &["version"],
+            )?,
             snapshot_bytes: IntGauge::new("sluice_snapshot_bytes", "Size of the published configuration.")?,
-            proxies: gauges("sluice_proxies", "Connected proxies, by whether they serve what is published.", &["state"])?,
+            proxies: gauges(
+                "sluice_proxies",
+                "Connected proxies, by whether they serve what is published.",
+                &["state"],
+            )?,
             acks: counters("sluice_proxy_acks_total", "What became of configuration sent to proxies.", &["outcome"])?,
             status_patches: counters(
                 "sluice_status_patches_total",

@@ -92,8 +92,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let stream = server.address();
     let settle = Duration::from_secs(settings.fleet_settle_seconds);
     let current = publisher.subscribe();
-    let reporter =
-        Reporter::new(client.clone(), current.clone(), fleet.clone(), live.clone(), metrics.clone(), settle);
+    let reporter = Reporter::new(client.clone(), current.clone(), fleet.clone(), live.clone(), metrics.clone(), settle);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(current, fleet.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));

@@ -18,8 +18,16 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kinds = prop::sample::select(vec![
-        Kind::Stage, Kind::ApiRoute, Kind::ApiRoute, Kind::Authorizer, Kind::ApiKey, Kind::UsagePlan, Kind::Service,
-        Kind::EndpointSlice, Kind::Secret, Kind::ConfigMap,
+        Kind::Stage,
+        Kind::ApiRoute,
+        Kind::ApiRoute,
+        Kind::Authorizer,
+        Kind::ApiKey,
+        Kind::UsagePlan,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Secret,
+        Kind::ConfigMap,
     ]);
     let step = (kinds, 0..3_u8, any::<u8>(), prop::bool::weighted(0.2));
     let step = step.prop_map(|(kind, name, shape, gone)| Step { kind, name, shape, gone });
@@ -68,7 +76,8 @@ fn value(step: &Step) -> Value {
         Kind::EndpointSlice => {
             value["metadata"]["labels"] = json!({"kubernetes.io/service-name": format!("n{low}")});
             value["addressType"] = json!("IPv4");
-            value["endpoints"] = json!([{"addresses": [format!("10.0.0.{shape}")], "conditions": {"ready": high != 2}}]);
+            value["endpoints"] =
+                json!([{"addresses": [format!("10.0.0.{shape}")], "conditions": {"ready": high != 2}}]);
             value["ports"] = json!([{"name": "web", "port": 8080}]);
         }
         Kind::Secret => value["stringData"] = json!({"api-key": format!("sk_{:030}", high)}),
@@ -139,7 +148,11 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
     world.apply(object(slice("10.0.0.2")));
     let moved = translator.translate(&world);
     assert_eq!(translator.translated(), 1);
-    let changed: Vec<String> =
-        moved.parts.iter().filter(|(name, part)| after.parts.get(*name) != Some(part)).map(|(n, _)| n.to_string()).collect();
+    let changed: Vec<String> = moved
+        .parts
+        .iter()
+        .filter(|(name, part)| after.parts.get(*name) != Some(part))
+        .map(|(n, _)| n.to_string())
+        .collect();
     assert_eq!(changed, ["upstream/shop/orders:80"]);
 }

@@ -50,7 +50,9 @@ pub(crate) fn object(mut value: Value) -> Object {
 
 /// The world that YAML documents make.
 pub(crate) fn world(yaml: &str) -> World {
-    let documents = yaml.split("\n---\n").filter(|document| document.lines().any(|line| !line.starts_with('#') && !line.trim().is_empty()));
+    let documents = yaml
+        .split("\n---\n")
+        .filter(|document| document.lines().any(|line| !line.starts_with('#') && !line.trim().is_empty()));
     World::from_objects(documents.map(|document| {
         let value: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
         object(value)

@@ -82,7 +82,8 @@ impl Proxy {
         let stream = futures::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|bytes| (Ok::<_, std::convert::Infallible>(Frame::data(bytes)), receiver))
         });
-        let body: BoxBody<Bytes, std::convert::Infallible> = BoxBody::new(StreamBody::new(Stream(Mutex::new(Box::pin(stream)))));
+        let body: BoxBody<Bytes, std::convert::Infallible> =
+            BoxBody::new(StreamBody::new(Stream(Mutex::new(Box::pin(stream)))));
         let request = Request::post(format!("https://operator.test{STREAM_PATH}"))
             .header("authorization", format!("Bearer {secret}"))
             .body(body)

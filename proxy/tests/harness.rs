@@ -44,6 +44,10 @@ pub struct Gate {
 
 impl Gate {
     pub fn start() -> Self {
+        Self::with(true, Vec::new())
+    }
+
+    pub fn with(allow_loopback: bool, extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let registry = Registry::new();
         let log = Log::default();
@@ -54,8 +58,8 @@ impl Gate {
             threads: Some(2),
             access_log: LogSink::Writer(Box::new(log.clone())),
             registry: registry.clone(),
-            allow_loopback: true,
-            extra_roots: Vec::new(),
+            allow_loopback,
+            extra_roots,
             runtime: runtime.handle().clone(),
         })
         .unwrap();

@@ -63,3 +63,58 @@ fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
     assert!(https(&gate, "shop.example", &broken).is_err());
     assert_eq!(gate.get("/a").status, 200);
 }
+
+/// A backend that speaks TLS with the given certificate and answers once per connection.
+fn tls_backend(issued: &Issued) -> u16 {
+    use rustls::pki_types::pem::PemObject as _;
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![issued.der.clone()], key).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            // A client that does not trust the certificate ends the handshake here.
+            if read_head(&mut stream).headers.iter().any(|(name, _)| name == "host") {
+                stream.write_all(ok("over tls").as_bytes()).unwrap();
+            }
+        }
+    });
+    port
+}
+
+fn outside(host: &str, port: u16) -> Vec<(PartName, PartBody)> {
+    let target = HttpTarget { tls: true, host: host.into(), port, path: None };
+    vec![stage_part(stage()), route("r", vec![rule("r", "GET", "/a", policy(Integration::Http(target)))])]
+}
+
+#[test]
+fn outside_servers_must_show_a_trusted_certificate_of_their_name() {
+    let (right, wrong_name) = (issue("localhost"), issue("other.example"));
+    let mut trusting = Gate::with(true, vec![right.der.clone(), wrong_name.der.clone()]);
+    trusting.put(outside("localhost", tls_backend(&right)));
+    assert_eq!(trusting.get("/a").body, "over tls");
+    trusting.put(outside("localhost", tls_backend(&wrong_name)));
+    assert_eq!(trusting.get("/a").status, 502);
+    let mut strict = Gate::start();
+    strict.put(outside("localhost", tls_backend(&right)));
+    assert_eq!(strict.get("/a").status, 502);
+}
+
+#[test]
+fn the_proxys_own_addresses_are_no_destination() {
+    let backend = Backend::echo();
+    let mut gate = Gate::with(false, Vec::new());
+    for host in ["localhost", "127.0.0.1", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"] {
+        let target = HttpTarget { tls: false, host: host.into(), port: backend.address.port(), path: None };
+        gate.put(vec![
+            stage_part(stage()),
+            route("r", vec![rule("r", "GET", "/a", policy(Integration::Http(target)))]),
+        ]);
+        assert_eq!(gate.get("/a").status, 502, "{host}");
+    }
+    assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+}

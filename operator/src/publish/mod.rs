@@ -92,7 +92,11 @@ impl Publisher {
         let before = self.current.borrow().as_ref().map(|current| current.published.version);
         if before != Some(published.version) {
             self.metrics.published(&published.version.short(), published.bytes());
-            tracing::info!(config.version = published.version.short(), config.parts = published.parts.len(), "published");
+            tracing::info!(
+                config.version = published.version.short(),
+                config.parts = published.parts.len(),
+                "published"
+            );
         }
         self.current.send_replace(Some(Arc::new(Current { published, statuses: translation.statuses })));
     }

@@ -241,7 +241,10 @@ impl Connection {
         if let Err(error) = self.admission.admit(credential).await {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, cause, "a subscriber was refused");
-            let unknown = matches!(error, crate::publish::subscriber::Refused::Unanswered | crate::publish::subscriber::Refused::Review(_));
+            let unknown = matches!(
+                error,
+                crate::publish::subscriber::Refused::Unanswered | crate::publish::subscriber::Refused::Review(_)
+            );
             return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
         }
         self.admitted.store(true, Ordering::Release);

@@ -267,9 +267,8 @@ mod tests {
         publisher.publish(Translation::default());
         let (up, pieces) = mpsc::channel::<Bytes>(64);
         let (sender, down) = mpsc::channel(64);
-        let stream = futures::stream::unfold(pieces, |mut pieces| async {
-            pieces.recv().await.map(|bytes| (bytes, pieces))
-        });
+        let stream =
+            futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
         let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
         let session = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone()));
         let hello = Hello { proxy: "one".into(), program: "test".into(), parts: BTreeMap::new() };

@@ -99,7 +99,8 @@ impl Admission {
             return Ok(());
         }
         let credential = credential.and_then(|text| text.split_once(' '));
-        let credential = credential.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim());
+        let credential =
+            credential.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim());
         let credential = credential.filter(|text| !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES);
         let credential = credential.ok_or(Refused::Missing)?;
         match self {
@@ -149,7 +150,9 @@ mod tests {
     async fn only_the_right_secret_is_let_in() {
         let admission = Admission::secret("s3cret-s3cret\n");
         assert!(admission.admit(Some("Bearer s3cret-s3cret")).await.is_ok());
-        for bad in [None, Some(""), Some("Bearer "), Some("Bearer x"), Some("Basic s3cret-s3cret"), Some("s3cret-s3cret")] {
+        for bad in
+            [None, Some(""), Some("Bearer "), Some("Bearer x"), Some("Basic s3cret-s3cret"), Some("s3cret-s3cret")]
+        {
             assert!(admission.admit(bad).await.is_err(), "{bad:?}");
         }
         assert!(!format!("{admission:?}").contains("s3cret"));

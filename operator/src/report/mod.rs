@@ -131,9 +131,7 @@ impl Reporter {
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
             }
             let grown = self.fleet.len() != members;
-            let settle = async {
-                if grown { quiet(&mut fleet).await } else { tokio::time::sleep(COALESCE).await }
-            };
+            let settle = async { if grown { quiet(&mut fleet).await } else { tokio::time::sleep(COALESCE).await } };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = settle => {}
@@ -150,7 +148,8 @@ impl Reporter {
     async fn round(&self, current: &Current, stop: &CancellationToken) -> bool {
         let due = current.statuses.keys().filter(|object| self.is_due(current, object));
         let due: Vec<ObjectRef> = due.cloned().collect();
-        let writing = futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
+        let writing =
+            futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
         let all = writing.fold(false, async |failed, one| failed || one);
         tokio::select! {
             failed = all => failed,

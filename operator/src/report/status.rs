@@ -84,7 +84,13 @@ pub(crate) enum Fleet {
 }
 
 /// The patch that an object needs; none when its status says all there is to say.
-pub(crate) fn patch(present: &Present, wanted: &Wanted, programmed: &Programmed, fleet: Fleet, now: &Time) -> Option<Patch> {
+pub(crate) fn patch(
+    present: &Present,
+    wanted: &Wanted,
+    programmed: &Programmed,
+    fleet: Fleet,
+    now: &Time,
+) -> Option<Patch> {
     let mut conditions = present.conditions.clone();
     let mut transitions = Vec::new();
     let mut changed = present.generation != wanted.generation;
@@ -149,17 +155,20 @@ fn kept_detail(present: &Present, wanted: &Wanted) -> Value {
             "proxies": present.detail.get("proxies"),
             "routes": i32::try_from(*routes).unwrap_or(i32::MAX),
         }),
-        _ => detail(wanted, &Programmed {
-            condition: condition::Wanted {
-                type_: PROGRAMMED,
-                status: Status::Unknown,
-                reason: reason::PENDING,
-                message: String::new(),
-                observed_generation: None,
+        _ => detail(
+            wanted,
+            &Programmed {
+                condition: condition::Wanted {
+                    type_: PROGRAMMED,
+                    status: Status::Unknown,
+                    reason: reason::PENDING,
+                    message: String::new(),
+                    observed_generation: None,
+                },
+                serving: 0,
+                total: 0,
             },
-            serving: 0,
-            total: 0,
-        }),
+        ),
     }
 }
 

@@ -22,7 +22,12 @@ pub(crate) fn part_name(key: &ObjectKey) -> PartName {
 }
 
 /// The part; with any problem it is one that lets nobody in.
-pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mut Problems) -> PartBody {
+pub(crate) fn translate(
+    view: &View<'_>,
+    key: &ObjectKey,
+    authorizer: &Authorizer,
+    problems: &mut Problems,
+) -> PartBody {
     let object = Kind::Authorizer.object(key);
     let jwt = match &authorizer.spec.jwt {
         Some(spec) => Some(jwt(view, key, spec, problems)),

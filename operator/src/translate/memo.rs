@@ -12,7 +12,9 @@ use sluice_wire::{KeyEntry, MAX_PART_BYTES, ObjectRef, Part, PartBody, PartName}
 use crate::translate::conflicts::{Claim, Claimant, Claims};
 use crate::translate::problem::Problems;
 use crate::translate::references::{Source, View};
-use crate::translate::{Detail, Served, Translation, Wanted, api_keys, authorizers, routes, stages, upstreams, usage_plans};
+use crate::translate::{
+    Detail, Served, Translation, Wanted, api_keys, authorizers, routes, stages, upstreams, usage_plans,
+};
 use crate::world::{Kind, ObjectKey, World};
 
 /// Something that is translated for itself.
@@ -333,7 +335,10 @@ fn object(view: &View<'_>, world: &World, kind: Kind, key: &ObjectKey) -> Option
         let part = Part::new(name, &body);
         expected.insert(part.name.clone());
         if part.json.len() > MAX_PART_BYTES {
-            let why = format!("the object makes {} bytes of configuration; at most {MAX_PART_BYTES} are served", part.json.len());
+            let why = format!(
+                "the object makes {} bytes of configuration; at most {MAX_PART_BYTES} are served",
+                part.json.len()
+            );
             problems.invalid("spec", why);
             continue;
         }
@@ -391,7 +396,9 @@ fn changes(seen: &mut World, now: &World) -> Vec<Source> {
     }
     let mut all = Vec::new();
     // Statuses and bookkeeping change without leading to anything else.
-    differ(&mut all, Kind::Stage, &mut seen.stages, &now.stages, |a, b| a.spec == b.spec && meta(&a.metadata, &b.metadata));
+    differ(&mut all, Kind::Stage, &mut seen.stages, &now.stages, |a, b| {
+        a.spec == b.spec && meta(&a.metadata, &b.metadata)
+    });
     differ(&mut all, Kind::ApiRoute, &mut seen.api_routes, &now.api_routes, |a, b| {
         a.spec == b.spec && meta(&a.metadata, &b.metadata)
     });

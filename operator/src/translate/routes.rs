@@ -107,7 +107,8 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
             if seen.insert(operation) {
                 continue;
             }
-            let why = format!("{} {} is matched by an earlier rule of this ApiRoute already", method.as_str(), rule.path);
+            let why =
+                format!("{} {} is matched by an earlier rule of this ApiRoute already", method.as_str(), rule.path);
             own.invalid(&format!("spec.rules[{at}]"), why);
             made = made.and_then(|made| without(made, *method));
         }
@@ -130,10 +131,14 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
         }
     }
     for (lost, stages) in groups {
-        let rules: Vec<Rule> = written.iter().enumerate().filter_map(|(at, rule)| {
-            let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
-            gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
-        }).collect();
+        let rules: Vec<Rule> = written
+            .iter()
+            .enumerate()
+            .filter_map(|(at, rule)| {
+                let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
+                gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
+            })
+            .collect();
         if rules.is_empty() {
             continue;
         }

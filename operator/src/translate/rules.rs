@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_crds::ApiRoute;
 use sluice_crds::api_route::{
     AuthorizerRef, AuthorizerRefType, CacheScope, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
     MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache,
 };
 use sluice_crds::condition::reason;
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::ApiRoute;
 use sluice_wire::{
     AuthorizerUse, CacheKey, HeaderEdits, HttpTarget, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache,
     RulePolicy, Template, TemplatePart, Variable,
@@ -23,8 +23,16 @@ use crate::world::{Kind, ObjectKey};
 
 /// Headers that belong to a connection or to a message's framing: only the proxy writes them.
 const RESERVED: [&str; 10] = [
-    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-    "upgrade", "expect",
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
 ];
 
 /// A rule being read.
@@ -110,12 +118,12 @@ impl Reader<'_> {
         authorizer: &AuthorizerRef,
         services: &mut BTreeSet<(ObjectKey, u16)>,
     ) -> Option<RulePolicy> {
-        let field = if rule.authorizer.is_some() { format!("{}.authorizer", self.at) } else { "spec.authorizer".into() };
+        let field =
+            if rule.authorizer.is_some() { format!("{}.authorizer", self.at) } else { "spec.authorizer".into() };
         let authorizer = self.authorizer(&field, authorizer);
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
-        let throttle = rule.throttle.and_then(|limit| {
-            stages::throttle(&format!("{}.throttle", self.at), limit, self.problems)
-        });
+        let throttle =
+            rule.throttle.and_then(|limit| stages::throttle(&format!("{}.throttle", self.at), limit, self.problems));
         let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
         let request_headers = self.edits("request", rule.request.as_ref());
         let response_headers = self.edits("response", rule.response.as_ref());
@@ -124,7 +132,16 @@ impl Reader<'_> {
             self.invalid("timeout", "it must be from 50ms to 300s");
         }
         let integration = self.integration(rule, services)?;
-        Some(RulePolicy { authorizer, api_key, throttle, cache, request_headers, response_headers, timeout_ms, integration })
+        Some(RulePolicy {
+            authorizer,
+            api_key,
+            throttle,
+            cache,
+            request_headers,
+            response_headers,
+            timeout_ms,
+            integration,
+        })
     }
 
     fn authorizer(&mut self, field: &str, named: &AuthorizerRef) -> Option<AuthorizerUse> {
@@ -332,7 +349,9 @@ fn placeholders(path: &str) -> impl Iterator<Item = &str> {
 /// An absolute http or https URL, taken apart.
 pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
     let bad = || {
-        format!("{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}")
+        format!(
+            "{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}"
+        )
     };
     let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
@@ -388,8 +407,20 @@ mod tests {
         assert_eq!(http_url("http://[::1]:8080").unwrap().port, 8080);
         assert_eq!(http_url("http://example.com").unwrap().path, None);
         for bad in [
-            "", "ftp://a", "https://", "https:///x", "http://u:p@a/", "http://a:0", "http://a:99999", "http://a:", "http://a/?q",
-            "http://a/#f", "http://a/{x", "http://a/x}", "http://a/{{x}}", "http://a b/",
+            "",
+            "ftp://a",
+            "https://",
+            "https:///x",
+            "http://u:p@a/",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://a/?q",
+            "http://a/#f",
+            "http://a/{x",
+            "http://a/x}",
+            "http://a/{{x}}",
+            "http://a b/",
         ] {
             assert!(http_url(bad).is_err(), "{bad}");
         }

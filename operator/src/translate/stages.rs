@@ -83,7 +83,8 @@ pub(crate) fn translate(
             Ok(host) => {
                 let lost = view.claims.lost_to(&claim(&host.to_string(), &spec.base_path), Kind::Stage, key);
                 if let Some(winner) = lost {
-                    let why = format!("{host} with base path {} belongs to the older Stage {}", spec.base_path, winner.key);
+                    let why =
+                        format!("{host} with base path {} belongs to the older Stage {}", spec.base_path, winner.key);
                     problems.accept(reason::CONFLICTED, &field, why);
                 } else if !hostnames.contains(&host) {
                     hostnames.push(host);
@@ -225,7 +226,8 @@ fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, Stri
     let (chain_pem, key_pem) = (text("tls.crt")?, text("tls.key")?);
     let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or("has a tls.crt without a certificate in PEM")?;
-    let private = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| "has a tls.key without a private key in PEM")?;
+    let private =
+        PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| "has a tls.key without a private key in PEM")?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     rustls::sign::CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "has a tls.key that does not belong to tls.crt".to_owned(),

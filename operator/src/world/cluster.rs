@@ -70,7 +70,11 @@ enum Change {
 
 /// Takes the world in until `stop`. `show` gets the world and which of its objects changed; it is called as often as
 /// changes come, with all that came meanwhile.
-pub async fn run(client: Client, stop: CancellationToken, mut show: impl FnMut(&World, &BTreeSet<(Kind, ObjectKey)>) + Send) {
+pub async fn run(
+    client: Client,
+    stop: CancellationToken,
+    mut show: impl FnMut(&World, &BTreeSet<(Kind, ObjectKey)>) + Send,
+) {
     let (events, mut seen) = mpsc::channel(QUEUE);
     let mut keeper = Keeper {
         client,

@@ -101,7 +101,10 @@ fn respond(method: &Method, path: &str, registry: &Registry, readiness: &Readine
             Ok(page) => text(StatusCode::OK, page),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics page");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics page could not be written; see the log\n".to_owned())
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the metrics page could not be written; see the log\n".to_owned(),
+                )
             }
         },
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),

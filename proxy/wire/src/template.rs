@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn templates_survive_their_text_and_unknown_variables_are_refused() {
-        for good in ["", "plain", "${context.requestId}", "a${context.authorizer.claims.sub}b${request.path.id}", "$5 {x}"] {
+        for good in
+            ["", "plain", "${context.requestId}", "a${context.authorizer.claims.sub}b${request.path.id}", "$5 {x}"]
+        {
             assert_eq!(good.parse::<Template>().unwrap().to_string(), good);
         }
         assert_eq!("${x".parse::<Template>(), Err(ParseTemplateError::Open));
