@@ -134,6 +134,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
 
 fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
     let mut unconfigured = Some(unconfigured);
+    let mut before: Option<bool> = None;
     let (apply, fleet) = (proxy.clone(), proxy.clone());
     Sink {
         apply: Box::new(move |parts, changed, removed| {
@@ -142,7 +143,11 @@ fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
             diagnostics
         }),
         set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
-        set_connected: Box::new(|connected| tracing::info!(connected, "the operator's stream changed")),
+        set_connected: Box::new(move |connected| {
+            if before.replace(connected) != Some(connected) {
+                tracing::info!(connected, "the operator's stream changed");
+            }
+        }),
     }
 }
 
