@@ -36,6 +36,8 @@ pub const FIELD_MANAGER: &str = "sluice-operator";
 
 const PATCH_TIMEOUT: Duration = Duration::from_secs(10);
 const CONCURRENT: usize = 8;
+/// At most so many objects are written before it is asked again what is most urgent.
+const ROUND: usize = 256;
 /// What comes within this time of the first change is said together.
 const COALESCE: Duration = Duration::from_millis(100);
 /// Proxies come and go in groups: this much silence ends a group, at the latest after `FLEET_LIMIT`.
@@ -45,6 +47,13 @@ const RETRY: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
 /// The longest note of an event.
 const MAX_NOTE_BYTES: usize = 1000;
+
+/// What became of a round of writing.
+struct Round {
+    failed: bool,
+    /// Whether there is more to write.
+    more: bool,
+}
 
 /// The objects as they are in the cluster, with their statuses.
 #[derive(Clone, Debug, Default)]
@@ -118,42 +127,68 @@ impl Reporter {
         let mut fleet = self.fleet.changes();
         let mut live = self.live.changed.subscribe();
         let mut failures = 0_usize;
+        let mut more = false;
         loop {
-            let retry = RETRY.get(failures.saturating_sub(1)).or(RETRY.last()).copied().unwrap_or_default();
-            let retry = (failures > 0).then(|| Instant::now() + retry);
-            let members = self.fleet.len();
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = self.current.changed() => if changed.is_err() { return },
-                changed = live.changed() => if changed.is_err() { return },
-                changed = fleet.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep_until(self.settled), if self.settled > Instant::now() => {}
-                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
-            }
-            let grown = self.fleet.len() != members;
-            let settle = async { if grown { quiet(&mut fleet).await } else { tokio::time::sleep(COALESCE).await } };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = settle => {}
+            if !more && !self.wait(&mut fleet, &mut live, failures, &stop).await {
+                return;
             }
             fleet.mark_unchanged();
             live.mark_unchanged();
             let Some(current) = self.current.borrow_and_update().clone() else { continue };
-            let failed = self.round(&current, &stop).await;
-            failures = if failed { failures + 1 } else { 0 };
+            let round = self.round(&current, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            failures = if round.failed { failures + 1 } else { 0 };
+            more = round.more && !round.failed;
         }
     }
 
-    /// Writes what must be written; tells whether anything failed.
-    async fn round(&self, current: &Current, stop: &CancellationToken) -> bool {
+    /// Waits for something to say; false: it is time to stop.
+    async fn wait(
+        &mut self,
+        fleet: &mut watch::Receiver<u64>,
+        live: &mut watch::Receiver<u64>,
+        failures: usize,
+        stop: &CancellationToken,
+    ) -> bool {
+        let retry = RETRY.get(failures.saturating_sub(1)).or(RETRY.last()).copied().unwrap_or_default();
+        let retry = (failures > 0).then(|| Instant::now() + retry);
+        let members = self.fleet.len();
+        let alive = tokio::select! {
+            () = stop.cancelled() => false,
+            changed = self.current.changed() => changed.is_ok(),
+            changed = live.changed() => changed.is_ok(),
+            changed = fleet.changed() => changed.is_ok(),
+            () = tokio::time::sleep_until(self.settled), if self.settled > Instant::now() => true,
+            () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
+        };
+        let grown = self.fleet.len() != members;
+        let settle = async {
+            if grown { quiet(fleet).await } else { tokio::time::sleep(COALESCE).await }
+        };
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = settle => alive,
+        }
+    }
+
+    /// Writes the most urgent of what must be written: what says nothing about its generation yet, then what is one of few.
+    async fn round(&self, current: &Current, stop: &CancellationToken) -> Round {
         let due = current.statuses.keys().filter(|object| self.is_due(current, object));
-        let due: Vec<ObjectRef> = due.cloned().collect();
-        let writing =
-            futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
+        let mut due: Vec<ObjectRef> = due.cloned().collect();
+        due.sort_by_cached_key(|object| {
+            let wanted = current.statuses.get(object).and_then(|wanted| wanted.generation);
+            let live = self.live.get(object).and_then(|live| status::present(&live).generation);
+            (wanted == live, object.kind == Kind::ApiRoute.as_str())
+        });
+        let more = due.len() > ROUND;
+        due.truncate(ROUND);
+        let writing = futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
         let all = writing.fold(false, async |failed, one| failed || one);
         tokio::select! {
-            failed = all => failed,
-            () = stop.cancelled() => false,
+            failed = all => Round { failed, more },
+            () = stop.cancelled() => Round { failed: false, more },
         }
     }
 
@@ -167,7 +202,12 @@ impl Reporter {
         let programmed = programmed(object, wanted, &current.published, &self.fleet.members());
         let now = Time(Timestamp::now());
         let patch = status::patch(&status::present(&live), wanted, &programmed, self.phase(), &now)?;
-        Some((live, patch))
+        // What was written already only has to come back.
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = written.get(object).is_some_and(|(version, status)| {
+            *version == resource_version(&live) && *status == timeless(&patch.status)
+        });
+        (!again).then_some((live, patch))
     }
 
     fn is_due(&self, current: &Current, object: &ObjectRef) -> bool {
@@ -196,12 +236,6 @@ impl Reporter {
         let Some((live, patch)) = self.patch_for(&current, object) else { return failed };
         let version = resource_version(&live);
         let without_times = timeless(&patch.status);
-        {
-            let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            if written.get(object).is_some_and(|(seen, status)| *seen == version && *status == without_times) {
-                return failed;
-            }
-        }
         let outcome = self.apply(object, &patch.status).await;
         let word = match &outcome {
             Ok(true) => "written",

@@ -30,7 +30,7 @@ pub(crate) struct Patch {
 /// What an object's status says right now.
 pub(crate) struct Present {
     pub(crate) conditions: Vec<Condition>,
-    generation: Option<i64>,
+    pub(crate) generation: Option<i64>,
     detail: Value,
 }
 
