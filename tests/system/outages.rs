@@ -11,7 +11,7 @@ use crate::harness::api_server::ApiServer;
 use crate::harness::client::get;
 use crate::harness::eventually::{SOON, eventually};
 use crate::harness::load::Load;
-use crate::harness::objects::Space;
+use crate::harness::objects::{Condition, Space};
 use crate::harness::programs::{Fleet, Proxy};
 
 const HOST: &str = "outage.example";
@@ -35,6 +35,14 @@ async fn ground(name: &str) -> anyhow::Result<Ground> {
     Ok(Ground { server, fleet, space })
 }
 
+/// Waits until both proxies run the object. One that has not found a new operator yet is not counted by it, so that
+/// `1 of 1 proxies` is true for a moment.
+async fn everywhere(space: &Space, kind: &str, name: &str) -> anyhow::Result<()> {
+    let both = |found: &Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
+    space.condition(kind, name, "Programmed", both).await?;
+    Ok(())
+}
+
 async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
     let mut versions = Vec::new();
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "first")] {
@@ -54,8 +62,7 @@ async fn an_operator_that_comes_back_patches_nothing_that_is_unchanged() -> anyh
     fleet.operator.start().await?;
     // Once a new object is programmed on both proxies, the old ones have been looked at.
     space.apply(&stage("marker", "marker.example")).await?;
-    let programmed = space.programmed("Stage", "marker").await?;
-    assert!(programmed.message.contains("2 of 2 proxies"), "{programmed:?}");
+    everywhere(&space, "Stage", "marker").await?;
     assert_eq!(versions(&space).await?, before, "its log:\n{}", fleet.operator.log());
     load.finish().await?;
     Ok(())
@@ -76,7 +83,7 @@ async fn an_operator_killed_in_the_middle_of_edits_loses_none_and_costs_no_reque
         fleet.operator.start().await?;
     }
     for name in ["edited", "more-0", "more-1", "more-2", "more-3", "more-4"] {
-        space.programmed("ApiRoute", name).await?;
+        everywhere(&space, "ApiRoute", name).await?;
         let wanted = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
         for answer in fleet.all(&get(HOST, &format!("/{name}"))).await? {
             assert_eq!((answer.status, answer.body.as_str()), (200, wanted.as_str()), "{name}");
@@ -100,7 +107,7 @@ async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() ->
     // And takes up changes again as soon as there is one.
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
     fleet.operator.start().await?;
-    space.programmed("ApiRoute", "second").await?;
+    everywhere(&space, "ApiRoute", "second").await?;
     assert_eq!(fleet.status(&get(HOST, "/second")).await?, 200);
     Ok(())
 }
