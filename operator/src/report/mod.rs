@@ -164,9 +164,7 @@ impl Reporter {
             () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
         };
         let grown = self.fleet.len() != members;
-        let settle = async {
-            if grown { quiet(fleet).await } else { tokio::time::sleep(COALESCE).await }
-        };
+        let settle = async { if grown { quiet(fleet).await } else { tokio::time::sleep(COALESCE).await } };
         tokio::select! {
             () = stop.cancelled() => false,
             () = settle => alive,
@@ -184,7 +182,8 @@ impl Reporter {
         });
         let more = due.len() > ROUND;
         due.truncate(ROUND);
-        let writing = futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
+        let writing =
+            futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
         let all = writing.fold(false, async |failed, one| failed || one);
         tokio::select! {
             failed = all => Round { failed, more },
@@ -204,9 +203,9 @@ impl Reporter {
         let patch = status::patch(&status::present(&live), wanted, &programmed, self.phase(), &now)?;
         // What was written already only has to come back.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = written.get(object).is_some_and(|(version, status)| {
-            *version == resource_version(&live) && *status == timeless(&patch.status)
-        });
+        let again = written
+            .get(object)
+            .is_some_and(|(version, status)| *version == resource_version(&live) && *status == timeless(&patch.status));
         (!again).then_some((live, patch))
     }
 
