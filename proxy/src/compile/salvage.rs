@@ -49,12 +49,14 @@ fn route(value: &Value) -> Option<RoutePart> {
         Some(version) => Some(serde_json::from_value(version.clone()).ok()?),
         None => None,
     };
-    Some(RoutePart {
-        object: field(value, "object")?,
-        stages: field(value, "stages")?,
-        version,
-        rules: rules.iter().filter_map(rule).collect(),
-    })
+    let mut readable: Vec<Rule> = rules.iter().filter_map(rule).collect();
+    if readable.len() < rules.len() {
+        // A rule without a place would leave its requests to a broader rule beside it, with another policy.
+        for rule in &mut readable {
+            rule.action = refuse();
+        }
+    }
+    Some(RoutePart { object: field(value, "object")?, stages: field(value, "stages")?, version, rules: readable })
 }
 
 /// A rule that can be read as it is, or its place with a refusal. An unreadable match is left out: the rule then refuses
@@ -69,8 +71,12 @@ fn rule(value: &Value) -> Option<Rule> {
         path: field(value, "path")?,
         headers: field(value, "headers").unwrap_or_default(),
         query: field(value, "query").unwrap_or_default(),
-        action: RuleAction::Invalid { why: "this proxy cannot read the rule".to_owned() },
+        action: refuse(),
     })
+}
+
+fn refuse() -> RuleAction {
+    RuleAction::Invalid { why: "this proxy cannot read the rule".to_owned() }
 }
 
 /// The stage with its host and base path, refusing everything.
@@ -81,4 +87,32 @@ fn stage(mut value: Value) -> Option<StagePart> {
     fields.insert("access_log".into(), true.into());
     fields.insert("invalid".into(), "This proxy cannot read the Stage.".into());
     serde_json::from_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a route with these rules, written by a newer version, comes to: whether each rule refuses.
+    fn refusals(rules: Value) -> Vec<bool> {
+        let json = serde_json::json!({
+            "object": {"kind": "ApiRoute", "namespace": "shop", "name": "orders"}, "stages": ["stage/shop/prod"], "rules": rules,
+        });
+        let rules = route(&json).unwrap().rules;
+        rules.iter().map(|rule| matches!(rule.action, RuleAction::Invalid { .. })).collect()
+    }
+
+    fn rule(path: &str, integration: &Value) -> Value {
+        let policy = serde_json::json!({"api_key": false, "timeout_ms": 1000, "integration": integration});
+        let action = serde_json::json!({"Serve": policy});
+        serde_json::json!({"name": path, "methods": [], "path": path, "headers": [], "query": [], "action": action})
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_read_refuses_alone_and_one_without_a_place_takes_the_route_with_it() {
+        let good = serde_json::json!({"Mock": {"status": 200, "headers": [], "body": ""}});
+        let newer = serde_json::json!({"Lambda": {}});
+        assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a", &newer)])), [false, true]);
+        assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a|b", &good)])), [true]);
+    }
 }
