@@ -24,7 +24,7 @@ pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
         .iter()
         .map(|(object, wanted)| {
             let state = state(object, wanted, refusals);
-            vec![object.kind.clone(), object.id(), state, detail(wanted)]
+            vec![object.kind.to_string(), object.id(), state, detail(wanted)]
         })
         .collect();
     table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)

@@ -67,15 +67,15 @@ impl Metrics {
         self.translate_problems.reset();
         for (object, wanted) in &translation.statuses {
             for reason in &wanted.problems {
-                self.translate_problems.with_label_values(&[object.kind.as_str(), reason]).inc();
+                self.translate_problems.with_label_values(&[&*object.kind, reason]).inc();
             }
         }
     }
 
     /// Shows what is published.
-    pub(crate) fn published(&self, version: &str, bytes: usize) {
+    pub(crate) fn published(&self, version: &str, growth: i64) {
         self.snapshot_version.reset();
         self.snapshot_version.with_label_values(&[version]).set(1);
-        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.snapshot_bytes.add(growth);
     }
 }

@@ -1,14 +1,13 @@
 //! From a folder's world to the proxy: what is remembered between two states of the folder.
 //! Reading the folder is `folder`'s, and what is printed is `print`'s.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
 use sluice_operator::publish::{Published, delta};
 use sluice_operator::translate::Translator;
 use sluice_operator::world::World;
-use sluice_wire::{Ack, Delta, Hash, ObjectRef, Outcome, PartName};
+use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
 use crate::args;
@@ -24,7 +23,7 @@ pub(crate) struct Session {
     /// What is wrong with the servers that Services ask for.
     pub(crate) server_problems: Vec<String>,
     translator: Translator,
-    served: Arc<BTreeMap<PartName, Hash>>,
+    served: Parts<Arc<Part>>,
 }
 
 /// What a change brought.
@@ -53,7 +52,7 @@ impl Session {
             refusals: Refusals::new(),
             server_problems: Vec::new(),
             translator: Translator::new(),
-            served: Arc::default(),
+            served: Parts::new(),
         }
     }
 
@@ -70,7 +69,7 @@ impl Session {
         if let Outcome::Refused { why } = &ack.outcome {
             bail!("the proxy refused the change and serves what it had: {why}");
         }
-        self.served = step.published.hashes;
+        self.served = step.published.parts;
         let refusals: Refusals =
             ack.diagnostics.iter().map(|found| (found.object.clone(), found.message.clone())).collect();
         let mut changed = changed(&self.statuses, &step.statuses);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_crds::condition::{self, PROGRAMMED, Status, reason};
-use sluice_wire::{Diagnostic, Hash, ObjectRef, PartName};
+use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, PartName, Parts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ pub struct Member {
     /// The version it acknowledged last; none before the first.
     pub version: Option<Hash>,
     /// The parts it serves.
-    pub parts: Arc<BTreeMap<PartName, Hash>>,
+    pub parts: Parts<Arc<Part>>,
     /// What it cannot serve as written.
     pub diagnostics: Arc<BTreeMap<ObjectRef, String>>,
     /// The version it refused, and why.
@@ -138,7 +138,7 @@ impl Membership {
         self.update(|member| {
             *member = Member {
                 version: Some(published.version),
-                parts: published.hashes.clone(),
+                parts: published.parts.clone(),
                 diagnostics: Arc::new(diagnostics),
                 refused: None,
                 lagging: false,
@@ -195,7 +195,8 @@ pub fn programmed(
 ) -> Programmed {
     let total = members.len();
     let serves = |member: &Member| {
-        let same = |name| current.hashes.get(name) == member.parts.get(name);
+        let hash = |parts: &Parts<Arc<Part>>, name: &PartName| parts.get(name).map(|part| part.hash);
+        let same = |name| hash(&current.parts, name) == hash(&member.parts, name);
         member.version.is_some() && wanted.parts.iter().all(same)
     };
     let serving = members.values().filter(|member| serves(member)).count();
@@ -228,7 +229,7 @@ pub fn programmed(
 
 #[cfg(test)]
 mod tests {
-    use sluice_wire::{KeysPart, Part, PartBody, PartKind};
+    use sluice_wire::{KeysPart, PartBody, PartKind};
 
     use super::*;
     use crate::translate::Detail;
@@ -242,7 +243,7 @@ mod tests {
         let part = Arc::new(Part::new(name.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
         let other = PartName::new(PartKind::Keys, word);
         let other_part = Arc::new(Part::new(other.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
-        Published::new([(name, part), (other, other_part)].into())
+        Published::new([(name, part), (other, other_part)].into_iter().collect())
     }
 
     fn wanted(parts: &[&str]) -> Wanted {

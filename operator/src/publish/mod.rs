@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_wire::{Delta, Hash, ObjectRef, Part, PartName, version_of};
+use sluice_wire::{Content, Delta, Hash, ObjectRef, Part, Parts};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
@@ -24,36 +24,34 @@ pub struct Published {
     /// Its version.
     pub version: Hash,
     /// Its parts.
-    pub parts: BTreeMap<PartName, Arc<Part>>,
-    /// The hashes of its parts.
-    pub hashes: Arc<BTreeMap<PartName, Hash>>,
+    pub parts: Parts<Arc<Part>>,
 }
 
 impl Published {
     /// The configuration of these parts.
     #[must_use]
-    pub fn new(parts: BTreeMap<PartName, Arc<Part>>) -> Self {
-        let hashes: BTreeMap<PartName, Hash> = parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        Self { version: version_of(&hashes), parts, hashes: Arc::new(hashes) }
+    pub fn new(parts: Parts<Arc<Part>>) -> Self {
+        Self { version: parts.version(), parts }
     }
 
-    /// The size of its parts.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.parts.values().map(|part| part.json.len()).sum()
+    /// How many bytes longer its parts are than those of `old`.
+    fn growth(&self, old: &Parts<Arc<Part>>) -> i64 {
+        let length = |part: Option<&Arc<Part>>| part.map_or(0, |part| i64::try_from(part.json.len()).unwrap_or(i64::MAX));
+        let difference = self.parts.since(old);
+        let grown: i64 = difference.changed.into_iter().map(|(name, part)| length(Some(part)) - length(old.get(name))).sum();
+        grown - difference.removed.into_iter().map(|name| length(old.get(name))).sum::<i64>()
     }
 }
 
 /// The change from what a proxy has to a configuration.
 #[must_use]
-pub fn delta(known: &BTreeMap<PartName, Hash>, new: &Published) -> Delta {
-    let base = if known.is_empty() { Hash::NONE } else { version_of(known) };
-    let changed = new.parts.iter().filter(|(name, part)| known.get(*name) != Some(&part.hash));
+pub fn delta<C: Content>(known: &Parts<C>, new: &Published) -> Delta {
+    let difference = new.parts.since(known);
     Delta {
-        base,
+        base: if known.is_empty() { Hash::NONE } else { known.version() },
         version: new.version,
-        upsert: changed.map(|(_, part)| Part::clone(part)).collect(),
-        remove: known.keys().filter(|name| !new.parts.contains_key(*name)).cloned().collect(),
+        upsert: difference.changed.into_values().map(|part| Part::clone(part)).collect(),
+        remove: difference.removed.into_iter().cloned().collect(),
     }
 }
 
@@ -89,9 +87,11 @@ impl Publisher {
     /// Publishes a translation.
     pub fn publish(&self, translation: Translation) {
         let published = Published::new(translation.parts);
-        let before = self.current.borrow().as_ref().map(|current| current.published.version);
-        if before != Some(published.version) {
-            self.metrics.published(&published.version.short(), published.bytes());
+        let before = self.current.borrow().clone();
+        let before = before.as_ref().map(|current| &current.published);
+        if before.is_none_or(|before| before.version != published.version) {
+            let growth = before.map_or_else(|| published.growth(&Parts::new()), |before| published.growth(&before.parts));
+            self.metrics.published(&published.version.short(), growth);
             tracing::info!(
                 config.version = published.version.short(),
                 config.parts = published.parts.len(),
@@ -104,7 +104,7 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use sluice_wire::{KeysPart, PartBody, PartKind};
+    use sluice_wire::{KeysPart, PartBody, PartKind, PartName};
 
     use super::*;
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_delta_holds_what_changed_and_names_what_is_gone() {
         let (old, new) = (published(&[("a", 1), ("b", 1), ("c", 1)]), published(&[("a", 1), ("b", 2), ("d", 1)]));
-        let delta = delta(&old.hashes, &new);
+        let delta = delta(&old.parts, &new);
         assert_eq!((delta.base, delta.version), (old.version, new.version));
         let names: Vec<String> = delta.upsert.iter().map(|part| part.name.to_string()).collect();
         assert_eq!(names, ["keys/b", "keys/d"]);
@@ -131,9 +131,9 @@ mod tests {
     #[test]
     fn a_first_delta_replaces_everything_and_one_in_step_is_empty() {
         let new = published(&[("a", 1)]);
-        let first = delta(&BTreeMap::new(), &new);
+        let first = delta(&Parts::<Hash>::new(), &new);
         assert_eq!((first.base, first.upsert.len()), (Hash::NONE, 1));
-        let none = delta(&new.hashes, &new);
+        let none = delta(&new.parts, &new);
         assert!(none.upsert.is_empty() && none.remove.is_empty() && none.base == none.version);
     }
 }

@@ -1,6 +1,5 @@
 //! One proxy's stream: what it has, what it is sent, what it says to that. Who may open a stream is `subscriber`'s.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use sluice_wire::codec::{self, CodecError, Decoder};
-use sluice_wire::{Ack, Down, Hash, Hello, Outcome, PartName, Up};
+use sluice_wire::{Ack, Down, Hash, Hello, Outcome, Part, Parts, Up};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -89,10 +88,18 @@ struct Sent {
     late: bool,
 }
 
+/// What a proxy serves.
+enum Known {
+    /// By its own words.
+    Told(Parts<Hash>),
+    /// What it has acknowledged.
+    Served(Parts<Arc<Part>>),
+}
+
 struct Session {
     down: mpsc::Sender<Bytes>,
     membership: Membership,
-    known: Arc<BTreeMap<PartName, Hash>>,
+    known: Known,
     /// The version that was answered last, so that it is not sent again.
     answered: Option<Hash>,
     sent: Option<Sent>,
@@ -122,7 +129,7 @@ where
     }
     tracing::info!(proxy.name = proxy, proxy.version = program, config.parts = parts.len(), "proxy connected");
     let membership = fleet.join(&proxy);
-    let mut session = Session { down, membership, known: Arc::new(parts), answered: None, sent: None, told: 0 };
+    let mut session = Session { down, membership, known: Known::Told(parts.into_iter().collect()), answered: None, sent: None, told: 0 };
     let ended = session.serve(&mut frames, &mut current, &fleet).await;
     tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
     ended
@@ -188,7 +195,10 @@ impl Session {
         if self.sent.is_some() || self.answered == Some(version) {
             return Ok(());
         }
-        let delta = delta(&self.known, &newest.published);
+        let delta = match &self.known {
+            Known::Told(hashes) => delta(hashes, &newest.published),
+            Known::Served(parts) => delta(parts, &newest.published),
+        };
         self.send(&Down::Delta(delta)).await?;
         self.sent = Some(Sent { current: newest, at: Instant::now(), late: false });
         Ok(())
@@ -208,7 +218,7 @@ impl Session {
         self.answered = Some(version);
         match outcome {
             Outcome::Applied => {
-                self.known = sent.current.published.hashes.clone();
+                self.known = Known::Served(sent.current.published.parts.clone());
                 self.membership.applied(&sent.current.published, diagnostics);
             }
             Outcome::Refused { why } => {
@@ -243,6 +253,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use futures::StreamExt as _;
     use http_body::Frame;
     use http_body_util::StreamBody;

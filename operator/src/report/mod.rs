@@ -178,7 +178,7 @@ impl Reporter {
         due.sort_by_cached_key(|object| {
             let wanted = current.statuses.get(object).and_then(|wanted| wanted.generation);
             let live = self.live.get(object).and_then(|live| status::present(&live).generation);
-            (wanted == live, object.kind == Kind::ApiRoute.as_str())
+            (wanted == live, &*object.kind == Kind::ApiRoute.as_str())
         });
         let more = due.len() > ROUND;
         due.truncate(ROUND);
@@ -241,7 +241,7 @@ impl Reporter {
             Ok(false) => "gone",
             Err(_) => "failed",
         };
-        self.metrics.status_patches.with_label_values(&[object.kind.as_str(), word]).inc();
+        self.metrics.status_patches.with_label_values(&[&*object.kind, word]).inc();
         match outcome {
             Err(error) => {
                 tracing::warn!(%object, error, "a status could not be written and is tried again");

@@ -22,7 +22,7 @@ pub fn table(translation: &Translation, fleet: Option<(&Published, &BTreeMap<Str
     for (object, wanted) in &translation.statuses {
         let mut conditions = wanted.conditions.clone();
         conditions.extend(fleet.map(|(current, members)| programmed(object, wanted, current, members).condition));
-        let mut row = vec![object.kind.clone(), object.id()];
+        let mut row = vec![object.kind.to_string(), object.id()];
         row.extend(conditions.iter().map(word));
         rows.push(row);
         let bad = conditions.iter().filter(|condition| condition.status != Status::True);

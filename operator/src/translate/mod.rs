@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::condition;
-use sluice_wire::{ObjectRef, Part, PartName};
+use sluice_wire::{ObjectRef, Part, PartName, Parts};
 
 use crate::world::World;
 
@@ -27,7 +27,7 @@ pub use memo::Translator;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
     /// The configuration of the proxies.
-    pub parts: BTreeMap<PartName, Arc<Part>>,
+    pub parts: Parts<Arc<Part>>,
     /// What is to be said about each object.
     pub statuses: BTreeMap<ObjectRef, Arc<Wanted>>,
 }

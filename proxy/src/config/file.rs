@@ -1,12 +1,11 @@
 //! A saved configuration in one file (`--config`): a JSON list of parts, as the operator would stream them.
 //! Reading it is all there is: it does not change while the proxy runs.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use sluice_wire::{Diagnostic, MAX_FRAME_BYTES, Part, PartName};
+use sluice_wire::{Diagnostic, MAX_FRAME_BYTES, Part, PartName, Parts};
 
 use super::Sink;
 use super::store::{StateError, check};
@@ -15,14 +14,14 @@ use super::store::{StateError, check};
 ///
 /// # Errors
 /// The file cannot be read, is too long, or a part does not match its hash.
-pub fn load(path: &Path) -> Result<BTreeMap<PartName, Part>, StateError> {
+pub fn load(path: &Path) -> Result<Parts<Part>, StateError> {
     let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_FRAME_BYTES {
         return Err(StateError::Format);
     }
-    let parts = check(serde_json::from_slice(&bytes)?, None)?;
+    let parts = check(serde_json::from_slice(&bytes)?)?;
     Ok(parts.into_iter().map(|part| (part.name.clone(), part)).collect())
 }
 
@@ -32,7 +31,7 @@ pub fn load(path: &Path) -> Result<BTreeMap<PartName, Part>, StateError> {
 /// See [`load`].
 pub fn serve(path: &Path, sink: &mut Sink) -> Result<Vec<Diagnostic>, StateError> {
     let parts = load(path)?;
-    let names: Vec<PartName> = parts.keys().cloned().collect();
+    let names: Vec<PartName> = parts.iter().map(|(name, _)| name.clone()).collect();
     let diagnostics = (sink.apply)(&parts, &names, &[]);
     tracing::info!(config.file = %path.display(), config.parts = parts.len(), "configuration in force");
     Ok(diagnostics)
@@ -49,7 +48,7 @@ mod tests {
         let part = |id: &str, json: &str| Part {
             name: PartName::new(PartKind::Route, id),
             hash: Hash::of(json.as_bytes()),
-            json: json.to_owned(),
+            json: json.into(),
         };
         let lying = Part { hash: Hash::of(b"else"), ..part("n/b", "{}") };
         let text = |parts: &[Part]| serde_json::to_vec(parts).unwrap();

@@ -7,15 +7,13 @@ mod session;
 pub mod store;
 pub mod subscribe;
 
-use std::collections::BTreeMap;
-
-use sluice_wire::{Diagnostic, Part, PartName};
+use sluice_wire::{Diagnostic, Part, PartName, Parts};
 
 pub use session::{Refusal, Session};
 
 /// Puts a configuration in force: all parts, the names of those that are new or changed, the names of those that are
 /// gone. It returns every object of the whole configuration that cannot be served as written.
-pub type Apply = Box<dyn FnMut(&BTreeMap<PartName, Part>, &[PartName], &[PartName]) -> Vec<Diagnostic> + Send>;
+pub type Apply = Box<dyn FnMut(&Parts<Part>, &[PartName], &[PartName]) -> Vec<Diagnostic> + Send>;
 
 /// Where configuration goes.
 pub struct Sink {

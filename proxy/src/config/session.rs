@@ -1,11 +1,8 @@
 //! One proxy's side of the conversation with the operator: what it has, and what each frame changes.
 //! No sockets: the stream and `sluice dev` drive it alike.
 
-use std::collections::BTreeMap;
-
 use sluice_wire::{
-    Ack, Delta, Diagnostic, Down, Hash, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, Part, PartKind, PartName, Up,
-    version_of,
+    Ack, Delta, Diagnostic, Down, Hash, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, Part, PartName, Parts, Up,
 };
 
 use super::Sink;
@@ -49,8 +46,9 @@ pub enum Refusal {
 /// A proxy's configuration and what keeps it.
 pub struct Session {
     proxy: String,
-    parts: BTreeMap<PartName, Part>,
-    hashes: BTreeMap<PartName, Hash>,
+    parts: Parts<Part>,
+    /// The length of all parts together.
+    bytes: usize,
     diagnostics: Vec<Diagnostic>,
     /// Whether anything was put in force: an empty world is a configuration too.
     begun: bool,
@@ -63,33 +61,34 @@ impl Session {
     #[must_use]
     pub fn start(proxy: String, mut sink: Sink, store: Option<Store>) -> Self {
         let parts = store.as_ref().map(Store::load).unwrap_or_default();
-        let hashes = hashes(&parts);
+        let bytes = parts.iter().map(|(_, part)| part.json.len()).sum();
         let mut diagnostics = Vec::new();
         if !parts.is_empty() {
-            let names: Vec<PartName> = parts.keys().cloned().collect();
+            let names: Vec<PartName> = parts.iter().map(|(name, _)| name.clone()).collect();
             diagnostics = (sink.apply)(&parts, &names, &[]);
             tracing::info!(
-                config.version = version_of(&hashes).short(),
+                config.version = parts.version().short(),
                 config.parts = parts.len(),
                 config.problems = diagnostics.len(),
                 "serving the last known good configuration"
             );
         }
         let begun = !parts.is_empty();
-        Self { proxy, parts, hashes, diagnostics, begun, sink, store }
+        Self { proxy, parts, bytes, diagnostics, begun, sink, store }
     }
 
     /// The version in force.
     #[must_use]
     pub fn version(&self) -> Hash {
-        version_of(&self.hashes)
+        self.parts.version()
     }
 
     /// The first frame of a connection.
     #[must_use]
     pub fn hello(&self) -> Up {
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        Up::Hello(Hello { proxy: self.proxy.clone(), program, parts: self.hashes.clone() })
+        let parts = self.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
+        Up::Hello(Hello { proxy: self.proxy.clone(), program, parts })
     }
 
     /// Tells whether the stream is up.
@@ -126,27 +125,18 @@ impl Session {
             return Ok(());
         }
         self.begun = true;
-        for part in change.upsert {
-            self.parts.insert(part.name.clone(), part);
-        }
-        for name in &change.removed {
-            self.parts.remove(name);
-        }
-        self.hashes = change.hashes;
+        (self.parts, self.bytes) = (change.parts, change.bytes);
         // In force first: what cannot even be compiled must not be what a restart begins with.
         self.diagnostics = (self.sink.apply)(&self.parts, &change.changed, &change.removed);
         tracing::info!(
-            config.version = version_of(&self.hashes).short(),
+            config.version = self.version().short(),
             config.changed = change.changed.len(),
             config.removed = change.removed.len(),
             config.problems = self.diagnostics.len(),
             "configuration in force"
         );
         if let Some(store) = &self.store {
-            let mut kinds: Vec<PartKind> = change.changed.iter().chain(&change.removed).map(|name| name.kind).collect();
-            kinds.sort_unstable();
-            kinds.dedup();
-            store.save(&self.parts, &kinds).await;
+            store.save(&self.parts).await;
         }
         Ok(())
     }
@@ -157,49 +147,42 @@ impl Session {
         if !fresh && delta.base != self.version() {
             return Err(Refusal::Base { base: delta.base.short(), have: self.version().short() });
         }
-        let mut hashes = if fresh { BTreeMap::new() } else { self.hashes.clone() };
-        let mut sizes: usize = 0;
-        for part in &delta.upsert {
+        let mut parts = if fresh { Parts::new() } else { self.parts.clone() };
+        let mut bytes = if fresh { 0 } else { self.bytes };
+        for part in delta.upsert {
             if part.json.len() > MAX_PART_BYTES {
-                return Err(Refusal::PartTooLong { name: part.name.clone(), len: part.json.len() });
+                return Err(Refusal::PartTooLong { name: part.name, len: part.json.len() });
             }
             if Hash::of(part.json.as_bytes()) != part.hash {
-                return Err(Refusal::PartHash(part.name.clone()));
+                return Err(Refusal::PartHash(part.name));
             }
-            hashes.insert(part.name.clone(), part.hash);
-            sizes += part.json.len();
+            bytes += part.json.len();
+            bytes -= parts.insert(part.name.clone(), part).map_or(0, |old| old.json.len());
         }
         for name in &delta.remove {
-            hashes.remove(name);
+            bytes -= parts.remove(name).map_or(0, |old| old.json.len());
         }
-        let got = version_of(&hashes);
+        let got = parts.version();
         // Without parts both spellings of nothing are the same.
-        let nothing = hashes.is_empty() && delta.version == Hash::NONE;
+        let nothing = parts.is_empty() && delta.version == Hash::NONE;
         if got != delta.version && !nothing {
             return Err(Refusal::Version { got: got.short(), expected: delta.version.short() });
         }
-        let kept = self.parts.values().filter(|part| hashes.get(&part.name) == Some(&part.hash));
-        let total = sizes + kept.map(|part| part.json.len()).sum::<usize>();
-        if total > MAX_FRAME_BYTES {
-            return Err(Refusal::TooLong(total));
+        if bytes > MAX_FRAME_BYTES {
+            return Err(Refusal::TooLong(bytes));
         }
-        let removed: Vec<PartName> = self.hashes.keys().filter(|name| !hashes.contains_key(*name)).cloned().collect();
-        let differs = |part: &Part| self.hashes.get(&part.name) != Some(&part.hash) && hashes.contains_key(&part.name);
-        let upsert: Vec<Part> = delta.upsert.into_iter().filter(differs).collect();
-        let changed = upsert.iter().map(|part| part.name.clone()).collect();
-        Ok(Change { upsert, changed, removed, hashes })
+        let difference = parts.since(&self.parts);
+        let changed = difference.changed.into_keys().cloned().collect();
+        let removed = difference.removed.into_iter().cloned().collect();
+        Ok(Change { changed, removed, parts, bytes })
     }
 }
 
 struct Change {
-    upsert: Vec<Part>,
     changed: Vec<PartName>,
     removed: Vec<PartName>,
-    hashes: BTreeMap<PartName, Hash>,
-}
-
-fn hashes(parts: &BTreeMap<PartName, Part>) -> BTreeMap<PartName, Hash> {
-    parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect()
+    parts: Parts<Part>,
+    bytes: usize,
 }
 
 #[cfg(test)]

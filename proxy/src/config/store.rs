@@ -1,31 +1,24 @@
-//! The last known good configuration on disk: one file per kind of part, replaced atomically, with a checksum.
+//! The last known good configuration on disk: one file, a snapshot followed by the changes since, each with a checksum.
+//! A change costs what it is long, and what a restart reads is always one whole version, never parts of two.
 //! Certificates hold private keys and are kept on memory volumes only.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName, Parts};
 
-use sluice_wire::{Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName};
-
-/// The first word of each file; another one is another format.
-const MAGIC: &str = "sluice-state-1";
+/// The first line of the file; another one is another format.
+const MAGIC: &[u8] = b"sluice-state-2\n";
+const FILE: &str = "configuration.state";
 /// A disk that takes longer does not hold up the configuration.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-const KINDS: [(PartKind, &str); 7] = [
-    (PartKind::Stage, "stages"),
-    (PartKind::Route, "routes"),
-    (PartKind::Authorizer, "authorizers"),
-    (PartKind::Keys, "keys"),
-    (PartKind::Plan, "plans"),
-    (PartKind::Upstream, "upstreams"),
-    (PartKind::Certificate, "certificates"),
-];
+/// Changes may grow to the length of the snapshot before them and this; then a new snapshot is written.
+const MIN_CHANGES: u64 = 1 << 20;
+/// The line before each record: a hash in hexadecimal, a space, a length.
+const MAX_HEAD: u64 = 96;
 
 /// Why a state file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +29,7 @@ pub enum StateError {
     /// It has another beginning than ours, or is too long.
     #[error("the file is not a saved configuration of this version")]
     Format,
-    /// It was cut, or changed.
+    /// It was changed.
     #[error("the file does not match its checksum")]
     Checksum,
     /// Its text is not what it should be.
@@ -45,34 +38,35 @@ pub enum StateError {
     /// A part in it is not what its hash says.
     #[error("the content of part {0} does not match its hash")]
     Part(PartName),
+    /// The changes in it do not lead from one version to the next.
+    #[error("the file does not lead to the version that it names")]
+    Version,
 }
 
 /// A directory with the last known good configuration.
 #[derive(Clone, Debug)]
 pub struct Store {
-    dir: PathBuf,
+    path: PathBuf,
     secrets: bool,
-    writes: Arc<Writes>,
+    log: Arc<Mutex<Log>>,
+    queue: Arc<Mutex<Queue>>,
 }
 
-/// A write that outlived its deadline must not undo a later one.
+/// What the file holds.
 #[derive(Debug, Default)]
-struct Writes {
-    next: AtomicU64,
-    /// The newest of each kind. Held while a file is written: one writer at a time.
-    done: Mutex<BTreeMap<PartKind, u64>>,
+struct Log {
+    kept: Parts<Part>,
+    snapshot: u64,
+    changes: u64,
+    /// Whether the file ends with a whole record, so that another can follow.
+    sound: bool,
 }
 
-impl Writes {
-    fn run(&self, kind: PartKind, number: u64, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if done.get(&kind).is_some_and(|newest| *newest > number) {
-            return Ok(());
-        }
-        replace(path, bytes)?;
-        done.insert(kind, number);
-        Ok(())
-    }
+/// What is to be written. One writer at a time; what it has not begun with yet is replaced by what is newer.
+#[derive(Debug, Default)]
+struct Queue {
+    next: Option<Parts<Part>>,
+    writing: bool,
 }
 
 impl Store {
@@ -89,68 +83,121 @@ impl Store {
                 "certificates are not kept over a restart, because the state directory is not a memory volume (tmpfs)"
             );
         }
-        Ok(Self { dir: dir.to_owned(), secrets, writes: Arc::default() })
+        Ok(Self { path: dir.join(FILE), secrets, log: Arc::default(), queue: Arc::default() })
     }
 
     /// Everything that is there. A file that cannot be used is set aside and said, not fatal.
     #[must_use]
-    pub fn load(&self) -> BTreeMap<PartName, Part> {
-        let mut all = BTreeMap::new();
-        for (kind, name) in KINDS {
-            let path = self.path(name);
-            match read(&path, kind) {
-                Ok(parts) => all.extend(parts.into_iter().map(|part| (part.name.clone(), part))),
-                Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let aside = path.with_extension("corrupt");
-                    let moved = fs::rename(&path, &aside).is_ok();
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(state.file = %path.display(), state.moved = moved, error, "set a saved configuration aside");
-                }
+    pub fn load(&self) -> Parts<Part> {
+        let mut log = locked(&self.log);
+        *log = match read(&self.path) {
+            Ok(log) => log,
+            Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => Log::default(),
+            Err(error) => {
+                let moved = fs::rename(&self.path, self.path.with_extension("corrupt")).is_ok();
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(state.file = %self.path.display(), state.moved = moved, error, "set a saved configuration aside");
+                Log::default()
             }
-        }
-        all
+        };
+        log.kept.clone()
     }
 
-    /// Writes the files of the kinds that changed. A failure is said and leaves the file before it in place.
-    pub(super) async fn save(&self, parts: &BTreeMap<PartName, Part>, kinds: &[PartKind]) {
-        let deadline = Instant::now() + WRITE_DEADLINE;
-        let number = self.writes.next.fetch_add(1, Ordering::Relaxed);
-        for (kind, name) in KINDS.into_iter().filter(|(kind, _)| kinds.contains(kind)) {
-            if kind == PartKind::Certificate && !self.secrets {
-                continue;
+    /// Writes what changed. A failure is said and leaves in place what was there before.
+    pub(super) async fn save(&self, parts: &Parts<Part>) {
+        {
+            let mut queue = locked(&self.queue);
+            queue.next = Some(parts.clone());
+            if std::mem::replace(&mut queue.writing, true) {
+                return;
             }
-            let of_kind: Vec<&Part> = parts.values().filter(|part| part.name.kind == kind).collect();
-            let path = self.path(name);
-            let written = match encode(&of_kind) {
-                Ok(bytes) => {
-                    let (target, writes) = (path.clone(), Arc::clone(&self.writes));
-                    let write = tokio::task::spawn_blocking(move || writes.run(kind, number, &target, &bytes));
-                    match tokio::time::timeout_at(deadline, write).await {
-                        Ok(Ok(result)) => result,
-                        Ok(Err(join)) => Err(io::Error::other(join)),
-                        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk took longer than 5 s")),
+        }
+        let store = self.clone();
+        let writing = tokio::task::spawn_blocking(move || store.write());
+        match tokio::time::timeout(WRITE_DEADLINE, writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the writer of the saved configuration failed"),
+            Err(_) => {
+                tracing::warn!(
+                    state.file = %self.path.display(),
+                    "the disk takes longer than {} s to keep the configuration over a restart",
+                    WRITE_DEADLINE.as_secs()
+                );
+            }
+        }
+    }
+
+    /// Writes until nothing waits.
+    fn write(&self) {
+        loop {
+            let parts = {
+                let mut queue = locked(&self.queue);
+                match queue.next.take() {
+                    Some(parts) => parts,
+                    None => {
+                        queue.writing = false;
+                        return;
                     }
                 }
-                Err(error) => Err(error.into()),
             };
-            if let Err(error) = written {
+            if let Err(error) = self.advance(&parts) {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(state.file = %path.display(), error, "cannot keep the configuration over a restart");
+                tracing::warn!(state.file = %self.path.display(), error, "cannot keep the configuration over a restart");
             }
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.state"))
+    fn advance(&self, parts: &Parts<Part>) -> Result<(), StateError> {
+        let mut log = locked(&self.log);
+        let may_be_kept = |name: &PartName| self.secrets || name.kind != PartKind::Certificate;
+        let mut now = log.kept.clone();
+        let difference = parts.since(&log.kept);
+        let upsert: Vec<Part> =
+            difference.changed.into_iter().filter(|(name, _)| may_be_kept(name)).map(|(_, part)| part.clone()).collect();
+        let remove: Vec<PartName> = difference.removed.into_iter().cloned().collect();
+        if upsert.is_empty() && remove.is_empty() && log.sound {
+            return Ok(());
+        }
+        now.extend(upsert.iter().map(|part| (part.name.clone(), part.clone())));
+        for name in &remove {
+            now.remove(name);
+        }
+        let change = Delta { base: log.kept.version(), version: now.version(), upsert, remove };
+        if log.sound && log.changes <= log.snapshot.max(MIN_CHANGES) {
+            // Until the record is whole nothing may follow it.
+            log.sound = false;
+            log.changes += append(&self.path, &record(&change)?)?;
+            log.sound = true;
+        } else {
+            let upsert = now.iter().map(|(_, part)| part.clone()).collect();
+            let whole = Delta { base: Hash::NONE, version: now.version(), upsert, remove: Vec::new() };
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend(record(&whole)?);
+            replace(&self.path, &bytes)?;
+            *log = Log { snapshot: bytes.len() as u64, changes: 0, sound: true, kept: Parts::new() };
+        }
+        log.kept = now;
+        Ok(())
     }
 }
 
-fn encode(parts: &[&Part]) -> Result<Vec<u8>, serde_json::Error> {
-    let body = serde_json::to_vec(parts)?;
-    let mut out = format!("{MAGIC} {}\n", Hash::of(&body)).into_bytes();
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn record(change: &Delta) -> Result<Vec<u8>, serde_json::Error> {
+    let body = serde_json::to_vec(change)?;
+    let mut out = format!("{} {}\n", Hash::of(&body), body.len()).into_bytes();
     out.extend_from_slice(&body);
+    out.push(b'\n');
     Ok(out)
+}
+
+fn append(path: &Path, bytes: &[u8]) -> io::Result<u64> {
+    let mut file = fs::OpenOptions::new().append(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    Ok(bytes.len() as u64)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -163,27 +210,74 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-fn read(path: &Path, kind: PartKind) -> Result<Vec<Part>, StateError> {
-    let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(limit.saturating_mul(2)).read_to_end(&mut bytes)?;
-    let end = bytes.iter().position(|b| *b == b'\n').ok_or(StateError::Format)?;
-    let (head, body) = bytes.split_at(end);
-    let body = body.get(1..).ok_or(StateError::Format)?;
-    let head = std::str::from_utf8(head).map_err(|_| StateError::Format)?;
-    let sum = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')).ok_or(StateError::Format)?;
-    if sum.parse::<Hash>().ok() != Some(Hash::of(body)) {
+/// Reads a file as far as it was written: a record that was cut by a crash never was in force for long, and the version
+/// before it is served. A record that was changed makes the whole file useless.
+fn read(path: &Path) -> Result<Log, StateError> {
+    let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX).saturating_mul(4);
+    let file = fs::File::open(path)?;
+    if file.metadata()?.len() > limit {
+        return Err(StateError::Format);
+    }
+    let mut file = io::BufReader::new(file.take(limit));
+    let mut magic = vec![0; MAGIC.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == MAGIC => {}
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+        _ => return Err(StateError::Format),
+    }
+    let mut log = Log { sound: true, ..Log::default() };
+    while let Some((body, length)) = next(&mut file, &mut log.sound)? {
+        let change: Delta = serde_json::from_slice(&body)?;
+        let first = log.snapshot == 0;
+        if change.base != if first { Hash::NONE } else { log.kept.version() } {
+            return Err(StateError::Version);
+        }
+        for part in check(change.upsert)? {
+            log.kept.insert(part.name.clone(), part);
+        }
+        for name in &change.remove {
+            log.kept.remove(name);
+        }
+        if log.kept.version() != change.version {
+            return Err(StateError::Version);
+        }
+        *(if first { &mut log.snapshot } else { &mut log.changes }) += length;
+    }
+    if log.snapshot == 0 { Err(StateError::Format) } else { Ok(log) }
+}
+
+/// The next record and its length in the file; none at the end. `sound` becomes false when the last record was cut.
+fn next(file: &mut impl io::BufRead, sound: &mut bool) -> Result<Option<(Vec<u8>, u64)>, StateError> {
+    let mut head = Vec::new();
+    file.take(MAX_HEAD).read_until(b'\n', &mut head)?;
+    if head.is_empty() {
+        return Ok(None);
+    }
+    if head.last() != Some(&b'\n') {
+        *sound = false;
+        return if head.len() as u64 == MAX_HEAD { Err(StateError::Checksum) } else { Ok(None) };
+    }
+    let text = std::str::from_utf8(&head).map_err(|_| StateError::Checksum)?;
+    let (sum, length) = text.trim_end().split_once(' ').ok_or(StateError::Checksum)?;
+    let sum: Hash = sum.parse().map_err(|_| StateError::Checksum)?;
+    let length: u64 = length.parse().map_err(|_| StateError::Checksum)?;
+    let mut body = Vec::new();
+    file.take(length.saturating_add(1)).read_to_end(&mut body)?;
+    if body.len() as u64 != length + 1 {
+        *sound = false;
+        return Ok(None);
+    }
+    body.pop();
+    if Hash::of(&body) != sum {
         return Err(StateError::Checksum);
     }
-    let parts: Vec<Part> = serde_json::from_slice(body)?;
-    check(parts, Some(kind))
+    Ok(Some((body, head.len() as u64 + length + 1)))
 }
 
 /// Parts as they may be taken from a file.
-pub(super) fn check(parts: Vec<Part>, kind: Option<PartKind>) -> Result<Vec<Part>, StateError> {
+pub(super) fn check(parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
     for part in &parts {
-        let fits = part.json.len() <= MAX_PART_BYTES && Hash::of(part.json.as_bytes()) == part.hash;
-        if !fits || kind.is_some_and(|kind| part.name.kind != kind) {
+        if part.json.len() > MAX_PART_BYTES || Hash::of(part.json.as_bytes()) != part.hash {
             return Err(StateError::Part(part.name.clone()));
         }
     }
@@ -205,102 +299,4 @@ fn in_memory(dir: &Path, mounts: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-
-    struct Dir(PathBuf);
-    impl Dir {
-        fn new() -> Self {
-            let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            Self(std::env::temp_dir().join(format!("sluice-store-{}-{n}", std::process::id())))
-        }
-    }
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
-        }
-    }
-
-    fn part(kind: PartKind, id: &str, json: &str) -> (PartName, Part) {
-        let name = PartName::new(kind, id);
-        (name.clone(), Part { name, hash: Hash::of(json.as_bytes()), json: json.to_owned() })
-    }
-
-    fn world() -> BTreeMap<PartName, Part> {
-        BTreeMap::from([
-            part(PartKind::Stage, "shop/prod", "{\"a\":1}"),
-            part(PartKind::Route, "shop/orders", "{\"b\":2}"),
-            part(PartKind::Certificate, "shop/tls", "{\"key\":\"secret\"}"),
-        ])
-    }
-
-    const ALL: [PartKind; 3] = [PartKind::Stage, PartKind::Route, PartKind::Certificate];
-
-    #[tokio::test]
-    async fn what_was_saved_is_loaded_and_certificates_only_where_they_may_be() {
-        for secrets in [true, false] {
-            let dir = Dir::new();
-            let mut store = Store::open(&dir.0).unwrap();
-            store.secrets = secrets;
-            store.save(&world(), &ALL).await;
-            let mut expected = world();
-            if !secrets {
-                expected.retain(|name, _| name.kind != PartKind::Certificate);
-            }
-            assert_eq!(store.load(), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_corrupt_file_is_set_aside_and_the_others_are_served() {
-        let good = encode(&[&part(PartKind::Route, "shop/orders", "{\"b\":2}").1]).unwrap();
-        let wrong_hash = Part { hash: Hash::of(b"other"), ..part(PartKind::Route, "shop/orders", "{}").1 };
-        let cut = good[..good.len() - 1].to_vec();
-        let flipped = {
-            let mut bytes = good.clone();
-            *bytes.last_mut().unwrap() ^= 1;
-            bytes
-        };
-        let foreign = encode(&[&part(PartKind::Stage, "shop/prod", "{}").1]).unwrap();
-        for bad in [Vec::new(), b"{}".to_vec(), cut, flipped, encode(&[&wrong_hash]).unwrap(), foreign] {
-            let dir = Dir::new();
-            let store = Store::open(&dir.0).unwrap();
-            store.save(&world(), &ALL).await;
-            fs::write(store.path("routes"), &bad).unwrap();
-            let loaded = store.load();
-            assert!(loaded.keys().any(|name| name.kind == PartKind::Stage));
-            assert!(!loaded.keys().any(|name| name.kind == PartKind::Route));
-            assert!(dir.0.join("routes.corrupt").exists());
-            assert_eq!(store.load(), loaded);
-        }
-    }
-
-    #[test]
-    fn a_late_write_does_not_undo_a_newer_one() {
-        let dir = Dir::new();
-        let store = Store::open(&dir.0).unwrap();
-        let path = store.path("routes");
-        for (number, text) in [(0, "zero"), (2, "two"), (1, "one")] {
-            store.writes.run(PartKind::Route, number, &path, text.as_bytes()).unwrap();
-        }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
-    }
-
-    #[test]
-    fn memory_volumes_are_told_from_disks() {
-        let dir = Dir::new();
-        fs::create_dir_all(&dir.0).unwrap();
-        let real = fs::canonicalize(&dir.0).unwrap();
-        let root = "overlay / overlay rw 0 0\n";
-        let at = |kind: &str| format!("{root}x {} {kind} rw 0 0\n", real.display());
-        assert!(!in_memory(&dir.0, root));
-        assert!(in_memory(&dir.0, &at("tmpfs")));
-        assert!(!in_memory(&dir.0, &at("ext4")));
-        assert!(!in_memory(&dir.0, &format!("{}{}", at("tmpfs"), at("ext4"))));
-        assert!(!in_memory(&dir.0, &format!("{root}x {}-other tmpfs rw 0 0\n", real.display())));
-    }
-}
+mod tests;

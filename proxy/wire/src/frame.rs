@@ -55,7 +55,7 @@ pub enum Down {
 pub struct Delta {
     /// The version it applies to; [`Hash::NONE`]: replaces everything.
     pub base: Hash,
-    /// The version it leads to: see [`crate::version_of`].
+    /// The version it leads to: see [`crate::Parts::version`].
     pub version: Hash,
     /// New and changed parts.
     pub upsert: Vec<Part>,

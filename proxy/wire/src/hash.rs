@@ -1,13 +1,10 @@
 //! Content hashes: the identity of a part and of a whole configuration. SHA-256, written as hexadecimal.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
-
-use crate::PartName;
 
 /// A SHA-256 digest of content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,8 +18,17 @@ impl Hash {
     /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
+        Self::taken(&digest::digest(&digest::SHA256, bytes))
+    }
+
+    /// The hash of what was written into `context`, which must be a SHA-256.
+    pub(crate) fn finished(context: digest::Context) -> Self {
+        Self::taken(&context.finish())
+    }
+
+    fn taken(digest: &digest::Digest) -> Self {
         let mut out = [0; 32];
-        out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+        out.copy_from_slice(digest.as_ref());
         Self(out)
     }
 
@@ -37,20 +43,6 @@ impl Hash {
     pub fn short(&self) -> String {
         self.to_string().chars().take(12).collect()
     }
-}
-
-/// The version of a configuration: the hash over the sorted names and hashes of its parts.
-#[must_use]
-pub fn version_of(parts: &BTreeMap<PartName, Hash>) -> Hash {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for (name, hash) in parts {
-        context.update(name.to_string().as_bytes());
-        context.update(b"\n");
-        context.update(&hash.0);
-    }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    Hash(out)
 }
 
 impl fmt::Display for Hash {

@@ -8,6 +8,7 @@ mod hash;
 mod host;
 mod key;
 mod part;
+mod parts;
 mod path;
 mod route;
 mod stage;
@@ -16,10 +17,11 @@ mod upstream;
 
 pub use authorizer::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
 pub use frame::{Ack, Delta, Diagnostic, Down, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up};
-pub use hash::{Hash, ParseHashError, version_of};
+pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
 pub use part::{DecodeError, ObjectRef, Part, PartBody, PartKind, PartName};
+pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
 pub use route::{
     ApiVersion, AuthorizerUse, CacheKey, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart,

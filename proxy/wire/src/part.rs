@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ impl PartKind {
         (Self::Certificate, "certificate"),
     ];
 
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, text)| text)
     }
 }
@@ -49,13 +50,13 @@ pub struct PartName {
     /// What the part configures.
     pub kind: PartKind,
     /// `namespace/name`.
-    pub id: String,
+    pub id: Arc<str>,
 }
 
 impl PartName {
     /// A part's name from its kind and its `namespace/name`.
     #[must_use]
-    pub fn new(kind: PartKind, id: impl Into<String>) -> Self {
+    pub fn new(kind: PartKind, id: impl Into<Arc<str>>) -> Self {
         Self { kind, id: id.into() }
     }
 }
@@ -93,16 +94,16 @@ impl TryFrom<String> for PartName {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectRef {
     /// `ApiRoute`, `Stage`, …
-    pub kind: String,
+    pub kind: Arc<str>,
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl ObjectRef {
     /// A reference from its three words.
-    pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(kind: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
 
@@ -128,7 +129,7 @@ pub struct Part {
     /// The hash of `json`.
     pub hash: Hash,
     /// The body, as JSON text.
-    pub json: String,
+    pub json: Arc<str>,
 }
 
 impl fmt::Debug for Part {
@@ -191,7 +192,7 @@ impl Part {
             PartBody::Certificate(body) => serde_json::to_string(body),
         };
         // Bodies are plain data with string keys: writing them cannot fail. Were it to, the part would not decode.
-        let json = written.unwrap_or_default();
+        let json: Arc<str> = written.unwrap_or_default().into();
         Self { name, hash: Hash::of(json.as_bytes()), json }
     }
 
@@ -200,7 +201,7 @@ impl Part {
         if Hash::of(self.json.as_bytes()) != self.hash {
             return Err(DecodeError::HashMismatch(self.name.clone()));
         }
-        let text = self.json.as_str();
+        let text = &*self.json;
         match self.name.kind {
             PartKind::Stage => serde_json::from_str(text).map(PartBody::Stage),
             PartKind::Route => serde_json::from_str(text).map(PartBody::Route),

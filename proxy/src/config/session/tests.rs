@@ -1,5 +1,6 @@
 //! Deltas that apply, and deltas that must not.
 
+use std::collections::BTreeMap;
 use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ pub(crate) fn recording() -> (Sink, Calls) {
     let calls = Calls::default();
     let record = Arc::clone(&calls);
     let names = |names: &[PartName]| names.iter().map(ToString::to_string).collect();
-    let apply = Box::new(move |parts: &BTreeMap<PartName, Part>, changed: &[PartName], removed: &[PartName]| {
+    let apply = Box::new(move |parts: &Parts<Part>, changed: &[PartName], removed: &[PartName]| {
         record.lock().unwrap().push((parts.len(), names(changed), names(removed)));
         Vec::new()
     });
@@ -19,14 +20,16 @@ pub(crate) fn recording() -> (Sink, Calls) {
 }
 
 fn part(id: &str, json: &str) -> Part {
-    Part { name: PartName::new(PartKind::Route, id), hash: Hash::of(json.as_bytes()), json: json.to_owned() }
+    Part { name: PartName::new(PartKind::Route, id), hash: Hash::of(json.as_bytes()), json: json.into() }
 }
 
 fn delta(base: Hash, before: &[Part], upsert: &[Part], remove: &[&Part]) -> Delta {
-    let mut all: BTreeMap<PartName, Hash> = before.iter().chain(upsert).map(|p| (p.name.clone(), p.hash)).collect();
-    all.retain(|name, _| !remove.iter().any(|part| part.name == *name));
-    let remove = remove.iter().map(|part| part.name.clone()).collect();
-    Delta { base, version: version_of(&all), upsert: upsert.to_vec(), remove }
+    let mut all: Parts<Hash> = before.iter().chain(upsert).map(|p| (p.name.clone(), p.hash)).collect();
+    let remove: Vec<PartName> = remove.iter().map(|part| part.name.clone()).collect();
+    for name in &remove {
+        all.remove(name);
+    }
+    Delta { base, version: all.version(), upsert: upsert.to_vec(), remove }
 }
 
 async fn outcome(session: &mut Session, delta: Delta) -> Outcome {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use sluice_wire::{Delta, Hash, Hello, Part, PartKind, PartName, version_of};
+use sluice_wire::{Delta, Hash, Hello, Part, PartKind, PartName, Parts};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -94,7 +94,7 @@ async fn serve(
 }
 
 fn delta(base: Hash, upsert: Vec<Part>, all: &[&Part]) -> Down {
-    let version = version_of(&all.iter().map(|part| (part.name.clone(), part.hash)).collect());
+    let version = all.iter().map(|part| (part.name.clone(), part.hash)).collect::<Parts<Hash>>().version();
     Down::Delta(Delta { base, version, upsert, remove: vec![] })
 }
 
@@ -145,7 +145,7 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     assert_eq!(peer.hello().await.parts, BTreeMap::from([(a.name.clone(), a.hash)]));
 
     // What does not match is refused, and the next connection begins from what is served.
-    let base = version_of(&BTreeMap::from([(a.name.clone(), a.hash)]));
+    let base = Parts::from_iter([(a.name.clone(), a.hash)]).version();
     peer.send(&delta(base, vec![b], &[&a])).await;
     assert!(matches!(peer.next().await, Up::Ack(ack) if matches!(ack.outcome, Outcome::Refused { .. })));
     let mut peer = peers.recv().await.unwrap();
