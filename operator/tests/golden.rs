@@ -35,7 +35,9 @@ fn parts(translation: &Translation) -> Value {
         redact(&mut value);
         (name.to_string(), value)
     };
-    Value::Object(translation.parts.iter().collect::<std::collections::BTreeMap<_, _>>().into_iter().map(part).collect())
+    Value::Object(
+        translation.parts.iter().collect::<std::collections::BTreeMap<_, _>>().into_iter().map(part).collect(),
+    )
 }
 
 fn statuses(translation: &Translation) -> Value {

@@ -185,7 +185,8 @@ async fn a_proxy_that_has_everything_gets_an_empty_delta_to_say_so() {
     let rig = rig("resume").await;
     let version = publish(&rig, "/a");
     let hashes = rig.publisher.subscribe().borrow().as_ref().unwrap().published.parts.clone();
-    let mut proxy = Proxy::hello(&rig, "one", hashes.iter().map(|(name, part)| (name.clone(), part.hash)).collect()).await;
+    let mut proxy =
+        Proxy::hello(&rig, "one", hashes.iter().map(|(name, part)| (name.clone(), part.hash)).collect()).await;
     let delta = proxy.delta().await;
     assert_eq!((delta.base, delta.version), (version, version));
     assert!(delta.upsert.is_empty() && delta.remove.is_empty());

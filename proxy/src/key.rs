@@ -1,11 +1,11 @@
 //! API keys: which ApiKey a request presents, and which plan admits it to a stage.
 //! Buckets are `limit`'s; the look of a refusal is `exchange`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use http::HeaderMap;
-use sluice_wire::{Hash, KeysPart, ObjectRef, PartKind, PartName, PlanPart};
+use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartKind, PartName, PlanPart};
 
 use crate::limit::{BucketId, Limit, Limits};
 
@@ -75,42 +75,103 @@ impl KeyRecord {
     }
 }
 
-/// Every enabled key.
-#[derive(Debug, Default)]
-pub(crate) struct KeyRing {
-    keys: HashMap<Hash, Arc<KeyRecord>>,
+/// Parts of the table of keys: a change copies those that it touches.
+const SHARDS: usize = 64;
+
+/// Every enabled key. A copy shares its shards.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    shards: Arc<[Arc<HashMap<Hash, Arc<KeyRecord>>>]>,
 }
 
-impl KeyRing {
-    /// Joins the shards of keys with their plans. A plan that is not there admits nothing.
-    pub(crate) fn compile<'a>(
-        shards: impl IntoIterator<Item = &'a KeysPart>,
-        plans: &BTreeMap<PartName, PlanPart>,
-        limits: &Limits,
-    ) -> Self {
-        let mut keys: HashMap<Hash, Arc<KeyRecord>> = HashMap::new();
-        for entry in shards.into_iter().flat_map(|shard| &shard.keys) {
-            let id = entry.object.id();
-            let mut stages = HashMap::new();
-            for (name, plan) in entry.plans.iter().filter_map(|name| Some((name, plans.get(name)?))) {
-                for at in &plan.stages {
-                    stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, limits));
-                }
-            }
-            let record = Arc::new(KeyRecord { object: entry.object.clone(), id, stages });
-            // Two ApiKeys with one secret: the first by shard order wins, as long as it is enabled.
-            keys.entry(entry.digest).or_insert(record);
-        }
-        Self { keys }
+impl Default for Keys {
+    fn default() -> Self {
+        Self { shards: std::iter::repeat_n(Arc::default(), SHARDS).collect() }
     }
+}
 
-    /// The key with this value. The map is searched by digest, so the time it takes tells nothing about any key.
+fn shard_of(digest: &Hash) -> usize {
+    usize::from(digest.bytes()[0]) % SHARDS
+}
+
+impl Keys {
+    /// The key with this value. The table is searched by digest, so the time it takes tells nothing about any key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<KeyRecord>> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return None;
         }
-        self.keys.get(&Hash::of(key))
+        let digest = Hash::of(key);
+        self.shards[shard_of(&digest)].get(&digest)
     }
+
+    fn shard(&mut self, digest: &Hash) -> &mut HashMap<Hash, Arc<KeyRecord>> {
+        let shards = Arc::make_mut(&mut self.shards);
+        Arc::make_mut(&mut shards[shard_of(digest)])
+    }
+}
+
+/// Joins parts with keys and their plans to the table of keys. A plan that is not there admits nothing.
+#[derive(Debug, Default)]
+pub(crate) struct KeyRing {
+    parts: BTreeMap<PartName, KeysPart>,
+    plans: BTreeMap<PartName, PlanPart>,
+    keys: Keys,
+    /// Parts whose keys must be joined anew.
+    dirty: BTreeSet<PartName>,
+}
+
+impl KeyRing {
+    /// Takes in a part with keys; none: it is gone.
+    pub(crate) fn set_keys(&mut self, name: &PartName, part: Option<KeysPart>) {
+        let old = match part {
+            Some(part) => self.parts.insert(name.clone(), part),
+            None => self.parts.remove(name),
+        };
+        for entry in old.iter().flat_map(|old| &old.keys) {
+            self.keys.shard(&entry.digest).remove(&entry.digest);
+        }
+        self.dirty.insert(name.clone());
+    }
+
+    /// Takes in a plan; none: it is gone.
+    pub(crate) fn set_plan(&mut self, name: &PartName, part: Option<PlanPart>) {
+        match part {
+            Some(part) => drop(self.plans.insert(name.clone(), part)),
+            None => drop(self.plans.remove(name)),
+        }
+        let has = |part: &KeysPart| part.keys.iter().any(|entry| entry.plans.contains(name));
+        self.dirty.extend(self.parts.iter().filter(|(_, part)| has(part)).map(|(name, _)| name.clone()));
+    }
+
+    /// Brings the table up to date.
+    pub(crate) fn join(&mut self, limits: &Limits) {
+        for name in std::mem::take(&mut self.dirty) {
+            for entry in self.parts.get(&name).iter().flat_map(|part| &part.keys) {
+                let record = Arc::new(record(entry, &self.plans, limits));
+                let shard = self.keys.shard(&entry.digest);
+                // The operator gives no value to two ApiKeys; were there two, it would be the same one on every proxy.
+                if shard.get(&entry.digest).is_none_or(|other| other.object >= record.object) {
+                    shard.insert(entry.digest, record);
+                }
+            }
+        }
+    }
+
+    /// The table as it is now.
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys.clone()
+    }
+}
+
+fn record(entry: &KeyEntry, plans: &BTreeMap<PartName, PlanPart>, limits: &Limits) -> KeyRecord {
+    let id = entry.object.id();
+    let mut stages = HashMap::new();
+    for (name, plan) in entry.plans.iter().filter_map(|name| Some((name, plans.get(name)?))) {
+        for at in &plan.stages {
+            stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, limits));
+        }
+    }
+    KeyRecord { object: entry.object.clone(), id, stages }
 }
 
 fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, limits: &Limits) -> PlanAtStage {
@@ -139,7 +200,7 @@ mod tests {
     use std::time::Instant;
 
     use http::HeaderValue;
-    use sluice_wire::{KeyEntry, PlanStage, RuleThrottle, Throttle};
+    use sluice_wire::{PlanStage, RuleThrottle, Throttle};
 
     use super::*;
     use crate::limit::take_all;
@@ -157,8 +218,15 @@ mod tests {
         (PartName::new(PartKind::Plan, format!("shop/{name}")), part)
     }
 
+    fn shard(name: &str) -> PartName {
+        PartName::new(PartKind::Keys, name)
+    }
+
     fn ring(limits: &Limits) -> KeyRing {
-        let plans = BTreeMap::from([plan("gold", &["prod"], 3), plan("free", &["prod", "test"], 1)]);
+        let mut ring = KeyRing::default();
+        for (name, plan) in [plan("gold", &["prod"], 3), plan("free", &["prod", "test"], 1)] {
+            ring.set_plan(&name, Some(plan));
+        }
         let names = |names: &[&str]| names.iter().map(|n| PartName::new(PartKind::Plan, format!("shop/{n}"))).collect();
         let key = |name: &str, value: &[u8], plans| KeyEntry {
             object: ObjectRef::new("ApiKey", "shop", name),
@@ -167,13 +235,35 @@ mod tests {
         };
         let one = KeysPart { keys: vec![key("anna", b"key-of-anna", names(&["gold", "free"]))] };
         let two = KeysPart { keys: vec![key("bert", b"key-of-bert", names(&["gone"]))] };
-        KeyRing::compile([&one, &two], &plans, limits)
+        ring.set_keys(&shard("one"), Some(one));
+        ring.set_keys(&shard("two"), Some(two));
+        ring.join(limits);
+        ring
+    }
+
+    #[test]
+    fn keys_follow_their_parts_and_plans_and_a_copy_stays_as_it_was() {
+        let limits = Limits::default();
+        let mut ring = ring(&limits);
+        let before = ring.keys();
+        let admitted =
+            |keys: &Keys, key: &[u8], at: &str| keys.find(key).is_some_and(|k| k.admits(&stage(at)).is_some());
+        assert!(admitted(&before, b"key-of-anna", "prod") && !admitted(&before, b"key-of-bert", "prod"));
+        let (name, gone) = plan("gone", &["prod"], 1);
+        ring.set_plan(&name, Some(gone));
+        ring.set_keys(&shard("one"), None);
+        ring.join(&limits);
+        assert!(!admitted(&ring.keys(), b"key-of-anna", "prod") && admitted(&ring.keys(), b"key-of-bert", "prod"));
+        ring.set_plan(&name, None);
+        ring.join(&limits);
+        assert!(!admitted(&ring.keys(), b"key-of-bert", "prod"));
+        assert!(admitted(&before, b"key-of-anna", "prod"));
     }
 
     #[test]
     fn the_first_plan_that_lists_the_stage_counts_and_a_missing_plan_admits_nothing() {
         let limits = Limits::default();
-        let ring = ring(&limits);
+        let ring = ring(&limits).keys();
         let anna = ring.find(b"key-of-anna").unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let burst = |at: &str| anna.admits(&stage(at)).unwrap().limits(&route, "other").next().unwrap().throttle.burst;
@@ -183,13 +273,12 @@ mod tests {
         for wrong in [&b""[..], b"key-of-ann", b"KEY-OF-ANNA", &[b'k'; 129]] {
             assert!(ring.find(wrong).is_none());
         }
-        assert_eq!(ring.keys.len(), 2);
     }
 
     #[test]
     fn a_key_meets_its_rule_bucket_first_and_its_plan_bucket_everywhere() {
         let limits = Limits::default();
-        let ring = ring(&limits);
+        let ring = ring(&limits).keys();
         let gold = ring.find(b"key-of-anna").unwrap().admits(&stage("prod")).unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let foreign = PartName::new(PartKind::Route, "other/orders");

@@ -91,7 +91,7 @@ async fn run(
     let path = below(&admitted.path, &stage.base).ok_or(Reject::NotFound)?;
     let view = View { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
     let found = stage.router.find(&view).ok_or_else(|| not_found(&stage, &view))?;
-    let rule = stage.rules[found.rule].clone();
+    let rule = found.rule.clone();
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };

@@ -1,7 +1,6 @@
 //! The proxy as a whole: builds the parts, connects them, starts the threads, stops them in order.
 //! Nothing is decided here.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +12,13 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use sluice_wire::{Ack, Delta, Diagnostic, Hash, Outcome, Part, PartName, version_of};
+use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::auth::{Fetcher, FetcherSettings, KeySets};
 use crate::compile::Control;
+use crate::config::Configuration;
 use crate::gateway::Gateway;
 use crate::integration::pool::Dialling;
 use crate::listen::tls::{Certificates, server_config};
@@ -94,8 +94,8 @@ pub struct Proxy {
 
 struct Served {
     control: Control,
-    parts: BTreeMap<PartName, Part>,
-    diagnostics: Vec<Diagnostic>,
+    /// What came through [`Proxy::apply`].
+    configuration: Configuration,
 }
 
 impl Proxy {
@@ -106,7 +106,7 @@ impl Proxy {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let threads =
             settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
-        let metrics = Arc::new(Metrics::new(&settings.registry)?);
+        let metrics = Arc::new(Metrics::new(&settings.registry, threads)?);
         let sink: Option<Box<dyn Write + Send>> = match settings.access_log {
             LogSink::Off => None,
             LogSink::Stdout => Some(Box::new(io::stdout())),
@@ -137,7 +137,7 @@ impl Proxy {
         let mut proxy = Self {
             http: None,
             https: None,
-            control: Mutex::new(Served { control, parts: BTreeMap::new(), diagnostics: Vec::new() }),
+            control: Mutex::new(Served { control, configuration: Configuration::default() }),
             drain,
             alive,
             stop,
@@ -177,40 +177,29 @@ impl Proxy {
     /// Applies a change, as if it came from the operator's stream.
     pub fn apply(&self, delta: Delta) -> Ack {
         let mut served = self.served();
-        let hashes =
-            |parts: &BTreeMap<PartName, Part>| version_of(&parts.iter().map(|(n, p)| (n.clone(), p.hash)).collect());
-        let refuse = |why: &str| {
-            self.metrics.rejected.inc();
-            Ack { version: delta.version, outcome: Outcome::Refused { why: why.to_owned() }, diagnostics: Vec::new() }
+        let version = delta.version;
+        let step = match served.configuration.step(delta) {
+            Ok(step) => step,
+            Err(refusal) => {
+                self.refused();
+                let outcome = Outcome::Refused { why: refusal.to_string() };
+                return Ack { version, outcome, diagnostics: Vec::new() };
+            }
         };
-        let full = delta.base == Hash::NONE;
-        if !full && delta.base != hashes(&served.parts) {
-            return refuse("The change is based on a configuration that this proxy does not serve.");
-        }
-        let mut parts = if full { BTreeMap::new() } else { served.parts.clone() };
-        for name in &delta.remove {
-            parts.remove(name);
-        }
-        parts.extend(delta.upsert.iter().map(|part| (part.name.clone(), part.clone())));
-        if hashes(&parts) != delta.version {
-            return refuse("The change does not lead to the configuration that it names.");
-        }
-        let diagnostics = served.replace(parts);
-        Ack { version: delta.version, outcome: Outcome::Applied, diagnostics }
+        served.configuration = step.next;
+        let Served { control, configuration } = &mut *served;
+        let diagnostics = control.apply(&configuration.parts, &step.changed, &step.removed);
+        Ack { version, outcome: Outcome::Applied, diagnostics }
     }
 
-    /// Puts a whole configuration in force: what a configuration source calls.
-    pub fn apply_parts(
-        &self,
-        parts: &BTreeMap<PartName, Part>,
-        changed: &[PartName],
-        removed: &[PartName],
-    ) -> Vec<Diagnostic> {
-        let mut served = self.served();
-        let served = &mut *served;
-        served.diagnostics = served.control.apply(parts, changed, removed);
-        served.parts.clone_from(parts);
-        served.diagnostics.clone()
+    /// Puts a checked configuration in force: what a configuration source calls.
+    pub fn apply_parts(&self, parts: &Parts<Part>, changed: &[PartName], removed: &[PartName]) -> Vec<Diagnostic> {
+        self.served().control.apply(parts, changed, removed)
+    }
+
+    /// Counts a configuration that was refused.
+    pub fn refused(&self) {
+        self.metrics.rejected.inc();
     }
 
     /// How many proxies share each limit.
@@ -248,17 +237,6 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shutdown(Duration::ZERO);
-    }
-}
-
-impl Served {
-    fn replace(&mut self, parts: BTreeMap<PartName, Part>) -> Vec<Diagnostic> {
-        let same = |part: &&Part| self.parts.get(&part.name).is_some_and(|old| old.hash == part.hash);
-        let changed: Vec<PartName> = parts.values().filter(|part| !same(part)).map(|part| part.name.clone()).collect();
-        let removed: Vec<PartName> = self.parts.keys().filter(|name| !parts.contains_key(*name)).cloned().collect();
-        self.diagnostics = self.control.apply(&parts, &changed, &removed);
-        self.parts = parts;
-        self.diagnostics.clone()
     }
 }
 

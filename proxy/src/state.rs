@@ -1,8 +1,9 @@
 //! What outlives a configuration: buckets, key sets, caches, connections, metrics. One field for each.
 //! What a configuration is made of is `gateway`'s; when it is made, `compile`'s.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -26,7 +27,11 @@ pub(crate) struct State {
     tls: Arc<ClientConfig>,
     dialling: Dialling,
     threads: usize,
+    swept: Option<Instant>,
 }
+
+/// Buckets that nobody refers to wait at least so long.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl State {
     pub(crate) fn new(
@@ -46,6 +51,7 @@ impl State {
             tls,
             dialling,
             threads,
+            swept: None,
         }
     }
 
@@ -73,12 +79,16 @@ impl State {
         Some(made)
     }
 
-    /// Forgets what no configuration refers to any more.
-    pub(crate) fn sweep(&mut self, parts: impl Fn(&PartName) -> bool) {
-        self.upstreams.retain(|name, upstream| parts(name) || Arc::strong_count(upstream) > 1);
+    /// Forgets what no configuration refers to any more: of caches, those of stages that do not cache.
+    pub(crate) fn sweep(&mut self, is_there: impl Fn(&PartName) -> bool, caches: impl Fn(&PartName) -> bool) {
+        self.upstreams.retain(|name, upstream| is_there(name) || Arc::strong_count(upstream) > 1);
         self.outside.retain(|_, upstream| Arc::strong_count(upstream) > 1);
-        let stages: HashSet<PartName> = self.caches.keys().filter(|name| parts(name)).cloned().collect();
-        self.caches.retain(|name, _| stages.contains(name));
-        self.limits.sweep(std::time::Instant::now());
+        self.caches.retain(|name, _| caches(name));
+        let now = Instant::now();
+        // Buckets are many, and a change after the next will do.
+        if self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_EVERY) {
+            self.swept = Some(now);
+            self.limits.sweep(now);
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! A proxy in this process, backends that tell what they saw, and raw requests.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +37,7 @@ pub struct Gate {
     pub proxy: Proxy,
     pub registry: Registry,
     pub log: Log,
-    parts: BTreeMap<PartName, Part>,
+    parts: Parts<Part>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -63,7 +62,7 @@ impl Gate {
             runtime: runtime.handle().clone(),
         })
         .unwrap();
-        Self { proxy, registry, log, parts: BTreeMap::new(), _runtime: runtime }
+        Self { proxy, registry, log, parts: Parts::new(), _runtime: runtime }
     }
 
     /// Adds or replaces parts, and serves them.
@@ -85,7 +84,7 @@ impl Gate {
     }
 
     fn version(&self) -> Hash {
-        version_of(&self.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect())
+        self.parts.version()
     }
 
     fn send(&self, delta: Delta) -> Vec<Diagnostic> {

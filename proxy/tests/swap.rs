@@ -48,7 +48,7 @@ fn a_change_with_another_base_or_a_wrong_version_is_refused() {
     let gate = Gate::start();
     let (name, body) = stage_part(stage());
     let part = Part::new(name.clone(), &body);
-    let version = version_of(&[(name, part.hash)].into());
+    let version = Parts::from_iter([(name, part.hash)]).version();
     let wrong = gate.proxy.apply(Delta { base: Hash::of(b"x"), version, upsert: vec![part.clone()], remove: vec![] });
     assert!(matches!(wrong.outcome, Outcome::Refused { .. }));
     let wrong = gate.proxy.apply(Delta {
@@ -74,11 +74,11 @@ fn a_part_of_a_newer_version_refuses_alone() {
         vec![rule("n", "GET", "/new", policy(mock("new"))), rule("m", "GET", "/old", policy(mock("old")))],
     );
     let json = Part::new(name.clone(), &body).json.replacen(r#"{"Mock":"#, r#"{"Lambda":"#, 1);
-    let part = Part { name: name.clone(), hash: Hash::of(json.as_bytes()), json };
+    let part = Part { name: name.clone(), hash: Hash::of(json.as_bytes()), json: json.into() };
     let (good, stage) = (route("good", vec![rule("g", "GET", "/good", policy(mock("good")))]), stage_part(stage()));
     let mut parts: Vec<Part> = [good, stage].iter().map(|(name, body)| Part::new(name.clone(), body)).collect();
     parts.push(part);
-    let version = version_of(&parts.iter().map(|part| (part.name.clone(), part.hash)).collect());
+    let version = parts.iter().map(|part| (part.name.clone(), part.hash)).collect::<Parts<Hash>>().version();
     let ack = gate.proxy.apply(Delta { base: Hash::NONE, version, upsert: parts, remove: vec![] });
     assert_eq!(ack.diagnostics.len(), 1, "{ack:?}");
     assert_eq!(ack.diagnostics[0].object.id(), "shop/new");

@@ -9,7 +9,7 @@ import time
 
 from measure import BenchError, eventually, wrk_argv
 from scenarios import SCENARIOS
-from sluice import Sluice, parts, policy, route, version_of
+from sluice import Sluice, Version, parts, policy, route
 from stream import Operator
 
 NONE = "0" * 64
@@ -34,16 +34,17 @@ class Configuration:
     """The parts as they are, and the delta that changes one."""
 
     def __init__(self, everything):
-        self.hashes = {p["name"]: p["hash"] for p in everything}
-        self.version = version_of(self.hashes)
+        self.parts = Version({p["name"]: p["hash"] for p in everything})
+        self.version = self.parts.text()
         self.everything = everything
 
     def first(self):
         return {"Delta": {"base": NONE, "version": self.version, "upsert": self.everything, "remove": []}}
 
     def changed(self, part):
-        base, self.hashes[part["name"]] = self.version, part["hash"]
-        self.version = version_of(self.hashes)
+        base = self.version
+        self.parts.set(part["name"], part["hash"])
+        self.version = self.parts.text()
         return {"Delta": {"base": base, "version": self.version, "upsert": [part], "remove": []}}
 
 

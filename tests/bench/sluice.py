@@ -23,15 +23,39 @@ def part(name, body):
     return {"name": name, "hash": hashlib.sha256(text.encode()).hexdigest(), "json": text}
 
 
-def version_of(hashes):
-    """The version of a configuration {name: hash}, as `sluice_wire::version_of` computes it."""
-    def order(name):
-        kind, _, rest = name.partition("/")
-        return KINDS.index(kind), rest.encode()
-    digest = hashlib.sha256()
-    for name in sorted(hashes, key=order):
-        digest.update(name.encode() + b"\n" + bytes.fromhex(hashes[name]))
-    return digest.hexdigest()
+class Version:
+    """The version of a configuration {name: hash}, as `sluice_wire::Parts::version` computes it: by buckets."""
+
+    def __init__(self, hashes):
+        self.buckets = [{} for _ in range(256)]
+        for name, digest in hashes.items():
+            self.buckets[self.bucket(name)][name] = digest
+        self.digests = [self.digest(bucket) for bucket in self.buckets]
+
+    @staticmethod
+    def bucket(name):
+        value = 0xCBF29CE484222325
+        for byte in name.encode():
+            value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+        return value & 255
+
+    @staticmethod
+    def digest(bucket):
+        def order(name):
+            kind, _, rest = name.partition("/")
+            return KINDS.index(kind), rest.encode()
+        digest = hashlib.sha256()
+        for name in sorted(bucket, key=order):
+            digest.update(name.encode() + b"\n" + bytes.fromhex(bucket[name]))
+        return digest.digest() if bucket else bytes(32)
+
+    def set(self, name, digest):
+        at = self.bucket(name)
+        self.buckets[at][name] = digest
+        self.digests[at] = self.digest(self.buckets[at])
+
+    def text(self):
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
 
 def thing(kind, name):

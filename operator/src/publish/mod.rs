@@ -36,9 +36,11 @@ impl Published {
 
     /// How many bytes longer its parts are than those of `old`.
     fn growth(&self, old: &Parts<Arc<Part>>) -> i64 {
-        let length = |part: Option<&Arc<Part>>| part.map_or(0, |part| i64::try_from(part.json.len()).unwrap_or(i64::MAX));
+        let length =
+            |part: Option<&Arc<Part>>| part.map_or(0, |part| i64::try_from(part.json.len()).unwrap_or(i64::MAX));
         let difference = self.parts.since(old);
-        let grown: i64 = difference.changed.into_iter().map(|(name, part)| length(Some(part)) - length(old.get(name))).sum();
+        let grown: i64 =
+            difference.changed.into_iter().map(|(name, part)| length(Some(part)) - length(old.get(name))).sum();
         grown - difference.removed.into_iter().map(|name| length(old.get(name))).sum::<i64>()
     }
 }
@@ -90,7 +92,8 @@ impl Publisher {
         let before = self.current.borrow().clone();
         let before = before.as_ref().map(|current| &current.published);
         if before.is_none_or(|before| before.version != published.version) {
-            let growth = before.map_or_else(|| published.growth(&Parts::new()), |before| published.growth(&before.parts));
+            let growth =
+                before.map_or_else(|| published.growth(&Parts::new()), |before| published.growth(&before.parts));
             self.metrics.published(&published.version.short(), growth);
             tracing::info!(
                 config.version = published.version.short(),

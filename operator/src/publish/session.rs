@@ -129,7 +129,14 @@ where
     }
     tracing::info!(proxy.name = proxy, proxy.version = program, config.parts = parts.len(), "proxy connected");
     let membership = fleet.join(&proxy);
-    let mut session = Session { down, membership, known: Known::Told(parts.into_iter().collect()), answered: None, sent: None, told: 0 };
+    let mut session = Session {
+        down,
+        membership,
+        known: Known::Told(parts.into_iter().collect()),
+        answered: None,
+        sent: None,
+        told: 0,
+    };
     let ended = session.serve(&mut frames, &mut current, &fleet).await;
     tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
     ended

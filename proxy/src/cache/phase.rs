@@ -63,16 +63,24 @@ impl NotStored {
 }
 
 impl Phase {
-    /// A word for logs and labels: a closed set.
-    pub(crate) fn text(self) -> &'static str {
+    /// Words for logs and labels.
+    pub(crate) const WORDS: [&str; 6] = ["hit", "miss", "refreshed", "collapsed", "bypass", "not_stored"];
+
+    /// Its place in [`Phase::WORDS`].
+    pub(crate) fn index(self) -> usize {
         match self {
-            Self::Hit(_) => "hit",
-            Self::Miss(_) => "miss",
-            Self::Refreshed(_) => "refreshed",
-            Self::Collapsed(_) => "collapsed",
-            Self::Bypass => "bypass",
-            Self::NotStored(_) => "not_stored",
+            Self::Hit(_) => 0,
+            Self::Miss(_) => 1,
+            Self::Refreshed(_) => 2,
+            Self::Collapsed(_) => 3,
+            Self::Bypass => 4,
+            Self::NotStored(_) => 5,
         }
+    }
+
+    /// Its word.
+    pub(crate) fn text(self) -> &'static str {
+        Self::WORDS[self.index()]
     }
 
     /// The value of `cache-status`.

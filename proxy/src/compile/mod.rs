@@ -1,6 +1,7 @@
-//! Parts and state become a Gateway. Only what a change touches is compiled again; everything else is carried over.
+//! Parts and state become a Gateway. Only what a change touches is read and compiled again; everything else is carried over.
 //! What cannot be compiled keeps its place, refuses, and is named.
 
+mod index;
 mod rule;
 mod salvage;
 
@@ -10,42 +11,62 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    Behavior, CertificatePart, Diagnostic, Hash, Integration, KeysPart, ObjectRef, Part, PartBody, PartKind, PartName,
-    PlanPart, RoutePart, RuleAction, StagePart, version_of,
+    Behavior, CertificatePart, Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, PartName, Parts, RoutePart,
+    StagePart,
 };
 
 use crate::auth::Authorizer;
 use crate::cors::Cors;
-use crate::gateway::router::Router;
+use crate::gateway::router::{Place, Router};
 use crate::gateway::{Gateway, HostTable, Rule, Stage};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::state::State;
+use index::Index;
 
 /// The one writer of configurations.
 pub(crate) struct Control {
     gateway: Arc<ArcSwap<Gateway>>,
     certificates: Arc<Certificates>,
     state: State,
-    stages: BTreeMap<PartName, StagePart>,
-    routes: BTreeMap<PartName, RoutePart>,
+    stages: BTreeMap<PartName, Arc<StagePart>>,
+    routes: Index,
     authorizers: BTreeMap<PartName, Arc<Authorizer>>,
-    keys: BTreeMap<PartName, KeysPart>,
-    plans: BTreeMap<PartName, PlanPart>,
+    ring: KeyRing,
     upstreams: BTreeSet<PartName>,
     certs: BTreeMap<PartName, CertificatePart>,
-    /// Rules by stage and route, so that a stage is put together again without compiling all its routes.
-    rules: BTreeMap<PartName, BTreeMap<PartName, Compiled>>,
-    ring: Arc<KeyRing>,
-    /// What is wrong with parts themselves.
-    unreadable: BTreeMap<PartName, Diagnostic>,
+    /// Where the rules of routes stand in the routers of stages, so that they can be taken out again.
+    places: BTreeMap<PartName, BTreeMap<PartName, Vec<Place>>>,
+    complaints: Complaints,
     fleet: u32,
 }
 
-/// One route's rules at one stage.
-struct Compiled {
-    rules: Vec<Arc<Rule>>,
-    diagnostics: Vec<Diagnostic>,
+/// What cannot be served as written, by what was looked at when it was found.
+#[derive(Default)]
+struct Complaints {
+    /// What is wrong with parts themselves.
+    unreadable: BTreeMap<PartName, Diagnostic>,
+    /// With routes, at their stages.
+    rules: BTreeMap<(PartName, PartName), Vec<Diagnostic>>,
+    /// With routes that call what is not there.
+    missing: BTreeMap<PartName, Vec<Diagnostic>>,
+    certificates: Vec<Diagnostic>,
+}
+
+/// What a change touches.
+#[derive(Default)]
+struct Dirty {
+    /// Stages that are put together anew, with all their routes.
+    stages: BTreeSet<PartName>,
+    /// Stages of which only the frame changed.
+    frames: BTreeSet<PartName>,
+    /// With the stages they were and are attached to.
+    routes: BTreeMap<PartName, BTreeSet<PartName>>,
+    /// Routes as they were just read.
+    read: BTreeMap<PartName, RoutePart>,
+    /// Authorizers and upstreams.
+    used: BTreeSet<PartName>,
+    certificates: bool,
 }
 
 impl Control {
@@ -55,15 +76,13 @@ impl Control {
             certificates,
             state,
             stages: BTreeMap::new(),
-            routes: BTreeMap::new(),
+            routes: Index::default(),
             authorizers: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            ring: KeyRing::default(),
             upstreams: BTreeSet::new(),
             certs: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            ring: Arc::default(),
-            unreadable: BTreeMap::new(),
+            places: BTreeMap::new(),
+            complaints: Complaints::default(),
             fleet: 1,
         }
     }
@@ -72,12 +91,13 @@ impl Control {
     /// object of the whole configuration that cannot be served as written.
     pub(crate) fn apply(
         &mut self,
-        snapshot: &BTreeMap<PartName, Part>,
+        snapshot: &Parts<Part>,
         changed: &[PartName],
         removed: &[PartName],
     ) -> Vec<Diagnostic> {
         let mut dirty = Dirty::default();
         for name in removed {
+            self.complaints.unreadable.remove(name);
             self.remove(name, &mut dirty);
         }
         for name in changed {
@@ -85,26 +105,21 @@ impl Control {
                 self.take(part, &mut dirty);
             }
         }
-        if dirty.keys {
-            self.ring = Arc::new(KeyRing::compile(self.keys.values(), &self.plans, &self.state.limits));
-        }
-        let hashes: BTreeMap<PartName, Hash> = snapshot.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        let version = version_of(&hashes);
-        let stages = self.compile_stages(&dirty);
+        self.ring.join(&self.state.limits);
+        let stages = self.compile_stages(snapshot, &mut dirty);
+        let version = snapshot.version();
         self.store(version, stages);
-        let mut diagnostics: Vec<Diagnostic> = self.unreadable.values().cloned().collect();
-        diagnostics.extend(self.certificates.update(self.stages.values(), &self.certs));
-        diagnostics.extend(
-            self.rules.values().flat_map(BTreeMap::values).flat_map(|compiled| compiled.diagnostics.iter().cloned()),
-        );
-        diagnostics.extend(self.missing());
-        diagnostics.sort();
-        diagnostics.dedup();
-        self.state.sweep(|name| snapshot.contains_key(name));
+        if dirty.certificates {
+            let stages = self.stages.values().map(|stage| &**stage);
+            self.complaints.certificates = self.certificates.update(stages, &self.certs);
+        }
+        self.look_for_missing(&dirty);
+        let caches = |name: &PartName| self.stages.get(name).is_some_and(|stage| stage.cache.is_some());
+        self.state.sweep(|name| snapshot.contains(name), caches);
         self.state.metrics.set_version(&version.short());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.state.metrics.applied.set(now.as_secs_f64());
-        diagnostics
+        self.complaints.all()
     }
 
     /// How many proxies share each limit.
@@ -116,216 +131,231 @@ impl Control {
 
     fn store(&self, version: Hash, stages: BTreeMap<PartName, Arc<Stage>>) {
         let hosts = HostTable::new(stages.values());
-        let gateway = Gateway { version, hosts, stages, keys: self.ring.clone(), fleet: self.fleet };
+        let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet };
         self.gateway.store(Arc::new(gateway));
     }
 
     fn remove(&mut self, name: &PartName, dirty: &mut Dirty) {
-        self.unreadable.remove(name);
         match name.kind {
             PartKind::Stage => {
                 if let Some(stage) = self.stages.remove(name) {
-                    let stage = stage.object.id();
-                    for route in self.routes.values().filter(|route| route.stages.contains(name)) {
-                        self.state.metrics.remove_route(&stage, &route.object.name);
-                    }
-                    self.state.metrics.remove_stage(&stage);
+                    self.state.metrics.remove_stage(&stage.object.id());
+                    dirty.certificates |= stage.certificate.is_some();
                 }
                 dirty.stages.insert(name.clone());
             }
             PartKind::Route => {
-                if let Some(old) = self.routes.remove(name) {
-                    for stage in &old.stages {
-                        if let Some(part) = self.stages.get(stage) {
-                            self.state.metrics.remove_route(&part.object.id(), &old.object.name);
-                        }
-                    }
-                    dirty.route(name, &old);
-                }
+                let stages = self.routes.remove(name);
+                dirty.routes.entry(name.clone()).or_default().extend(stages);
             }
             PartKind::Authorizer => {
                 self.authorizers.remove(name);
-                dirty.authorizers.insert(name.clone());
+                dirty.used.insert(name.clone());
             }
-            PartKind::Keys => {
-                self.keys.remove(name);
-                dirty.keys = true;
-            }
-            PartKind::Plan => {
-                self.plans.remove(name);
-                dirty.keys = true;
-            }
+            PartKind::Keys => self.ring.set_keys(name, None),
+            PartKind::Plan => self.ring.set_plan(name, None),
             PartKind::Upstream => {
                 self.upstreams.remove(name);
                 self.state.upstream(name).update(None);
+                dirty.used.insert(name.clone());
             }
             PartKind::Certificate => {
                 self.certs.remove(name);
+                dirty.certificates = true;
             }
+            PartKind::Unknown => {}
         }
     }
 
     fn take(&mut self, part: &Part, dirty: &mut Dirty) {
         let name = &part.name;
+        self.complaints.unreadable.remove(name);
         let body = match part.decode() {
-            Ok(body) => {
-                self.unreadable.remove(name);
-                body
-            }
+            Ok(body) => body,
             Err(error) => {
-                tracing::warn!(part = %name, error = %error, "cannot read a part of the configuration");
-                self.unreadable.insert(name.clone(), salvage::diagnostic(name));
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(part = %name, error, "cannot read a part of the configuration");
+                self.complaints.unreadable.insert(name.clone(), salvage::diagnostic(part));
                 match salvage::body(part) {
                     Some(body) => body,
-                    None => {
-                        // Without its content it can only be absent: whatever needs it refuses.
-                        let diagnostic = self.unreadable.remove(name);
-                        self.remove(name, dirty);
-                        self.unreadable.extend(diagnostic.map(|diagnostic| (name.clone(), diagnostic)));
-                        return;
-                    }
+                    // Without its content it can only be absent: whatever needs it refuses.
+                    None => return self.remove(name, dirty),
                 }
             }
         };
         match body {
             PartBody::Stage(stage) => {
-                self.stages.insert(name.clone(), stage);
-                dirty.stages.insert(name.clone());
+                let stage = Arc::new(stage);
+                let old = self.stages.insert(name.clone(), stage.clone());
+                dirty.certificates |=
+                    stage.certificate.is_some() || old.as_ref().is_some_and(|s| s.certificate.is_some());
+                let framed = old.is_some_and(|old| rule::sees_no_difference(&old, &stage));
+                if framed {
+                    dirty.frames.insert(name.clone())
+                } else {
+                    dirty.stages.insert(name.clone())
+                };
             }
             PartBody::Route(route) => {
-                dirty.route(name, &route);
-                if let Some(old) = self.routes.insert(name.clone(), route) {
-                    dirty.route(name, &old);
-                }
+                let stages = self.routes.insert(name, &route);
+                dirty.routes.entry(name.clone()).or_default().extend(stages);
+                dirty.read.insert(name.clone(), route);
             }
             PartBody::Authorizer(part) => {
                 self.authorizers.insert(name.clone(), Authorizer::compile(&part, &self.state.key_sets));
-                dirty.authorizers.insert(name.clone());
+                dirty.used.insert(name.clone());
             }
-            PartBody::Keys(keys) => {
-                self.keys.insert(name.clone(), keys);
-                dirty.keys = true;
-            }
-            PartBody::Plan(plan) => {
-                self.plans.insert(name.clone(), plan);
-                dirty.keys = true;
-            }
+            PartBody::Keys(keys) => self.ring.set_keys(name, Some(keys)),
+            PartBody::Plan(plan) => self.ring.set_plan(name, Some(plan)),
             PartBody::Upstream(part) => {
-                self.upstreams.insert(name.clone());
+                if self.upstreams.insert(name.clone()) {
+                    dirty.used.insert(name.clone());
+                }
                 self.state.upstream(name).update(Some(&part));
             }
             PartBody::Certificate(part) => {
                 self.certs.insert(name.clone(), part);
+                dirty.certificates = true;
             }
         }
     }
 
-    /// The stages, of which only touched ones are made anew.
-    fn compile_stages(&mut self, dirty: &Dirty) -> BTreeMap<PartName, Arc<Stage>> {
-        let mut touched = dirty.stages.clone();
-        touched.extend(dirty.routes.values().flatten().cloned());
-        let mut routes: BTreeSet<&PartName> = dirty.routes.keys().collect();
-        for (name, route) in &self.routes {
-            if !dirty.authorizers.is_empty() && uses(route, &dirty.authorizers) {
-                routes.insert(name);
-                touched.extend(route.stages.iter().cloned());
+    /// The stages, of which only touched ones are made anew, and in these only touched routes.
+    fn compile_stages(&mut self, snapshot: &Parts<Part>, dirty: &mut Dirty) -> BTreeMap<PartName, Arc<Stage>> {
+        for used in dirty.used.iter().filter(|name| name.kind == PartKind::Authorizer) {
+            for route in self.routes.users(used) {
+                dirty.routes.entry(route.clone()).or_default().extend(self.routes.stages(route).iter().cloned());
             }
         }
+        let mut touched: BTreeMap<PartName, BTreeSet<PartName>> = BTreeMap::new();
+        for (route, stages) in &dirty.routes {
+            for stage in stages {
+                touched.entry(stage.clone()).or_default().insert(route.clone());
+            }
+        }
+        for stage in &dirty.stages {
+            touched.entry(stage.clone()).or_default().extend(self.routes.attached(stage).cloned());
+        }
+        for stage in &dirty.frames {
+            touched.entry(stage.clone()).or_default();
+        }
         let mut stages = self.gateway.load().stages.clone();
-        for name in touched {
-            let Some(part) = self.stages.get(&name) else {
+        for (name, routes) in touched {
+            let Some(part) = self.stages.get(&name).cloned() else {
                 stages.remove(&name);
-                self.rules.remove(&name);
+                self.forget_stage(&name);
                 continue;
             };
-            let whole = dirty.stages.contains(&name);
-            let mut kept = self.rules.remove(&name).unwrap_or_default();
-            let attached: Vec<(&PartName, &RoutePart)> =
-                self.routes.iter().filter(|(_, route)| route.stages.contains(&name)).collect();
-            kept.retain(|route, _| {
-                !whole && !routes.contains(route) && attached.iter().any(|(name, _)| *name == route)
-            });
-            for (count, (route_name, route)) in attached.iter().enumerate() {
-                if !kept.contains_key(*route_name) {
-                    let site = rule::Site { stage_name: &name, stage: part, route_name, route, count };
-                    kept.insert((*route_name).clone(), rule::compile(&site, &self.authorizers, &mut self.state));
+            let mut router = match stages.get(&name) {
+                Some(old) if !dirty.stages.contains(&name) => old.router.clone(),
+                _ => {
+                    self.forget_stage(&name);
+                    Router::new(part.behavior == Behavior::AwsRest)
                 }
+            };
+            for route in &routes {
+                self.replace_route(snapshot, dirty, (&name, &part), route, &mut router);
             }
-            stages.insert(
-                name.clone(),
-                Arc::new(assemble(&name, part, &attached, &kept, &self.state, stages.get(&name))),
-            );
-            self.rules.insert(name, kept);
+            for route in &routes {
+                self.forget_figures(&name, &part, route);
+            }
+            let made = assemble(&name, &part, router, &self.state);
+            stages.insert(name, Arc::new(made));
         }
         stages
     }
 
-    /// Objects that refer to parts that are not there.
-    fn missing(&self) -> Vec<Diagnostic> {
-        let mut out = Vec::new();
-        for route in self.routes.values() {
-            for rule in &route.rules {
-                if let RuleAction::Serve(policy) = &rule.action
-                    && let Integration::Service(part) = &policy.integration
-                    && !self.upstreams.contains(part)
-                {
-                    let message = format!(
-                        "The rule {} calls the Service {}, of which this proxy knows nothing.",
-                        rule.name, part.id
-                    );
-                    out.push(Diagnostic { object: route.object.clone(), message });
-                }
+    fn forget_stage(&mut self, name: &PartName) {
+        for route in self.places.remove(name).unwrap_or_default().into_keys() {
+            self.complaints.rules.remove(&(route, name.clone()));
+        }
+    }
+
+    /// Takes a route out of a stage's router and puts it in as it is now.
+    fn replace_route(
+        &mut self,
+        snapshot: &Parts<Part>,
+        dirty: &mut Dirty,
+        (stage_name, stage): (&PartName, &StagePart),
+        name: &PartName,
+        router: &mut Router<Arc<Rule>>,
+    ) {
+        let places = self.places.entry(stage_name.clone()).or_default();
+        for place in places.remove(name).unwrap_or_default() {
+            router.remove(&place);
+        }
+        self.complaints.rules.remove(&(name.clone(), stage_name.clone()));
+        if !self.routes.stages(name).contains(stage_name) {
+            return;
+        }
+        let read = || snapshot.get(name).and_then(|part| part.decode().ok().or_else(|| salvage::body(part)));
+        if !dirty.read.contains_key(name)
+            && let Some(PartBody::Route(route)) = read()
+        {
+            dirty.read.insert(name.clone(), route);
+        }
+        let Some(route) = dirty.read.get(name) else { return };
+        let site = rule::Site { stage_name, stage, route_name: name, route };
+        let compiled = rule::compile(&site, &self.authorizers, &mut self.state);
+        for (place, test, rule) in &compiled.rules {
+            router.add(place, test.clone(), rule.clone());
+        }
+        self.places.entry(stage_name.clone()).or_default().insert(name.clone(), compiled.places());
+        if !compiled.diagnostics.is_empty() {
+            self.complaints.rules.insert((name.clone(), stage_name.clone()), compiled.diagnostics);
+        }
+    }
+
+    /// Forgets the figures of an ApiRoute of which nothing is left at a stage.
+    fn forget_figures(&self, stage_name: &PartName, stage: &StagePart, route: &PartName) {
+        let Some(places) = self.places.get(stage_name) else { return };
+        let object = route.id.split('@').next().unwrap_or_default();
+        // An ApiRoute has one part, `namespace/name`, or several, `namespace/name@stage`.
+        let several = PartName::new(PartKind::Route, format!("{object}@"));
+        let left = places.contains_key(&PartName::new(PartKind::Route, object))
+            || places.range(&several..).next().is_some_and(|(name, _)| name.id.starts_with(&*several.id));
+        if !left && let Some((_, name)) = object.split_once('/') {
+            self.state.metrics.stage(&stage.object.id()).remove_route(name);
+        }
+    }
+
+    /// Routes that refer to upstreams that are not there.
+    fn look_for_missing(&mut self, dirty: &Dirty) {
+        let used = dirty.used.iter().filter(|name| name.kind == PartKind::Upstream);
+        let routes: BTreeSet<PartName> =
+            used.flat_map(|name| self.routes.users(name)).chain(dirty.routes.keys()).cloned().collect();
+        for name in routes {
+            let Some((object, uses)) = self.routes.get(&name) else {
+                self.complaints.missing.remove(&name);
+                continue;
+            };
+            let absent = uses.filter(|used| used.kind == PartKind::Upstream && !self.upstreams.contains(*used));
+            let say = |used: &PartName| {
+                let id = &used.id;
+                diagnostic(object, format!("It calls the Service {id}, of which this proxy knows nothing."))
+            };
+            let found: Vec<Diagnostic> = absent.map(say).collect();
+            if found.is_empty() {
+                self.complaints.missing.remove(&name);
+            } else {
+                self.complaints.missing.insert(name, found);
             }
         }
-        out
     }
 }
 
-/// What a change touches.
-#[derive(Default)]
-struct Dirty {
-    stages: BTreeSet<PartName>,
-    /// With the stages they were and are attached to.
-    routes: BTreeMap<PartName, BTreeSet<PartName>>,
-    authorizers: BTreeSet<PartName>,
-    keys: bool,
-}
-
-impl Dirty {
-    fn route(&mut self, name: &PartName, route: &RoutePart) {
-        self.routes.entry(name.clone()).or_default().extend(route.stages.iter().cloned());
+impl Complaints {
+    fn all(&self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self.unreadable.values().cloned().collect();
+        all.extend(self.certificates.iter().cloned());
+        all.extend(self.rules.values().chain(self.missing.values()).flatten().cloned());
+        all.sort();
+        all.dedup();
+        all
     }
 }
 
-fn uses(route: &RoutePart, authorizers: &BTreeSet<PartName>) -> bool {
-    route.rules.iter().any(|rule| match &rule.action {
-        RuleAction::Serve(policy) => policy.authorizer.as_ref().is_some_and(|used| authorizers.contains(&used.part)),
-        RuleAction::Invalid { .. } => false,
-    })
-}
-
-fn assemble(
-    name: &PartName,
-    part: &StagePart,
-    attached: &[(&PartName, &RoutePart)],
-    compiled: &BTreeMap<PartName, Compiled>,
-    state: &State,
-    old: Option<&Arc<Stage>>,
-) -> Stage {
-    let mut router = Router::new(part.behavior == Behavior::AwsRest);
-    let mut rules = Vec::new();
-    for (route_name, route) in attached {
-        let Some(compiled) = compiled.get(*route_name) else { continue };
-        for (rule, made) in route.rules.iter().zip(&compiled.rules) {
-            let (prefix, test) = rule::test(route, rule);
-            router.add(prefix, &rule.path, test, rules.len());
-            rules.push(made.clone());
-        }
-    }
-    let metrics = match old {
-        Some(old) => old.metrics.clone(),
-        None => Arc::new(state.metrics.stage(&part.object.id())),
-    };
+fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state: &State) -> Stage {
     Stage {
         part: name.clone(),
         object: part.object.clone(),
@@ -336,8 +366,7 @@ fn assemble(
         cors: part.cors.as_ref().map(Cors::compile),
         access_log: part.access_log,
         router,
-        rules,
-        metrics,
+        metrics: state.metrics.stage(&part.object.id()),
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire as wire;
-use sluice_wire::{PartName, RoutePart, StagePart, Template, VersionScheme};
+use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template, VersionScheme};
 
-use super::{Compiled, diagnostic};
+use super::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy};
-use crate::gateway::router::Match;
+use crate::gateway::router::{Match, Place, Tie};
 use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
 use crate::integration::template::Value;
 use crate::limit::{BucketId, Limit};
@@ -25,8 +25,24 @@ pub(super) struct Site<'a> {
     pub(super) stage: &'a StagePart,
     pub(super) route_name: &'a PartName,
     pub(super) route: &'a RoutePart,
-    /// How many routes of the stage come before.
-    pub(super) count: usize,
+}
+
+/// One route's rules at one stage.
+pub(super) struct Compiled {
+    pub(super) rules: Vec<(Place, Match, Arc<Rule>)>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// Where its rules stand.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.rules.iter().map(|(place, ..)| place.clone()).collect()
+    }
+}
+
+/// Whether rules compiled at one are what they would be at the other.
+pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
+    old.object == new.object && old.throttle == new.throttle && old.cache == new.cache && old.behavior == new.behavior
 }
 
 /// Why a rule refuses: a sentence for its author.
@@ -38,14 +54,17 @@ pub(super) fn compile(
     authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
     state: &mut State,
 ) -> Compiled {
-    let metrics = Arc::new(state.metrics.route(&site.stage.object.id(), &site.route.object.name, site.count));
+    let metrics = state.metrics.stage(&site.stage.object.id()).route(&site.route.object.name);
+    let object = Arc::new(site.route.object.clone());
+    // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
+    let part = PartName::new(PartKind::Route, object.id());
     let mut diagnostics = Vec::new();
     let mut rules = Vec::with_capacity(site.route.rules.len());
-    for rule in &site.route.rules {
+    for (number, rule) in site.route.rules.iter().enumerate() {
         let action = match &rule.action {
             // The operator has told the author already.
             wire::RuleAction::Invalid { .. } => Action::Invalid,
-            wire::RuleAction::Serve(policy) => match self::policy(site, rule, policy, authorizers, state) {
+            wire::RuleAction::Serve(policy) => match self::policy(site, &part, rule, policy, authorizers, state) {
                 Ok(policy) => Action::Serve(Box::new(policy)),
                 Err(problem) => {
                     let message = format!("The rule {} cannot be served: {problem}", rule.name);
@@ -54,24 +73,29 @@ pub(super) fn compile(
                 }
             },
         };
-        rules.push(Arc::new(Rule {
-            object: site.route.object.clone(),
-            part: site.route_name.clone(),
+        let (prefix, test) = test(site.route, rule);
+        let tie = Tie { route: site.route_name.clone(), number };
+        let place = Place { prefix: prefix.map(Into::into), template: rule.path.clone(), tie };
+        let made = Rule {
+            object: object.clone(),
+            part: part.clone(),
             name: rule.name.as_str().into(),
             parameters: rule.path.parameters().map(Into::into).collect(),
             version_in_path: site.route.version.as_ref().is_some_and(|version| version.scheme == VersionScheme::Path),
             action,
             metrics: metrics.clone(),
-        }));
+        };
+        rules.push((place, test, Arc::new(made)));
     }
     Compiled { rules, diagnostics }
 }
 
 /// What a rule matches beside its path, and the segment that names the version.
-pub(super) fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a str>, Match) {
+fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a str>, Match) {
+    // A method that is none matches nothing, but it must not become "any".
+    let methods: Vec<Method> = rule.methods.iter().map(|m| m.parse().unwrap_or(Method::CONNECT)).collect();
     let mut test = Match {
-        // A method that is none matches nothing, but it must not become "any".
-        methods: rule.methods.iter().map(|m| m.parse().unwrap_or(Method::CONNECT)).collect(),
+        methods: methods.into(),
         headers: rule.headers.clone(),
         query: rule.query.clone(),
         media_version: None,
@@ -89,6 +113,7 @@ pub(super) fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a s
 
 fn policy(
     site: &Site<'_>,
+    part: &PartName,
     rule: &wire::Rule,
     policy: &wire::RulePolicy,
     authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
@@ -109,7 +134,7 @@ fn policy(
     Ok(Policy {
         authorizer,
         api_key: policy.api_key,
-        limit: throttle.map(|throttle| limit(site, rule, throttle, state)),
+        limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
         cache: caching(site, policy, state),
         request: edits(&policy.request_headers, REQUEST)?,
         response: edits(&policy.response_headers, RESPONSE)?,
@@ -118,8 +143,8 @@ fn policy(
     })
 }
 
-fn limit(site: &Site<'_>, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
-    let (stage, route) = (site.stage_name.clone(), site.route_name.clone());
+fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
+    let (stage, route) = (site.stage_name.clone(), part.clone());
     state.limits.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
 }
 

@@ -2,12 +2,11 @@
 //! Parts that can be read are not its business.
 
 use serde_json::Value;
-use sluice_wire::{
-    Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, PartName, RoutePart, Rule, RuleAction, StagePart,
-};
+use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, RoutePart, Rule, RuleAction, StagePart};
 
 /// What the author of the object is told.
-pub(super) fn diagnostic(name: &PartName) -> Diagnostic {
+pub(super) fn diagnostic(part: &Part) -> Diagnostic {
+    let name = &part.name;
     let kind = match name.kind {
         PartKind::Stage => "Stage",
         PartKind::Route => "ApiRoute",
@@ -16,10 +15,13 @@ pub(super) fn diagnostic(name: &PartName) -> Diagnostic {
         PartKind::Plan => "UsagePlan",
         PartKind::Upstream => "Service",
         PartKind::Certificate => "Secret",
+        PartKind::Unknown => "",
     };
     let (namespace, object) = name.id.split_once('/').unwrap_or(("", &name.id));
+    let said = || field(&serde_json::from_str(&part.json).ok()?, "object");
+    let named = || ObjectRef::new(kind, namespace, object.split('@').next().unwrap_or_default());
     Diagnostic {
-        object: ObjectRef::new(kind, namespace, object),
+        object: said().unwrap_or_else(named),
         message: "This proxy cannot read the object's configuration: it uses something that needs a newer version. \
                   What depends on it is refused with 500 until the proxies are updated."
             .to_owned(),

@@ -4,12 +4,15 @@
 mod dial;
 pub mod file;
 mod session;
+mod step;
 pub mod store;
 pub mod subscribe;
 
 use sluice_wire::{Diagnostic, Part, PartName, Parts};
 
-pub use session::{Refusal, Session};
+pub use session::Session;
+pub(crate) use step::Configuration;
+pub use step::Refusal;
 
 /// Puts a configuration in force: all parts, the names of those that are new or changed, the names of those that are
 /// gone. It returns every object of the whole configuration that cannot be served as written.
@@ -23,4 +26,6 @@ pub struct Sink {
     pub set_fleet: Box<dyn FnMut(u32) + Send>,
     /// Whether the operator's stream is up.
     pub set_connected: Box<dyn FnMut(bool) + Send>,
+    /// A configuration was refused.
+    pub refused: Box<dyn FnMut() + Send>,
 }

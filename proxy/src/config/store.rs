@@ -152,8 +152,12 @@ impl Store {
         let may_be_kept = |name: &PartName| self.secrets || name.kind != PartKind::Certificate;
         let mut now = log.kept.clone();
         let difference = parts.since(&log.kept);
-        let upsert: Vec<Part> =
-            difference.changed.into_iter().filter(|(name, _)| may_be_kept(name)).map(|(_, part)| part.clone()).collect();
+        let upsert: Vec<Part> = difference
+            .changed
+            .into_iter()
+            .filter(|(name, _)| may_be_kept(name))
+            .map(|(_, part)| part.clone())
+            .collect();
         let remove: Vec<PartName> = difference.removed.into_iter().cloned().collect();
         if upsert.is_empty() && remove.is_empty() && log.sound {
             return Ok(());

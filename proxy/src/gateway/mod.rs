@@ -18,10 +18,10 @@ use crate::cache::{Cache, CachePolicy};
 use crate::cors::Cors;
 use crate::integration::balance::Upstream;
 use crate::integration::template::Value;
-use crate::key::KeyRing;
+use crate::key::Keys;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
-use router::{Capture, Router};
+use router::{Captures, Router};
 
 pub(crate) use hosts::{HostTable, below};
 
@@ -30,7 +30,7 @@ pub(crate) struct Gateway {
     pub(crate) version: Hash,
     pub(crate) hosts: HostTable,
     pub(crate) stages: BTreeMap<PartName, Arc<Stage>>,
-    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) keys: Keys,
     /// How many proxies share each limit.
     pub(crate) fleet: u32,
 }
@@ -47,15 +47,15 @@ pub(crate) struct Stage {
     pub(crate) invalid: bool,
     pub(crate) cors: Option<Cors>,
     pub(crate) access_log: bool,
-    pub(crate) router: Router,
-    pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) router: Router<Arc<Rule>>,
     pub(crate) metrics: Arc<StageMetrics>,
 }
 
 /// One operation.
 pub(crate) struct Rule {
     /// The ApiRoute.
-    pub(crate) object: ObjectRef,
+    pub(crate) object: Arc<ObjectRef>,
+    /// Its part's name where it has one part: by it the route is the same at all stages.
     pub(crate) part: PartName,
     pub(crate) name: Box<str>,
     /// Of the path, in the order of captures.
@@ -141,7 +141,7 @@ pub(crate) struct Matched<'a> {
     pub(crate) rule: &'a Rule,
     /// Canonical, below the base path: what captures point into.
     pub(crate) path: &'a str,
-    pub(crate) captures: Vec<Capture>,
+    pub(crate) captures: Captures,
 }
 
 impl Matched<'_> {
@@ -172,7 +172,7 @@ impl Gateway {
             version: Hash::NONE,
             hosts: HostTable::default(),
             stages: BTreeMap::new(),
-            keys: Arc::default(),
+            keys: Keys::default(),
             fleet: 1,
         }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: AccessLog,
     /// Where requests without a stage are counted.
-    pub(crate) nowhere: StageMetrics,
+    pub(crate) nowhere: Arc<StageMetrics>,
     pub(crate) connections: AtomicUsize,
     pub(crate) draining: watch::Receiver<bool>,
 }

@@ -1,28 +1,36 @@
-//! What is counted. Children are resolved when a stage or rule is compiled and removed when it is gone.
-//! Where they are served is the daemon's business.
+//! What is counted, under which names. Handles are resolved when a stage or rule is compiled and forgotten when it is gone;
+//! how numbers are kept meanwhile is `figures`'s, where they are served the daemon's.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
+use super::figures::{Histogram, PerWorker, count};
+use crate::cache::Phase;
 use crate::exchange::reject::REASONS;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
-const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+const SCOPES: [&str; 2] = ["key", "rule"];
 /// Routes with metrics of their own; those that come later are counted under the stage only.
 const MAX_ROUTES: usize = 5_000;
 
-/// Every family of the request path.
+/// Whose limit refused a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A key's.
+    Key,
+    /// A rule's.
+    Rule,
+}
+
+/// Every family of the proxy.
 pub(crate) struct Metrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    upstream: HistogramVec,
-    rejects: IntCounterVec,
-    throttled: IntCounterVec,
-    cache: IntCounterVec,
+    stages: Stages,
     version: GaugeVec,
     pub(crate) applied: Gauge,
     pub(crate) rejected: IntCounter,
@@ -31,43 +39,43 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: IntCounter,
 }
 
-/// The handles of one stage.
+/// The figures of one stage.
 pub(crate) struct StageMetrics {
-    stage: String,
-    rejects: [OnceLock<IntCounter>; REASONS.len()],
-    families: (IntCounterVec, IntCounterVec, IntCounterVec),
-    pub(crate) unrouted: RouteMetrics,
+    figures: PerWorker<StageFigures>,
+    routes: Mutex<BTreeMap<Box<str>, Arc<RouteMetrics>>>,
+    /// Requests of no route, or of one without figures of its own.
+    pub(crate) unrouted: Arc<RouteMetrics>,
+    named: Arc<AtomicUsize>,
+    workers: usize,
 }
 
-/// The handles of one route at one stage.
-pub(crate) struct RouteMetrics {
-    stage: String,
-    route: String,
-    requests: IntCounterVec,
-    classes: [OnceLock<IntCounter>; CLASSES.len()],
+#[derive(Default)]
+struct StageFigures {
+    rejects: [AtomicU64; REASONS.len()],
+    throttled: [AtomicU64; SCOPES.len()],
+    cache: [AtomicU64; Phase::WORDS.len()],
+}
+
+/// The figures of one route at one stage.
+pub(crate) struct RouteMetrics(PerWorker<RouteFigures>);
+
+#[derive(Default)]
+struct RouteFigures {
+    classes: [AtomicU64; CLASSES.len()],
     duration: Histogram,
-    pub(crate) upstream: Histogram,
+    upstream: Histogram,
 }
 
 impl Metrics {
-    /// Builds and registers all families.
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        let histogram = |name: &str, help: &str| -> Result<HistogramVec, prometheus::Error> {
-            let family =
-                HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), &["stage", "route"])?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
+    /// Builds and registers all families, for so many worker threads.
+    pub(crate) fn new(registry: &Registry, workers: usize) -> Result<Self, prometheus::Error> {
         let single = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let stages = Stages::new(workers)?;
+        registry.register(Box::new(stages.clone()))?;
         let version =
             GaugeVec::new(Opts::new("sluice_config_version_info", "The configuration that is served."), &["version"])?;
         registry.register(Box::new(version.clone()))?;
@@ -77,15 +85,7 @@ impl Metrics {
         let connections = IntGauge::new("sluice_connections", "Open client connections.")?;
         registry.register(Box::new(connections.clone()))?;
         Ok(Self {
-            requests: counter("sluice_requests_total", "Answered requests.", &["stage", "route", "code"])?,
-            duration: histogram("sluice_request_duration_seconds", "From a request's head to the end of its answer.")?,
-            upstream: histogram(
-                "sluice_upstream_duration_seconds",
-                "From sending a request to the head of the answer.",
-            )?,
-            rejects: counter("sluice_rejects_total", "Requests refused by the gateway.", &["stage", "reason"])?,
-            throttled: counter("sluice_throttled_total", "Requests refused by a limit.", &["stage", "scope"])?,
-            cache: counter("sluice_cache_requests_total", "Requests to cached rules.", &["stage", "result"])?,
+            stages,
             version,
             applied,
             rejected: single("sluice_config_rejected_total", "Configurations that were refused.")?,
@@ -106,69 +106,293 @@ impl Metrics {
         self.version.with_label_values(&[version]).set(1.0);
     }
 
-    pub(crate) fn stage(&self, stage: &str) -> StageMetrics {
-        StageMetrics {
-            stage: stage.to_owned(),
-            rejects: Default::default(),
-            families: (self.rejects.clone(), self.throttled.clone(), self.cache.clone()),
-            unrouted: self.route(stage, "", 0),
-        }
+    /// The figures of a stage: the same as before when it is known.
+    pub(crate) fn stage(&self, stage: &str) -> Arc<StageMetrics> {
+        let mut all = locked(&self.stages.all);
+        let made = || Arc::new(StageMetrics::new(self.stages.workers, self.stages.named.clone()));
+        all.entry(stage.into()).or_insert_with(made).clone()
     }
 
-    /// Handles for the `count`th route of a stage; beyond a bound it is counted without its name.
-    pub(crate) fn route(&self, stage: &str, route: &str, count: usize) -> RouteMetrics {
-        let route = if count >= MAX_ROUTES { "" } else { route };
-        RouteMetrics {
-            stage: stage.to_owned(),
-            route: route.to_owned(),
-            requests: self.requests.clone(),
-            classes: Default::default(),
-            duration: self.duration.with_label_values(&[stage, route]),
-            upstream: self.upstream.with_label_values(&[stage, route]),
-        }
-    }
-
-    /// Forgets a route that is gone.
-    pub(crate) fn remove_route(&self, stage: &str, route: &str) {
-        for class in CLASSES {
-            // Absent: it was never counted.
-            drop(self.requests.remove_label_values(&[stage, route, class]));
-        }
-        drop(self.duration.remove_label_values(&[stage, route]));
-        drop(self.upstream.remove_label_values(&[stage, route]));
-    }
-
-    /// Forgets a stage that is gone.
+    /// Forgets a stage that is gone, with its routes.
     pub(crate) fn remove_stage(&self, stage: &str) {
-        self.remove_route(stage, "");
-        for reason in REASONS {
-            drop(self.rejects.remove_label_values(&[stage, reason]));
-        }
+        locked(&self.stages.all).remove(stage);
     }
 }
 
 impl StageMetrics {
-    pub(crate) fn reject(&self, index: usize) {
-        if let (Some(slot), Some(reason)) = (self.rejects.get(index), REASONS.get(index)) {
-            slot.get_or_init(|| self.families.0.with_label_values(&[self.stage.as_str(), reason])).inc();
+    fn new(workers: usize, named: Arc<AtomicUsize>) -> Self {
+        let unrouted = Arc::new(RouteMetrics(PerWorker::new(workers)));
+        Self { figures: PerWorker::new(workers), routes: Mutex::default(), unrouted, named, workers }
+    }
+
+    /// The figures of a route: the same as before when it is known; the stage's own when there are too many routes.
+    pub(crate) fn route(&self, route: &str) -> Arc<RouteMetrics> {
+        let mut routes = locked(&self.routes);
+        if let Some(known) = routes.get(route) {
+            return known.clone();
+        }
+        if self.named.fetch_add(1, Ordering::Relaxed) >= MAX_ROUTES {
+            self.named.fetch_sub(1, Ordering::Relaxed);
+            return self.unrouted.clone();
+        }
+        let made = Arc::new(RouteMetrics(PerWorker::new(self.workers)));
+        routes.insert(route.into(), made.clone());
+        made
+    }
+
+    /// Forgets a route that is gone.
+    pub(crate) fn remove_route(&self, route: &str) {
+        if locked(&self.routes).remove(route).is_some() {
+            self.named.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn throttled(&self, scope: &str) {
-        self.families.1.with_label_values(&[self.stage.as_str(), scope]).inc();
+    pub(crate) fn reject(&self, worker: usize, reason: usize) {
+        if let Some(number) = self.figures.of(worker).rejects.get(reason) {
+            count(number);
+        }
     }
 
-    pub(crate) fn cache(&self, result: &str) {
-        self.families.2.with_label_values(&[self.stage.as_str(), result]).inc();
+    pub(crate) fn throttled(&self, worker: usize, scope: Scope) {
+        count(&self.figures.of(worker).throttled[scope as usize]);
+    }
+
+    pub(crate) fn cache(&self, worker: usize, phase: Phase) {
+        count(&self.figures.of(worker).cache[phase.index()]);
+    }
+}
+
+impl Drop for StageMetrics {
+    fn drop(&mut self) {
+        self.named.fetch_sub(locked(&self.routes).len(), Ordering::Relaxed);
     }
 }
 
 impl RouteMetrics {
-    pub(crate) fn record(&self, status: u16, took: Duration) {
+    pub(crate) fn record(&self, worker: usize, status: u16, took: Duration) {
+        let figures = self.0.of(worker);
         let class = usize::from(status / 100).wrapping_sub(1).min(CLASSES.len() - 1);
-        let counter = self.classes[class]
-            .get_or_init(|| self.requests.with_label_values(&[self.stage.as_str(), &self.route, CLASSES[class]]));
-        counter.inc();
-        self.duration.observe(took.as_secs_f64());
+        count(&figures.classes[class]);
+        figures.duration.observe(took);
+    }
+
+    pub(crate) fn upstream(&self, worker: usize, took: Duration) {
+        self.0.of(worker).upstream.observe(took);
+    }
+}
+
+/// All stages, as Prometheus asks for them.
+#[derive(Clone)]
+struct Stages {
+    all: Arc<Mutex<BTreeMap<Box<str>, Arc<StageMetrics>>>>,
+    descriptions: Arc<[Desc; FAMILIES.len()]>,
+    /// Routes with figures of their own.
+    named: Arc<AtomicUsize>,
+    workers: usize,
+}
+
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    kind: MetricType,
+}
+
+const fn family(name: &'static str, help: &'static str, labels: &'static [&'static str], kind: MetricType) -> Family {
+    Family { name, help, labels, kind }
+}
+
+const FAMILIES: [Family; 6] = {
+    use MetricType::{COUNTER, HISTOGRAM};
+    [
+        family("sluice_requests_total", "Answered requests.", &["stage", "route", "code"], COUNTER),
+        family(
+            "sluice_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            &["stage", "route"],
+            HISTOGRAM,
+        ),
+        family(
+            "sluice_upstream_duration_seconds",
+            "From sending a request to the head of the answer.",
+            &["stage", "route"],
+            HISTOGRAM,
+        ),
+        family("sluice_rejects_total", "Requests refused by the gateway.", &["stage", "reason"], COUNTER),
+        family("sluice_throttled_total", "Requests refused by a limit.", &["stage", "scope"], COUNTER),
+        family("sluice_cache_requests_total", "Requests to cached rules.", &["stage", "result"], COUNTER),
+    ]
+};
+
+impl Stages {
+    fn new(workers: usize) -> Result<Self, prometheus::Error> {
+        let description = |family: &Family| {
+            let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
+        };
+        let [a, b, c, d, e, f] = FAMILIES.each_ref().map(description);
+        let descriptions = Arc::new([a?, b?, c?, d?, e?, f?]);
+        Ok(Self { all: Arc::default(), descriptions, named: Arc::default(), workers })
+    }
+}
+
+impl Collector for Stages {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let stages: Vec<(Box<str>, Arc<StageMetrics>)> =
+            locked(&self.all).iter().map(|(name, stage)| (name.clone(), stage.clone())).collect();
+        let mut out = Page::default();
+        for (name, stage) in &stages {
+            out.route(name, "", &stage.unrouted);
+            let routes: Vec<(Box<str>, Arc<RouteMetrics>)> =
+                locked(&stage.routes).iter().map(|(route, figures)| (route.clone(), figures.clone())).collect();
+            for (route, figures) in routes {
+                out.route(name, &route, &figures);
+            }
+            for (at, reason) in REASONS.iter().enumerate() {
+                out.counter(3, &[name, reason], stage.figures.sum(|figures| &figures.rejects[at]));
+            }
+            for (at, scope) in SCOPES.iter().enumerate() {
+                out.counter(4, &[name, scope], stage.figures.sum(|figures| &figures.throttled[at]));
+            }
+            for (at, result) in Phase::WORDS.iter().enumerate() {
+                out.counter(5, &[name, result], stage.figures.sum(|figures| &figures.cache[at]));
+            }
+        }
+        out.families()
+    }
+}
+
+/// Metrics by family.
+#[derive(Default)]
+struct Page([Vec<proto::Metric>; FAMILIES.len()]);
+
+impl Page {
+    fn route(&mut self, stage: &str, route: &str, figures: &RouteMetrics) {
+        for (at, class) in CLASSES.iter().enumerate() {
+            self.counter(0, &[stage, route, class], figures.0.sum(|figures| &figures.classes[at]));
+        }
+        self.histogram(1, &[stage, route], figures.0.histogram(|figures| &figures.duration));
+        self.histogram(2, &[stage, route], figures.0.histogram(|figures| &figures.upstream));
+    }
+
+    /// Counters that never counted are not shown.
+    fn counter(&mut self, family: usize, labels: &[&str], value: u64) {
+        if value == 0 {
+            return;
+        }
+        let mut counter = proto::Counter::default();
+        #[allow(clippy::cast_precision_loss, reason = "Prometheus counts in floating point")]
+        counter.set_value(value as f64);
+        let mut metric = proto::Metric::from_label(pairs(family, labels));
+        metric.set_counter(counter);
+        self.0[family].push(metric);
+    }
+
+    fn histogram(&mut self, family: usize, labels: &[&str], histogram: Option<proto::Histogram>) {
+        let Some(histogram) = histogram else { return };
+        let mut metric = proto::Metric::from_label(pairs(family, labels));
+        metric.set_histogram(histogram);
+        self.0[family].push(metric);
+    }
+
+    /// A family without metrics is left out: the registry refuses it otherwise.
+    fn families(self) -> Vec<MetricFamily> {
+        let named = FAMILIES.iter().zip(self.0).filter(|(_, metrics)| !metrics.is_empty());
+        named
+            .map(|(family, metrics)| {
+                let mut out = MetricFamily::default();
+                out.set_name(family.name.to_owned());
+                out.set_help(family.help.to_owned());
+                out.set_field_type(family.kind);
+                out.set_metric(metrics);
+                out
+            })
+            .collect()
+    }
+}
+
+fn pairs(family: usize, values: &[&str]) -> Vec<LabelPair> {
+    let mut pairs: Vec<LabelPair> = FAMILIES[family]
+        .labels
+        .iter()
+        .zip(values)
+        .map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        })
+        .collect();
+    pairs.sort_by(|a, b| a.name().cmp(b.name()));
+    pairs
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn page(registry: &Registry) -> String {
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    #[test]
+    fn figures_of_all_threads_are_shown_and_those_of_what_is_gone_are_not() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry, 2).unwrap();
+        assert!(!page(&registry).contains("sluice_requests_total"));
+        let stage = metrics.stage("shop/prod");
+        let route = stage.route("orders");
+        route.record(0, 200, Duration::from_micros(700));
+        route.record(1, 204, Duration::from_micros(700));
+        route.upstream(1, Duration::from_micros(500));
+        // Compiled again, a route counts on.
+        metrics.stage("shop/prod").route("orders").record(0, 503, Duration::from_secs(60));
+        stage.unrouted.record(0, 0, Duration::ZERO);
+        stage.reject(1, 12);
+        stage.throttled(0, Scope::Rule);
+        stage.cache(0, Phase::Bypass);
+        let text = page(&registry);
+        for line in [
+            r#"sluice_requests_total{code="2xx",route="orders",stage="shop/prod"} 2"#,
+            r#"sluice_requests_total{code="5xx",route="orders",stage="shop/prod"} 1"#,
+            r#"sluice_requests_total{code="other",route="",stage="shop/prod"} 1"#,
+            r#"sluice_request_duration_seconds_bucket{route="orders",stage="shop/prod",le="30"} 2"#,
+            r#"sluice_request_duration_seconds_bucket{route="orders",stage="shop/prod",le="+Inf"} 3"#,
+            r#"sluice_upstream_duration_seconds_count{route="orders",stage="shop/prod"} 1"#,
+            r#"sluice_rejects_total{reason="Throttled",stage="shop/prod"} 1"#,
+            r#"sluice_throttled_total{scope="rule",stage="shop/prod"} 1"#,
+            r#"sluice_cache_requests_total{result="bypass",stage="shop/prod"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        stage.remove_route("orders");
+        assert!(!page(&registry).contains("orders"));
+        metrics.remove_stage("shop/prod");
+        assert!(!page(&registry).contains("shop/prod"));
+    }
+
+    #[test]
+    fn too_many_routes_are_counted_by_their_stage() {
+        let metrics = Metrics::new(&Registry::new(), 1).unwrap();
+        let stage = metrics.stage("shop/prod");
+        let first = stage.route("r0");
+        for n in 1..MAX_ROUTES {
+            drop(stage.route(&format!("r{n}")));
+        }
+        let other = metrics.stage("shop/test");
+        assert!(Arc::ptr_eq(&other.route("late"), &other.unrouted));
+        assert!(Arc::ptr_eq(&stage.route("r0"), &first));
+        stage.remove_route("r1");
+        assert!(!Arc::ptr_eq(&other.route("late"), &other.unrouted));
     }
 }

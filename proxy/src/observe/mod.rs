@@ -1,6 +1,7 @@
 //! What is remembered of each request: metrics and the access log. Where metrics are served is the daemon's business.
 
 pub(crate) mod access_log;
+mod figures;
 pub(crate) mod metrics;
 
 use crate::exchange::Exchange;
@@ -9,11 +10,12 @@ use crate::exchange::Exchange;
 pub(crate) fn record(exchange: &Exchange) {
     let took = exchange.started.elapsed();
     let shared = &exchange.worker.shared;
-    match (&exchange.stage, &exchange.rule) {
-        (_, Some(rule)) => rule.metrics.record(exchange.status, took),
-        (Some(stage), None) => stage.metrics.unrouted.record(exchange.status, took),
-        (None, None) => shared.nowhere.unrouted.record(exchange.status, took),
-    }
+    let metrics = match (&exchange.stage, &exchange.rule) {
+        (_, Some(rule)) => &rule.metrics,
+        (Some(stage), None) => &stage.metrics.unrouted,
+        (None, None) => &shared.nowhere.unrouted,
+    };
+    metrics.record(exchange.worker.index, exchange.status, took);
     if exchange.stage.as_ref().is_none_or(|stage| stage.access_log) {
         shared.log.write(exchange);
     }

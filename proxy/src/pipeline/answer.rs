@@ -54,7 +54,7 @@ pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
     let worker = exchange.worker.clone();
     let metrics = exchange.stage.as_ref().map_or(&worker.shared.nowhere, |stage| &stage.metrics);
-    metrics.reject(reject.index());
+    metrics.reject(worker.index, reject.index());
     if exchange.reason.is_empty() {
         exchange.reason = reject.reason();
     }

@@ -62,7 +62,7 @@ pub(crate) async fn answer(
 
 fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     exchange.cache = phase.text();
-    matched.stage.metrics.cache(phase.text());
+    matched.stage.metrics.cache(exchange.worker.index, phase);
 }
 
 fn kept(

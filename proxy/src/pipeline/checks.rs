@@ -12,6 +12,7 @@ use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::{Limit, take_all};
+use crate::observe::metrics::Scope;
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
 const AWS_BODY: u64 = 10 << 20;
@@ -44,7 +45,7 @@ pub(crate) async fn pass(
         true => Some(api_key(exchange, gateway, matched, headers)?),
         false => None,
     };
-    limits(gateway, matched, policy, plan)?;
+    limits(exchange.worker.index, gateway, matched, policy, plan)?;
     Ok(Passed(()))
 }
 
@@ -74,7 +75,13 @@ fn api_key<'a>(
 }
 
 /// The narrowest bucket first, as AWS evaluates them; the first that is empty refuses and the others keep their tokens.
-fn limits(gateway: &Gateway, matched: &Matched<'_>, policy: &Policy, plan: Option<&PlanAtStage>) -> Result<(), Reject> {
+fn limits(
+    worker: usize,
+    gateway: &Gateway,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    plan: Option<&PlanAtStage>,
+) -> Result<(), Reject> {
     let of_key: Vec<&Limit> = match plan {
         Some(plan) => plan.limits(&matched.rule.part, &matched.rule.name).collect(),
         None => Vec::new(),
@@ -85,7 +92,8 @@ fn limits(gateway: &Gateway, matched: &Matched<'_>, policy: &Policy, plan: Optio
         return Ok(());
     }
     take_all(&chain, gateway.fleet, Instant::now()).map_err(|refused| {
-        matched.stage.metrics.throttled(if refused.index < keyed { "key" } else { "rule" });
+        let scope = if refused.index < keyed { Scope::Key } else { Scope::Rule };
+        matched.stage.metrics.throttled(worker, scope);
         let rest = u64::from(refused.retry_after.subsec_nanos() > 0);
         Reject::Throttled { retry_after: (refused.retry_after.as_secs() + rest).max(1) }
     })

@@ -139,7 +139,7 @@ async fn send(
     let sent = call(upstream, exchange.worker.index, Request::from_parts(parts, outgoing), kind, policy.timeout).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
-    matched.rule.metrics.upstream.observe(took.as_secs_f64());
+    matched.rule.metrics.upstream(exchange.worker.index, took);
     let answer = sent.map_err(|reject| blame(&fate, reject))?;
     receive(answer, upgrade, client_version)
 }

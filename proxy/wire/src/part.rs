@@ -25,6 +25,8 @@ pub enum PartKind {
     Upstream,
     /// One TLS certificate with its key: secret.
     Certificate,
+    /// Something that this version does not know: it is kept and passed on, and serves nobody.
+    Unknown,
 }
 
 impl PartKind {
@@ -43,7 +45,8 @@ impl PartKind {
     }
 }
 
-/// The name of a part: its kind, then `namespace/name` (for an upstream `namespace/name:port`).
+/// The name of a part: its kind, then `namespace/name` (for an upstream `namespace/name:port`). Of an unknown kind the
+/// whole text is the id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PartName {
@@ -59,11 +62,16 @@ impl PartName {
     pub fn new(kind: PartKind, id: impl Into<Arc<str>>) -> Self {
         Self { kind, id: id.into() }
     }
+
+    /// Its text, in pieces.
+    pub(crate) fn pieces(&self) -> [&str; 3] {
+        [self.kind.text(), if self.kind == PartKind::Unknown { "" } else { "/" }, &self.id]
+    }
 }
 
 impl fmt::Display for PartName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind.text(), self.id)
+        self.pieces().into_iter().try_for_each(|piece| f.write_str(piece))
     }
 }
 
@@ -76,10 +84,11 @@ impl From<PartName> for String {
 impl FromStr for PartName {
     type Err = DecodeError;
     fn from_str(text: &str) -> Result<Self, DecodeError> {
-        let (kind, id) = text.split_once('/').ok_or_else(|| DecodeError::UnknownKind(text.to_owned()))?;
-        let kind = PartKind::ALL.iter().find(|(_, known)| *known == kind);
-        let (kind, _) = kind.ok_or_else(|| DecodeError::UnknownKind(text.to_owned()))?;
-        Ok(Self::new(*kind, id))
+        let (kind, id) = text.split_once('/').ok_or_else(|| DecodeError::NoKind(text.to_owned()))?;
+        Ok(match PartKind::ALL.iter().find(|(_, known)| *known == kind) {
+            Some((kind, _)) => Self::new(*kind, id),
+            None => Self::new(PartKind::Unknown, text),
+        })
     }
 }
 
@@ -161,9 +170,12 @@ pub enum PartBody {
 /// Why a part cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
+    /// A name without a kind.
+    #[error("{0:?} is not the name of a part: it has no kind")]
+    NoKind(String),
     /// A kind this version does not know.
-    #[error("unknown kind of part {0:?}")]
-    UnknownKind(String),
+    #[error("unknown kind of part {0}")]
+    UnknownKind(PartName),
     /// The text is not what its hash says.
     #[error("the content of part {0} does not match its hash")]
     HashMismatch(PartName),
@@ -210,7 +222,28 @@ impl Part {
             PartKind::Plan => serde_json::from_str(text).map(PartBody::Plan),
             PartKind::Upstream => serde_json::from_str(text).map(PartBody::Upstream),
             PartKind::Certificate => serde_json::from_str(text).map(PartBody::Certificate),
+            PartKind::Unknown => return Err(DecodeError::UnknownKind(self.name.clone())),
         }
         .map_err(|source| DecodeError::Body { name: self.name.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_their_text_also_those_of_a_newer_version() {
+        for (text, kind) in [
+            ("route/shop/orders@prod", PartKind::Route),
+            ("upstream/shop/orders:80", PartKind::Upstream),
+            ("quota/shop/gold", PartKind::Unknown),
+        ] {
+            let name: PartName = text.parse().unwrap();
+            assert_eq!((name.kind, name.to_string().as_str()), (kind, text));
+            let part = Part { hash: Hash::of(b"{}"), name, json: "{}".into() };
+            assert!(part.decode().is_err());
+        }
+        assert!("route".parse::<PartName>().is_err());
     }
 }

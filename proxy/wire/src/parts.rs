@@ -62,9 +62,7 @@ impl<C: Content> Bucket<C> {
             }
             let mut context = digest::Context::new(&digest::SHA256);
             for (name, content) in &self.parts {
-                context.update(name.kind.text().as_bytes());
-                context.update(b"/");
-                context.update(name.id.as_bytes());
+                name.pieces().into_iter().for_each(|piece| context.update(piece.as_bytes()));
                 context.update(b"\n");
                 context.update(content.hash().bytes());
             }
@@ -205,8 +203,9 @@ impl<C: Content> Extend<(PartName, C)> for Parts<C> {
 }
 
 fn bucket_of(name: &PartName) -> usize {
-    let bytes = name.kind.text().bytes().chain(*b"/").chain(name.id.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let bytes = name.pieces().into_iter().flat_map(str::bytes);
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     usize::from(hash.to_le_bytes()[0])
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
+use sluice_wire::{MAX_PART_BYTES, Part, PartKind, Parts};
+
 use super::*;
 
 type Calls = Arc<Mutex<Vec<(usize, Vec<String>, Vec<String>)>>>;
@@ -16,7 +18,7 @@ pub(crate) fn recording() -> (Sink, Calls) {
         record.lock().unwrap().push((parts.len(), names(changed), names(removed)));
         Vec::new()
     });
-    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}) }, calls)
+    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}), refused: Box::new(|| {}) }, calls)
 }
 
 fn part(id: &str, json: &str) -> Part {

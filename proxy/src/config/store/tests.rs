@@ -81,7 +81,9 @@ async fn many_changes_become_a_snapshot_again() {
     let store = dir.open();
     let long = "x".repeat(200_000);
     for n in 0..20 {
-        store.save(&[part(PartKind::Route, "shop/orders", &format!("{{\"n\":\"{n}{long}\"}}"))].into_iter().collect()).await;
+        store
+            .save(&[part(PartKind::Route, "shop/orders", &format!("{{\"n\":\"{n}{long}\"}}"))].into_iter().collect())
+            .await;
         assert!(fs::metadata(&store.path).unwrap().len() < 2 * MIN_CHANGES);
     }
     assert_eq!(dir.open().load().len(), 1);

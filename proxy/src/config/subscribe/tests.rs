@@ -108,6 +108,7 @@ fn sink(fleet: &Arc<Mutex<u32>>) -> Sink {
         apply: Box::new(|_, _, _| Vec::new()),
         set_fleet: Box::new(move |n| *fleet.lock().unwrap() = n),
         set_connected: Box::new(|_| {}),
+        refused: Box::new(|| {}),
     }
 }
 

@@ -1,0 +1,83 @@
+//! Which routes are attached to a stage and which use an authorizer or call an upstream, so that a change finds those that
+//! it touches without looking at all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_wire::{Integration, ObjectRef, PartName, RoutePart, RuleAction};
+
+/// What is known of routes without their content.
+#[derive(Default)]
+pub(super) struct Index {
+    routes: BTreeMap<PartName, Entry>,
+    /// Routes by what they are attached to, use or call.
+    by: BTreeMap<PartName, BTreeSet<PartName>>,
+}
+
+struct Entry {
+    object: ObjectRef,
+    stages: Vec<PartName>,
+    uses: BTreeSet<PartName>,
+}
+
+impl Index {
+    /// Takes a route in and returns the stages that it was and is attached to.
+    pub(super) fn insert(&mut self, name: &PartName, route: &RoutePart) -> BTreeSet<PartName> {
+        let mut touched = self.remove(name);
+        touched.extend(route.stages.iter().cloned());
+        let entry = Entry { object: route.object.clone(), stages: route.stages.clone(), uses: uses(route) };
+        for other in entry.stages.iter().chain(&entry.uses) {
+            self.by.entry(other.clone()).or_default().insert(name.clone());
+        }
+        self.routes.insert(name.clone(), entry);
+        touched
+    }
+
+    /// Forgets a route and returns the stages that it was attached to.
+    pub(super) fn remove(&mut self, name: &PartName) -> BTreeSet<PartName> {
+        let Some(old) = self.routes.remove(name) else { return BTreeSet::new() };
+        for other in old.stages.iter().chain(&old.uses) {
+            if let Some(routes) = self.by.get_mut(other) {
+                routes.remove(name);
+                if routes.is_empty() {
+                    self.by.remove(other);
+                }
+            }
+        }
+        old.stages.into_iter().collect()
+    }
+
+    /// A route's object, and what it uses and calls.
+    pub(super) fn get(&self, name: &PartName) -> Option<(&ObjectRef, impl Iterator<Item = &PartName>)> {
+        self.routes.get(name).map(|entry| (&entry.object, entry.uses.iter()))
+    }
+
+    /// The stages of a route.
+    pub(super) fn stages(&self, name: &PartName) -> &[PartName] {
+        self.routes.get(name).map_or(&[], |entry| &entry.stages)
+    }
+
+    /// The routes of a stage.
+    pub(super) fn attached(&self, stage: &PartName) -> impl Iterator<Item = &PartName> {
+        self.by.get(stage).into_iter().flatten()
+    }
+
+    /// The routes that use an authorizer or call an upstream.
+    pub(super) fn users(&self, used: &PartName) -> impl Iterator<Item = &PartName> {
+        self.by.get(used).into_iter().flatten()
+    }
+}
+
+fn uses(route: &RoutePart) -> BTreeSet<PartName> {
+    let policies = route.rules.iter().filter_map(|rule| match &rule.action {
+        RuleAction::Serve(policy) => Some(policy),
+        RuleAction::Invalid { .. } => None,
+    });
+    let named = policies.flat_map(|policy| {
+        let upstream = match &policy.integration {
+            Integration::Service(part) => Some(part),
+            Integration::Http(_) | Integration::Mock(_) => None,
+        };
+        policy.authorizer.iter().map(|used| &used.part).chain(upstream)
+    });
+    named.cloned().collect()
+}
