@@ -112,7 +112,7 @@ impl Proxy {
             LogSink::Stdout => Some(Box::new(io::stdout())),
             LogSink::Writer(writer) => Some(writer),
         };
-        let log = AccessLog::start(sink, metrics.log_dropped.clone()).map_err(StartError::Thread)?;
+        let log = AccessLog::start(sink, threads, metrics.log_dropped.clone()).map_err(StartError::Thread)?;
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
         let certificates = Arc::new(Certificates::default());
         let (drain, draining) = watch::channel(false);

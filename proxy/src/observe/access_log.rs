@@ -1,132 +1,227 @@
-//! The access log: one JSON line for each request, written by a thread of its own. A reader that is too slow loses lines,
-//! never delays requests; lost lines are counted. What happened to a request is the exchange's knowledge.
+//! The access log: one JSON line for each request. Each worker thread writes lines into memory of its own; a thread of the
+//! log's takes them from there and writes them out. A reader that is too slow loses lines, never delays requests; lost
+//! lines are counted. What happened to a request is the exchange's knowledge.
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Version;
 use prometheus::IntCounter;
 
 use crate::exchange::Exchange;
 
-/// Lines that may wait.
-const QUEUE: usize = 16 * 1024;
-/// Lines gather for so long before they are written together.
+/// Lines of a thread that may wait, in bytes.
+const MAX_WAITING: usize = 1 << 20;
+/// Lines gather for so long before they are written together: woken for each line, the log's thread would push a worker off
+/// its core for each request.
 const GATHER: Duration = Duration::from_millis(10);
+/// At the end the last lines have so long.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Longer texts from outside are cut.
 const MAX_TEXT: usize = 1024;
 
 /// Where lines go.
 pub(crate) struct AccessLog {
-    lines: Option<SyncSender<String>>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
     dropped: IntCounter,
+}
+
+struct Shared {
+    /// Lines that wait, one text for each worker thread.
+    waiting: Box<[Mutex<String>]>,
+    stop: AtomicBool,
 }
 
 impl AccessLog {
     /// Starts the writing thread; without a sink nothing is written.
-    pub(crate) fn start(sink: Option<Box<dyn Write + Send>>, dropped: IntCounter) -> std::io::Result<Self> {
-        let Some(sink) = sink else { return Ok(Self { lines: None, dropped }) };
-        let (lines, receiver) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &receiver))?;
-        Ok(Self { lines: Some(lines), dropped })
+    pub(crate) fn start(
+        sink: Option<Box<dyn Write + Send>>,
+        workers: usize,
+        dropped: IntCounter,
+    ) -> std::io::Result<Self> {
+        let waiting = (0..workers.max(1)).map(|_| Mutex::default()).collect();
+        let shared = Arc::new(Shared { waiting, stop: AtomicBool::new(false) });
+        let start = |sink| {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &shared))
+        };
+        let writer = sink.map(start).transpose()?;
+        Ok(Self { shared, writer, dropped })
     }
 
-    pub(crate) fn write(&self, exchange: &Exchange) {
-        let Some(lines) = &self.lines else { return };
-        if lines.try_send(line(exchange)).is_err() {
+    pub(crate) fn write(&self, exchange: &Exchange, took: Duration) {
+        let Some(writer) = &self.writer else { return };
+        let at = exchange.worker.index.min(self.shared.waiting.len() - 1);
+        let mut waiting = locked(&self.shared.waiting[at]);
+        if waiting.len() >= MAX_WAITING {
             self.dropped.inc();
+            return;
+        }
+        let first = waiting.is_empty();
+        line(&mut waiting, exchange, took);
+        drop(waiting);
+        if first {
+            writer.thread().unpark();
         }
     }
 }
 
-fn write(sink: Box<dyn Write + Send>, lines: &Receiver<String>) {
-    let mut out = std::io::BufWriter::with_capacity(64 * 1024, sink);
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        self.shared.stop.store(true, Ordering::Release);
+        writer.thread().unpark();
+        let deadline = Instant::now() + LAST_LINES;
+        while !writer.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn locked(waiting: &Mutex<String>) -> MutexGuard<'_, String> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(mut sink: Box<dyn Write + Send>, shared: &Shared) {
+    let mut taken = String::new();
     loop {
-        let line = match lines.try_recv() {
-            Ok(line) => line,
-            Err(TryRecvError::Empty) => {
-                if let Err(error) = out.flush() {
-                    tracing::debug!(%error, "cannot write the access log");
-                }
-                let Ok(line) = lines.recv() else { return };
-                // Woken for each line, this thread would push a worker off its core for each request.
-                std::thread::sleep(GATHER);
-                line
+        let stop = shared.stop.load(Ordering::Acquire);
+        let mut found = false;
+        for waiting in &shared.waiting {
+            taken.clear();
+            // The worker gets the emptied text back, with its room.
+            std::mem::swap(&mut *locked(waiting), &mut taken);
+            found |= !taken.is_empty();
+            if let Err(error) = sink.write_all(taken.as_bytes()) {
+                tracing::debug!(%error, "cannot write the access log");
             }
-            Err(TryRecvError::Disconnected) => return,
-        };
-        if let Err(error) = out.write_all(line.as_bytes()) {
+        }
+        if found && let Err(error) = sink.flush() {
             tracing::debug!(%error, "cannot write the access log");
         }
+        match (stop, found) {
+            (true, false) => return,
+            (true, true) => {}
+            (false, true) => std::thread::sleep(GATHER),
+            (false, false) => {
+                std::thread::park();
+                std::thread::sleep(GATHER);
+            }
+        }
     }
 }
 
-fn line(exchange: &Exchange) -> String {
-    let mut out = String::with_capacity(512);
+fn line(out: &mut String, exchange: &Exchange, took: Duration) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // Writing into a String cannot fail.
-    write!(out, r#"{{"time":{}.{:03},"requestId":"{}""#, time.as_secs(), time.subsec_millis(), exchange.id.as_str())
-        .unwrap_or_default();
+    out.push_str(r#"{"time":"#);
+    thousandths(out, time.as_secs(), time.subsec_millis());
+    fixed(out, "requestId", exchange.id.as_str());
     if let Some(stage) = &exchange.stage {
-        text(&mut out, "stage", &stage.object.id());
+        out.push_str(r#","stage":""#);
+        escape(out, &stage.object.namespace);
+        out.push('/');
+        escape(out, &stage.object.name);
+        out.push('"');
     }
     if let Some(rule) = &exchange.rule {
-        text(&mut out, "route", &rule.object.name);
-        text(&mut out, "rule", &rule.name);
+        text(out, "route", &rule.object.name);
+        text(out, "rule", &rule.name);
     }
-    text(&mut out, "method", exchange.method.as_str());
-    text(&mut out, "scheme", if exchange.tls { "https" } else { "http" });
-    text(&mut out, "host", &exchange.host);
-    text(&mut out, "path", &exchange.path);
+    text(out, "method", exchange.method.as_str());
+    fixed(out, "scheme", if exchange.tls { "https" } else { "http" });
+    text(out, "host", &exchange.host);
+    text(out, "path", &exchange.path);
     let protocol = match exchange.version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     };
-    let took = exchange.started.elapsed().as_micros();
-    write!(
-        out,
-        r#","protocol":"{protocol}","status":{},"durationMs":{}.{:03},"bytes":{},"sourceIp":"{}""#,
-        exchange.status,
-        took / 1000,
-        took % 1000,
-        exchange.sent,
-        exchange.source,
-    )
-    .unwrap_or_default();
+    fixed(out, "protocol", protocol);
+    number(out, "status", exchange.status.into());
+    millis(out, "durationMs", took);
+    number(out, "bytes", exchange.sent);
+    out.push_str(r#","sourceIp":""#);
+    // Writing into a String cannot fail.
+    write!(out, "{}\"", exchange.source).unwrap_or_default();
     if let Some(upstream) = exchange.upstream {
-        let took = upstream.as_micros();
-        write!(out, r#","upstreamMs":{}.{:03}"#, took / 1000, took % 1000).unwrap_or_default();
+        millis(out, "upstreamMs", upstream);
     }
     if !exchange.reason.is_empty() {
-        text(&mut out, "reason", exchange.reason);
+        fixed(out, "reason", exchange.reason);
     }
     if !exchange.cache.is_empty() {
-        text(&mut out, "cache", exchange.cache);
+        fixed(out, "cache", exchange.cache);
     }
     if let Some(caller) = &exchange.caller {
-        text(&mut out, "issuer", &caller.issuer);
-        text(&mut out, "subject", caller.subject.as_deref().unwrap_or_default());
+        text(out, "issuer", &caller.issuer);
+        text(out, "subject", caller.subject.as_deref().unwrap_or_default());
     }
     if let Some(key) = &exchange.key {
-        text(&mut out, "apiKey", &key.id);
+        text(out, "apiKey", &key.id);
     }
     if !exchange.complete {
         out.push_str(r#","aborted":true"#);
     }
     out.push_str("}\n");
-    out
 }
 
+fn name(out: &mut String, name: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+}
+
+fn number(out: &mut String, name: &str, value: u64) {
+    self::name(out, name);
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+fn millis(out: &mut String, name: &str, took: Duration) {
+    self::name(out, name);
+    thousandths(out, u64::try_from(took.as_millis()).unwrap_or(u64::MAX), took.subsec_micros() % 1000);
+}
+
+/// `12.034` of 12 and 34.
+fn thousandths(out: &mut String, whole: u64, rest: u32) {
+    out.push_str(itoa::Buffer::new().format(whole));
+    out.push('.');
+    for place in [100, 10, 1] {
+        out.push(char::from_digit(rest / place % 10, 10).unwrap_or('0'));
+    }
+}
+
+/// A text of our own, in which nothing needs to be escaped.
+fn fixed(out: &mut String, name: &str, value: &str) {
+    self::name(out, name);
+    out.push('"');
+    out.push_str(value);
+    out.push('"');
+}
+
+/// A text from outside.
 fn text(out: &mut String, name: &str, value: &str) {
-    write!(out, r#","{name}":""#).unwrap_or_default();
+    self::name(out, name);
+    out.push('"');
+    escape(out, value);
+    out.push('"');
+}
+
+fn escape(out: &mut String, value: &str) {
     let mut end = value.len().min(MAX_TEXT);
     while !value.is_char_boundary(end) {
         end -= 1;
     }
-    for c in value.get(..end).unwrap_or_default().chars() {
+    let value = value.get(..end).unwrap_or_default();
+    if value.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
+        out.push_str(value);
+        return;
+    }
+    for c in value.chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -134,7 +229,6 @@ fn text(out: &mut String, name: &str, value: &str) {
             c => out.push(c),
         }
     }
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -150,5 +244,47 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["path"], "a\"b\\c\n\u{1}é");
         assert_eq!(value["long"].as_str().unwrap().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn times_have_three_places() {
+        let mut out = String::new();
+        millis(&mut out, "a", Duration::from_micros(12_034));
+        number(&mut out, "b", 7);
+        assert_eq!(out, r#","a":12.034,"b":7"#);
+    }
+
+    /// A sink that takes nothing until it is told to.
+    struct Slow(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            while !self.1.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_all_threads_are_written_and_the_last_ones_before_the_end() {
+        let (taken, open) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let dropped = IntCounter::new("dropped_total", "Dropped.").unwrap();
+        let sink = Slow(Arc::clone(&taken), open.clone());
+        let log = AccessLog::start(Some(Box::new(sink)), 2, dropped).unwrap();
+        for (at, lines) in [(0, "a\nb\n"), (1, "c\n")] {
+            locked(&log.shared.waiting[at]).push_str(lines);
+        }
+        open.store(true, Ordering::Relaxed);
+        drop(log);
+        let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["a", "b", "c"]);
     }
 }

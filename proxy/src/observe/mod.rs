@@ -17,6 +17,6 @@ pub(crate) fn record(exchange: &Exchange) {
     };
     metrics.record(exchange.worker.index, exchange.status, took);
     if exchange.stage.as_ref().is_none_or(|stage| stage.access_log) {
-        shared.log.write(exchange);
+        shared.log.write(exchange, took);
     }
 }
