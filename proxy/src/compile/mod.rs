@@ -53,6 +53,9 @@ struct Complaints {
     certificates: Vec<Diagnostic>,
 }
 
+/// More routes than this are not kept in memory as they were read, but read again when they are compiled.
+const KEPT: usize = 64;
+
 /// What a change touches.
 #[derive(Default)]
 struct Dirty {
@@ -62,8 +65,9 @@ struct Dirty {
     frames: BTreeSet<PartName>,
     /// With the stages they were and are attached to.
     routes: BTreeMap<PartName, BTreeSet<PartName>>,
-    /// Routes as they were just read.
+    /// Routes as they were just read, where there are few: many would take more memory than all that is made of them.
     read: BTreeMap<PartName, RoutePart>,
+    keeps: bool,
     /// Authorizers and upstreams.
     used: BTreeSet<PartName>,
     certificates: bool,
@@ -95,7 +99,7 @@ impl Control {
         changed: &[PartName],
         removed: &[PartName],
     ) -> Vec<Diagnostic> {
-        let mut dirty = Dirty::default();
+        let mut dirty = Dirty { keeps: changed.len() <= KEPT, ..Dirty::default() };
         for name in removed {
             self.complaints.unreadable.remove(name);
             self.remove(name, &mut dirty);
@@ -199,7 +203,9 @@ impl Control {
             PartBody::Route(route) => {
                 let stages = self.routes.insert(name, &route);
                 dirty.routes.entry(name.clone()).or_default().extend(stages);
-                dirty.read.insert(name.clone(), route);
+                if dirty.keeps {
+                    dirty.read.insert(name.clone(), route);
+                }
             }
             PartBody::Authorizer(part) => {
                 self.authorizers.insert(name.clone(), Authorizer::compile(&part, &self.state.key_sets));
@@ -275,7 +281,7 @@ impl Control {
     fn replace_route(
         &mut self,
         snapshot: &Parts<Part>,
-        dirty: &mut Dirty,
+        dirty: &Dirty,
         (stage_name, stage): (&PartName, &StagePart),
         name: &PartName,
         router: &mut Router<Arc<Rule>>,
@@ -288,13 +294,15 @@ impl Control {
         if !self.routes.stages(name).contains(stage_name) {
             return;
         }
-        let read = || snapshot.get(name).and_then(|part| part.decode().ok().or_else(|| salvage::body(part)));
-        if !dirty.read.contains_key(name)
-            && let Some(PartBody::Route(route)) = read()
-        {
-            dirty.read.insert(name.clone(), route);
-        }
-        let Some(route) = dirty.read.get(name) else { return };
+        let again;
+        let route = match dirty.read.get(name) {
+            Some(route) => route,
+            None => {
+                again = snapshot.get(name).and_then(|part| part.decode().ok().or_else(|| salvage::body(part)));
+                let Some(PartBody::Route(route)) = &again else { return };
+                route
+            }
+        };
         let site = rule::Site { stage_name, stage, route_name: name, route };
         let compiled = rule::compile(&site, &self.authorizers, &mut self.state);
         for (place, test, rule) in &compiled.rules {
