@@ -56,6 +56,8 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
                 }
                 start = at + 1;
             }
+            // Whatever spelling it came from: decoded once more, it would be another path.
+            Some(b'%') if encoded_twice(bytes, at) => return Err(BadPath("The path must not be encoded twice.")),
             Some(b'%') => {}
             Some(b';') => return Err(BadPath("The path must not have a semicolon.")),
             Some(byte) if !plain(byte) => {
@@ -66,6 +68,20 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
         at += 1;
     }
     Ok(())
+}
+
+/// Whether an escaped percent sign at `at` begins another escape.
+fn encoded_twice(bytes: &[u8], at: usize) -> bool {
+    let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex).is_some();
+    bytes.get(at..at + 3) == Some(b"%25") && digit(3) && digit(4)
+}
+
+/// Whether text that was put together from canonical pieces is still read in one way: neither dot segments nor double
+/// encoding came about where the pieces meet.
+pub(crate) fn joins(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    !path.split('/').any(|segment| segment == "." || segment == "..")
+        && !(0..bytes.len()).any(|at| encoded_twice(bytes, at))
 }
 
 fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
@@ -86,9 +102,6 @@ fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
             b'/' | b'\\' => return Err(BadPath("The path must not have an encoded slash or backslash.")),
             b';' => return Err(BadPath("The path must not have an encoded semicolon.")),
             0..=0x1f | 0x7f => return Err(BadPath("The path must not have an encoded control character.")),
-            b'%' if digit(3).is_some() && digit(4).is_some() => {
-                return Err(BadPath("The path must not be encoded twice."));
-            }
             code if unreserved(code) => out.push(code),
             _ => {
                 out.push(b'%');
@@ -204,6 +217,10 @@ mod tests {
             "/a;b",
             "/a%3bb",
             "/a%252e",
+            "/x/%25%32e%25%32e/admin",
+            "/x/%252%65%252%65/admin",
+            "/x/%25%32f",
+            "/%25%2541",
             "/a%",
             "/a%2",
             "/a%zz",
@@ -215,6 +232,15 @@ mod tests {
         ];
         for path in bad {
             assert!(canonical(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn pieces_that_make_another_path_do_not_join() {
+        for (path, wanted) in
+            [("/a/b", true), ("/a/./b", false), ("/a/..", false), ("/100%25/2e", true), ("/a%252e", false)]
+        {
+            assert_eq!(joins(path), wanted, "{path}");
         }
     }
 
@@ -231,7 +257,38 @@ mod tests {
         assert_eq!(pairs, wanted);
     }
 
+    /// Paths made of what makes paths ambiguous: escapes, pieces of escapes, and escapes of those.
+    fn of_escapes() -> impl Strategy<Value = String> {
+        let byte = prop_oneof![
+            Just(b'%'),
+            Just(b'.'),
+            Just(b'/'),
+            Just(b'2'),
+            Just(b'5'),
+            Just(b'e'),
+            Just(b'F'),
+            any::<u8>()
+        ];
+        let piece = prop_oneof![
+            byte.clone().prop_map(|byte| format!("%{byte:02x}")),
+            byte.clone().prop_map(|byte| format!("%{byte:02X}")),
+            byte.clone().prop_map(|byte| format!("%25{byte:02x}")),
+            byte.prop_map(|byte| char::from(byte & 0x7f).to_string()),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
     proptest! {
+        #[test]
+        fn no_canonical_form_can_be_decoded_again(path in of_escapes()) {
+            if let Ok(first) = canonical(&path) {
+                prop_assert_eq!(canonical(&first).unwrap(), first.clone());
+                let again = |at: usize| encoded_twice(first.as_bytes(), at);
+                prop_assert!(!(0..first.len()).any(again), "{}", first);
+                prop_assert!(joins(&first), "{}", first);
+            }
+        }
+
         #[test]
         fn the_canonical_form_of_a_canonical_form_is_itself(path in "/[a-zA-Z0-9%./;~@\\\\-]{0,40}") {
             if let Ok(first) = canonical(&path) {

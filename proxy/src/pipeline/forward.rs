@@ -17,7 +17,7 @@ use super::answer::{Reply, ReplyBody};
 use super::checks::{self, Passed};
 use crate::exchange::body::{Fate, Outgoing};
 use crate::exchange::{Exchange, Reject};
-use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy};
+use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy, path};
 use crate::headers;
 use crate::integration::balance::Upstream;
 use crate::integration::call::{Answer, Kind, call};
@@ -62,6 +62,9 @@ pub(crate) async fn integrate(
         }
         Integration::Http(outside) => {
             let path = outside_path(outside, matched);
+            if outside.path.is_some() && !path::joins(&path) {
+                return Err(Reject::Malformed("The path's parameters do not fit into the integration's path."));
+            }
             let host = Some(outside.host.clone());
             let mut reply = send(exchange, matched, policy, &outside.upstream, request, &path, host).await?;
             if matched.stage.behavior == Behavior::AwsRest {
