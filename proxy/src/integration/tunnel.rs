@@ -1,18 +1,23 @@
 //! Connections that changed their protocol (WebSocket): bytes are copied both ways until one side ends.
 //! Whether a request may do so was decided like for every other request.
 
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::pool::Lease;
 use crate::exchange::Exchange;
+use crate::exchange::body::STALL;
 use crate::listen::Open;
 
 /// A tunnel through which nothing passes in either direction for this long is closed (AWS: 10 minutes).
 const IDLE: Duration = Duration::from_secs(600);
+/// Of each direction.
+const BUFFER: usize = 16 * 1024;
 /// Both sides have agreed to switch already.
 const SWITCH: Duration = Duration::from_secs(10);
 
@@ -41,36 +46,54 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
         tracing::debug!("a protocol switch was not completed");
         return;
     };
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
-    let mut up = vec![0; 16 * 1024];
-    let mut down = vec![0; 16 * 1024];
-    let (mut up_open, mut down_open) = (true, true);
-    while up_open || down_open {
-        let step = tokio::select! {
-            read = from_client.read(&mut up), if up_open => match read {
-                Ok(0) => { up_open = false; to_upstream.shutdown().await }
-                Ok(size) => write(&mut to_upstream, &up[..size]).await,
-                Err(error) => Err(error),
-            },
-            read = from_upstream.read(&mut down), if down_open => match read {
-                Ok(0) => { down_open = false; to_client.shutdown().await }
-                Ok(size) => { exchange.sent += size as u64; write(&mut to_client, &down[..size]).await }
-                Err(error) => Err(error),
-            },
-            () = tokio::time::sleep(IDLE) => break,
-        };
-        if let Err(error) = step {
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let (up, down) = (Way::default(), Way::default());
+    // Each way by itself: one that is full does not hold up the other.
+    let both = futures::future::try_join(up.carry(from_client, to_upstream), down.carry(from_upstream, to_client));
+    tokio::select! {
+        ended = both => if let Err(error) = ended {
             tracing::debug!(%error, "a tunnel ended early");
-            break;
-        }
+        },
+        () = idle(&up, &down) => tracing::debug!("a tunnel was idle for too long"),
     }
+    exchange.sent += down.bytes.load(Ordering::Relaxed);
     exchange.complete = true;
     drop(lease);
     drop(exchange);
 }
 
-async fn write<W: tokio::io::AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> std::io::Result<()> {
-    let stalled = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the other side takes nothing");
-    tokio::time::timeout(crate::exchange::body::STALL, to.write_all(bytes)).await.map_err(|_| stalled())?
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// What it has carried.
+    bytes: AtomicU64,
+}
+
+impl Way {
+    /// Carries until the reading side ends, and says so to the other.
+    async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let size = from.read(&mut buffer).await?;
+            if size == 0 {
+                return to.shutdown().await;
+            }
+            self.bytes.fetch_add(size as u64, Ordering::Relaxed);
+            let stalled = |_| io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing");
+            tokio::time::timeout(STALL, to.write_all(&buffer[..size])).await.map_err(stalled)??;
+        }
+    }
+}
+
+/// Returns when neither way has carried anything for [`IDLE`], give or take a tenth.
+async fn idle(up: &Way, down: &Way) {
+    let carried = || (up.bytes.load(Ordering::Relaxed), down.bytes.load(Ordering::Relaxed));
+    let (mut seen, mut quiet) = (carried(), 0);
+    while quiet < 10 {
+        tokio::time::sleep(IDLE / 10).await;
+        let now = carried();
+        quiet = if now == seen { quiet + 1 } else { 0 };
+        seen = now;
+    }
 }
