@@ -93,6 +93,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         extra_roots: Vec::new(),
         runtime: tokio::runtime::Handle::current(),
     })?);
+    proxy.reserve(flags.admin.port());
     tracing::info!(proxy.name = flags.name, proxy.http = ?proxy.http_addr(), proxy.https = ?proxy.https_addr(), "serving");
     let mut sink = sink(&proxy, unconfigured);
     let follow = async {

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use crate::auth::{Fetcher, FetcherSettings, KeySets};
 use crate::compile::Control;
 use crate::config::Configuration;
+use crate::dialling::Dialling;
 use crate::gateway::Gateway;
-use crate::integration::pool::Dialling;
 use crate::listen::tls::{Certificates, server_config};
 use crate::listen::{Shared, Worker, accept, bind};
 use crate::observe::access_log::AccessLog;
@@ -90,6 +90,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
+    dialling: Dialling,
 }
 
 struct Served {
@@ -124,12 +125,12 @@ impl Proxy {
             connections: AtomicUsize::new(0),
             draining,
         });
-        let allow_loopback = settings.allow_loopback;
-        let fetcher = Fetcher::new(FetcherSettings { extra_roots: settings.extra_roots.clone(), allow_loopback })?;
+        let dialling = Dialling::new(settings.allow_loopback);
+        let extra_roots = settings.extra_roots.clone();
+        let fetcher = Fetcher::new(FetcherSettings { extra_roots, dialling: dialling.clone() })?;
         let tls = Arc::new(client_config(settings.extra_roots)?);
-        let dialling = Dialling { allow_loopback };
         let key_sets = KeySets::new(settings.runtime.clone(), fetcher);
-        let state = State::new(key_sets, metrics.clone(), tls, dialling, threads);
+        let state = State::new(key_sets, metrics.clone(), tls, dialling.clone(), threads);
         let control = Control::new(gateway, certificates.clone(), state);
         let server = Arc::new(server_config(certificates)?);
         let (stop, stopping) = watch::channel(false);
@@ -143,12 +144,16 @@ impl Proxy {
             stop,
             threads: Mutex::default(),
             metrics,
+            dialling,
         };
         for index in 0..threads {
             let http = proxy.http.or(settings.http).map(listen).transpose()?;
             let https = proxy.https.or(settings.https).map(listen).transpose()?;
             proxy.http = http.as_ref().map(|(address, _)| *address);
             proxy.https = https.as_ref().map(|(address, _)| *address);
+            if index == 0 {
+                proxy.http.iter().chain(&proxy.https).for_each(|address| proxy.reserve(address.port()));
+            }
             let worker = Arc::new(Worker::new(shared.clone(), index));
             let sockets = Sockets {
                 http: http.map(|(_, socket)| socket),
@@ -172,6 +177,11 @@ impl Proxy {
     #[must_use]
     pub fn https_addr(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// Makes a port of this machine no destination for requests: something of this program listens there.
+    pub fn reserve(&self, port: u16) {
+        self.dialling.reserve(port);
     }
 
     /// Applies a change, as if it came from the operator's stream.

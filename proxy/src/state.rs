@@ -11,8 +11,9 @@ use sluice_wire::{HttpTarget, PartName};
 
 use crate::auth::KeySets;
 use crate::cache::Cache;
+use crate::dialling::Dialling;
 use crate::integration::balance::Upstream;
-use crate::integration::pool::{Dialling, Place, Speech};
+use crate::integration::pool::{Place, Speech};
 use crate::limit::Limits;
 use crate::observe::metrics::Metrics;
 
@@ -57,7 +58,7 @@ impl State {
 
     /// The Service behind a part; it may have no endpoints yet.
     pub(crate) fn upstream(&mut self, part: &PartName) -> Arc<Upstream> {
-        let make = || Arc::new(Upstream::new(self.dialling, self.threads));
+        let make = || Arc::new(Upstream::new(self.dialling.clone(), self.threads));
         self.upstreams.entry(part.clone()).or_insert_with(make).clone()
     }
 
@@ -74,7 +75,7 @@ impl State {
             Speech::Plain
         };
         let place = Place::Name(target.host.as_str().into(), target.port);
-        let made = Arc::new(Upstream::single(place, speech, self.dialling, self.threads));
+        let made = Arc::new(Upstream::single(place, speech, self.dialling.clone(), self.threads));
         self.outside.insert(id, made.clone());
         Some(made)
     }

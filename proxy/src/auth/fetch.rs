@@ -2,7 +2,6 @@
 //! Link-local addresses and this machine are never asked, whatever a name resolves to.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+
+use crate::dialling::{DialError, Dialling};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 256 << 10;
@@ -59,14 +60,14 @@ pub(crate) trait Fetch: Send + Sync + 'static {
 pub(crate) struct FetcherSettings {
     /// Believed beside the system's roots.
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
-    /// For `sluice dev` and tests: issuers on this machine.
-    pub(crate) allow_loopback: bool,
+    /// Where issuers may be.
+    pub(crate) dialling: Dialling,
 }
 
 /// Gets documents over the network.
 pub(crate) struct Fetcher {
     tls: tokio_rustls::TlsConnector,
-    allow_loopback: bool,
+    dialling: Dialling,
 }
 
 impl Fetcher {
@@ -85,7 +86,7 @@ impl Fetcher {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: tokio_rustls::TlsConnector::from(Arc::new(config)), allow_loopback: settings.allow_loopback })
+        Ok(Self { tls: tokio_rustls::TlsConnector::from(Arc::new(config)), dialling: settings.dialling })
     }
 
     async fn exchange(&self, url: &str) -> Result<Vec<u8>, FetchError> {
@@ -119,23 +120,15 @@ impl Fetcher {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
         let failed = |source| FetchError::Connect { host: host.to_owned(), source };
         let resolved = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
-        let allowed: Vec<SocketAddr> = resolved.filter(|address| self.allows(address.ip())).collect();
-        if allowed.is_empty() {
-            return Err(FetchError::Address(host.to_owned()));
+        let mut last = FetchError::Address(host.to_owned());
+        for address in resolved {
+            match self.dialling.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(DialError::Forbidden(_)) => {}
+                Err(DialError::Io(source)) => last = failed(source),
+            }
         }
-        TcpStream::connect(allowed.as_slice()).await.map_err(failed)
-    }
-
-    fn allows(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let link_local = match address {
-            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        !link_local
-            && !address.is_unspecified()
-            && !address.is_multicast()
-            && (self.allow_loopback || !address.is_loopback())
+        Err(last)
     }
 }
 
@@ -182,7 +175,9 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -203,7 +198,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_issuer_may_answer() {
-        let fetcher = |allow_loopback| Fetcher::new(FetcherSettings { allow_loopback, ..Default::default() }).unwrap();
+        let fetcher = |allow_loopback| {
+            Fetcher::new(FetcherSettings { dialling: Dialling::new(allow_loopback), ..Default::default() }).unwrap()
+        };
         let head =
             |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
         let long = MAX_BYTES + 1;
@@ -261,7 +258,7 @@ mod tests {
         });
         let url = format!("https://localhost:{port}/keys");
         for (extra_roots, believed) in [(vec![], false), (vec![ours.cert.der().clone()], true)] {
-            let fetcher = Fetcher::new(FetcherSettings { extra_roots, allow_loopback: true }).unwrap();
+            let fetcher = Fetcher::new(FetcherSettings { extra_roots, dialling: Dialling::new(true) }).unwrap();
             match fetcher.get(&url).await {
                 Ok(body) => assert!(believed && body == b"{}"),
                 Err(error) => assert!(!believed && matches!(error, FetchError::Connect { .. }), "{error}"),
@@ -271,7 +268,9 @@ mod tests {
 
     #[test]
     fn addresses_that_are_never_asked() {
-        let fetcher = |allow_loopback| Fetcher::new(FetcherSettings { allow_loopback, ..Default::default() }).unwrap();
+        let fetcher = |allow_loopback| {
+            Fetcher::new(FetcherSettings { dialling: Dialling::new(allow_loopback), ..Default::default() }).unwrap()
+        };
         let (strict, dev) = (fetcher(false), fetcher(true));
         for (address, by_strict, by_dev) in [
             ("10.0.0.1", true, true),
@@ -288,7 +287,11 @@ mod tests {
             ("224.0.0.1", false, false),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!((strict.allows(address), dev.allows(address)), (by_strict, by_dev), "{address}");
+            assert_eq!(
+                (strict.dialling.permits(address), dev.dialling.permits(address)),
+                (by_strict, by_dev),
+                "{address}"
+            );
         }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sluice_wire::{Endpoints, UpstreamPart};
 
-use super::pool::{Dialling, Endpoint, Place, Speech};
+use super::pool::{Endpoint, Place, Speech};
+use crate::dialling::Dialling;
 use crate::exchange::id::random;
 
 /// Somewhere requests can go; the endpoints behind it may change at any time.
@@ -26,7 +27,7 @@ impl Upstream {
 
     /// One outside host.
     pub(crate) fn single(place: Place, speech: Speech, dialling: Dialling, threads: usize) -> Self {
-        let endpoint = Arc::new(Endpoint::new(place, speech, dialling, threads));
+        let endpoint = Arc::new(Endpoint::new(place, speech, dialling.clone(), threads));
         Self { endpoints: ArcSwap::from_pointee(vec![endpoint]), dialling, threads }
     }
 
@@ -48,12 +49,7 @@ impl Upstream {
             let kept = old.iter().find(|endpoint| endpoint.place == place && endpoint.is_h2c() == part.h2c);
             kept.cloned().unwrap_or_else(|| {
                 let speech = if part.h2c { Speech::H2c } else { Speech::Plain };
-                // Endpoints of a Service come from the cluster; a name may point anywhere.
-                let dialling = match place {
-                    Place::Address(_) => Dialling { allow_loopback: self.dialling.allow_loopback },
-                    Place::Name(..) => self.dialling,
-                };
-                Arc::new(Endpoint::new(place, speech, dialling, self.threads))
+                Arc::new(Endpoint::new(place, speech, self.dialling.clone(), self.threads))
             })
         };
         self.endpoints.store(Arc::new(places.into_iter().map(endpoint).collect()));

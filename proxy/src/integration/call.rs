@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, TE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 
 use super::balance::Upstream;
-use super::pool::{Connection, Endpoint, Lease};
+use super::pool::{Connection, Endpoint, Lease, Wanted};
 use crate::exchange::Reject;
 use crate::exchange::body::Outgoing;
 
@@ -52,15 +53,11 @@ async fn attempts(
 ) -> Result<Answer, Reject> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut refused = Reject::NoEndpoints;
-    let mut replayed = false;
+    let mut wanted = if kind == Kind::Upgrade { Wanted::Upgrade } else { Wanted::Any };
     while tried.len() < ATTEMPTS {
         let Some(endpoint) = upstream.pick(&tried) else { break };
         let outstanding = endpoint.enter();
-        let connection = match kind {
-            Kind::Plain => endpoint.connection(thread).await,
-            Kind::Upgrade => endpoint.fresh().await,
-        };
-        let connection = match connection {
+        let connection = match endpoint.connection(thread, wanted).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(error = %error, "cannot connect to an upstream");
@@ -70,44 +67,121 @@ async fn attempts(
                 continue;
             }
         };
-        match connection {
-            Connection::Http2(mut sender) => {
-                let response = sender.send_request(for_http2(request)?).await.map_err(failed)?;
-                return Ok(Answer { response, lease: Lease::new(None, thread, outstanding) });
-            }
-            Connection::Http1 { mut sender, reused } => {
-                // The server may close a kept connection at the moment it is used: what may be repeated is repeated, once.
-                let copy = if reused && !replayed { replay(&request) } else { None };
-                match sender.try_send_request(request).await {
-                    Ok(response) => {
-                        let sender = (kind == Kind::Plain).then_some(sender);
-                        return Ok(Answer { response, lease: Lease::new(sender, thread, outstanding) });
-                    }
-                    Err(mut error) => {
-                        let unsent = error.take_message();
-                        let error = error.into_error();
-                        let lost =
-                            error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_io(&error);
-                        match (unsent, copy) {
-                            // Never left the proxy: not an attempt. Kept connections are used up, so this ends.
-                            (Some(back), _) if reused => request = back,
-                            (Some(back), _) => {
-                                request = back;
-                                tried.push(endpoint);
-                                refused = Reject::ConnectFailed;
-                            }
-                            (None, Some(copy)) if lost => {
-                                replayed = true;
-                                request = copy;
-                            }
-                            _ => return Err(failed(error)),
-                        }
-                    }
+        let replayed = wanted == Wanted::Fresh;
+        let sent = match connection {
+            Connection::Http2 { sender, number } => {
+                let sent = over_http2(sender, request, !replayed).await;
+                if sent.is_err() {
+                    endpoint.retire(thread, number);
                 }
+                sent.map(|response| (response, None))
             }
+            Connection::Http1 { sender, reused } => over_http1(sender, request, reused && !replayed).await,
+        };
+        match sent {
+            Ok((response, sender)) => {
+                let sender = sender.filter(|_| kind == Kind::Plain);
+                return Ok(Answer { response, lease: Lease::new(sender, thread, outstanding) });
+            }
+            // Never left the proxy, on a kept connection: not an attempt. Kept connections are used up, so this ends.
+            Err(Failed::Unsent { back, kept: true }) => request = *back,
+            Err(Failed::Unsent { back, kept: false }) => {
+                request = *back;
+                tried.push(endpoint);
+                refused = Reject::ConnectFailed;
+            }
+            // What was lost on one kept connection may be lost on the next one too.
+            Err(Failed::Lost(copy)) => {
+                request = *copy;
+                wanted = Wanted::Fresh;
+            }
+            Err(Failed::For(reject)) => return Err(reject),
         }
     }
     Err(refused)
+}
+
+/// Why there is no answer on one connection.
+enum Failed {
+    /// The request is as it was.
+    Unsent { back: Box<Request<Outgoing>>, kept: bool },
+    /// It was sent, nothing can have happened twice, and here it is again.
+    Lost(Box<Request<Outgoing>>),
+    /// For good.
+    For(Reject),
+}
+
+type Sent = (Response<Incoming>, Option<http1::SendRequest<Outgoing>>);
+
+async fn over_http1(
+    mut sender: http1::SendRequest<Outgoing>,
+    request: Request<Outgoing>,
+    kept: bool,
+) -> Result<Sent, Failed> {
+    let request = for_http1(request);
+    // The server may close a kept connection at the moment it is used: what may be repeated is repeated, once.
+    let copy = if kept && idempotent(&request) { copy(&request) } else { None };
+    let mut error = match sender.try_send_request(request).await {
+        Ok(response) => return Ok((response, Some(sender))),
+        Err(error) => error,
+    };
+    if let Some(back) = error.take_message() {
+        return Err(Failed::Unsent { back: Box::new(back), kept });
+    }
+    let error = error.into_error();
+    let lost = error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_io(&error);
+    match copy {
+        Some(copy) if lost => Err(Failed::Lost(Box::new(copy))),
+        _ => Err(failed(&error)),
+    }
+}
+
+/// One connection carries many requests, and its server may turn some back without having looked at them (RFC 9113, 8.7):
+/// those that came after a GOAWAY, and streams it refuses. Such a request may be repeated whatever its method.
+async fn over_http2(
+    mut sender: http2::SendRequest<Outgoing>,
+    request: Request<Outgoing>,
+    again: bool,
+) -> Result<Response<Incoming>, Failed> {
+    let copy = if again { copy(&request) } else { None };
+    let mut error = match sender.try_send_request(for_http2(request).map_err(Failed::For)?).await {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    let unsent = error.take_message();
+    let error = error.into_error();
+    match (unsent, copy) {
+        (Some(unsent), _) if again => Err(Failed::Lost(Box::new(from_http2(unsent)))),
+        (_, Some(copy)) if unprocessed(&error) || (lost(&error) && idempotent(&copy)) => {
+            Err(Failed::Lost(Box::new(copy)))
+        }
+        _ => Err(failed(&error)),
+    }
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// h2 tells a stream of the server's GOAWAY only where that says that the stream came too late.
+fn unprocessed(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
+    })
+}
+
+/// The connection broke before the answer began.
+fn lost(error: &hyper::Error) -> bool {
+    error.is_closed() || error.is_canceled() || h2_error(error).is_some_and(|error| error.is_io() || error.is_go_away())
+}
+
+/// hyper frames a body of unknown length for methods that usually have one; for others it would leave the body out.
+fn for_http1(mut request: Request<Outgoing>) -> Request<Outgoing> {
+    let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+    if bodiless && matches!(request.body(), Outgoing::Stream(_)) && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    request
 }
 
 /// HTTP/2 names the host in the target.
@@ -127,15 +201,29 @@ fn for_http2(mut request: Request<Outgoing>) -> Result<Request<Outgoing>, Reject
     Ok(request)
 }
 
+/// A request as it was before [`for_http2`].
+fn from_http2(mut request: Request<Outgoing>) -> Request<Outgoing> {
+    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let target = request.uri().path_and_query().cloned().map(Uri::from);
+    if let (Some(host), Some(target)) = (host, target) {
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = target;
+    }
+    request
+}
+
 fn is_io(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
-/// A copy of a request that may be sent twice: idempotent (RFC 9110, 9.2.2) and without a body.
-fn replay(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    if !idempotent || !matches!(request.body(), Outgoing::Empty) {
+/// May be sent twice (RFC 9110, 9.2.2).
+fn idempotent(request: &Request<Outgoing>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// A copy of a request without a body.
+fn copy(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
+    if !matches!(request.body(), Outgoing::Empty) {
         return None;
     }
     let mut copy = Request::new(Outgoing::Empty);
@@ -146,7 +234,7 @@ fn replay(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
     Some(copy)
 }
 
-fn failed(error: hyper::Error) -> Reject {
+fn failed(error: &hyper::Error) -> Failed {
     tracing::debug!(%error, "a call to an upstream failed");
-    Reject::BadAnswer
+    Failed::For(Reject::BadAnswer)
 }

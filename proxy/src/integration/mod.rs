@@ -3,6 +3,7 @@
 
 pub(crate) mod balance;
 pub(crate) mod call;
+mod names;
 pub(crate) mod pool;
 pub(crate) mod template;
 pub(crate) mod tunnel;

@@ -1,7 +1,7 @@
 //! Connections to one endpoint: made, kept per thread, given out and taken back only after a whole exchange.
 //! Which endpoint is chosen is balance's business.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use super::names::{self, Name};
+use crate::dialling::{DialError, Dialling};
 use crate::exchange::body::Outgoing;
 
 /// From the look-up of a name to a connection (and its TLS handshake) that can be used.
@@ -23,33 +25,14 @@ const MAX_IDLE: usize = 256;
 /// An endpoint that could not be reached is tried last for this long.
 const SHUN: Duration = Duration::from_secs(2);
 
-/// Which addresses may be dialled.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialling {
-    pub(crate) allow_loopback: bool,
-}
-
-impl Dialling {
-    /// Link-local addresses hold cloud metadata; the proxy's own loopback holds what trusts the pod.
-    pub(crate) fn permits(self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let link_local = match address {
-            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        let nowhere = address.is_unspecified() || address.is_multicast();
-        !link_local && !nowhere && (self.allow_loopback || !address.is_loopback())
-    }
-}
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("the connection was not made within {CONNECT_TIMEOUT:?}")]
     Timeout,
-    #[error("the address {0} is not allowed as a destination")]
-    Forbidden(IpAddr),
-    #[error("cannot find or reach the host")]
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("cannot find the host, or agree on TLS with it")]
     Io(#[from] std::io::Error),
     #[error("cannot start HTTP on the connection")]
     Http(#[from] hyper::Error),
@@ -59,7 +42,7 @@ pub(crate) enum ConnectError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Address(SocketAddr),
-    /// Looked up at each new connection.
+    /// Looked up for new connections.
     Name(Box<str>, u16),
 }
 
@@ -80,6 +63,8 @@ struct Idle {
 /// One address with its connections.
 pub(crate) struct Endpoint {
     pub(crate) place: Place,
+    /// Of a place that is a name.
+    name: Option<Arc<Name>>,
     speech: Speech,
     dialling: Dialling,
     outstanding: AtomicU32,
@@ -93,12 +78,14 @@ pub(crate) struct Endpoint {
 struct Thread {
     idle: Vec<Idle>,
     h2: Option<http2::SendRequest<Outgoing>>,
+    /// Counts the HTTP/2 connections that were made.
+    made: u64,
 }
 
 /// A connection that can carry a request.
 pub(crate) enum Connection {
     Http1 { sender: http1::SendRequest<Outgoing>, reused: bool },
-    Http2(http2::SendRequest<Outgoing>),
+    Http2 { sender: http2::SendRequest<Outgoing>, number: u64 },
 }
 
 /// Counts a request against its endpoint for as long as it lives.
@@ -132,8 +119,13 @@ impl Lease {
 
 impl Endpoint {
     pub(crate) fn new(place: Place, speech: Speech, dialling: Dialling, threads: usize) -> Self {
+        let name = match &place {
+            Place::Address(_) => None,
+            Place::Name(host, port) => Some(Name::new(host, *port)),
+        };
         Self {
             place,
+            name,
             speech,
             dialling,
             outstanding: AtomicU32::new(0),
@@ -198,28 +190,41 @@ impl Endpoint {
         None
     }
 
-    /// A kept connection, or a new one.
-    pub(crate) async fn connection(&self, thread: usize) -> Result<Connection, ConnectError> {
-        if self.is_h2c() {
-            let kept = self.thread(thread).h2.clone();
-            if let Some(sender) = kept.filter(|sender| !sender.is_closed()) {
-                return Ok(Connection::Http2(sender));
-            }
-            let sender = self.start_h2().await?;
-            self.thread(thread).h2 = Some(sender.clone());
-            return Ok(Connection::Http2(sender));
+    /// A connection: for a request that has failed on a kept one, a new one.
+    pub(crate) async fn connection(&self, thread: usize, wanted: Wanted) -> Result<Connection, ConnectError> {
+        if self.is_h2c() && wanted != Wanted::Upgrade {
+            return self.shared(thread).await;
         }
-        if let Some(sender) = self.take(thread) {
+        if wanted == Wanted::Any
+            && let Some(sender) = self.take(thread)
+        {
             return Ok(Connection::Http1 { sender, reused: true });
         }
-        let sender = self.start(Upgrades::No).await?;
+        let sender = self.start(wanted == Wanted::Upgrade).await?;
         Ok(Connection::Http1 { sender, reused: false })
     }
 
-    /// A new connection that may change its protocol.
-    pub(crate) async fn fresh(&self) -> Result<Connection, ConnectError> {
-        let sender = self.start(Upgrades::Yes).await?;
-        Ok(Connection::Http1 { sender, reused: false })
+    async fn shared(&self, thread: usize) -> Result<Connection, ConnectError> {
+        let kept = {
+            let kept = self.thread(thread);
+            kept.h2.clone().map(|sender| (sender, kept.made))
+        };
+        if let Some((sender, number)) = kept.filter(|(sender, _)| !sender.is_closed()) {
+            return Ok(Connection::Http2 { sender, number });
+        }
+        let sender = self.start_h2().await?;
+        let mut kept = self.thread(thread);
+        kept.made += 1;
+        kept.h2 = Some(sender.clone());
+        Ok(Connection::Http2 { sender, number: kept.made })
+    }
+
+    /// An HTTP/2 connection takes no requests any more; a newer one stays.
+    pub(crate) fn retire(&self, thread: usize, number: u64) {
+        let mut kept = self.thread(thread);
+        if kept.made == number {
+            kept.h2 = None;
+        }
     }
 
     async fn start_h2(&self) -> Result<http2::SendRequest<Outgoing>, ConnectError> {
@@ -241,7 +246,7 @@ impl Endpoint {
         tokio::time::timeout(CONNECT_TIMEOUT, work).await.map_err(|_| ConnectError::Timeout)?
     }
 
-    async fn start(&self, upgrades: Upgrades) -> Result<http1::SendRequest<Outgoing>, ConnectError> {
+    async fn start(&self, upgrades: bool) -> Result<http1::SendRequest<Outgoing>, ConnectError> {
         let work = async {
             let stream = self.dial().await?;
             match &self.speech {
@@ -256,43 +261,30 @@ impl Endpoint {
     }
 
     async fn dial(&self) -> Result<TcpStream, ConnectError> {
-        let stream = match &self.place {
-            Place::Address(address) => self.dial_address(*address).await?,
-            Place::Name(host, port) => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let mut last = ConnectError::Io(std::io::Error::other("the name has no address"));
-                let mut found = None;
-                for address in tokio::net::lookup_host((host, *port)).await? {
-                    match self.dial_address(address).await {
-                        Ok(stream) => {
-                            found = Some(stream);
-                            break;
-                        }
-                        Err(error) => last = error,
-                    }
-                }
-                found.ok_or(last)?
+        let stream = match (&self.place, &self.name) {
+            (Place::Address(address), _) => self.dialling.connect(*address).await?,
+            (Place::Name(..), Some(name)) => {
+                let addresses = name.addresses().await?;
+                let made = names::first(&addresses, |address| self.dialling.connect(address)).await;
+                made.unwrap_or_else(|| Err(DialError::Io(std::io::ErrorKind::NotFound.into())))?
             }
+            (Place::Name(..), None) => return Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
         };
         stream.set_nodelay(true)?;
         Ok(stream)
     }
-
-    async fn dial_address(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-        if !self.dialling.permits(address.ip()) {
-            return Err(ConnectError::Forbidden(address.ip()));
-        }
-        Ok(TcpStream::connect(address).await?)
-    }
 }
 
-#[derive(Clone, Copy)]
-enum Upgrades {
-    Yes,
-    No,
+/// What kind of connection a request needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    Fresh,
+    /// A fresh one that may change its protocol.
+    Upgrade,
 }
 
-async fn handshake<I>(io: TokioIo<I>, upgrades: Upgrades) -> Result<http1::SendRequest<Outgoing>, ConnectError>
+async fn handshake<I>(io: TokioIo<I>, upgrades: bool) -> Result<http1::SendRequest<Outgoing>, ConnectError>
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -303,35 +295,8 @@ where
         }
     };
     match upgrades {
-        Upgrades::Yes => tokio::spawn(async move { log(connection.with_upgrades().await) }),
-        Upgrades::No => tokio::spawn(async move { log(connection.await) }),
+        true => tokio::spawn(async move { log(connection.with_upgrades().await) }),
+        false => tokio::spawn(async move { log(connection.await) }),
     };
     Ok(sender)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_addresses_and_loopback_are_not_dialled() {
-        let strict = Dialling { allow_loopback: false };
-        for bad in [
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "127.0.0.1",
-            "::1",
-            "::ffff:127.0.0.1",
-            "0.0.0.0",
-            "::",
-            "224.0.0.1",
-        ] {
-            assert!(!strict.permits(bad.parse().unwrap()), "{bad}");
-        }
-        for good in ["10.0.0.1", "93.184.216.34", "fd00::1"] {
-            assert!(strict.permits(good.parse().unwrap()), "{good}");
-        }
-        assert!(Dialling { allow_loopback: true }.permits("127.0.0.1".parse().unwrap()));
-    }
 }
