@@ -5,9 +5,9 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER,
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Edits, Matched};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -17,6 +17,11 @@ pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// Marks what a gateway has forwarded (RFC 8586). `Via` would do, but backends take it for a reason not to compress.
+pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+/// Every gateway of this kind: together they make a loop too.
+const GATEWAY: &str = "sluice";
+const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields of one connection (RFC 9110, 7.6.1), and those that older proxies treat so.
@@ -33,7 +38,8 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HTTP2_SETTINGS,
 ];
 
-/// Removes what belongs to one connection, and what that connection nominates. Framing and the host cannot be nominated away.
+/// Removes what belongs to one connection, and what that connection nominates. Framing, the host and
+/// the mark against loops cannot be nominated away.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let nominated: Vec<HeaderName> = headers
@@ -42,7 +48,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != CDN_LOOP)
             .collect();
         for name in nominated {
             headers.remove(name);
@@ -53,17 +59,50 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes everything in which a caller could tell the backend who it is behind: no field from outside has that meaning.
-pub(crate) fn strip_forwarded(headers: &mut HeaderMap) {
-    let claimed = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip" || name == "x-forwarded"
+/// Removes everything in which a caller could tell the backend who it is behind, or that the request is another than the
+/// one that was judged: no field from outside has that meaning.
+pub(crate) fn strip_claims(headers: &mut HeaderMap) {
+    let claimed = |name: &HeaderName| match name.as_str().strip_prefix("x-") {
+        Some(rest) => {
+            rest.starts_with("forwarded-")
+                || matches!(rest, "real-ip" | "forwarded" | "http-method-override" | "http-method" | "method-override")
+        }
+        None => name == FORWARDED,
     };
     let present: Vec<HeaderName> = headers.keys().filter(|name| claimed(name)).cloned().collect();
     for name in present {
         headers.remove(name);
     }
     debug_assert!(!headers.contains_key(FORWARDED) && !headers.contains_key(REAL_IP), "removed above");
+}
+
+/// The method that `X-HTTP-Method-Override` asks for, as AWS REST APIs understand it: one of their seven. None: it does not
+/// ask.
+pub(crate) fn asked_method(headers: &HeaderMap) -> Result<Option<Method>, Reject> {
+    let mut values = headers.get_all(METHOD_OVERRIDE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Reject::Malformed("There must be one X-HTTP-Method-Override."));
+    }
+    let method = Method::from_bytes(value.as_bytes()).map_err(|_| Reject::NotFound)?;
+    Ok(Some(method))
+}
+
+/// The methods that AWS REST APIs have, also behind `ANY`.
+pub(crate) fn is_aws_method(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::DELETE | Method::GET | Method::HEAD | Method::OPTIONS | Method::PATCH | Method::POST | Method::PUT
+    )
+}
+
+/// How often a value of `cdn-loop` names a gateway of this kind.
+pub(crate) fn passes(value: &HeaderValue) -> usize {
+    let names = value.as_bytes().split(|byte| *byte == b',');
+    let name = |info: &[u8]| {
+        info.split(|byte| *byte == b';').next().is_some_and(|name| name.trim_ascii() == GATEWAY.as_bytes())
+    };
+    names.filter(|info| name(info)).count()
 }
 
 /// What the gateway knows about a connection, as header values made once.
@@ -73,8 +112,9 @@ pub(crate) struct Origin {
     pub(crate) tls: bool,
 }
 
-/// Says for whom the gateway forwards.
+/// Says for whom the gateway forwards, and that it did.
 pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Option<HeaderValue>) {
+    headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     headers.insert(FORWARDED_FOR, origin.source.clone());
     let proto = if origin.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     headers.insert(FORWARDED_PROTO, proto);
@@ -167,6 +207,19 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "host"]);
+    }
+
+    #[test]
+    fn passes_are_counted_by_name() {
+        for (value, wanted) in [
+            ("sluice", 1),
+            ("other", 0),
+            ("sluice, other; by=\"x\", sluice; v=1 ,sluice", 3),
+            ("sluices, x-sluice", 0),
+            ("", 0),
+        ] {
+            assert_eq!(passes(&HeaderValue::from_static(value)), wanted, "{value}");
+        }
     }
 
     #[test]

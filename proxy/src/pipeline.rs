@@ -75,14 +75,17 @@ async fn run(
     exchange.host.clone_from(&admitted.host);
     exchange.path = admitted.path.clone();
     let upgrade = admitted.websocket.then(|| forward::Upgrade::take(&mut parts));
-    // Before anything is decided: the steps see what the integration will see.
-    crate::headers::strip_hop_by_hop(&mut parts.headers);
-    crate::headers::strip_forwarded(&mut parts.headers);
     let stage = find_stage(gateway, &admitted)?;
     exchange.stage = Some(stage.clone());
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
+    // Before anything is decided: the steps see what the integration will see.
+    crate::headers::strip_hop_by_hop(&mut parts.headers);
+    if stage.behavior == Behavior::AwsRest {
+        aws_method(exchange, &mut parts)?;
+    }
+    crate::headers::strip_claims(&mut parts.headers);
     if let Some(cors) = &stage.cors
         && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
     {
@@ -101,6 +104,15 @@ async fn run(
     let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
     crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
     Ok(reply)
+}
+
+/// AWS REST APIs match and forward the method that a field asks for, and have seven methods, also behind `ANY`.
+fn aws_method(exchange: &mut Exchange, parts: &mut Parts) -> Result<(), Reject> {
+    if let Some(method) = crate::headers::asked_method(&parts.headers)? {
+        exchange.method.clone_from(&method);
+        parts.method = method;
+    }
+    if crate::headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
 }
 
 fn find_stage(gateway: &Gateway, admitted: &Admitted) -> Result<Arc<Stage>, Reject> {

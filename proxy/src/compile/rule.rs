@@ -157,7 +157,8 @@ fn caching(site: &Site<'_>, policy: &wire::RulePolicy, state: &mut State) -> Opt
 }
 
 /// Fields that frame a message or name its host: a rule must not touch them.
-const REQUEST: &[&str] = &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
+const REQUEST: &[&str] =
+    &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "cdn-loop"];
 const RESPONSE: &[&str] = &["content-length", "transfer-encoding", "connection", "upgrade", "trailer"];
 
 fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Edits, Problem> {

@@ -9,12 +9,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use crate::exchange::Reject;
 use crate::gateway::path;
+use crate::headers;
 
 /// Path and query.
 const MAX_TARGET: usize = 8 * 1024;
 /// Names and values of all fields.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
+
+/// How often a request may come to a gateway before it is taken for a loop.
+const MAX_PASSES: usize = 3;
 
 /// A request with one reading.
 pub(crate) struct Admitted {
@@ -48,12 +52,14 @@ pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
     Ok(Admitted { host, authority, path: Arc::from(path.as_ref()), websocket: websocket(parts) })
 }
 
-fn fields(headers: &HeaderMap) -> Result<(), Reject> {
-    if headers.len() > MAX_HEADERS {
+/// A fragment is not among what is checked: the `http` crate drops `#` and what follows, in both versions of HTTP, before
+/// anybody sees it. So it is neither judged nor forwarded.
+fn fields(fields: &HeaderMap) -> Result<(), Reject> {
+    if fields.len() > MAX_HEADERS {
         return Err(Reject::HeadersTooLarge);
     }
-    let mut bytes = 0;
-    for (name, value) in headers {
+    let (mut bytes, mut passes) = (0, 0);
+    for (name, value) in fields {
         bytes += name.as_str().len() + value.len();
         if !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Err(Reject::Malformed("Header names may have letters, digits and hyphens only."));
@@ -61,6 +67,12 @@ fn fields(headers: &HeaderMap) -> Result<(), Reject> {
         if !value.as_bytes().iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
             return Err(Reject::Malformed("Header values may have printable ASCII characters only."));
         }
+        if name == headers::CDN_LOOP {
+            passes += headers::passes(value);
+        }
+    }
+    if passes > MAX_PASSES {
+        return Err(Reject::Malformed("The request has passed through this gateway too often."));
     }
     if bytes > MAX_HEADER_BYTES { Err(Reject::HeadersTooLarge) } else { Ok(()) }
 }
