@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
@@ -160,8 +160,24 @@ fn blame(fate: &Fate, reject: Reject) -> Reject {
     }
 }
 
+/// Whether an answer has one length: its only Content-Length, its only transfer coding `chunked`, or neither. hyper follows
+/// the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
+fn one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => true,
+        (Some(length), None) => lengths.next().is_none() && length.as_bytes().iter().all(u8::is_ascii_digit),
+        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 fn receive(answer: Answer, upgrade: Option<Upgrade>, client: Version) -> Result<Reply, Reject> {
     let Answer { mut response, lease } = answer;
+    if !one_length(response.headers()) {
+        return Err(Reject::BadAnswer);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // An upstream that switches without being asked is not speaking HTTP any more.
         let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Reject::BadAnswer) };
