@@ -15,20 +15,23 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
+use crate::exchange::piece::Flow;
 use crate::exchange::{Body, Exchange, Reject, RequestId};
 use crate::gateway::router::View;
 use crate::gateway::{Action, Gateway, Matched, Stage, below};
 use crate::listen::admission::{Admitted, admit};
 use crate::listen::{Peer, Worker};
-use answer::Reply;
+use answer::{Asked, Reply};
 
-/// Answers one request.
+/// Answers one request; `flow` is that of its HTTP/2 stream.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
     peer: Arc<Peer>,
+    flow: Option<Arc<Flow>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
+    let asked = Asked::of(&parts, flow);
     let mut exchange = begin(worker, &peer, &parts);
     let origin = parts.headers.get(ORIGIN).cloned();
     let result = match admit(&parts) {
@@ -36,7 +39,7 @@ pub(crate) async fn serve(
         Err(reject) => Err(reject),
     };
     let reply = result.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
-    Ok(answer::seal(exchange, reply, origin.as_ref()))
+    Ok(answer::seal(exchange, reply, asked, origin.as_ref()))
 }
 
 fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {

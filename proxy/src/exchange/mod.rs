@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 pub(crate) mod id;
+pub(crate) mod piece;
 pub(crate) mod reject;
 
 use std::net::IpAddr;

@@ -9,11 +9,12 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use tokio::time::Instant;
 
 use super::balance::Upstream;
 use super::pool::{Connection, Endpoint, Lease, Wanted};
 use crate::exchange::Reject;
-use crate::exchange::body::Outgoing;
+use crate::exchange::body::{Fate, Outgoing};
 
 /// Attempts to connect, over different endpoints.
 const ATTEMPTS: usize = 3;
@@ -31,17 +32,27 @@ pub(crate) enum Kind {
     Upgrade,
 }
 
-/// Sends `request` and waits for the head of the answer, for at most `timeout`.
+/// Sends `request` and waits for the head of the answer: for at most `timeout` after the last piece of the request.
 pub(crate) async fn call(
     upstream: &Upstream,
     thread: usize,
     request: Request<Outgoing>,
     kind: Kind,
     timeout: Duration,
+    fate: Option<&Fate>,
 ) -> Result<Answer, Reject> {
-    match tokio::time::timeout(timeout, attempts(upstream, thread, request, kind)).await {
-        Ok(result) => result,
-        Err(_) => Err(Reject::Timeout),
+    let work = attempts(upstream, thread, request, kind);
+    tokio::pin!(work);
+    let mut until = Instant::now() + timeout;
+    loop {
+        if let Ok(result) = tokio::time::timeout_at(until, work.as_mut()).await {
+            return result;
+        }
+        // The time of the upload is the client's.
+        match fate.map(|fate| fate.until(timeout)) {
+            Some(later) if later > Instant::now() => until = later,
+            _ => return Err(Reject::Timeout),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 mod patience;
+mod streams;
 pub(crate) mod tls;
 
 use std::io;
@@ -15,14 +16,14 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::exchange::body::STALL;
 use crate::gateway::Gateway;
@@ -31,15 +32,24 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, StageMetrics};
 use crate::pipeline;
 use patience::Patient;
+use streams::{Streams, TICK, Verdict, Watch};
 
 /// A head must be whole, and an idle connection must ask again, within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection must begin to speak within this time.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// Of the whole proxy.
 const MAX_CONNECTIONS: usize = 10_000;
 /// Request line and headers; admission counts more exactly.
 const HEAD_BUFFER: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 128;
+/// What HTTP/2 keeps of an answer that the client does not take, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// What the kernel keeps of an answer beyond what is on the wire. Without a bound it takes megabytes at once and then
+/// nothing for minutes, and a slow reader looks like one that has stopped: with it, the lowest rate is half of this per
+/// [`STALL`], about 2 KiB per second.
+const UNSENT: u32 = 128 * 1024;
 const BACKLOG: i32 = 4096;
 
 /// What all workers share.
@@ -94,6 +104,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?; // accepted sockets inherit it
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -160,33 +172,102 @@ impl Drop for Open {
 }
 
 async fn connection(worker: Arc<Worker>, stream: TcpStream, tls: Option<TlsAcceptor>, peer: Arc<Peer>, open: Open) {
-    match tls {
-        None => http(worker, stream, peer, auto::Builder::new(TokioExecutor::new())).await,
-        Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => {
-                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
-                http(worker, stream, peer, builder).await;
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+    let mut draining = worker.shared.draining.clone();
+    tokio::select! {
+        biased;
+        begun = begin(stream, tls) => match begun {
+            Ok(Begun::Plain(stream, Speech::Http1)) => http1(worker, stream, peer).await,
+            Ok(Begun::Plain(stream, Speech::Http2)) => http2(worker, stream, peer).await,
+            Ok(Begun::Tls(stream, Speech::Http1)) => http1(worker, stream, peer).await,
+            Ok(Begun::Tls(stream, Speech::Http2)) => http2(worker, stream, peer).await,
+            Err(error) => tracing::debug!(%error, "a client connection ended before its first request"),
         },
+        // A client that has said nothing yet loses nothing.
+        () = drained(&mut draining) => {}
     }
     drop(open);
 }
 
-async fn http<S>(worker: Arc<Worker>, stream: S, peer: Arc<Peer>, mut builder: auto::Builder<TokioExecutor>)
+/// A connection of which it is known what it speaks.
+enum Begun {
+    Plain(TcpStream, Speech),
+    Tls(Box<TlsStream<TcpStream>>, Speech),
+}
+
+enum Speech {
+    Http1,
+    Http2,
+}
+
+/// Waits until a client has begun to speak: each connection that says nothing is let go.
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Begun> {
+    let Some(acceptor) = tls else {
+        let speech = tokio::time::timeout(FIRST_BYTE, preface(&stream)).await??;
+        return Ok(Begun::Plain(stream, speech));
+    };
+    let mut stream = Box::new(tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await??);
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        // hyper waits for a head for HEADER_TIMEOUT.
+        return Ok(Begun::Tls(stream, Speech::Http1));
+    }
+    tokio::time::timeout(FIRST_BYTE, stream.fill_buf()).await??;
+    Ok(Begun::Tls(stream, Speech::Http2))
+}
+
+/// Looks for the preface of HTTP/2 (RFC 9113, 3.4) without taking it from the socket.
+async fn preface(stream: &TcpStream) -> io::Result<Speech> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let size = stream.peek(&mut seen).await?;
+        if size == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !PREFACE.starts_with(seen.get(..size).unwrap_or_default()) {
+            return Ok(Speech::Http1);
+        }
+        if size == PREFACE.len() {
+            return Ok(Speech::Http2);
+        }
+        // A preface in pieces. The socket counts as readable all the time: it is looked at again in a moment.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The guard that `wait_for` gives must not be held while a connection ends.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}
+
+async fn http1<S>(worker: Arc<Worker>, stream: S, peer: Arc<Peer>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(128).max_buf_size(HEAD_BUFFER);
+    let mut draining = worker.shared.draining.clone();
+    let service =
+        service_fn(move |request: Request<Incoming>| pipeline::serve(worker.clone(), peer.clone(), None, request));
+    let io = TokioIo::new(Patient::new(stream, STALL));
+    let connection = builder.serve_connection(io, service).with_upgrades();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = drained(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended(result);
+}
+
+async fn http2<S>(worker: Arc<Worker>, stream: S, peer: Arc<Peer>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let streams = Streams::default();
+    let mut builder = hyper::server::conn::http2::Builder::new(streams.clone());
     builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(128)
-        .max_buf_size(HEAD_BUFFER)
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(16 * 1024)
@@ -194,19 +275,35 @@ where
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024);
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(SEND_BUFFER);
     let mut draining = worker.shared.draining.clone();
-    let service = service_fn(move |request: Request<Incoming>| pipeline::serve(worker.clone(), peer.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Patient::new(stream, STALL)), service);
+    let begun = streams.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        pipeline::serve(worker.clone(), peer.clone(), Some(begun.begin()), request)
+    });
+    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, STALL)), service);
     tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        // The guard that `wait_for` gives must not be held while the connection ends.
-        () = async { drop(draining.wait_for(|draining| *draining).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
+    let mut watch = Watch::default();
+    let mut told = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return ended(result),
+            () = drained(&mut draining), if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = ticks.tick() => match watch.tick(&streams) {
+                Verdict::Stay => {}
+                Verdict::Farewell => connection.as_mut().graceful_shutdown(),
+                Verdict::Leave => return,
+            },
         }
-    };
+    }
+}
+
+fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a client connection ended early");
     }

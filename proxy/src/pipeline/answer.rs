@@ -1,16 +1,37 @@
 //! Answers: what the integration, the cache or a refusal gives, and what every answer gets before it leaves.
 //! The words of refusals are `exchange::reject`'s.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use crate::exchange::body::Keep;
+use crate::exchange::piece::Flow;
 use crate::exchange::{Body, Exchange, Reject};
 use crate::integration::pool::Lease;
 use crate::integration::tunnel;
+
+/// What the client's connection expects of its answer, whatever becomes of the request.
+pub(crate) struct Asked {
+    head: bool,
+    /// Whether it may go on in another protocol (RFC 9110, 7.8).
+    upgrade: bool,
+    /// Of an HTTP/2 stream.
+    flow: Option<Arc<Flow>>,
+}
+
+impl Asked {
+    pub(crate) fn of(parts: &Parts, flow: Option<Arc<Flow>>) -> Self {
+        let upgrade = parts.version == Version::HTTP_11 && parts.headers.contains_key(UPGRADE);
+        Self { head: parts.method == Method::HEAD, upgrade, flow }
+    }
+}
 
 /// An answer before it is sealed.
 pub(crate) struct Reply {
@@ -63,7 +84,12 @@ pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
 }
 
 /// The last touches: request id, cross-origin headers, and the exchange that records itself when the body is gone.
-pub(crate) fn seal(mut exchange: Box<Exchange>, reply: Reply, origin: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn seal(
+    mut exchange: Box<Exchange>,
+    reply: Reply,
+    asked: Asked,
+    origin: Option<&HeaderValue>,
+) -> Response<Body> {
     let Reply { status, mut headers, body } = reply;
     exchange.status = status.as_u16();
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
@@ -78,6 +104,14 @@ pub(crate) fn seal(mut exchange: Box<Exchange>, reply: Reply, origin: Option<&He
     {
         cors.decorate(origin, &mut headers);
     }
+    if asked.upgrade && status != StatusCode::SWITCHING_PROTOCOLS {
+        // The client may already be speaking another protocol: nothing more is read from it.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if exchange.method == Method::HEAD && !asked.head {
+        // The client did not send HEAD but asked for it in a field: it waits for as many bytes as it is told.
+        headers.remove(CONTENT_LENGTH);
+    }
     let body = match body {
         ReplyBody::Full(bytes) if bytes.is_empty() => Body::empty(Some(exchange)),
         ReplyBody::Full(bytes) => Body::full(bytes, Some(exchange)),
@@ -87,6 +121,7 @@ pub(crate) fn seal(mut exchange: Box<Exchange>, reply: Reply, origin: Option<&He
             Body::empty(None)
         }
     };
+    let body = if asked.head { body.head_only() } else { body.counted(asked.flow) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -117,7 +117,7 @@ async fn send(
     parts.uri = target
         .map(Uri::from)
         .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))?;
-    let client_version = std::mem::replace(&mut parts.version, Version::HTTP_11);
+    parts.version = Version::HTTP_11;
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
@@ -132,19 +132,24 @@ async fn send(
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    let fate = Arc::new(Fate::default());
-    let outgoing = if body.is_end_stream() || upgrade.is_some() {
-        Outgoing::Empty
+    let (outgoing, fate) = if body.is_end_stream() || upgrade.is_some() {
+        (Outgoing::Empty, None)
     } else {
-        Outgoing::stream(body, checks::body_limit(matched), fate.clone())
+        let fate = Arc::new(Fate::new());
+        (Outgoing::stream(body, checks::body_limit(matched), fate.clone()), Some(fate))
     };
+    let fate = fate.as_deref();
     let started = Instant::now();
-    let sent = call(upstream, exchange.worker.index, Request::from_parts(parts, outgoing), kind, policy.timeout).await;
+    let request = Request::from_parts(parts, outgoing);
+    let sent = call(upstream, exchange.worker.index, request, kind, policy.timeout, fate).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
     matched.rule.metrics.upstream(exchange.worker.index, took);
-    let answer = sent.map_err(|reject| blame(&fate, reject))?;
-    receive(answer, upgrade, client_version)
+    let answer = sent.map_err(|reject| fate.map_or(reject.clone(), |fate| blame(fate, reject)))?;
+    if let Some(fate) = fate {
+        fate.answered();
+    }
+    receive(answer, upgrade)
 }
 
 /// A call that failed because of the client's body is the client's fault.
@@ -173,7 +178,7 @@ fn one_length(headers: &HeaderMap) -> bool {
     }
 }
 
-fn receive(answer: Answer, upgrade: Option<Upgrade>, client: Version) -> Result<Reply, Reject> {
+fn receive(answer: Answer, upgrade: Option<Upgrade>) -> Result<Reply, Reject> {
     let Answer { mut response, lease } = answer;
     if !one_length(response.headers()) {
         return Err(Reject::BadAnswer);
@@ -193,9 +198,5 @@ fn receive(answer: Answer, upgrade: Option<Upgrade>, client: Version) -> Result<
     let (mut parts, incoming) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.headers.remove(TE);
-    if upgrade.is_some() && client == Version::HTTP_11 {
-        // The client may already be speaking another protocol: nothing more is read from it.
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     Ok(Reply { status: parts.status, headers: parts.headers, body: ReplyBody::Stream { incoming, lease, keep: None } })
 }
