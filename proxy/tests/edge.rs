@@ -151,3 +151,136 @@ fn a_head_that_comes_too_slowly_is_not_waited_for() {
     stream.read_to_end(&mut rest).unwrap_or_default();
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_connection_that_says_nothing_is_not_kept() {
+    let (gate, _backend) = gate();
+    // Nothing at all, and the first bytes of what may become HTTP/2.
+    for bytes in [&b""[..], b"PRI * HT"] {
+        let mut stream = gate.connect();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let started = Instant::now();
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    }
+    eventually("closed", || gate.metric("sluice_connections ") == 0.0);
+}
+
+#[test]
+fn a_preface_in_pieces_is_still_http2() {
+    let (gate, _backend) = gate();
+    let mut stream = gate.connect();
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
+    std::thread::yield_now();
+    stream.write_all(b"\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS: {head:?}");
+}
+
+#[test]
+fn a_request_that_has_passed_too_often_is_refused() {
+    let mut one = Gate::start();
+    let mut two = Gate::start();
+    let to = |other: &Gate| {
+        let rules = vec![rule("all", "ANY", "/{p+}", policy(service()))];
+        vec![stage_part(stage()), upstream(&[other.proxy.http_addr().unwrap()]), route("r", rules)]
+    };
+    let parts = to(&two);
+    one.put(parts);
+    let parts = to(&one);
+    two.put(parts);
+    let answer = one.get("/a");
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("passed through"), "{}", answer.body);
+    let logged = || one.log.lines().len() + two.log.lines().len();
+    eventually("all hops logged", || logged() >= 4);
+    assert!(logged() < 8, "{}", logged());
+    // What a client says beside it is kept, and what it says of a connection does not take it away.
+    let backend = Backend::echo();
+    one.put(vec![upstream(&[backend.address])]);
+    let body = one.request("GET", "/a", &[("cdn-loop", "other; v=1"), ("connection", "cdn-loop")], "").body;
+    assert!(body.contains("cdn-loop: other; v=1\r\n") && body.contains("cdn-loop: sluice\r\n"), "{body}");
+}
+
+#[test]
+fn a_fragment_is_seen_by_nobody() {
+    let (gate, _backend) = gate();
+    let body = gate.get("/a#/../admin").body;
+    assert!(body.starts_with("GET /a HTTP/1.1\r\n"), "{body}");
+}
+
+#[test]
+fn nothing_is_read_after_an_unanswered_upgrade() {
+    let (gate, backend) = gate();
+    let websocket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n";
+    let other = "connection: upgrade\r\nupgrade: h2c\r\n";
+    for (path, headers) in [("/admin", websocket), ("/admin", other), ("/a", other), ("/a;", websocket)] {
+        let mut stream = gate.connect();
+        let second = "GET /second HTTP/1.1\r\nhost: shop.example\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n{headers}\r\n{second}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap_or_default();
+        assert!(all.contains("connection: close\r\n"), "{path} {headers}: {all}");
+        assert!(!all.contains("/second"), "{path} {headers}: {all}");
+    }
+    assert_eq!(backend.requests.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn another_method_in_a_field_counts_for_aws_and_is_removed_otherwise() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let rules = vec![
+        rule("write", "POST", "/a", policy(service())),
+        rule("remove", "DELETE", "/a", policy(mock("deleted"))),
+        rule("head", "HEAD", "/h", policy(service())),
+        rule("any", "ANY", "/any", policy(mock("any"))),
+    ];
+    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", rules)]);
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        let body = gate.request("POST", "/a", &[(name, "DELETE")], "x").body;
+        assert!(body.starts_with("POST ") && !body.to_ascii_lowercase().contains(name), "{body}");
+    }
+    gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, ..stage() })]);
+    let overridden = |value| gate.request("POST", "/a", &[("x-http-method-override", value)], "x");
+    assert_eq!(overridden("DELETE").body, "deleted");
+    assert!(overridden("POST").body.starts_with("POST /a HTTP/1.1\r\n"));
+    assert!(!overridden("POST").body.contains("override"));
+    for value in ["PURGE", "CONNECT", "delete", ""] {
+        assert_eq!(overridden(value).status, 403, "{value}");
+    }
+    let twice = [("x-http-method-override", "POST"), ("x-http-method-override", "DELETE")];
+    assert_eq!(gate.request("POST", "/a", &twice, "x").status, 400);
+    // An answer to HEAD has a length and no body; to a client that sent GET it must not promise one.
+    let answer = gate.request("GET", "/h", &[("x-http-method-override", "HEAD")], "");
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
+    assert_eq!(gate.get("/any").status, 200);
+    for method in ["TRACE", "PURGE"] {
+        assert_eq!(gate.request(method, "/any", &[], "").status, 403, "{method}");
+    }
+}
+
+#[test]
+fn answers_without_a_body_are_complete() {
+    let backend = Backend::start(|_, _| "HTTP/1.1 204 No Content\r\n\r\n".into());
+    let mut gate = Gate::start();
+    let empty = Integration::Mock(Mock { status: 204, headers: vec![], body: "".into() });
+    let rules = vec![
+        rule("mock", "GET", "/mock", policy(empty)),
+        rule("text", "ANY", "/text", policy(mock("text"))),
+        rule("back", "ANY", "/back", policy(service())),
+    ];
+    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", rules)]);
+    assert_eq!(gate.get("/mock").status, 204);
+    assert_eq!(gate.get("/back").status, 204);
+    assert_eq!(gate.request("HEAD", "/text", &[], "").status, 200);
+    assert_eq!(gate.request("HEAD", "/none", &[], "").status, 404);
+    eventually("logged", || gate.log.lines().len() == 4);
+    for line in gate.log.lines() {
+        assert!(line.get("aborted").is_none(), "{line}");
+    }
+}

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use sluice_wire::*;
 
@@ -127,8 +126,11 @@ fn a_kept_connection_that_died_costs_no_request_unless_it_may_not_be_repeated() 
 
 #[test]
 fn a_slow_backend_is_a_504() {
-    let backend = Backend::start(|_, _| {
-        std::thread::sleep(Duration::from_secs(3));
+    // Answers when the test has ended.
+    let (end, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::start(move |_, _| {
+        wait.lock().unwrap().recv().unwrap_or_default();
         ok("late")
     });
     let mut gate = Gate::start();
@@ -137,6 +139,7 @@ fn a_slow_backend_is_a_504() {
     gate.put(vec![stage_part(aws), upstream(&[backend.address]), route("r", vec![rule("r", "GET", "/a", served)])]);
     let answer = gate.get("/a");
     assert_eq!((answer.status, answer.body.as_str()), (504, r#"{"message": "Endpoint request timed out"}"#));
+    drop(end);
 }
 
 #[test]
@@ -289,4 +292,130 @@ fn http2_is_spoken_on_both_sides() {
     assert!(text.contains("cookie: a=1; b=2\r\n") && text.contains("host: shop.example\r\n"), "{text}");
     // A Host that differs from the authority is refused.
     assert_eq!(runtime.block_on(ask("other.example")).0, 400);
+}
+
+#[test]
+fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
+    let rows = [
+        "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 50\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "transfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "transfer-encoding: identity\r\n\r\nhello",
+        "content-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        "content-length: 5, 5\r\n\r\nhello",
+    ];
+    let row = Arc::new(AtomicUsize::new(0));
+    let now = row.clone();
+    let backend = Backend::start(move |_, _| format!("HTTP/1.1 200 OK\r\n{}", rows[now.load(Ordering::SeqCst)]));
+    let mut gate = gate(&[backend.address], "/a");
+    for (at, text) in rows.iter().enumerate() {
+        row.store(at, Ordering::SeqCst);
+        let answer = gate.get("/a");
+        assert_eq!(answer.status, 502, "{text}: {answer:?}");
+    }
+    // Nor is it kept.
+    let cached = RulePolicy {
+        cache: Some(RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared }),
+        ..policy(service())
+    };
+    let stage_cache = StageCache {
+        max_bytes: 1 << 20,
+        ttl_ms: 60_000,
+        invalidation: Invalidation::None,
+        unauthorized: Unauthorized::FailWith403,
+    };
+    gate.put(vec![
+        stage_part(StagePart { cache: Some(stage_cache), ..stage() }),
+        route("r", vec![rule("r", "GET", "/a", cached)]),
+    ]);
+    row.store(1, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(gate.get("/a").status, 502);
+    }
+}
+
+#[test]
+fn a_body_is_forwarded_whatever_the_method() {
+    let backend = Backend::echo();
+    let gate = gate(&[backend.address], "/a");
+    for method in ["GET", "DELETE", "OPTIONS", "POST"] {
+        let text = format!(
+            "{method} /a HTTP/1.1\r\nhost: shop.example\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        );
+        let answer = gate.raw(&text).body.to_ascii_lowercase();
+        assert!(answer.contains("transfer-encoding: chunked\r\n") && answer.contains("hello"), "{method}: {answer}");
+        let answer = gate.request(method, "/a", &[], "hello").body.to_ascii_lowercase();
+        assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("hello"), "{method}: {answer}");
+    }
+    // Without a length, from HTTP/2.
+    let client = Http2::connect(&gate);
+    let streamed = http_body_util::StreamBody::new(futures::stream::iter([Ok::<_, std::convert::Infallible>(
+        http_body::Frame::data(bytes::Bytes::from_static(b"hello")),
+    )]));
+    let request = http::Request::get("http://shop.example/a").body(streamed).unwrap();
+    let (status, text, _) = client.ask(request);
+    assert_eq!(status, 200);
+    assert!(text.contains("transfer-encoding: chunked\r\n") && text.contains("hello"), "{text}");
+}
+
+#[test]
+fn an_external_name_is_looked_up() {
+    let backend = Backend::echo();
+    let mut gate = gate(&[], "/a");
+    let named = |host: &str, port| {
+        let part = UpstreamPart {
+            object: ObjectRef::new("Service", "shop", "orders"),
+            endpoints: Endpoints::Name { host: host.into(), port },
+            h2c: false,
+        };
+        (upstream_name(), PartBody::Upstream(part))
+    };
+    gate.put(vec![named("localhost", backend.address.port())]);
+    for _ in 0..3 {
+        assert_eq!(gate.get("/a").status, 200);
+    }
+    gate.put(vec![named("no-such-name.invalid", 80)]);
+    assert_eq!(gate.get("/a").status, 502);
+    // The gateway itself is no destination, whatever it is called.
+    let own = gate.proxy.http_addr().unwrap().port();
+    gate.put(vec![named("localhost", own)]);
+    let answer = gate.get("/a");
+    assert_eq!(answer.status, 502, "{answer:?}");
+    gate.put(vec![upstream(&[gate.proxy.http_addr().unwrap()])]);
+    assert_eq!(gate.get("/a").status, 502);
+    eventually("logged", || gate.log.lines().len() == 6);
+}
+
+#[test]
+fn two_kept_connections_that_died_cost_no_request_either() {
+    // Answers the first request of each connection and closes at the second.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let barrier = barrier.clone();
+            std::thread::spawn(move || {
+                let head = String::from_utf8(read_until_blank(&mut stream)).unwrap();
+                if head.starts_with("GET /pair ") {
+                    barrier.wait();
+                }
+                stream.write_all(ok("first").as_bytes()).unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+            });
+        }
+    });
+    let gate = gate(&[address], "/{p}");
+    // One client connection has one worker, with connections of its own: two are kept after two requests at once.
+    let client = Http2::connect(&gate);
+    let request = |path: &str| http::Request::get(format!("http://shop.example{path}")).body(Http2::empty()).unwrap();
+    for _ in 0..5 {
+        let both = client.ask_all(vec![request("/pair"), request("/pair")]);
+        assert_eq!(both.iter().map(|(_, text, _)| text.as_str()).collect::<Vec<_>>(), ["first", "first"]);
+        assert_eq!(client.ask(request("/one")).1, "first");
+        // The one that is kept now dies here; a fresh pair follows.
+        assert_eq!(client.ask(request("/one")).1, "first");
+    }
 }

@@ -349,3 +349,65 @@ pub fn route(name: &str, rules: Vec<Rule>) -> (PartName, PartBody) {
     };
     (PartName::new(PartKind::Route, format!("shop/{name}")), PartBody::Route(part))
 }
+
+/// A client that speaks HTTP/2 without TLS, on one connection.
+pub struct Http2 {
+    sender: hyper::client::conn::http2::SendRequest<AnyBody>,
+    runtime: tokio::runtime::Runtime,
+}
+
+pub type AnyBody = http_body_util::combinators::BoxBody<bytes::Bytes, std::convert::Infallible>;
+
+/// Status, body and trailers.
+pub type Told = (u16, String, http::HeaderMap);
+
+impl Http2 {
+    pub fn connect(gate: &Gate) -> Self {
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = gate.proxy.http_addr().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+            let (sender, connection) = made.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { sender, runtime }
+    }
+
+    pub fn empty() -> http_body_util::Empty<bytes::Bytes> {
+        http_body_util::Empty::new()
+    }
+
+    pub fn ask<B>(&self, request: http::Request<B>) -> Told
+    where
+        B: http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + Sync + 'static,
+    {
+        self.ask_all(vec![request]).remove(0)
+    }
+
+    pub fn ask_all<B>(&self, requests: Vec<http::Request<B>>) -> Vec<Told>
+    where
+        B: http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + Sync + 'static,
+    {
+        use http_body_util::BodyExt as _;
+        let calls = requests.into_iter().map(|request| {
+            let sent = self.sender.clone().send_request(request.map(AnyBody::new));
+            async move {
+                let answer = sent.await.unwrap();
+                let status = answer.status().as_u16();
+                let mut body = answer.into_body();
+                let (mut bytes, mut trailers) = (Vec::new(), http::HeaderMap::new());
+                while let Some(frame) = body.frame().await {
+                    match frame.unwrap().into_data() {
+                        Ok(data) => bytes.extend_from_slice(&data),
+                        Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+                    }
+                }
+                (status, String::from_utf8(bytes).unwrap(), trailers)
+            }
+        });
+        self.runtime.block_on(futures::future::join_all(calls))
+    }
+}

@@ -13,7 +13,9 @@
 mod edge;
 mod forwarding;
 mod harness;
+mod http2;
 mod policy;
 mod routing;
+mod slow;
 mod swap;
 mod tls;

@@ -98,8 +98,10 @@ fn what_is_gone_is_gone() {
 
 #[test]
 fn a_stopping_proxy_lets_requests_end() {
-    let backend = Backend::start(|_, _| {
-        std::thread::sleep(std::time::Duration::from_millis(300));
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::start(move |_, _| {
+        wait.lock().unwrap().recv().unwrap();
         ok("slow")
     });
     let mut gate = Gate::start();
@@ -111,7 +113,12 @@ fn a_stopping_proxy_lets_requests_end() {
     let mut stream = gate.connect();
     std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
     eventually("asked", || backend.requests.load(Ordering::SeqCst) == 1);
-    gate.proxy.shutdown(std::time::Duration::from_secs(5));
-    assert_eq!(read_answer(&mut stream).body, "slow");
-    assert!(std::net::TcpStream::connect(gate.proxy.http_addr().unwrap()).is_err());
+    let address = gate.proxy.http_addr().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| gate.proxy.shutdown(std::time::Duration::from_secs(10)));
+        eventually("no new connections", || std::net::TcpStream::connect(address).is_err());
+        go.send(()).unwrap();
+        assert_eq!(read_answer(&mut stream).body, "slow");
+    });
+    assert!(std::net::TcpStream::connect(address).is_err());
 }

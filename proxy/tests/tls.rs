@@ -105,10 +105,65 @@ fn outside_servers_must_show_a_trusted_certificate_of_their_name() {
 }
 
 #[test]
+fn http2_is_agreed_on_in_the_handshake_and_a_silent_client_is_let_go() {
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let mut gate = Gate::start();
+    let issued = issue("shop.example");
+    let with = StagePart { certificate: Some(PartName::new(PartKind::Certificate, "shop/tls")), ..stage() };
+    let rules = vec![rule("a", "GET", "/a", policy(mock("over http2")))];
+    gate.put(vec![stage_part(with), certificate("tls", &issued), route("r", rules)]);
+    let mut roots = RootCertStore::empty();
+    roots.add(issued.der.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let address = gate.proxy.https_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connect = |config: ClientConfig| async move {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            connector.connect(ServerName::try_from("shop.example").unwrap(), stream).await.unwrap()
+        };
+        let stream = connect(config.clone()).await;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("https://shop.example/a").body(Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.version(), http::Version::HTTP_2);
+        let body = answer.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(body, "over http2");
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        // After the handshake nothing comes: not for HTTP/1.1, and not for HTTP/2.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut silent = connect(config).await;
+        let mut byte = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut silent, &mut byte);
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(15), read).await;
+        assert!(ended.is_ok(), "a silent TLS connection is kept");
+    });
+}
+
+#[test]
 fn the_proxys_own_addresses_are_no_destination() {
     let backend = Backend::echo();
     let mut gate = Gate::with(false, Vec::new());
-    for host in ["localhost", "127.0.0.1", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"] {
+    for host in [
+        "localhost",
+        "127.0.0.1",
+        "127.1",
+        "[::1]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+    ] {
         let target = HttpTarget { tls: false, host: host.into(), port: backend.address.port(), path: None };
         gate.put(vec![
             stage_part(stage()),
