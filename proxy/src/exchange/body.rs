@@ -194,11 +194,11 @@ impl http_body::Body for Outgoing {
         let Self::Stream(upload) = self.get_mut() else { return Poll::Ready(None) };
         match Pin::new(&mut upload.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                upload.fate.moves();
                 // Trailers were not there when the request was judged: a field among them could be anything.
                 let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
                 let size = data.len() as u64;
                 upload.pace.progress(size);
-                upload.fate.moves();
                 if size > upload.left {
                     upload.fate.end(Fate::TOO_LARGE);
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));

@@ -177,9 +177,9 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, tls: Option<TlsAccep
         biased;
         begun = begin(stream, tls) => match begun {
             Ok(Begun::Plain(stream, Speech::Http1)) => http1(worker, stream, peer).await,
-            Ok(Begun::Plain(stream, Speech::Http2)) => http2(worker, stream, peer).await,
+            Ok(Begun::Plain(stream, Speech::Http2)) => Box::pin(http2(worker, stream, peer)).await,
             Ok(Begun::Tls(stream, Speech::Http1)) => http1(worker, stream, peer).await,
-            Ok(Begun::Tls(stream, Speech::Http2)) => http2(worker, stream, peer).await,
+            Ok(Begun::Tls(stream, Speech::Http2)) => Box::pin(http2(worker, stream, peer)).await,
             Err(error) => tracing::debug!(%error, "a client connection ended before its first request"),
         },
         // A client that has said nothing yet loses nothing.
