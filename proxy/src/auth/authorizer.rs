@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use quick_cache::Weighter;
 use serde_json::Value;
 use sluice_wire::{Algorithm, AuthorizerPart, Jwt};
@@ -122,10 +122,16 @@ impl Authorizer {
         }
     }
 
+    /// The header in which a request's token stands.
+    pub(crate) fn token_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
+        let rules = self.rules.as_ref().ok()?;
+        token::find(&rules.sources, headers).ok().map(|(_, header)| header)
+    }
+
     fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Judged {
         let Ok(rules) = &self.rules else { return Judged::Refused(Refusal::InvalidConfig) };
         let text = match token::find(&rules.sources, headers) {
-            Ok(text) => text,
+            Ok((text, _)) => text,
             Err(refusal) => return Judged::Refused(refusal),
         };
         if let Some(caller) = self.remembered(rules, text, now) {

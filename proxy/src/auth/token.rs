@@ -30,8 +30,11 @@ impl Source {
     }
 }
 
-/// The token of a request: the first place that holds one counts.
-pub(super) fn find<'a>(sources: &[Source], headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+/// The token of a request, and the header it stands in: the first place that holds one counts.
+pub(super) fn find<'a, 's>(
+    sources: &'s [Source],
+    headers: &'a HeaderMap,
+) -> Result<(&'a str, &'s HeaderName), Refusal> {
     for source in sources {
         let mut values = headers.get_all(&source.header).iter();
         let Some(value) = values.next() else { continue };
@@ -51,7 +54,7 @@ pub(super) fn find<'a>(sources: &[Source], headers: &'a HeaderMap) -> Result<&'a
         if token.is_empty() {
             continue;
         }
-        return if token.len() <= MAX_TOKEN_BYTES { Ok(token) } else { Err(Refusal::Malformed) };
+        return if token.len() <= MAX_TOKEN_BYTES { Ok((token, &source.header)) } else { Err(Refusal::Malformed) };
     }
     Err(Refusal::Missing)
 }

@@ -1,21 +1,27 @@
-//! Answers kept for a while: one store per stage, bounded in bytes, with one request to the backend per missing answer.
-//! What may be kept and what tells answers apart is in [`policy`]; buffering a body while it streams is `exchange`'s.
+//! Answers kept for a while: one store per stage, bounded in bytes.
+//! What may be kept and what tells answers apart is in [`policy`], who fetches a missing one in [`flight`], and the copy
+//! of one that is arriving in [`fill`].
 
+mod fill;
+mod flight;
 mod phase;
 mod policy;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use quick_cache::{OptionsBuilder, UnitWeighter, Weighter};
-use tokio::sync::watch;
 
+pub(crate) use fill::Keep;
+pub(crate) use flight::{Lead, Wait, Waited};
 pub(crate) use phase::{NotStored, Phase};
-pub(crate) use policy::{Answer, CachePolicy, CallerKey, IGNORED_WARNING, Invalidate, Key, RuleId, invalidation};
+pub(crate) use policy::{Answer, CachePolicy, CallerKey, IGNORED_WARNING, Invalidate, Key, Origin, invalidation};
+
+use fill::Budget;
+use flight::{Boarded, Flights};
 
 /// A longer answer is not kept.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -41,10 +47,22 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The whole answer.
-    pub(crate) fn with_body(self, body: Bytes) -> Stored {
-        Stored { status: self.status, headers: self.headers, body, stored_at: self.stored_at, ttl: self.ttl }
+    /// The whole answer. Header values are copied: those of hyper are slices of its read buffers, and one of them would
+    /// keep all of its buffer.
+    fn with_body(self, body: Bytes) -> Stored {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, owned(value));
+        }
+        Stored { status: self.status, headers, body, stored_at: self.stored_at, ttl: self.ttl }
     }
+}
+
+fn owned(value: &HeaderValue) -> HeaderValue {
+    // The bytes of a header value are one.
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+    copy.set_sensitive(value.is_sensitive());
+    copy
 }
 
 /// A kept answer.
@@ -88,12 +106,12 @@ impl Weighter<Key, Arc<Stored>> for Weigh {
     }
 }
 
-type Flights = HashMap<Key, watch::Receiver<Option<Arc<Stored>>>>;
-
 /// The answers of one stage.
 pub(crate) struct Cache {
     stored: quick_cache::sync::Cache<Key, Arc<Stored>, Weigh>,
-    flights: Mutex<Flights>,
+    flights: Flights,
+    flown: AtomicU64,
+    budget: Budget,
     apart: quick_cache::sync::Cache<Key, Instant, UnitWeighter>,
 }
 
@@ -132,13 +150,16 @@ impl Cache {
             Err(_) => quick_cache::sync::Cache::with_weighter(items, max_bytes, Weigh),
         };
         let apart = quick_cache::sync::Cache::new(MAX_APART);
-        Arc::new(Self { stored, flights: Mutex::new(HashMap::new()), apart })
+        let budget = Budget::default();
+        budget.set(max_bytes);
+        Arc::new(Self { stored, flights: Flights::default(), flown: AtomicU64::new(0), budget, apart })
     }
 
     /// Follows a changed configuration; what does not fit any more goes.
     pub(crate) fn resize(&self, max_bytes: u64) {
         if self.stored.capacity() != max_bytes {
             self.stored.set_capacity(max_bytes);
+            self.budget.set(max_bytes);
         }
     }
 
@@ -150,24 +171,16 @@ impl Cache {
         if self.apart.get(&key).is_some_and(|until| until > now) {
             return Look::Lead(self.refresh(key));
         }
-        let mut flights = self.flights();
-        match flights.entry(key) {
-            Entry::Occupied(flight) => Look::Wait(Wait(flight.get().clone())),
-            Entry::Vacant(vacant) => {
-                // A leader may have come home between the first look and the lock.
-                if let Some(hit) = self.fresh(&key, now) {
-                    return Look::Hit(hit);
-                }
-                let (sender, receiver) = watch::channel(None);
-                vacant.insert(receiver);
-                Look::Lead(Lead { cache: Arc::clone(self), key, flight: Some(sender) })
-            }
+        match Flights::board(self, key, || self.fresh(&key, now)) {
+            Ok(Boarded::Lead(lead)) => Look::Lead(lead),
+            Ok(Boarded::Wait(wait)) => Look::Wait(wait),
+            Err(stored) => Look::Hit(stored),
         }
     }
 
     /// Leads whatever is there: for a client that may refresh an answer. Nobody waits for it.
     pub(crate) fn refresh(self: &Arc<Self>, key: Key) -> Lead {
-        Lead { cache: Arc::clone(self), key, flight: None }
+        Lead::alone(self, key)
     }
 
     fn fresh(&self, key: &Key, now: Instant) -> Option<Arc<Stored>> {
@@ -179,61 +192,17 @@ impl Cache {
         None
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The right to fetch an answer for all who wait. Dropped without [`Lead::keep`] it lets them go on by themselves.
-#[must_use]
-pub(crate) struct Lead {
-    cache: Arc<Cache>,
-    key: Key,
-    flight: Option<watch::Sender<Option<Arc<Stored>>>>,
-}
-
-impl Lead {
-    /// Keeps the answer and hands it to all who wait.
-    pub(crate) fn keep(mut self, stored: Stored) {
-        let stored = Arc::new(stored);
-        self.cache.stored.insert(self.key, Arc::clone(&stored));
-        self.cache.apart.remove(&self.key);
-        if let Some(sender) = self.flight.take() {
-            sender.send_replace(Some(stored));
-            self.cache.flights().remove(&self.key);
-        }
+    fn insert(&self, key: Key, stored: Arc<Stored>) {
+        self.stored.insert(key, stored);
+        self.apart.remove(&key);
     }
 
-    /// The answer cannot be kept: for a while requests for it do not wait for each other.
-    pub(crate) fn pass(self, now: Instant) {
-        self.cache.apart.insert(self.key, now + APART);
+    fn set_apart(&self, key: Key, now: Instant) {
+        self.apart.insert(key, now + APART);
     }
-}
 
-impl Drop for Lead {
-    fn drop(&mut self) {
-        if let Some(sender) = self.flight.take() {
-            self.cache.flights().remove(&self.key);
-            drop(sender);
-        }
-    }
-}
-
-impl std::fmt::Debug for Lead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lead")
-    }
-}
-
-/// Another request's answer, once it is there.
-#[derive(Debug)]
-pub(crate) struct Wait(watch::Receiver<Option<Arc<Stored>>>);
-
-impl Wait {
-    /// The answer; none: the leader could not keep it, or takes longer than `limit`, so this request goes on by itself.
-    pub(crate) async fn answer(mut self, limit: Duration) -> Option<Arc<Stored>> {
-        let found = tokio::time::timeout(limit, self.0.wait_for(Option::is_some)).await.ok()?.ok()?;
-        found.clone()
+    fn next_flight(&self) -> u64 {
+        self.flown.fetch_add(1, Ordering::Relaxed)
     }
 }
 

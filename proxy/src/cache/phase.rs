@@ -41,6 +41,8 @@ pub(crate) enum NotStored {
     Expired,
     /// The answer is too long.
     Size,
+    /// The copies of answers that are arriving take all the memory there is for them.
+    Memory,
     /// The integration failed.
     Failed,
 }
@@ -57,6 +59,7 @@ impl NotStored {
             Self::Vary => "vary",
             Self::Expired => "expired",
             Self::Size => "size",
+            Self::Memory => "memory",
             Self::Failed => "failed",
         }
     }

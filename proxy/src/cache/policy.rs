@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use http::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, COOKIE, RANGE, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::Serialize;
 use sluice_wire::{
-    Behavior, CacheKey, CacheScope, Invalidation, ObjectRef, PartName, RuleCache, StageCache, Unauthorized,
+    Behavior, CacheKey, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache,
+    Unauthorized,
 };
 
 use super::NotStored;
@@ -20,36 +22,85 @@ pub(crate) const IGNORED_WARNING: HeaderValue =
     HeaderValue::from_static("199 sluice \"Cache-control headers were ignored because the caller was unauthorized.\"");
 /// Statuses kept by a stage of its own behaviour; AWS keeps every status.
 const NATIVE_STATUSES: [u16; 6] = [200, 203, 204, 301, 404, 410];
+const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
+/// What a backend may know a caller by, whether or not the gateway checked it.
+const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
 
 /// What tells answers apart: a digest over length-prefixed fields, so that no two lists of fields share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
-/// Which rule, at which stage.
+/// Where answers come from: which rule, at which stage, and what it makes of a request before the integration sees it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RuleId<'a> {
+pub(crate) struct Origin<'a> {
     /// The stage's part.
     pub(crate) stage: &'a PartName,
     /// The ApiRoute's part.
     pub(crate) route: &'a PartName,
-    /// The rule's name.
-    pub(crate) rule: &'a str,
+    /// The rule.
+    pub(crate) rule: &'a Rule,
+    /// What is done for it.
+    pub(crate) policy: &'a RulePolicy,
+    /// Whose headers the stage imitates.
+    pub(crate) behavior: Behavior,
 }
 
 /// Who asks: whatever of this is there keeps callers apart.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct CallerKey<'a> {
     /// The caller an authorizer verified.
     pub(crate) caller: Option<&'a Caller>,
+    /// The header in which that caller's token stood.
+    pub(crate) token: Option<&'a HeaderName>,
     /// The ApiKey the request was admitted with.
     pub(crate) api_key: Option<&'a ObjectRef>,
-    /// The request's `authorization`, verified or not.
-    pub(crate) authorization: Option<&'a HeaderValue>,
+    /// The request's headers, for the credentials that nobody verified.
+    pub(crate) headers: &'a HeaderMap,
+}
+
+impl CallerKey<'_> {
+    /// Whether a header says no more than who the caller and its key are.
+    fn says_no_more(&self, name: &HeaderName) -> bool {
+        let named = self.caller.is_some_and(|caller| caller.subject.is_some());
+        (named && self.token == Some(name)) || (self.api_key.is_some() && *name == API_KEY)
+    }
+
+    fn add_to(&self, fields: &mut Fields) {
+        let subject = self.caller.and_then(|caller| caller.subject.as_deref());
+        fields.add(self.caller.map(|caller| caller.issuer.as_bytes()));
+        fields.add(subject.map(str::as_bytes));
+        // Without a subject only the token itself tells its bearer from others, wherever it stands.
+        let nameless = self.caller.filter(|caller| caller.subject.is_none());
+        fields.add(nameless.and_then(|caller| serde_json::to_vec(&caller.claims).ok()).as_deref());
+        fields.add(self.api_key.map(|key| key.namespace.as_bytes()));
+        fields.add(self.api_key.map(|key| key.name.as_bytes()));
+        for name in CREDENTIALS.iter().filter(|name| !self.says_no_more(name)) {
+            for value in self.headers.get_all(name) {
+                fields.add(Some(value.as_bytes()));
+            }
+            fields.add(None);
+        }
+    }
 }
 
 struct Fields(digest::Context);
 
 impl Fields {
+    fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+
+    /// Everything a part of the configuration says.
+    fn add_part(&mut self, part: &impl Serialize) {
+        self.add(serde_json::to_vec(part).ok().as_deref());
+    }
+
     fn add(&mut self, field: Option<&[u8]>) {
         match field {
             None => self.0.update(&[0]),
@@ -65,6 +116,7 @@ impl Fields {
 /// Caching of one rule at one stage.
 #[derive(Debug)]
 pub(crate) struct CachePolicy {
+    origin: [u8; 32],
     ttl: Duration,
     keys: Vec<CacheKey>,
     methods: Vec<Method>,
@@ -89,14 +141,16 @@ pub(crate) struct Answer<'a> {
 
 impl CachePolicy {
     /// Joins a rule's caching with its stage's.
-    pub(crate) fn compile(rule: &RuleCache, stage: &StageCache, behavior: Behavior) -> Self {
+    pub(crate) fn compile(origin: &Origin<'_>, rule: &RuleCache, stage: &StageCache) -> Self {
+        let ttl = Duration::from_millis(rule.ttl_ms.unwrap_or(stage.ttl_ms));
         Self {
-            ttl: Duration::from_millis(rule.ttl_ms.unwrap_or(stage.ttl_ms)),
+            origin: fingerprint(origin, rule),
+            ttl,
             keys: rule.keys.clone(),
             // A name that is no method matches no request.
             methods: rule.methods.iter().filter_map(|method| Method::from_bytes(method.as_bytes()).ok()).collect(),
             scope: rule.scope,
-            native: behavior == Behavior::Native,
+            native: origin.behavior == Behavior::Native,
             invalidation: stage.invalidation,
             unauthorized: stage.unauthorized,
         }
@@ -113,34 +167,22 @@ impl CachePolicy {
     /// The key of a request. `path` is the canonical path after the base path; `value` gives each keyed field.
     pub(crate) fn key<V: AsRef<[u8]>>(
         &self,
-        rule: RuleId<'_>,
         method: &Method,
         path: &str,
         caller: CallerKey<'_>,
         value: impl Fn(&CacheKey) -> Option<V>,
     ) -> Key {
-        let mut fields = Fields(digest::Context::new(&digest::SHA256));
-        for text in [&rule.stage.id, &rule.route.id, rule.rule, method.as_str(), path] {
-            fields.add(Some(text.as_bytes()));
-        }
+        let mut fields = Fields::new();
+        fields.add(Some(&self.origin));
+        fields.add(Some(method.as_str().as_bytes()));
+        fields.add(Some(path.as_bytes()));
         for key in &self.keys {
             fields.add(value(key).as_ref().map(AsRef::as_ref));
         }
         if self.scope == CacheScope::Caller {
-            let subject = caller.caller.and_then(|caller| caller.subject.as_deref());
-            fields.add(caller.caller.map(|caller| caller.issuer.as_bytes()));
-            fields.add(subject.map(str::as_bytes));
-            // Without a subject only the token itself tells its bearer from others, wherever it stands.
-            let nameless = caller.caller.filter(|caller| caller.subject.is_none());
-            fields.add(nameless.and_then(|caller| serde_json::to_vec(&caller.claims).ok()).as_deref());
-            let authorization = if subject.is_some() { None } else { caller.authorization };
-            fields.add(authorization.map(HeaderValue::as_bytes));
-            fields.add(caller.api_key.map(|key| key.namespace.as_bytes()));
-            fields.add(caller.api_key.map(|key| key.name.as_bytes()));
+            caller.add_to(&mut fields);
         }
-        let mut out = [0; 32];
-        out.copy_from_slice(fields.0.finish().as_ref());
-        Key(out)
+        Key(fields.finish())
     }
 
     /// How long an answer may be kept, or why it may not.
@@ -195,6 +237,21 @@ impl CachePolicy {
         };
         if ttl.is_zero() { Err(NotStored::Expired) } else { Ok(ttl) }
     }
+}
+
+/// Tells the answers of one origin from those of others, and from its own before a change of what it answers with.
+fn fingerprint(origin: &Origin<'_>, cache: &RuleCache) -> [u8; 32] {
+    let mut fields = Fields::new();
+    for text in [&origin.stage.id, &origin.route.id, &origin.rule.name] {
+        fields.add(Some(text.as_bytes()));
+    }
+    fields.add_part(&origin.behavior);
+    fields.add_part(&origin.rule.path);
+    fields.add_part(&origin.policy.integration);
+    fields.add_part(&origin.policy.request_headers);
+    fields.add_part(&cache.keys);
+    fields.add_part(&cache.scope);
+    fields.finish()
 }
 
 /// What becomes of a request that wants a fresh answer.

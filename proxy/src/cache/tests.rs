@@ -1,28 +1,57 @@
 //! Hits, single flight, and the bound in bytes.
 
-use sluice_wire::{Behavior, CacheScope, Invalidation, PartKind, PartName, RuleCache, StageCache, Unauthorized};
+use sluice_wire::{Behavior, CacheScope, HeaderEdits, Integration, Invalidation, Mock, PartKind, PartName};
+use sluice_wire::{Rule, RuleAction, RuleCache, RulePolicy, StageCache, Unauthorized};
 
 use super::*;
 
 const LONG: Duration = Duration::from_secs(30);
 
 fn key(path: &str) -> Key {
-    let rule = RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared };
+    let cache = RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared };
     let stage = StageCache {
         ttl_ms: 1000,
         max_bytes: 0,
         invalidation: Invalidation::None,
         unauthorized: Unauthorized::FailWith403,
     };
+    let policy = RulePolicy {
+        authorizer: None,
+        api_key: false,
+        throttle: None,
+        cache: None,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeout_ms: 1000,
+        integration: Integration::Mock(Mock { status: 200, headers: vec![], body: String::new() }),
+    };
+    let rule = Rule {
+        name: "x".into(),
+        methods: vec![],
+        path: "/{p+}".parse().unwrap(),
+        headers: vec![],
+        query: vec![],
+        action: RuleAction::Serve(Box::new(policy.clone())),
+    };
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
-    let id = RuleId { stage: &stage_name, route: &route, rule: "x" };
-    let policy = CachePolicy::compile(&rule, &stage, Behavior::Native);
-    policy.key(id, &http::Method::GET, path, CallerKey::default(), |_| None::<&str>)
+    let origin = Origin { stage: &stage_name, route: &route, rule: &rule, policy: &policy, behavior: Behavior::Native };
+    let nobody = CallerKey { caller: None, token: None, api_key: None, headers: &HeaderMap::new() };
+    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, |_| None::<&str>)
 }
 
-fn stored(body: &'static str, now: Instant, ttl: Duration) -> Stored {
-    let head = Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at: now, ttl };
-    head.with_body(Bytes::from_static(body.as_bytes()))
+fn head(now: Instant, ttl: Duration) -> Head {
+    Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at: now, ttl }
+}
+
+fn keep(lead: Lead, body: &str, now: Instant, ttl: Duration) {
+    lead.keep(head(now, ttl), body.as_bytes().into());
+}
+
+fn answer(waited: Waited) -> Arc<Stored> {
+    match waited {
+        Waited::Answer(stored) => stored,
+        other => panic!("{other:?} instead of an answer"),
+    }
 }
 
 fn lead(look: Look) -> Lead {
@@ -43,7 +72,7 @@ fn wait(look: Look) -> Wait {
 fn an_answer_is_a_hit_until_it_is_stale() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
-    lead(cache.look(key("/a"), now)).keep(stored("a", now, Duration::from_secs(5)));
+    keep(lead(cache.look(key("/a"), now)), "a", now, Duration::from_secs(5));
     let Look::Hit(hit) = cache.look(key("/a"), now + Duration::from_secs(4)) else { panic!("no hit") };
     assert_eq!(hit.body, "a");
     assert_eq!(hit.age(now + Duration::from_secs(4)), Duration::from_secs(4));
@@ -57,35 +86,112 @@ async fn of_many_requests_one_leads_and_all_get_its_answer() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
-    let followers: Vec<_> = (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).answer(LONG))).collect();
-    leader.keep(stored("once", now, LONG));
+    let followers: Vec<_> =
+        (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).answer(now + LONG))).collect();
+    keep(leader, "once", now, LONG);
     for follower in followers {
-        assert_eq!(follower.await.unwrap().unwrap().body, "once");
+        assert_eq!(answer(follower.await.unwrap()).body, "once");
     }
-    assert!(cache.flights().is_empty());
+    assert!(cache.flights.is_empty());
 }
 
 #[tokio::test]
-async fn a_leader_that_gives_up_lets_the_others_go_on() {
+async fn when_a_leader_gives_up_one_of_the_others_leads() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
-    let leader = lead(cache.look(key("/a"), now));
-    let follower = wait(cache.look(key("/a"), now));
-    drop(leader);
-    assert!(follower.answer(LONG).await.is_none());
-    drop(lead(cache.look(key("/a"), now)));
-    assert!(cache.flights().is_empty());
-}
-
-#[tokio::test]
-async fn a_leader_that_takes_too_long_is_not_waited_for() {
-    let cache = Cache::new(1 << 20);
-    let now = Instant::now();
-    let leader = lead(cache.look(key("/a"), now));
-    let follower = wait(cache.look(key("/a"), now));
-    assert!(follower.answer(Duration::from_millis(1)).await.is_none());
-    leader.keep(stored("late", now, LONG));
+    let mut leader = lead(cache.look(key("/a"), now));
+    let mut waiting: Vec<Wait> = (0..10).map(|_| wait(cache.look(key("/a"), now))).collect();
+    while !waiting.is_empty() {
+        drop(leader);
+        let mut looks = Vec::new();
+        for wait in waiting.drain(..) {
+            assert!(matches!(wait.answer(now + LONG).await, Waited::Again));
+            looks.push(cache.look(key("/a"), now));
+        }
+        let mut looks = looks.into_iter();
+        leader = lead(looks.next().unwrap());
+        waiting.extend(looks.map(wait));
+    }
+    keep(leader, "at last", now, LONG);
     assert!(matches!(cache.look(key("/a"), now), Look::Hit(_)));
+    assert!(cache.flights.is_empty());
+}
+
+#[tokio::test]
+async fn a_leader_whose_client_does_not_read_is_not_waited_for() {
+    let cache = Cache::new(1 << 20);
+    let now = Instant::now();
+    let begun = now - flight::PATIENCE;
+    let stalled = Keep::begin(lead(cache.look(key("/a"), now)), head(now, LONG), None, begun).unwrap();
+    // All look again, one leads, and the stalled one's end is not the end of the new flight.
+    let (one, two) = (wait(cache.look(key("/a"), now)), wait(cache.look(key("/a"), now)));
+    assert!(matches!(one.answer(now + LONG).await, Waited::Again));
+    let leader = lead(cache.look(key("/a"), now));
+    assert!(matches!(two.answer(now + LONG).await, Waited::Again));
+    let two = wait(cache.look(key("/a"), now));
+    drop(stalled);
+    let three = wait(cache.look(key("/a"), now));
+    keep(leader, "fresh", now, LONG);
+    assert_eq!(answer(two.answer(now + LONG).await).body, "fresh");
+    assert_eq!(answer(three.answer(now + LONG).await).body, "fresh");
+    assert!(cache.flights.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_waits_past_the_deadline() {
+    let cache = Cache::new(1 << 20);
+    let now = Instant::now();
+    let leader = lead(cache.look(key("/a"), now));
+    let follower = wait(cache.look(key("/a"), now));
+    assert!(matches!(follower.answer(now).await, Waited::Late));
+    // The backend answers after all: that one may ask by itself.
+    let mut keep = Keep::begin(leader, head(now, LONG), None, now + LONG).unwrap();
+    let follower = wait(cache.look(key("/a"), now));
+    assert!(matches!(follower.answer(now).await, Waited::Alone));
+    assert!(keep.add(b"late"));
+    keep.finish();
+    assert!(matches!(cache.look(key("/a"), now), Look::Hit(_)));
+}
+
+#[test]
+fn what_is_kept_shares_no_memory_with_the_connection_it_came_by() {
+    let cache = Cache::new(1 << 20);
+    let now = Instant::now();
+    let buffer = Bytes::from(vec![b'x'; 64 << 10]);
+    let within = |bytes: &[u8]| buffer.as_ptr_range().contains(&bytes.as_ptr());
+    let mut head = head(now, LONG);
+    head.headers.append("x-a", HeaderValue::from_maybe_shared(buffer.slice(..100)).unwrap());
+    head.headers.append("x-a", HeaderValue::from_maybe_shared(buffer.slice(100..200)).unwrap());
+    assert!(head.headers.values().all(|value| within(value.as_bytes())));
+    let mut keep = Keep::begin(lead(cache.look(key("/a"), now)), head, Some(10), now).unwrap();
+    assert!(keep.add(&buffer.slice(..10)));
+    keep.finish();
+    let Look::Hit(hit) = cache.look(key("/a"), now) else { panic!("no hit") };
+    assert!(!within(&hit.body) && !hit.headers.values().any(|value| within(value.as_bytes())));
+    assert_eq!((hit.body.len(), hit.headers.get_all("x-a").iter().count()), (10, 2));
+}
+
+#[test]
+fn copies_of_answers_under_way_share_a_budget() {
+    let cache = Cache::new(4 << 20);
+    let now = Instant::now();
+    let begin = |path: &str, length| Keep::begin(lead(cache.look(key(path), now)), head(now, LONG), length, now);
+    let whole = begin("/a", Some(1 << 19)).unwrap();
+    let mut growing = begin("/b", None).unwrap();
+    assert!(begin("/c", Some(1 << 20)).is_none());
+    // Nobody waits for what cannot be kept.
+    drop((lead(cache.look(key("/c"), now)), lead(cache.look(key("/c"), now))));
+    let piece = vec![0; 1 << 18];
+    assert!(growing.add(&piece) && growing.add(&piece));
+    assert!(!growing.add(b"x"));
+    growing.give_up();
+    assert_eq!(cache.budget.taken(), 1 << 19);
+    let mut again = begin("/d", Some(1 << 19)).unwrap();
+    assert!(again.add(&piece));
+    again.finish();
+    drop(whole);
+    assert_eq!(cache.budget.taken(), 0);
+    assert!(begin("/e", Some(1 << 20)).is_some() && begin("/f", Some((1 << 20) + 1)).is_none());
 }
 
 #[test]
@@ -104,8 +210,8 @@ fn what_cannot_be_kept_is_not_waited_for() {
 fn a_refresh_replaces_what_is_kept() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
-    lead(cache.look(key("/a"), now)).keep(stored("old", now, LONG));
-    cache.refresh(key("/a")).keep(stored("new", now, LONG));
+    keep(lead(cache.look(key("/a"), now)), "old", now, LONG);
+    keep(cache.refresh(key("/a")), "new", now, LONG);
     let Look::Hit(hit) = cache.look(key("/a"), now) else { panic!("no hit") };
     assert_eq!(hit.body, "new");
 }
@@ -115,8 +221,7 @@ fn the_store_never_outgrows_its_bytes() {
     let cache = Cache::new(64 << 10);
     let now = Instant::now();
     for i in 0..1000 {
-        let head = Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at: now, ttl: LONG };
-        cache.refresh(key(&format!("/{i}"))).keep(head.with_body(Bytes::from(vec![0; 1024])));
+        cache.refresh(key(&format!("/{i}"))).keep(head(now, LONG), vec![0; 1024].into());
         assert!(cache.stored.weight() <= 64 << 10);
     }
     assert!(cache.stored.weight() > 32 << 10);

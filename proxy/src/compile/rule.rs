@@ -12,7 +12,7 @@ use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template
 
 use super::diagnostic;
 use crate::auth::Authorizer;
-use crate::cache::{Cache, CachePolicy};
+use crate::cache::{Cache, CachePolicy, Origin};
 use crate::gateway::router::{Match, Place, Tie};
 use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
 use crate::integration::template::Value;
@@ -135,7 +135,7 @@ fn policy(
         authorizer,
         api_key: policy.api_key,
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
-        cache: caching(site, policy, state),
+        cache: caching(site, rule, policy, state),
         request: edits(&policy.request_headers, REQUEST)?,
         response: edits(&policy.response_headers, RESPONSE)?,
         timeout: Duration::from_millis(policy.timeout_ms),
@@ -148,12 +148,13 @@ fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Th
     state.limits.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
 }
 
-fn caching(site: &Site<'_>, policy: &wire::RulePolicy, state: &mut State) -> Option<Caching> {
+fn caching(site: &Site<'_>, rule: &wire::Rule, policy: &wire::RulePolicy, state: &mut State) -> Option<Caching> {
     let stage = site.stage.cache.as_ref()?;
-    let rule = policy.cache.as_ref()?;
+    let cache = policy.cache.as_ref()?;
+    let origin = Origin { stage: site.stage_name, route: site.route_name, rule, policy, behavior: site.stage.behavior };
     let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
     store.resize(stage.max_bytes);
-    Some(Caching { store, policy: CachePolicy::compile(rule, stage, site.stage.behavior) })
+    Some(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) })
 }
 
 /// Fields that frame a message or name its host: a rule must not touch them.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Exchange;
 use super::piece::{Flow, Piece};
-use crate::cache;
+pub(crate) use crate::cache::Keep;
 use crate::integration::pool::Lease;
 
 /// Whoever takes nothing of what it asked for is given up after this long.
@@ -261,14 +261,6 @@ pub(crate) struct Download {
     keep: Option<Box<Keep>>,
 }
 
-/// The copy of an answer that will be cached once it is whole.
-pub(crate) struct Keep {
-    lead: cache::Lead,
-    head: cache::Head,
-    chunks: Vec<Bytes>,
-    size: usize,
-}
-
 impl Body {
     /// No body: it is complete as it is, and nobody will ask for more of it.
     pub(crate) fn empty(exchange: Option<Box<Exchange>>) -> Self {
@@ -331,31 +323,6 @@ impl Drop for Body {
         {
             exchange.complete = false;
         }
-    }
-}
-
-impl Keep {
-    pub(crate) fn new(lead: cache::Lead, head: cache::Head) -> Self {
-        Self { lead, head, chunks: Vec::new(), size: 0 }
-    }
-
-    fn add(&mut self, data: &Bytes) -> bool {
-        self.size += data.len();
-        self.chunks.push(data.clone());
-        self.size <= cache::MAX_BODY_BYTES
-    }
-
-    /// Too long: for a while requests for this answer do not wait for each other.
-    fn give_up(self) {
-        self.lead.pass(std::time::Instant::now());
-    }
-
-    fn finish(self) {
-        let body = match <[Bytes; 1]>::try_from(self.chunks) {
-            Ok([only]) => only,
-            Err(chunks) => Bytes::from(chunks.concat()),
-        };
-        self.lead.keep(self.head.with_body(body));
     }
 }
 

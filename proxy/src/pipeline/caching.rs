@@ -2,9 +2,9 @@
 //! What may be kept is `cache`'s decision; how the integration is called is `forward`'s.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use sluice_wire::CacheKey;
 
@@ -12,9 +12,8 @@ use super::answer::{Reply, ReplyBody};
 use super::checks::Passed;
 use super::forward::{self, Call};
 use crate::cache::{
-    self, CallerKey, IGNORED_WARNING, Invalidate, Lead, Look, NotStored, Phase, RuleId, Stored, invalidation,
+    self, CallerKey, IGNORED_WARNING, Invalidate, Keep, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
 };
-use crate::exchange::body::Keep;
 use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Caching, Matched, Policy, path};
 
@@ -37,21 +36,20 @@ pub(crate) async fn answer(
     if asked == Invalidate::Refuse {
         return Err(Reject::CacheRefresh);
     }
-    let now = Instant::now();
-    let key = key(exchange, matched, caching, &call);
-    let mut reply = if asked == Invalidate::Refresh {
-        fetch(exchange, matched, policy, call, passed, caching, caching.store.refresh(key), Phase::Refreshed).await?
-    } else {
-        match caching.store.look(key, now) {
-            Look::Hit(stored) => kept(exchange, matched, &stored, Phase::Hit),
-            Look::Lead(lead) => fetch(exchange, matched, policy, call, passed, caching, lead, Phase::Miss).await?,
-            Look::Wait(wait) => match wait.answer(policy.timeout).await {
-                Some(stored) => kept(exchange, matched, &stored, Phase::Collapsed),
-                None => {
-                    let lead = caching.store.refresh(key);
-                    fetch(exchange, matched, policy, call, passed, caching, lead, Phase::Miss).await?
-                }
-            },
+    let key = key(exchange, matched, policy, caching, &call);
+    let found = match asked {
+        Invalidate::Refresh => Found::Lead(caching.store.refresh(key)),
+        _ => find(caching, key, policy.timeout).await,
+    };
+    let mut reply = match found {
+        Found::Kept(stored, phase) => kept(exchange, matched, &stored, phase),
+        Found::Lead(lead) => {
+            let phase = if asked == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
+            fetch(exchange, matched, policy, call, passed, caching, lead, phase).await?
+        }
+        Found::Nothing => {
+            note(exchange, matched, Phase::NotStored(NotStored::Failed));
+            return Err(Reject::Timeout);
         }
     };
     if asked == Invalidate::Warn {
@@ -60,17 +58,43 @@ pub(crate) async fn answer(
     Ok(reply)
 }
 
+/// How an answer is to be had.
+enum Found {
+    /// It is there.
+    Kept(Arc<Stored>, fn(Duration) -> Phase),
+    /// This request fetches it.
+    Lead(Lead),
+    /// Another request asked for it, and the backend did not answer.
+    Nothing,
+}
+
+/// Looks, and waits for other requests until one of them has the answer or this one has to fetch it: as long as it
+/// could have waited for the backend itself.
+async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
+    let deadline = Instant::now() + timeout;
+    let mut phase: fn(Duration) -> Phase = Phase::Hit;
+    loop {
+        let wait = match caching.store.look(key, Instant::now()) {
+            Look::Hit(stored) => return Found::Kept(stored, phase),
+            Look::Lead(lead) => return Found::Lead(lead),
+            Look::Wait(wait) => wait,
+        };
+        phase = Phase::Collapsed;
+        match wait.answer(deadline).await {
+            Waited::Answer(stored) => return Found::Kept(stored, phase),
+            Waited::Again => {}
+            Waited::Alone => return Found::Lead(caching.store.refresh(key)),
+            Waited::Late => return Found::Nothing,
+        }
+    }
+}
+
 fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     exchange.cache = phase.text();
     matched.stage.metrics.cache(exchange.worker.index, phase);
 }
 
-fn kept(
-    exchange: &mut Exchange,
-    matched: &Matched<'_>,
-    stored: &Stored,
-    phase: fn(std::time::Duration) -> Phase,
-) -> Reply {
+fn kept(exchange: &mut Exchange, matched: &Matched<'_>, stored: &Stored, phase: fn(Duration) -> Phase) -> Reply {
     let now = Instant::now();
     let phase = phase(stored.remaining(now).unwrap_or_default());
     note(exchange, matched, phase);
@@ -89,7 +113,7 @@ async fn fetch(
     passed: Passed,
     caching: &Caching,
     lead: Lead,
-    phase: fn(std::time::Duration) -> Phase,
+    phase: fn(Duration) -> Phase,
 ) -> Result<Reply, Reject> {
     let asked_at = Instant::now();
     // The integration takes the request; what may be kept depends on its headers.
@@ -101,39 +125,55 @@ async fn fetch(
             return Err(reject);
         }
     };
-    let method = &exchange.method;
-    let answer = cache::Answer { method, request: &request, status: reply.status, headers: &reply.headers };
-    let ttl = match reply.length() {
-        Some(length) if length > cache::MAX_BODY_BYTES as u64 => Err(NotStored::Size),
-        _ => caching.policy.storable(answer),
-    };
-    let phase = match ttl {
-        Ok(ttl) => {
-            let head = cache::Head { status: reply.status, headers: reply.headers.clone(), stored_at: asked_at, ttl };
-            match &mut reply.body {
-                ReplyBody::Full(body) => lead.keep(head.with_body(body.clone())),
-                ReplyBody::Stream { keep, .. } => *keep = Some(Box::new(Keep::new(lead, head))),
-                ReplyBody::Switched(_) => {}
-            }
-            phase(ttl)
-        }
-        Err(reason) => {
-            lead.pass(asked_at);
-            Phase::NotStored(reason)
-        }
-    };
+    let stored = store(exchange, caching, &request, &mut reply, lead, asked_at);
+    let phase = stored.map_or_else(Phase::NotStored, phase);
     note(exchange, matched, phase);
     reply.headers.insert(CACHE_STATUS, phase.cache_status());
     Ok(reply)
 }
 
-fn key(exchange: &Exchange, matched: &Matched<'_>, caching: &Caching, call: &Call<'_>) -> cache::Key {
-    let rule = RuleId { stage: &matched.stage.part, route: &matched.rule.part, rule: &matched.rule.name };
+/// Keeps an answer, or begins to, or lets everybody go on without it. Returns for how long it will be fresh.
+fn store(
+    exchange: &Exchange,
+    caching: &Caching,
+    request: &HeaderMap,
+    reply: &mut Reply,
+    lead: Lead,
+    asked_at: Instant,
+) -> Result<Duration, NotStored> {
+    let method = &exchange.method;
+    let answer = cache::Answer { method, request, status: reply.status, headers: &reply.headers };
+    let length = reply.length();
+    let ttl = match length {
+        Some(length) if length > cache::MAX_BODY_BYTES as u64 => Err(NotStored::Size),
+        _ => caching.policy.storable(answer),
+    };
+    let ttl = match ttl {
+        Ok(ttl) => ttl,
+        Err(reason) => {
+            lead.pass(asked_at);
+            return Err(reason);
+        }
+    };
+    let head = cache::Head { status: reply.status, headers: reply.headers.clone(), stored_at: asked_at, ttl };
+    match &mut reply.body {
+        ReplyBody::Full(body) => lead.keep(head, body.as_ref().into()),
+        ReplyBody::Stream { keep, .. } => {
+            let begun = Keep::begin(lead, head, length, Instant::now()).ok_or(NotStored::Memory)?;
+            *keep = Some(Box::new(begun));
+        }
+        ReplyBody::Switched(_) => {}
+    }
+    Ok(ttl)
+}
+
+fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Caching, call: &Call<'_>) -> cache::Key {
     let headers = &call.parts.headers;
     let caller = CallerKey {
         caller: exchange.caller.as_deref(),
+        token: policy.authorizer.as_ref().and_then(|(authorizer, _)| authorizer.token_header(headers)),
         api_key: exchange.key.as_ref().map(|key| &key.object),
-        authorization: headers.get(AUTHORIZATION),
+        headers,
     };
     let query = call.parts.uri.query().unwrap_or_default();
     let value = |key: &CacheKey| -> Option<String> {
@@ -146,7 +186,7 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, caching: &Caching, call: &Cal
             CacheKey::Claim(name) => exchange.caller.as_ref()?.claim(name).map(Cow::into_owned),
         }
     };
-    caching.policy.key(rule, &exchange.method, matched.path, caller, value)
+    caching.policy.key(&exchange.method, matched.path, caller, value)
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -3,19 +3,81 @@
 use std::time::SystemTime;
 
 use serde_json::Map;
-use sluice_wire::PartKind;
+use sluice_wire::{HeaderEdits, Integration, Mock, PartKind, RuleAction};
 
 use super::*;
 
-fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<CacheKey>) -> CachePolicy {
-    let rule = RuleCache { ttl_ms: None, keys, methods: vec!["GET".into(), "HEAD".into()], scope };
-    let stage = StageCache {
+fn mock(text: &str) -> Integration {
+    Integration::Mock(Mock { status: 200, headers: vec![], body: text.into() })
+}
+
+/// What a key is made of at compile time.
+#[derive(Clone)]
+struct Configured {
+    route: &'static str,
+    rule: &'static str,
+    path: &'static str,
+    integration: Integration,
+    request_headers: HeaderEdits,
+    behavior: Behavior,
+    scope: CacheScope,
+    keys: Vec<CacheKey>,
+}
+
+impl Default for Configured {
+    fn default() -> Self {
+        Self {
+            route: "shop/orders",
+            rule: "list",
+            path: "/{p+}",
+            integration: mock("a"),
+            request_headers: HeaderEdits::default(),
+            behavior: Behavior::Native,
+            scope: CacheScope::Caller,
+            keys: vec![CacheKey::Query("a".into()), CacheKey::Query("b".into())],
+        }
+    }
+}
+
+fn compile(configured: &Configured) -> CachePolicy {
+    let policy = RulePolicy {
+        authorizer: None,
+        api_key: false,
+        throttle: None,
+        cache: None,
+        request_headers: configured.request_headers.clone(),
+        response_headers: HeaderEdits::default(),
+        timeout_ms: 1000,
+        integration: configured.integration.clone(),
+    };
+    let rule = Rule {
+        name: configured.rule.into(),
+        methods: vec![],
+        path: configured.path.parse().unwrap(),
+        headers: vec![],
+        query: vec![],
+        action: RuleAction::Serve(Box::new(policy.clone())),
+    };
+    let methods = vec!["GET".into(), "HEAD".into()];
+    let cache = RuleCache { ttl_ms: None, keys: configured.keys.clone(), methods, scope: configured.scope };
+    let settings = StageCache {
         ttl_ms: 300_000,
         max_bytes: 1 << 20,
         invalidation: Invalidation::Required,
         unauthorized: Unauthorized::FailWith403,
     };
-    CachePolicy::compile(&rule, &stage, behavior)
+    let stage = PartName::new(PartKind::Stage, "shop/prod");
+    let route = PartName::new(PartKind::Route, configured.route);
+    let behavior = configured.behavior;
+    CachePolicy::compile(
+        &Origin { stage: &stage, route: &route, rule: &rule, policy: &policy, behavior },
+        &cache,
+        &settings,
+    )
+}
+
+fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<CacheKey>) -> CachePolicy {
+    compile(&Configured { behavior, scope, keys, ..Configured::default() })
 }
 
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -94,44 +156,11 @@ fn caller(issuer: &str, subject: Option<&str>, scopes: &[&str]) -> Caller {
     }
 }
 
-struct Asked<'a> {
-    route: &'a str,
-    rule: &'a str,
-    method: Method,
-    path: &'a str,
-    values: [Option<&'a str>; 2],
+fn nobody(headers: &HeaderMap) -> CallerKey<'_> {
+    CallerKey { caller: None, token: None, api_key: None, headers }
 }
 
-impl Default for Asked<'_> {
-    fn default() -> Self {
-        Self { route: "shop/orders", rule: "list", method: Method::GET, path: "/orders", values: [None, None] }
-    }
-}
-
-fn key_of(scope: CacheScope, asked: &Asked<'_>, caller: CallerKey<'_>) -> Key {
-    let keys = vec![CacheKey::Query("a".into()), CacheKey::Query("b".into())];
-    let (stage, route) = (PartName::new(PartKind::Stage, "shop/prod"), PartName::new(PartKind::Route, asked.route));
-    let id = RuleId { stage: &stage, route: &route, rule: asked.rule };
-    let value = |key: &CacheKey| if *key == CacheKey::Query("a".into()) { asked.values[0] } else { asked.values[1] };
-    policy(Behavior::Native, scope, keys).key(id, &asked.method, asked.path, caller, value)
-}
-
-#[test]
-fn no_two_different_requests_share_a_key() {
-    let asked = [
-        Asked::default(),
-        Asked { rule: "listx", ..Asked::default() },
-        Asked { route: "shop/orderslist", rule: "", ..Asked::default() },
-        Asked { method: Method::HEAD, ..Asked::default() },
-        Asked { path: "/orders/", ..Asked::default() },
-        Asked { path: "/orders/a", ..Asked::default() },
-        Asked { values: [Some(""), None], ..Asked::default() },
-        Asked { values: [None, Some("")], ..Asked::default() },
-        Asked { values: [Some("x"), Some("y")], ..Asked::default() },
-        Asked { values: [Some("xy"), Some("")], ..Asked::default() },
-        Asked { values: [Some(""), Some("xy")], ..Asked::default() },
-    ];
-    let keys: Vec<Key> = asked.iter().map(|a| key_of(CacheScope::Caller, a, CallerKey::default())).collect();
+fn all_differ(keys: &[Key]) {
     for (i, one) in keys.iter().enumerate() {
         for (j, other) in keys.iter().enumerate() {
             assert_eq!(i == j, one == other, "{i} {j}");
@@ -140,45 +169,107 @@ fn no_two_different_requests_share_a_key() {
 }
 
 #[test]
+fn no_two_different_requests_share_a_key() {
+    let policy = compile(&Configured::default());
+    let none = HeaderMap::new();
+    let rows: [(Method, &str, [Option<&str>; 2]); 8] = [
+        (Method::GET, "/orders", [None, None]),
+        (Method::HEAD, "/orders", [None, None]),
+        (Method::GET, "/orders/", [None, None]),
+        (Method::GET, "/orders", [Some(""), None]),
+        (Method::GET, "/orders", [None, Some("")]),
+        (Method::GET, "/orders", [Some("x"), Some("y")]),
+        (Method::GET, "/orders", [Some("xy"), Some("")]),
+        (Method::GET, "/orders", [Some(""), Some("xy")]),
+    ];
+    let keys = rows.map(|(method, path, values)| {
+        let value = |key: &CacheKey| if *key == CacheKey::Query("a".into()) { values[0] } else { values[1] };
+        policy.key(&method, path, nobody(&none), value)
+    });
+    all_differ(&keys);
+}
+
+#[test]
+fn no_answer_outlives_a_change_of_what_it_answers_with() {
+    let set = |name: &str| HeaderEdits { set: vec![(name.into(), "v".parse().unwrap())], ..HeaderEdits::default() };
+    let usual = Configured::default;
+    let rows = [
+        usual(),
+        Configured { rule: "listx", ..usual() },
+        Configured { route: "shop/orderslist", rule: "", ..usual() },
+        Configured { path: "/{q+}", ..usual() },
+        Configured { integration: mock("b"), ..usual() },
+        Configured { integration: Integration::Service(PartName::new(PartKind::Upstream, "shop/a:80")), ..usual() },
+        Configured { integration: Integration::Service(PartName::new(PartKind::Upstream, "shop/b:80")), ..usual() },
+        Configured { request_headers: set("x-a"), ..usual() },
+        Configured { request_headers: set("x-b"), ..usual() },
+        Configured { behavior: Behavior::AwsRest, ..usual() },
+        Configured { scope: CacheScope::Shared, ..usual() },
+        Configured { keys: vec![CacheKey::Query("a".into()), CacheKey::Query("c".into())], ..usual() },
+        Configured { keys: vec![CacheKey::Query("a".into()), CacheKey::Header("b".into())], ..usual() },
+    ];
+    let none = HeaderMap::new();
+    let key =
+        |configured: &Configured| compile(configured).key(&Method::GET, "/orders", nobody(&none), |_| Some("same"));
+    all_differ(&rows.iter().map(key).collect::<Vec<_>>());
+    assert_eq!(key(&usual()), key(&usual()));
+}
+
+fn key_of(scope: CacheScope, caller: CallerKey<'_>) -> Key {
+    compile(&Configured { scope, ..Configured::default() }).key(&Method::GET, "/orders", caller, |_| None::<&str>)
+}
+
+#[test]
 fn callers_are_kept_apart_unless_the_rule_shares() {
     let (anna, bert, foreign) =
         (caller("i", Some("anna"), &[]), caller("i", Some("bert"), &[]), caller("j", Some("anna"), &[]));
-    let nobody = caller("i", None, &[]);
+    let no_name = caller("i", None, &[]);
     let mut nameless = caller("i", None, &[]);
     nameless.claims.insert("client_id".into(), "till".into());
-    let (one, two) = (HeaderValue::from_static("Bearer one"), HeaderValue::from_static("Bearer two"));
+    let none = HeaderMap::new();
+    let (one, two) = (headers(&[("authorization", "Bearer one")]), headers(&[("authorization", "Bearer two")]));
+    let (cookie, other_cookie) = (headers(&[("cookie", "id=1")]), headers(&[("cookie", "id=2")]));
+    let split = headers(&[("cookie", "id=1"), ("cookie", "id=2")]);
+    let (own, other_own) = (headers(&[("x-api-key", "1")]), headers(&[("x-api-key", "2")]));
+    let confused = headers(&[("authorization", "id=1")]);
     let (k, l) = (ObjectRef::new("ApiKey", "shop", "k"), ObjectRef::new("ApiKey", "shop", "l"));
-    let with = |caller| CallerKey { caller: Some(caller), ..CallerKey::default() };
+    let token = &AUTHORIZATION;
+    let with = |caller, headers| CallerKey { caller: Some(caller), token: Some(token), ..nobody(headers) };
+    let admitted = |key, headers| CallerKey { api_key: Some(key), ..nobody(headers) };
+    let elsewhere = HeaderName::from_static("x-token");
     let callers = [
-        CallerKey::default(),
-        with(&anna),
-        with(&bert),
-        with(&foreign),
-        with(&nobody),
-        with(&nameless),
-        CallerKey { authorization: Some(&one), ..with(&nobody) },
-        CallerKey { authorization: Some(&two), ..with(&nobody) },
-        CallerKey { authorization: Some(&one), ..CallerKey::default() },
-        CallerKey { api_key: Some(&k), ..CallerKey::default() },
-        CallerKey { api_key: Some(&l), ..CallerKey::default() },
-        CallerKey { api_key: Some(&k), ..with(&anna) },
+        nobody(&none),
+        with(&anna, &none),
+        with(&bert, &none),
+        with(&foreign, &none),
+        with(&no_name, &none),
+        with(&nameless, &none),
+        with(&no_name, &one),
+        with(&no_name, &two),
+        nobody(&one),
+        nobody(&two),
+        nobody(&cookie),
+        nobody(&other_cookie),
+        nobody(&split),
+        nobody(&own),
+        nobody(&other_own),
+        nobody(&confused),
+        with(&anna, &cookie),
+        with(&anna, &own),
+        CallerKey { token: Some(&elsewhere), ..with(&anna, &one) },
+        admitted(&k, &none),
+        admitted(&l, &none),
+        admitted(&k, &cookie),
+        CallerKey { api_key: Some(&k), ..with(&anna, &none) },
     ];
-    for (i, one) in callers.iter().enumerate() {
-        for (j, other) in callers.iter().enumerate() {
-            let keys = |scope| (key_of(scope, &Asked::default(), *one), key_of(scope, &Asked::default(), *other));
-            let (a, b) = keys(CacheScope::Caller);
-            assert_eq!(i == j, a == b, "{i} {j}");
-            let (a, b) = keys(CacheScope::Shared);
-            assert_eq!(a, b);
-        }
+    all_differ(&callers.map(|caller| key_of(CacheScope::Caller, caller)));
+    for caller in callers {
+        assert_eq!(key_of(CacheScope::Shared, caller), key_of(CacheScope::Shared, nobody(&none)));
     }
-    // A new token of the same caller finds the same answers.
-    let again = CallerKey { authorization: Some(&one), ..with(&anna) };
-    let anew = CallerKey { authorization: Some(&two), ..with(&anna) };
-    assert_eq!(
-        key_of(CacheScope::Caller, &Asked::default(), again),
-        key_of(CacheScope::Caller, &Asked::default(), anew)
-    );
+    // A new token of the same caller finds the same answers; so does a key that was admitted.
+    let same = |a, b| assert_eq!(key_of(CacheScope::Caller, a), key_of(CacheScope::Caller, b));
+    same(with(&anna, &one), with(&anna, &two));
+    same(admitted(&k, &own), admitted(&k, &other_own));
 }
 
 #[test]
