@@ -50,25 +50,26 @@ pub(crate) enum BucketId {
 }
 
 /// What has been used and not yet leaked away.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Level {
+    /// What fills the bucket as it is now.
     used: f64,
+    /// What was used while the bucket was larger and no longer fits. It neither blocks the smaller bucket nor is it
+    /// forgotten: it comes back with the room, so that shrinking and growing refills nothing.
+    set_aside: f64,
     at: Option<Instant>,
     rate: f64,
+    capacity: f64,
 }
 
 /// A token bucket. Check and take are one step under one lock held for a few nanoseconds: level and time must change
 /// together, and must keep their meaning when the rate changes, which one atomic word cannot hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bucket {
     level: Mutex<Level>,
 }
 
 impl Bucket {
-    fn new() -> Self {
-        Self { level: Mutex::new(Level { used: 0.0, at: None, rate: 0.0 }) }
-    }
-
     fn level(&self) -> MutexGuard<'_, Level> {
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,10 +77,8 @@ impl Bucket {
     /// Takes one token, or says how long until there is one.
     fn take(&self, rate: f64, capacity: f64, now: Instant) -> Result<(), Duration> {
         let mut level = self.level();
-        // What leaked until now leaked at the rate in force until now.
-        let leaked = if level.at.is_some() { level.leaked_at(now) } else { 0.0 };
-        level.used = leaked.min(capacity);
-        level.at = Some(level.at.map_or(now, |at| at.max(now)));
+        level.leak_until(now);
+        level.resize(capacity);
         level.rate = rate;
         // Room for rounding: a caller at exactly the rate is never refused for the last bit of a float.
         if level.used + 1.0 <= capacity + 1e-6 {
@@ -92,20 +91,48 @@ impl Bucket {
     }
 
     fn give_back(&self) {
-        let mut level = self.level();
-        level.used = (level.used - 1.0).max(0.0);
+        self.level().lower(1.0);
     }
 
     fn forgettable(&self, now: Instant) -> bool {
         let level = self.level();
-        level.at.is_none_or(|at| now.saturating_duration_since(at) >= FORGET_AFTER || level.leaked_at(now) <= 0.0)
+        let idle = level.idle(now);
+        level.at.is_none() || idle >= FORGET_AFTER || level.total() <= idle.as_secs_f64() * level.rate
     }
 }
 
 impl Level {
-    fn leaked_at(&self, now: Instant) -> f64 {
-        let elapsed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        (self.used - elapsed.as_secs_f64() * self.rate).max(0.0)
+    fn total(&self) -> f64 {
+        self.used + self.set_aside
+    }
+
+    fn idle(&self, now: Instant) -> Duration {
+        self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    /// What leaks until now leaks at the rate in force until now.
+    fn leak_until(&mut self, now: Instant) {
+        self.lower(self.idle(now).as_secs_f64() * self.rate);
+        self.at = Some(self.at.map_or(now, |at| at.max(now)));
+    }
+
+    /// What is set aside leaks once the bucket is full again.
+    fn lower(&mut self, by: f64) {
+        let rest = (by - self.used).max(0.0);
+        self.used = (self.used - by).max(0.0);
+        self.set_aside = (self.set_aside - rest).max(0.0);
+    }
+
+    /// Less room sets aside what does not fit; more room takes it in again.
+    fn resize(&mut self, capacity: f64) {
+        let moved = if capacity < self.capacity {
+            (self.used - capacity).max(0.0)
+        } else {
+            -self.set_aside.min(capacity - self.capacity)
+        };
+        self.used -= moved;
+        self.set_aside += moved;
+        self.capacity = capacity;
     }
 }
 
@@ -119,7 +146,8 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// This proxy's part of the fleet's limit.
+    /// This proxy's part of the fleet's limit. Of a burst it is at least one request, since a bucket of less would refuse
+    /// everything: a fleet larger than the burst lets one request through per proxy at once, and the rate after that.
     fn share(&self, proxies: u32) -> (f64, f64) {
         let n = f64::from(proxies.max(1));
         let burst = f64::from(self.throttle.burst);
@@ -138,11 +166,15 @@ pub(crate) struct Refused {
 }
 
 /// Takes one token of each, or of none. `proxies` share each limit.
-pub(crate) fn take_all(limits: &[&Limit], proxies: u32, now: Instant) -> Result<(), Refused> {
-    for (index, limit) in limits.iter().enumerate() {
+pub(crate) fn take_all<'c, 'l: 'c, C>(limits: C, proxies: u32, now: Instant) -> Result<(), Refused>
+where
+    C: IntoIterator<Item = &'c &'l Limit, IntoIter: Clone>,
+{
+    let limits = limits.into_iter();
+    for (index, limit) in limits.clone().enumerate() {
         let (rate, capacity) = limit.share(proxies);
         if let Err(retry_after) = limit.bucket.take(rate, capacity, now) {
-            for taken in limits.iter().take(index) {
+            for taken in limits.take(index) {
                 taken.bucket.give_back();
             }
             return Err(Refused { retry_after, index });
@@ -176,7 +208,7 @@ impl Limits {
         if registry.buckets.len() >= registry.sweep_at {
             registry.sweep(Instant::now());
         }
-        Arc::clone(registry.buckets.entry(id).or_insert_with(|| Arc::new(Bucket::new())))
+        Arc::clone(registry.buckets.entry(id).or_insert_with(|| Arc::default()))
     }
 
     /// A limit on the bucket of `id`.

@@ -1,5 +1,6 @@
 //! Buckets under the clock, under two threads, and under changing configurations.
 
+use proptest::prelude::*;
 use sluice_wire::PartKind;
 
 use super::*;
@@ -123,4 +124,76 @@ fn what_leaked_under_the_old_rate_stays_leaked() {
     assert_eq!(passes(&limit(&limits, "a", 1.0, 10), 1, start, 10), 10);
     // Two seconds at one a second, then a hundred a second from now on.
     assert_eq!(passes(&limit(&limits, "a", 100.0, 10), 1, start + Duration::from_secs(2), 10), 2);
+}
+
+#[test]
+fn shrinking_and_growing_refills_nothing() {
+    let start = Instant::now();
+    // (burst, proxies) one after the other, at one moment: whatever was used up at first stays used up.
+    for steps in [[(100, 1), (100, 2), (100, 1)], [(100, 1), (10, 1), (100, 1)], [(100, 1), (0, 1), (100, 1)]] {
+        let limits = Limits::default();
+        assert_eq!(passes(&limit(&limits, "a", 1.0, steps[0].0), steps[0].1, start, 200), 100);
+        for (burst, proxies) in steps {
+            assert_eq!(passes(&limit(&limits, "a", 1.0, burst), proxies, start, 200), 0, "{steps:?}");
+        }
+    }
+}
+
+#[test]
+fn a_smaller_bucket_is_not_blocked_by_what_the_larger_one_gave() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    assert_eq!(passes(&limit(&limits, "a", 1.0, 1000), 1, start, 1000), 1000);
+    let small = limit(&limits, "a", 1.0, 10);
+    assert_eq!(passes(&small, 1, start, 10), 0);
+    for second in 1..=5 {
+        assert_eq!(passes(&small, 1, start + Duration::from_secs(second), 10), 1);
+    }
+    let large = limit(&limits, "a", 1.0, 1000);
+    assert_eq!(passes(&large, 1, start + Duration::from_secs(5), 1000), 0);
+}
+
+/// A bucket as textbooks have it, for as long as nothing changes.
+struct Textbook {
+    tokens: f64,
+    rate: f64,
+    capacity: f64,
+}
+
+impl Textbook {
+    fn take(&mut self, elapsed: f64) -> bool {
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.capacity);
+        let full = self.tokens >= 1.0;
+        self.tokens -= if full { 1.0 } else { 0.0 };
+        full
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_changes_lets_more_through_than_the_most_generous_of_them(
+        steps in prop::collection::vec((0..3000_u64, 0..20_u32, 0..40_u32, 1..4_u32, 1..30_usize), 1..40)
+    ) {
+        let limits = Limits::default();
+        let shares: Vec<(f64, f64)> = steps
+            .iter()
+            .map(|(_, rate, burst, fleet, _)| limit(&limits, "a", f64::from(*rate), *burst).share(*fleet))
+            .collect();
+        let most = |part: fn(&(f64, f64)) -> f64| shares.iter().map(part).fold(0.0, f64::max);
+        // Rounding may tell apart what is equal.
+        let capacity = most(|share| share.1) + 1e-3;
+        let mut generous = Textbook { tokens: capacity, rate: most(|share| share.0), capacity };
+        let (mut now, mut passed, mut allowed) = (Instant::now(), 0, 0);
+        for (millis, rate, burst, fleet, tries) in steps {
+            let limit = limit(&limits, "a", f64::from(rate), burst);
+            let pause = Duration::from_millis(millis);
+            now += pause;
+            let mut elapsed = pause.as_secs_f64();
+            for _ in 0..tries {
+                passed += usize::from(take_all(&[&limit], fleet, now).is_ok());
+                allowed += usize::from(generous.take(std::mem::take(&mut elapsed)));
+                prop_assert!(passed <= allowed, "{passed} of {allowed}");
+            }
+        }
+    }
 }

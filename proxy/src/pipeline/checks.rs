@@ -11,7 +11,7 @@ use crate::auth::{INSUFFICIENT_SCOPE, Refusal, Verdict};
 use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
-use crate::limit::{Limit, take_all};
+use crate::limit::take_all;
 use crate::observe::metrics::Scope;
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
@@ -82,16 +82,16 @@ fn limits(
     policy: &Policy,
     plan: Option<&PlanAtStage>,
 ) -> Result<(), Reject> {
-    let of_key: Vec<&Limit> = match plan {
-        Some(plan) => plan.limits(&matched.rule.part, &matched.rule.name).collect(),
-        None => Vec::new(),
-    };
-    let keyed = of_key.len();
-    let chain: Vec<&Limit> = of_key.into_iter().chain(&policy.limit).collect();
-    if chain.is_empty() {
+    let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
+    // The rule's and the key's own, then everybody's.
+    let (at_rule, of_plan) = (of_key.next(), of_key.next());
+    debug_assert!(of_key.next().is_none(), "a key has two limits at most");
+    let chain = [at_rule, of_plan, policy.limit.as_ref()];
+    let keyed = usize::from(at_rule.is_some()) + usize::from(of_plan.is_some());
+    if chain.iter().all(Option::is_none) {
         return Ok(());
     }
-    take_all(&chain, gateway.fleet, Instant::now()).map_err(|refused| {
+    take_all(chain.iter().flatten(), gateway.fleet, Instant::now()).map_err(|refused| {
         let scope = if refused.index < keyed { Scope::Key } else { Scope::Rule };
         matched.stage.metrics.throttled(worker, scope);
         let rest = u64::from(refused.retry_after.subsec_nanos() > 0);
