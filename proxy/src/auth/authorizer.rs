@@ -197,12 +197,21 @@ impl Rules {
             return Err(Refusal::WrongAudience);
         }
         let caller = token::caller(&issuer.issuer, token.claims, times.expires)?;
-        let scalar = |name: &str| !matches!(caller.claims.get(name), Some(Value::Array(_) | Value::Object(_)));
-        if !self.required.iter().all(|(name, text)| scalar(name) && caller.claim(name).as_deref() == Some(text)) {
+        if !self.required.iter().all(|(name, text)| caller.claims.get(name).is_some_and(|claim| says(claim, text))) {
             return Err(Refusal::MissingClaim);
         }
         Ok(Verified::Caller(Remembered { caller: Arc::new(caller), issuer: index, generation }))
     }
+}
+
+/// Whether a claim is `text`; of a list, whether one element is. What has no text of its own is nobody's.
+fn says(claim: &Value, text: &str) -> bool {
+    let is = |value: &Value| match value {
+        Value::String(said) => said == text,
+        Value::Number(_) | Value::Bool(_) => value.to_string() == text,
+        _ => false,
+    };
+    claim.as_array().map_or_else(|| is(claim), |list| list.iter().any(is))
 }
 
 fn rules(jwt: &Jwt, sets: &KeySets) -> Result<Rules, String> {

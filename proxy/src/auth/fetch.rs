@@ -47,6 +47,8 @@ pub(crate) enum FetchError {
     OtherIssuer,
     #[error("the discovery document names no key set that may be fetched")]
     NoKeySet,
+    #[error("the key set has no key that can confirm a signature")]
+    NoUsableKey,
 }
 
 /// Gets documents. A trait, so that tests count what is asked for.

@@ -146,11 +146,15 @@ impl KeySet {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, text: &[u8]) -> Result<(), serde_json::Error> {
+    /// Puts a set in force. One without a usable key is none: the keys in force stay.
+    fn put(&self, text: &[u8]) -> Result<(), FetchError> {
         let hash = Hash::of(text);
         let same = self.keys.load().as_ref().is_some_and(|keys| keys.text == hash);
         if !same {
             let keys = keys::parse(text)?;
+            if keys.is_empty() {
+                return Err(FetchError::NoUsableKey);
+            }
             tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "an issuer's keys are in force");
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
             self.keys.store(Some(Arc::new(Keys { keys, text: hash, generation })));
@@ -274,7 +278,12 @@ impl KeySets {
         sets.retain(|_, set| set.strong_count() > 0);
         let set = Arc::new(KeySet::new(id.issuer(), matches!(id, SetId::Inline { .. }), self.timing));
         if let SetId::Inline { issuer, text, .. } = &id {
-            let unfit = |error| format!("The key set of issuer {issuer:?} is not a JSON Web Key Set ({error}).");
+            let unfit = |error| match error {
+                FetchError::Json(error) => {
+                    format!("The key set of issuer {issuer:?} is not a JSON Web Key Set ({error}).")
+                }
+                _ => format!("The key set of issuer {issuer:?} has no key that can confirm a signature."),
+            };
             set.put(text.as_bytes()).map_err(unfit)?;
         } else {
             let follow = follow(Arc::downgrade(&set), id.clone(), Arc::clone(&self.fetch), Arc::clone(&set.wake));
@@ -292,7 +301,7 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
         let result = load(&id, fetch.as_ref()).await;
         let Some(set) = set.upgrade() else { return };
         let timing = set.timing;
-        let result = result.and_then(|text| set.put(&text).map_err(FetchError::from));
+        let result = result.and_then(|text| set.put(&text));
         let pause = match &result {
             Ok(()) => {
                 retry = Duration::ZERO;

@@ -241,7 +241,14 @@ fn what_a_token_says_is_judged() {
         ),
         (without("tier"), Some(MissingClaim)),
         (with("tier", json!(4)), Some(MissingClaim)),
-        (with("tier", json!(["3"])), Some(MissingClaim)),
+        // Of a list one element must be equal; what stands deeper does not count.
+        (with("tier", json!(["3"])), None),
+        (with("tier", json!([1, 3])), None),
+        (with("tier", json!([])), Some(MissingClaim)),
+        (with("tier", json!(["1", "33"])), Some(MissingClaim)),
+        (with("tier", json!([["3"]])), Some(MissingClaim)),
+        (with("tier", json!({"3": "3"})), Some(MissingClaim)),
+        (with("tier", json!(null)), Some(MissingClaim)),
         (with("tier", json!("3")), None),
         (json!([1]), Some(Malformed)),
     ];
@@ -416,6 +423,8 @@ fn what_cannot_be_used_refuses_everybody() {
     let object = ObjectRef::new("Authorizer", "shop", "idp");
     for part in [
         part(jwt(KeySource::Inline("{}".into()))),
+        part(jwt(KeySource::Inline(set(&[])))),
+        part(jwt(KeySource::Inline(set(&[&json!({"kty": "oct", "kid": "ec", "k": "c2VjcmV0"})])))),
         part(nowhere),
         AuthorizerPart { object: object.clone(), jwt: None, invalid: None },
         AuthorizerPart { object, jwt: Some(jwt(KeySource::Inline(set(&[&EC.jwk])))), invalid: Some("No.".into()) },
@@ -559,6 +568,33 @@ fn the_last_good_keys_serve_while_the_issuer_is_down_but_not_for_ever() {
         web.put("https://keys.example", &set(&[&EC.jwk]));
         eventually("a return", || matches!(authorizer.verify_now(&token), Verdict::Ok(_))).await;
     });
+}
+
+#[test]
+fn a_set_without_a_usable_key_does_not_replace_one_with() {
+    let web = Web::default();
+    let often = Duration::from_millis(10);
+    let timing = Timing { refresh_every: often, first_retry: often, longest_retry: often, ..QUICK };
+    for bad in [set(&[]), set(&[&json!({"kty": "oct", "kid": "ec", "k": "c2VjcmV0"})]), "<html>".to_owned()] {
+        web.put("https://keys.example", &set(&[&EC.jwk]));
+        let authorizer = fetched(&web, timing);
+        block(async {
+            let token = bearer(&EC.token(&claims()));
+            assert!(authorizer.verify(&token).await.is_ok());
+            web.put("https://keys.example", &bad);
+            let before = web.asked();
+            eventually("more attempts", || web.asked() > before + 3).await;
+            assert!(matches!(authorizer.verify_now(&token), Verdict::Ok(_)), "{bad}");
+            web.put("https://keys.example", &set(&[&OTHER.jwk]));
+            let refused = || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::BadSignature));
+            eventually("a refusal", refused).await;
+        });
+        // Without any good set the caller is not to blame.
+        web.put("https://keys.example", &bad);
+        let authorizer = fetched(&web, QUICK);
+        let verdict = block(authorizer.verify(&bearer(&EC.token(&claims()))));
+        assert_eq!(verdict.err(), Some(Refusal::Unavailable), "{bad}");
+    }
 }
 
 #[test]
