@@ -14,6 +14,8 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("origin, access-control-request-method, access-control-request-headers");
+/// Methods of simple requests (Fetch, "CORS-safelisted method").
+const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "POST"];
 const ANSWER_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -38,6 +40,15 @@ impl Allowed {
         Self { any: items.iter().any(|item| item == "*"), items: items.to_vec(), text }
     }
 
+    /// Whether the method is on the list. Methods are case-sensitive (RFC 9110, 9.1). An empty list means those that need
+    /// no permission: a preflight asks for them because of the request's headers.
+    fn admits_method(&self, method: &str) -> bool {
+        match self.items.is_empty() {
+            true => SAFE_METHODS.contains(&method),
+            false => is_token(method) && (self.any || self.items.iter().any(|item| item == method)),
+        }
+    }
+
     /// Whether all `asked` are on the list; names of headers compare without case.
     fn admits<'a>(&self, mut asked: impl Iterator<Item = &'a str>) -> bool {
         asked.all(|name| is_token(name) && (self.any || self.items.iter().any(|item| item.eq_ignore_ascii_case(name))))
@@ -53,7 +64,7 @@ pub(crate) struct Cors {
     origins: Vec<String>,
     methods: Allowed,
     headers: Allowed,
-    expose: Option<HeaderValue>,
+    expose: Allowed,
     credentials: bool,
     max_age: Option<HeaderValue>,
 }
@@ -71,7 +82,7 @@ impl Cors {
             origins: part.allow_origins.iter().filter(|o| !o.contains('*')).map(|o| o.to_ascii_lowercase()).collect(),
             methods: Allowed::compile(&part.allow_methods),
             headers: Allowed::compile(&part.allow_headers),
-            expose: Allowed::compile(&part.expose_headers).text,
+            expose: Allowed::compile(&part.expose_headers),
             // Every page of the world with the user's cookies: never, whatever the configuration says.
             credentials: part.allow_credentials && !any_origin,
             max_age: part.max_age_s.map(HeaderValue::from),
@@ -90,8 +101,7 @@ impl Cors {
         answer.insert(VARY, VARY_PREFLIGHT);
         let asked_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
         let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, answer)) };
-        let method_fits =
-            asked_method.to_str().is_ok_and(|m| is_token(m) && (self.methods.any || self.admits_method(m)));
+        let method_fits = asked_method.to_str().is_ok_and(|method| self.methods.admits_method(method));
         let names = asked_headers.map_or(Some(""), |value| value.to_str().ok());
         let headers_fit = names
             .is_some_and(|names| self.headers.admits(names.split(',').map(str::trim).filter(|name| !name.is_empty())));
@@ -118,13 +128,10 @@ impl Cors {
         }
         let Some(allow_origin) = origin.and_then(|origin| self.allow_origin(origin)) else { return };
         answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
-        put(answer, ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.as_ref());
+        // With credentials `*` is the name of a header to a browser: what there is must be listed.
+        let listed = if self.expose.any && self.credentials { names(answer) } else { None };
+        put(answer, ACCESS_CONTROL_EXPOSE_HEADERS, listed.as_ref().or(self.expose.text.as_ref()));
         put(answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
-    }
-
-    fn admits_method(&self, method: &str) -> bool {
-        // Methods are case-sensitive (RFC 9110, 9.1).
-        self.methods.items.iter().any(|item| item == method)
     }
 
     fn allow_origin(&self, origin: &HeaderValue) -> Option<HeaderValue> {
@@ -144,6 +151,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
     if let Some(value) = value {
         headers.insert(name, value.clone());
     }
+}
+
+fn names(answer: &HeaderMap) -> Option<HeaderValue> {
+    let names: Vec<&str> = answer.keys().map(HeaderName::as_str).collect();
+    HeaderValue::from_str(&names.join(", ")).ok()
 }
 
 fn varies_on_origin(headers: &HeaderMap) -> bool {
@@ -247,5 +259,56 @@ mod tests {
         assert_eq!(answer.get_all(VARY).iter().count(), 1);
         cors(&["https://a.example"], false).decorate(None, &mut answer);
         assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+
+    #[test]
+    fn empty_lists_allow_what_needs_no_permission_and_stars_allow_everything() {
+        let origin = (ORIGIN, "https://a.example");
+        let rules = |list: &[&str], credentials| {
+            let list: Vec<String> = list.iter().map(|item| (*item).to_owned()).collect();
+            Cors::compile(&wire::Cors {
+                allow_origins: vec!["https://a.example".into()],
+                allow_methods: list.clone(),
+                allow_headers: list.clone(),
+                expose_headers: list,
+                allow_credentials: credentials,
+                max_age_s: None,
+            })
+        };
+        // (lists, method, headers, allowed, allowed methods, allowed headers)
+        for (list, method, asked, allowed, methods, names) in [
+            (&[][..], "GET", None, true, None, None),
+            (&[], "HEAD", None, true, None, None),
+            (&[], "POST", None, true, None, None),
+            (&[], "PUT", None, false, None, None),
+            (&[], "get", None, false, None, None),
+            (&[], "GET", Some("x-trace"), false, None, None),
+            (&["*"], "PUT", Some("x-trace,authorization"), true, Some("PUT"), Some("x-trace,authorization")),
+            (&["*"], "PURGE", None, true, Some("PURGE"), None),
+            (&["*"], "A B", None, false, None, None),
+            (&["*"], "GET", Some("x trace"), false, None, None),
+        ] {
+            for credentials in [false, true] {
+                let mut fields = vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, method)];
+                fields.extend(asked.map(|asked| (ACCESS_CONTROL_REQUEST_HEADERS, asked)));
+                let (_, answer) = rules(list, credentials).preflight(&Method::OPTIONS, &request(&fields)).unwrap();
+                let text = |name: HeaderName| answer.get(name).map(|value| value.to_str().unwrap());
+                assert_eq!(text(ACCESS_CONTROL_ALLOW_ORIGIN).is_some(), allowed, "{list:?} {method} {asked:?}");
+                assert_eq!(text(ACCESS_CONTROL_ALLOW_METHODS), methods, "{list:?} {method}");
+                assert_eq!(text(ACCESS_CONTROL_ALLOW_HEADERS), names, "{list:?} {asked:?}");
+            }
+        }
+        for (list, credentials, exposed) in [
+            (&[][..], false, None),
+            (&["x-total"], false, Some("x-total")),
+            (&["*"], false, Some("*")),
+            (&["x-total"], true, Some("x-total")),
+            (&["*"], true, Some("x-a, vary, access-control-allow-origin")),
+        ] {
+            let mut answer = request(&[(HeaderName::from_static("x-a"), "1")]);
+            rules(list, credentials).decorate(Some(&HeaderValue::from_static("https://a.example")), &mut answer);
+            let text = answer.get(ACCESS_CONTROL_EXPOSE_HEADERS).map(|value| value.to_str().unwrap());
+            assert_eq!(text, exposed, "{list:?} {credentials}");
+        }
     }
 }
