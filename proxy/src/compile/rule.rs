@@ -135,7 +135,7 @@ fn policy(
         authorizer,
         api_key: policy.api_key,
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
-        cache: caching(site, rule, policy, state),
+        cache: caching(site, part, rule, policy, state),
         request: edits(&policy.request_headers, REQUEST)?,
         response: edits(&policy.response_headers, RESPONSE)?,
         timeout: Duration::from_millis(policy.timeout_ms),
@@ -148,10 +148,16 @@ fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Th
     state.limits.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
 }
 
-fn caching(site: &Site<'_>, rule: &wire::Rule, policy: &wire::RulePolicy, state: &mut State) -> Option<Caching> {
+fn caching(
+    site: &Site<'_>,
+    part: &PartName,
+    rule: &wire::Rule,
+    policy: &wire::RulePolicy,
+    state: &mut State,
+) -> Option<Caching> {
     let stage = site.stage.cache.as_ref()?;
     let cache = policy.cache.as_ref()?;
-    let origin = Origin { stage: site.stage_name, route: site.route_name, rule, policy, behavior: site.stage.behavior };
+    let origin = Origin { stage: site.stage_name, route: part, rule, policy, behavior: site.stage.behavior };
     let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
     store.resize(stage.max_bytes);
     Some(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) })
