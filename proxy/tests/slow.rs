@@ -103,6 +103,38 @@ fn a_reader_that_takes_nothing_is_let_go() {
     drop(stream);
 }
 
+/// A client that takes `bytes` ten times a second; false: it was let go.
+fn takes(gate: &Gate, bytes: usize, time: Duration) -> bool {
+    let address = gate.proxy.http_addr().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut stream: std::net::TcpStream = socket.into();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+    let until = Instant::now() + time;
+    let mut buffer = vec![0; bytes];
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        if stream.read_exact(&mut buffer).is_err() {
+            return false;
+        }
+    }
+    gate.metric("sluice_connections ") == 1.0
+}
+
+#[test]
+fn a_reader_that_takes_very_little_is_let_go_and_a_slow_one_is_not() {
+    let answer = || Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
+    let (one, two) = (answer(), answer());
+    let (one, two) = (gate(5_000, one.address), gate(5_000, two.address));
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| takes(&two, 2_000, Duration::from_secs(70)));
+        assert!(!takes(&one, 20, Duration::from_secs(70)), "a reader of 200 bytes per second is kept");
+        assert!(slow.join().unwrap(), "a reader of 20,000 bytes per second was let go");
+    });
+}
+
 /// A client whose streams have a window of `window` bytes that it never opens.
 async fn narrow(address: std::net::SocketAddr, window: u32) -> h2::client::SendRequest<bytes::Bytes> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();

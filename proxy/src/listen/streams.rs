@@ -11,8 +11,9 @@ use crate::exchange::piece::Flow;
 
 /// How often a connection is looked at.
 pub(super) const TICK: Duration = Duration::from_secs(10);
-/// An answer of which nothing leaves for so many ticks is given up: 30 to 40 s.
+/// An answer of which less than [`LEAST`] bytes leave in so many ticks, while there is more, is given up: 30 to 40 s.
 const STILL: u32 = 3;
+const LEAST: u64 = 8 * 1024;
 /// A connection without requests is told to go after so many ticks: 60 s.
 const IDLE: u32 = 6;
 /// A client that was told to go and has no requests left is cut off after so many ticks.
@@ -22,7 +23,8 @@ struct Stream {
     flow: Arc<Flow>,
     /// What serves it. Ended with pieces still lying: the connection holds the end of the answer.
     task: Option<AbortHandle>,
-    seen: Option<u32>,
+    /// What had left when it began to be still.
+    since: Option<u64>,
     still: u32,
 }
 
@@ -37,9 +39,13 @@ impl Stream {
     }
 
     fn look(&mut self) {
-        let now = self.flow.lying();
-        self.still = if now.is_some() && now == self.seen { self.still + 1 } else { 0 };
-        self.seen = now;
+        match (self.flow.lying(), self.since) {
+            (Some(now), Some(since)) if now - since < LEAST => self.still += 1,
+            (now, _) => {
+                self.still = 0;
+                self.since = now;
+            }
+        }
     }
 }
 
@@ -69,7 +75,7 @@ impl Streams {
         if list.len() >= 2 * MAX_STREAMS as usize {
             list.retain(|stream| !stream.ended());
         }
-        list.push(Stream { flow: flow.clone(), task: None, seen: None, still: 0 });
+        list.push(Stream { flow: flow.clone(), task: None, since: None, still: 0 });
         flow
     }
 
@@ -146,7 +152,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytes::{Buf as _, Bytes};
     use hyper::rt::Executor as _;
 
     use super::*;
@@ -161,14 +167,15 @@ mod tests {
         let moving = streams.begin();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         streams.execute(async { ended.await.unwrap_or_default() });
+        let mut trickle = Piece::new(Bytes::from(vec![0; 64 * 1024]), Some(&moving));
         for _ in 0..=STILL {
-            drop(Piece::new(Bytes::from_static(b"b"), Some(&moving)));
+            trickle.advance(4 * 1024);
             assert_eq!(streams.look(), Look { busy: true, lying: false });
         }
         while streams.list()[0].running() {
             tokio::task::yield_now().await;
         }
-        drop(end);
+        drop((end, trickle));
         while streams.list()[1].running() {
             tokio::task::yield_now().await;
         }
