@@ -83,6 +83,7 @@ async fn run(
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
+    checks::head_size(stage.behavior, &parts)?;
     // Before anything is decided: the steps see what the integration will see.
     crate::headers::strip_hop_by_hop(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {

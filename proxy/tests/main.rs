@@ -10,6 +10,7 @@
     reason = "tests are read, not linked"
 )]
 
+mod aws;
 mod edge;
 mod forwarding;
 mod harness;

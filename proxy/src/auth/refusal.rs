@@ -1,9 +1,20 @@
 //! Why a caller is not believed, in the words of RFC 6750.
 //! A refusal says its kind and nothing about keys, claims or other callers.
 
+use http::HeaderValue;
+use sluice_wire::Behavior;
+
 /// The challenge for a valid token without any of the scopes a route asks for.
-pub(crate) const INSUFFICIENT_SCOPE: &str =
-    "Bearer error=\"insufficient_scope\", error_description=\"the token has none of the scopes this route asks for\"";
+pub(crate) fn insufficient_scope(behavior: Behavior) -> HeaderValue {
+    HeaderValue::from_static(match behavior {
+        Behavior::AwsHttp => {
+            "Bearer error=\"insufficient_scope\" error_description=\"the token has none of the scopes this route asks for\""
+        }
+        Behavior::Native | Behavior::AwsRest => {
+            "Bearer error=\"insufficient_scope\", error_description=\"the token has none of the scopes this route asks for\""
+        }
+    })
+}
 
 /// Why a caller is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,11 +84,18 @@ impl Refusal {
         }
     }
 
-    /// The value of `www-authenticate`; none: it is not the caller's fault.
-    pub(crate) fn www_authenticate(self) -> Option<String> {
-        match self.error() {
-            Some(error) => Some(format!("Bearer error=\"{error}\", error_description=\"{}\"", self.description())),
-            None => self.is_callers().then(|| "Bearer".to_owned()),
-        }
+    /// The value of `www-authenticate`; none: it is not the caller's fault. AWS writes no commas, and an empty scope.
+    pub(crate) fn www_authenticate(self, behavior: Behavior) -> Option<HeaderValue> {
+        let Some(error) = self.error() else {
+            return self.is_callers().then(|| HeaderValue::from_static("Bearer"));
+        };
+        let description = self.description();
+        let text = match behavior {
+            Behavior::AwsHttp => format!(r#"Bearer scope="" error="{error}" error_description="{description}""#),
+            Behavior::Native | Behavior::AwsRest => {
+                format!(r#"Bearer error="{error}", error_description="{description}""#)
+            }
+        };
+        HeaderValue::try_from(text).ok()
     }
 }

@@ -105,26 +105,87 @@ impl Reject {
         REASONS.get(self.index()).copied().unwrap_or_default()
     }
 
-    /// The status, which differs where AWS hides what exists.
-    pub(crate) fn status(&self, behavior: Behavior) -> StatusCode {
+    /// Status of a stage of its own behaviour.
+    fn native(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NotReady | Self::NoEndpoints => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound | Self::MethodNotAllowed(_) if behavior == Behavior::AwsRest => StatusCode::FORBIDDEN,
-            Self::MethodNotAllowed(_) if behavior == Behavior::Native => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotFound | Self::MethodNotAllowed(_) => StatusCode::NOT_FOUND,
+            Self::NotReady | Self::NoEndpoints | Self::AuthorizerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::ScopeMissing(_) | Self::InvalidKey | Self::CacheRefresh => StatusCode::FORBIDDEN,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::AuthorizerUnavailable if behavior == Behavior::Native => StatusCode::SERVICE_UNAVAILABLE,
-            Self::AuthorizerUnavailable | Self::InvalidConfig => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::InvalidConfig => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ConnectFailed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
+    }
+
+    /// How an AWS REST API says it: status, error type, body. What exists is hidden, a failed network is a 504.
+    fn rest(&self) -> (StatusCode, &'static str, &'static str) {
+        let internal = r#"{"message":"Internal server error"}"#;
+        let (kind, body) = match self {
+            Self::Malformed(_) => ("BadRequestException", r#"{"message":"Bad Request"}"#),
+            Self::BodyTimeout => ("BadRequestException", r#"{"message":"Request Timeout"}"#),
+            Self::UriTooLong => ("RequestTooLargeException", r#"{"message":"Request-URI Too Long"}"#),
+            Self::HeadersTooLarge => ("RequestTooLargeException", r#"{"message":"Request Header Fields Too Large"}"#),
+            Self::BodyTooLarge => ("RequestTooLargeException", r#"{"message":"Request Too Long"}"#),
+            Self::NotFound | Self::MethodNotAllowed(_) => {
+                ("MissingAuthenticationTokenException", r#"{"message":"Missing Authentication Token"}"#)
+            }
+            Self::Unauthorized(_) => ("UnauthorizedException", r#"{"message":"Unauthorized"}"#),
+            Self::ScopeMissing(_) | Self::InvalidKey => ("ForbiddenException", r#"{"message":"Forbidden"}"#),
+            Self::CacheRefresh => {
+                ("AccessDeniedException", r#"{"Message":"User is not authorized to access this resource"}"#)
+            }
+            Self::Throttled { .. } => ("TooManyRequestsException", r#"{"message":"Too Many Requests"}"#),
+            Self::AuthorizerUnavailable => ("AuthorizerFailureException", internal),
+            Self::NotReady => ("ServiceUnavailableException", r#"{"message":"Service Unavailable"}"#),
+            // AWS writes this one with a space, and clients compare.
+            Self::Timeout => ("InternalServerErrorException", r#"{"message": "Endpoint request timed out"}"#),
+            Self::InvalidConfig | Self::NoEndpoints | Self::ConnectFailed | Self::BadAnswer => {
+                ("InternalServerErrorException", internal)
+            }
+        };
+        let status = match self {
+            Self::NotFound | Self::MethodNotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::AuthorizerUnavailable => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoEndpoints | Self::ConnectFailed => StatusCode::GATEWAY_TIMEOUT,
+            other => other.native(),
+        };
+        (status, kind, body)
+    }
+
+    /// How an AWS HTTP API says it: status and body.
+    fn http(&self) -> (StatusCode, &'static str) {
+        let status = match self {
+            Self::MethodNotAllowed(_) => StatusCode::NOT_FOUND,
+            Self::AuthorizerUnavailable | Self::BadAnswer => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ConnectFailed | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            other => other.native(),
+        };
+        let body = match self {
+            Self::Malformed(_) => r#"{"message":"Bad Request"}"#,
+            Self::BodyTimeout => r#"{"message":"Request Timeout"}"#,
+            Self::UriTooLong => r#"{"message":"Request-URI Too Long"}"#,
+            Self::HeadersTooLarge => r#"{"message":"Request Header Fields Too Large"}"#,
+            Self::BodyTooLarge => r#"{"message":"Request Entity Too Large"}"#,
+            Self::NotFound | Self::MethodNotAllowed(_) => r#"{"message":"Not Found"}"#,
+            Self::Unauthorized(_) => r#"{"message":"Unauthorized"}"#,
+            Self::ScopeMissing(_) | Self::InvalidKey | Self::CacheRefresh => r#"{"message":"Forbidden"}"#,
+            Self::Throttled { .. } => r#"{"message":"Too Many Requests"}"#,
+            Self::AuthorizerUnavailable | Self::InvalidConfig | Self::BadAnswer => {
+                r#"{"message":"Internal Server Error"}"#
+            }
+            Self::NotReady | Self::NoEndpoints | Self::ConnectFailed | Self::Timeout => {
+                r#"{"message":"Service Unavailable"}"#
+            }
+        };
+        (status, body)
     }
 
     /// A sentence for the caller. It says nothing about what is configured.
@@ -152,96 +213,55 @@ impl Reject {
         }
     }
 
-    /// AWS's error type and message.
-    fn aws(&self, behavior: Behavior) -> (&'static str, &'static str) {
-        match self {
-            Self::Malformed(_) | Self::BodyTimeout => ("BadRequestException", "Bad Request"),
-            Self::UriTooLong => ("RequestTooLargeException", "Request-URI Too Long"),
-            Self::HeadersTooLarge => ("RequestTooLargeException", "Request Header Fields Too Large"),
-            Self::BodyTooLarge if behavior == Behavior::AwsRest => ("RequestTooLargeException", "Request Too Long"),
-            Self::BodyTooLarge => ("RequestTooLargeException", "Request Entity Too Large"),
-            Self::NotFound | Self::MethodNotAllowed(_) if behavior == Behavior::AwsRest => {
-                ("MissingAuthenticationTokenException", "Missing Authentication Token")
-            }
-            Self::NotFound | Self::MethodNotAllowed(_) => ("NotFoundException", "Not Found"),
-            Self::Unauthorized(_) => ("UnauthorizedException", "Unauthorized"),
-            Self::ScopeMissing(_) => ("AccessDeniedException", "Forbidden"),
-            Self::InvalidKey => ("ForbiddenException", "Forbidden"),
-            Self::CacheRefresh => ("AccessDeniedException", "Forbidden"),
-            Self::Throttled { .. } => ("TooManyRequestsException", "Too Many Requests"),
-            Self::AuthorizerUnavailable => ("AuthorizerFailureException", "Internal server error"),
-            Self::InvalidConfig => ("ApiConfigurationException", "Internal server error"),
-            Self::NotReady | Self::NoEndpoints => ("ServiceUnavailableException", "Service Unavailable"),
-            Self::ConnectFailed | Self::BadAnswer => ("InternalServerErrorException", "Internal server error"),
-            Self::Timeout if behavior == Behavior::AwsRest => {
-                ("InternalServerErrorException", "Endpoint request timed out")
-            }
-            Self::Timeout => ("ServiceUnavailableException", "Service Unavailable"),
-        }
-    }
-
     /// Headers and body of the answer.
     pub(crate) fn render(&self, behavior: Behavior) -> (StatusCode, HeaderMap, Bytes) {
-        let status = self.status(behavior);
         let mut headers = HeaderMap::with_capacity(6);
+        self.describe(behavior, &mut headers);
+        let (kind, status, body) = match behavior {
+            Behavior::Native => {
+                let status = self.native();
+                ("application/problem+json", status, Bytes::from(self.problem(status)))
+            }
+            Behavior::AwsRest => {
+                let (status, error, body) = self.rest();
+                headers.insert("x-amzn-errortype", HeaderValue::from_static(error));
+                ("application/json", status, Bytes::from_static(body.as_bytes()))
+            }
+            Behavior::AwsHttp => {
+                let (status, body) = self.http();
+                ("application/json", status, Bytes::from_static(body.as_bytes()))
+            }
+        };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        (status, headers, body)
+    }
+
+    /// The headers that say more than the status.
+    fn describe(&self, behavior: Behavior, headers: &mut HeaderMap) {
         match self {
             Self::MethodNotAllowed(allow) if behavior == Behavior::Native => {
                 headers.insert(header::ALLOW, allow.clone());
             }
-            Self::Unauthorized(challenge) | Self::ScopeMissing(challenge) => {
+            // REST APIs send no challenge.
+            Self::Unauthorized(challenge) | Self::ScopeMissing(challenge) if behavior != Behavior::AwsRest => {
                 headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
             }
+            // AWS says nothing about when; clients that do not look for it lose nothing.
             Self::Throttled { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
             }
             _ => {}
         }
-        let body = if behavior == Behavior::Native {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-            let title = status.canonical_reason().unwrap_or("Error");
-            let code = status.as_u16();
-            format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{}"}}"#, self.detail())
-        } else {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let (kind, message) = self.aws(behavior);
-            if behavior == Behavior::AwsRest {
-                headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
-            }
-            // AWS writes this one with a space, and clients compare.
-            let gap = if matches!(self, Self::Timeout) { " " } else { "" };
-            format!(r#"{{"message":{gap}"{message}"}}"#)
-        };
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        (status, headers, Bytes::from(body))
+    }
+
+    /// Problem details (RFC 9457).
+    fn problem(&self, status: StatusCode) -> String {
+        let title = status.canonical_reason().unwrap_or("Error");
+        let code = status.as_u16();
+        format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{}"}}"#, self.detail())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_aws_hides_stays_hidden_and_native_says_what_is_wrong() {
-        let allow = || Reject::MethodNotAllowed(HeaderValue::from_static("GET"));
-        let rows = [
-            (Reject::NotFound, Behavior::Native, 404, "There is no such resource."),
-            (Reject::NotFound, Behavior::AwsRest, 403, r#"{"message":"Missing Authentication Token"}"#),
-            (Reject::NotFound, Behavior::AwsHttp, 404, r#"{"message":"Not Found"}"#),
-            (allow(), Behavior::Native, 405, "does not have this method"),
-            (allow(), Behavior::AwsRest, 403, r#"{"message":"Missing Authentication Token"}"#),
-            (allow(), Behavior::AwsHttp, 404, r#"{"message":"Not Found"}"#),
-            (Reject::Timeout, Behavior::AwsRest, 504, r#"{"message": "Endpoint request timed out"}"#),
-            (Reject::InvalidKey, Behavior::AwsRest, 403, r#"{"message":"Forbidden"}"#),
-            (Reject::Throttled { retry_after: 1 }, Behavior::AwsRest, 429, r#"{"message":"Too Many Requests"}"#),
-        ];
-        for (reject, behavior, status, text) in rows {
-            let (got, headers, body) = reject.render(behavior);
-            let body = String::from_utf8(body.to_vec()).unwrap();
-            assert_eq!(got.as_u16(), status, "{reject:?} {behavior:?}");
-            assert!(body.contains(text), "{body}");
-            assert_eq!(headers.contains_key("allow"), status == 405);
-            assert_eq!(headers.contains_key("x-amzn-errortype"), behavior == Behavior::AwsRest);
-            serde_json::from_str::<serde_json::Value>(&body).unwrap();
-        }
-    }
-}
+mod tests;

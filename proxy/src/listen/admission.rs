@@ -11,8 +11,8 @@ use crate::exchange::Reject;
 use crate::gateway::path;
 use crate::headers;
 
-/// Path and query.
-const MAX_TARGET: usize = 8 * 1024;
+/// Path and query: what the most generous behavior of a stage allows.
+const MAX_TARGET: usize = 10_240;
 /// Names and values of all fields.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;

@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use http::header::CONTENT_LENGTH;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
-use crate::auth::{INSUFFICIENT_SCOPE, Refusal, Verdict};
+use crate::auth::{Refusal, Verdict, insufficient_scope};
 use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
@@ -16,6 +17,10 @@ use crate::observe::metrics::Scope;
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
 const AWS_BODY: u64 = 10 << 20;
+/// AWS's limit for the URL of a regional REST API, and for header values.
+const AWS_HEAD: usize = 10_240;
+/// The longest path and query of a native stage.
+const NATIVE_TARGET: usize = 8 * 1024;
 
 /// Proof that every check has been made. Without it there is no integration.
 pub(crate) struct Passed(());
@@ -34,11 +39,11 @@ pub(crate) async fn pass(
             Verdict::Refused(refusal) => Err(refusal),
             Verdict::NeedsKeys => authorizer.verify(headers).await,
         };
-        let caller = verdict.map_err(|refusal| refused(exchange, refusal))?;
+        let caller = verdict.map_err(|refusal| refused(exchange, refusal, matched.stage.behavior))?;
         let enough = caller.has_any_scope(scopes);
         exchange.caller = Some(caller);
         if !enough {
-            return Err(Reject::ScopeMissing(HeaderValue::from_static(INSUFFICIENT_SCOPE)));
+            return Err(Reject::ScopeMissing(insufficient_scope(matched.stage.behavior)));
         }
     }
     let plan = match policy.api_key {
@@ -49,13 +54,13 @@ pub(crate) async fn pass(
     Ok(Passed(()))
 }
 
-fn refused(exchange: &mut Exchange, refusal: Refusal) -> Reject {
+fn refused(exchange: &mut Exchange, refusal: Refusal, behavior: Behavior) -> Reject {
     exchange.reason = refusal.reason();
     match refusal {
         Refusal::Unavailable => Reject::AuthorizerUnavailable,
         Refusal::InvalidConfig => Reject::InvalidConfig,
         other => {
-            let challenge = other.www_authenticate().and_then(|text| HeaderValue::try_from(text).ok());
+            let challenge = other.www_authenticate(behavior);
             Reject::Unauthorized(challenge.unwrap_or_else(|| HeaderValue::from_static("Bearer")))
         }
     }
@@ -97,6 +102,22 @@ fn limits(
         let rest = u64::from(refused.retry_after.subsec_nanos() > 0);
         Reject::Throttled { retry_after: (refused.retry_after.as_secs() + rest).max(1) }
     })
+}
+
+/// Refuses a head that is larger than the stage's behavior allows; what no stage allows, admission has refused.
+pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject> {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let values = || parts.headers.values().map(HeaderValue::len).sum::<usize>();
+    match behavior {
+        Behavior::Native if target > NATIVE_TARGET => Err(Reject::UriTooLong),
+        Behavior::AwsRest if target > AWS_HEAD => Err(Reject::UriTooLong),
+        Behavior::AwsRest if values() > AWS_HEAD => Err(Reject::HeadersTooLarge),
+        // The request line counts: method, target, version, two blanks.
+        Behavior::AwsHttp if parts.method.as_str().len() + target + 10 + values() > AWS_HEAD => {
+            Err(Reject::HeadersTooLarge)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a body that says it is too long.

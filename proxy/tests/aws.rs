@@ -1,0 +1,144 @@
+//! What clients of AWS's gateways see: the names of headers, limits, refusals. Numbers in comments are sections of the
+//! reference of AWS's semantics.
+
+use sluice_wire::*;
+
+use crate::harness::*;
+
+fn aws(behavior: Behavior) -> (PartName, PartBody) {
+    stage_part(StagePart { behavior, ..stage() })
+}
+
+fn outside(backend: &Backend) -> Integration {
+    Integration::Http(HttpTarget { tls: false, host: "127.0.0.1".into(), port: backend.address.port(), path: None })
+}
+
+#[test]
+fn what_a_backend_says_about_its_own_connection_is_renamed() {
+    let said = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\ndate: Tue, 01 Jan 2019 00:00:00 GMT\r\n\
+                server: apache\r\nwww-authenticate: Basic\r\nx-amzn-requestid: theirs\r\nvia: 1.1 x\r\nx-own: 1\r\n\
+                \r\nno";
+    let backend = Backend::start(move |_, _| said.to_owned());
+    let mut gate = Gate::start();
+    let rules = vec![rule("http", "GET", "/http", policy(outside(&backend)))];
+    gate.put(vec![aws(Behavior::AwsRest), route("r", rules)]);
+    let answer = gate.get("/http");
+    assert_eq!((answer.status, answer.body.as_str()), (401, "no"));
+    // (header, what the client sees; 6.3)
+    for (name, seen) in [
+        ("x-amzn-remapped-content-length", Some("2")),
+        ("x-amzn-remapped-date", Some("Tue, 01 Jan 2019 00:00:00 GMT")),
+        ("x-amzn-remapped-server", Some("apache")),
+        ("x-amzn-remapped-www-authenticate", Some("Basic")),
+        ("x-amzn-remapped-x-amzn-requestid", Some("theirs")),
+        ("server", None),
+        ("www-authenticate", None),
+        ("via", None),
+        ("content-length", Some("2")),
+        ("x-own", Some("1")),
+    ] {
+        assert_eq!(answer.header(name), seen, "{name}");
+    }
+    assert_ne!(answer.header("date"), Some("Tue, 01 Jan 2019 00:00:00 GMT"));
+    assert_ne!(answer.header("x-amzn-requestid"), Some("theirs"));
+    // HTTP APIs and stages of their own behaviour rename nothing.
+    for behavior in [Behavior::AwsHttp, Behavior::Native] {
+        gate.put(vec![aws(behavior)]);
+        let answer = gate.get("/http");
+        assert_eq!(answer.header("www-authenticate"), Some("Basic"), "{behavior:?}");
+        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("x-amzn-remapped")), "{behavior:?}");
+    }
+}
+
+#[test]
+fn refusals_over_the_wire() {
+    let silent = Backend::start(|_, _| String::new());
+    let nonsense = Backend::start(|_, _| "nonsense\r\n\r\n".to_owned());
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let late = Backend::start(|_, _| {
+        std::thread::park();
+        String::new()
+    });
+    let named = |name: &str| PartName::new(PartKind::Upstream, format!("shop/{name}:80"));
+    let up = |name: &str, addresses: &[std::net::SocketAddr]| {
+        let (_, PartBody::Upstream(part)) = upstream(addresses) else { unreachable!() };
+        (named(name), PartBody::Upstream(part))
+    };
+    let to = |name: &str| policy(Integration::Service(named(name)));
+    let rules = vec![
+        rule("none", "GET", "/none", to("none")),
+        rule("gone", "GET", "/gone", to("gone")),
+        rule("silent", "GET", "/silent", to("silent")),
+        rule("nonsense", "GET", "/nonsense", to("nonsense")),
+        rule("late", "GET", "/late", RulePolicy { timeout_ms: 100, ..to("late") }),
+        rule("keyed", "GET", "/keyed", RulePolicy { api_key: true, ..policy(mock("in")) }),
+    ];
+    let mut gate = Gate::start();
+    gate.put(vec![
+        aws(Behavior::Native),
+        up("none", &[]),
+        up("gone", &[gone]),
+        up("silent", &[silent.address]),
+        up("nonsense", &[nonsense.address]),
+        up("late", &[late.address]),
+        route("r", rules),
+    ]);
+    let internal = r#"{"message":"Internal server error"}"#;
+    let internal_http = r#"{"message":"Internal Server Error"}"#;
+    let unavailable = r#"{"message":"Service Unavailable"}"#;
+    let failed = "InternalServerErrorException";
+    for (path, native, rest, http) in [
+        ("/none", 503, (504, failed, internal), (503, unavailable)),
+        ("/gone", 502, (504, failed, internal), (503, unavailable)),
+        ("/silent", 502, (502, failed, internal), (500, internal_http)),
+        ("/nonsense", 502, (502, failed, internal), (500, internal_http)),
+        ("/late", 504, (504, failed, r#"{"message": "Endpoint request timed out"}"#), (503, unavailable)),
+        ("/keyed", 403, (403, "ForbiddenException", r#"{"message":"Forbidden"}"#), (403, r#"{"message":"Forbidden"}"#)),
+        (
+            "/unknown",
+            404,
+            (403, "MissingAuthenticationTokenException", r#"{"message":"Missing Authentication Token"}"#),
+            (404, r#"{"message":"Not Found"}"#),
+        ),
+    ] {
+        gate.put(vec![aws(Behavior::Native)]);
+        assert_eq!(gate.get(path).status, native, "{path}");
+        gate.put(vec![aws(Behavior::AwsRest)]);
+        let answer = gate.get(path);
+        assert_eq!((answer.status, answer.body.as_str()), (rest.0, rest.2), "{path}");
+        assert_eq!(answer.header("x-amzn-errortype"), Some(rest.1), "{path}");
+        assert!(answer.header("x-amzn-requestid").is_some() && answer.header("apigw-requestid").is_none());
+        gate.put(vec![aws(Behavior::AwsHttp)]);
+        let answer = gate.get(path);
+        assert_eq!((answer.status, answer.body.as_str()), http, "{path}");
+        assert!(answer.header("apigw-requestid").is_some() && answer.header("x-amzn-requestid").is_none());
+        assert_eq!(answer.header("x-amzn-errortype"), None);
+    }
+}
+
+#[test]
+fn the_sizes_of_heads_are_those_of_the_stages_behavior() {
+    let mut gate = Gate::start();
+    gate.put(vec![aws(Behavior::Native), route("r", vec![rule("r", "GET", "/{p+}", policy(mock("in")))])]);
+    let path = |length: usize| format!("/{}", "a".repeat(length - 1));
+    // Values of the host field count, 12 bytes here; the request line of `GET /a` has 15.
+    let value = |length: usize| "v".repeat(length);
+    // 8.5: 10,240 bytes for the URL of a regional REST API and for header values; with an HTTP API for values and
+    // request line together.
+    for (behavior, path, value, expected) in [
+        (Behavior::Native, path(8192), value(1), 200),
+        (Behavior::Native, path(8193), value(1), 414),
+        (Behavior::Native, path(2), value(12_000), 200),
+        (Behavior::AwsRest, path(10_240), value(1), 200),
+        (Behavior::AwsRest, path(10_241), value(1), 414),
+        (Behavior::AwsRest, path(2), value(10_240 - 12), 200),
+        (Behavior::AwsRest, path(2), value(10_241 - 12), 431),
+        (Behavior::AwsHttp, path(2), value(10_240 - 12 - 15), 200),
+        (Behavior::AwsHttp, path(2), value(10_241 - 12 - 15), 431),
+        (Behavior::AwsHttp, path(10_100), value(200), 431),
+    ] {
+        gate.put(vec![aws(behavior)]);
+        let answer = gate.request("GET", &path, &[("x-long", &value)], "");
+        assert_eq!(answer.status, expected, "{behavior:?} {} {}", path.len(), value.len());
+    }
+}
