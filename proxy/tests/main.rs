@@ -11,10 +11,12 @@
 )]
 
 mod aws;
+mod caching;
 mod edge;
 mod forwarding;
 mod harness;
 mod http2;
+mod limits;
 mod policy;
 mod routing;
 mod slow;

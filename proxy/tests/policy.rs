@@ -138,7 +138,7 @@ fn an_answer_is_asked_for_once_and_served_to_many() {
 }
 
 /// A signer with its key set: P-256.
-fn signer() -> (jsonwebtoken::EncodingKey, String) {
+pub fn signer() -> (jsonwebtoken::EncodingKey, String) {
     use base64::Engine as _;
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let point = pair.public_key_raw();

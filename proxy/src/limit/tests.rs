@@ -172,7 +172,11 @@ impl Textbook {
 proptest! {
     #[test]
     fn no_sequence_of_changes_lets_more_through_than_the_most_generous_of_them(
-        steps in prop::collection::vec((0..3000_u64, 0..20_u32, 0..40_u32, 1..4_u32, 1..30_usize), 1..40)
+        // Mostly at one moment, with low rates and many requests: then everything hangs on what the bucket remembers.
+        steps in prop::collection::vec(
+            (prop_oneof![3 => Just(0), 1 => 0..1500_u64], 0..3_u32, 0..40_u32, 1..4_u32, 1..60_usize),
+            1..12,
+        )
     ) {
         let limits = Limits::default();
         let shares: Vec<(f64, f64)> = steps

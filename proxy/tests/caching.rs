@@ -1,0 +1,361 @@
+//! The cache between real sockets: one call for many, callers kept apart, answers fetched anew, and clients that do not
+//! read.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use sluice_wire::*;
+
+use crate::harness::*;
+use crate::policy::signer;
+
+fn cached(unauthorized: Unauthorized) -> StagePart {
+    let invalidation = Invalidation::Required;
+    let cache = StageCache { ttl_ms: 60_000, max_bytes: 8 << 20, invalidation, unauthorized };
+    StagePart { cache: Some(cache), ..stage() }
+}
+
+fn caching(scope: CacheScope, keys: Vec<CacheKey>) -> RuleCache {
+    RuleCache { ttl_ms: None, keys, methods: vec!["GET".into()], scope }
+}
+
+fn served(cache: RuleCache) -> RulePolicy {
+    RulePolicy { cache: Some(cache), timeout_ms: 60_000, ..policy(service()) }
+}
+
+/// `/probe` is answered without a backend, everything else by it, and kept.
+fn gate(backend: &Backend) -> Gate {
+    let mut gate = Gate::start();
+    let rules = vec![
+        rule("probe", "GET", "/probe", policy(mock("probe"))),
+        rule("all", "GET", "/{p+}", served(caching(CacheScope::Caller, vec![]))),
+    ];
+    gate.put(vec![stage_part(cached(Unauthorized::FailWith403)), upstream(&[backend.address]), route("r", rules)]);
+    gate
+}
+
+/// A backend whose `n`th answer is made by `answer` once the test has sent a token for it.
+fn held(answer: impl Fn(usize) -> String + Send + Sync + 'static) -> (Backend, Sender<()>) {
+    let (release, wait) = channel();
+    let (wait, count) = (Mutex::new(wait), AtomicUsize::new(0));
+    let backend = Backend::start(move |_, _| {
+        wait.lock().unwrap().recv().unwrap();
+        answer(count.fetch_add(1, Ordering::SeqCst))
+    });
+    (backend, release)
+}
+
+/// One HTTP/2 connection: its requests are seen by one worker, in their order.
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+type Asked = tokio::task::JoinHandle<(u16, String, String)>;
+
+impl Client {
+    fn new(gate: &Gate, window: u32) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = gate.proxy.http_addr().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let mut builder = Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(window).initial_connection_window_size(window);
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    fn send(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, hyper::Error>> + use<> {
+        let request = http::Request::get(format!("http://shop.example{path}")).body(Empty::new()).unwrap();
+        self.sender.clone().send_request(request)
+    }
+
+    /// Sends now; status, `cache-status` and body later.
+    fn ask(&self, path: &str) -> Asked {
+        let response = self.send(path);
+        self.runtime.spawn(async move {
+            let response = response.await.unwrap();
+            let said = response.headers().get("cache-status").map(|value| value.to_str().unwrap().to_owned());
+            let status = response.status().as_u16();
+            #[allow(clippy::disallowed_methods, reason = "capped")]
+            let body = Limited::new(response.into_body(), 1 << 20).collect().await.unwrap().to_bytes();
+            (status, said.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
+        })
+    }
+
+    fn wait(&self, asked: Asked) -> (u16, String, String) {
+        self.runtime.block_on(async { tokio::time::timeout(LONG, asked).await.unwrap().unwrap() })
+    }
+
+    /// Until the worker has looked at everything that was sent before.
+    fn settle(&self) {
+        assert_eq!(self.wait(self.ask("/probe")).2, "probe");
+    }
+}
+
+const LONG: std::time::Duration = std::time::Duration::from_secs(20);
+
+fn count(answers: &[(u16, String, String)], word: &str) -> usize {
+    answers.iter().filter(|(status, said, _)| *status == 200 && said.contains(word)).count()
+}
+
+#[test]
+fn requests_that_miss_together_are_one_call() {
+    let (backend, release) = held(|n| ok(&format!("answer {n}")));
+    let gate = gate(&backend);
+    let client = Client::new(&gate, 65_535);
+    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    client.settle();
+    eventually("one call", || backend.requests.load(Ordering::SeqCst) == 1);
+    release.send(()).unwrap();
+    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert_eq!((count(&answers, "fwd=miss; stored"), count(&answers, "collapsed")), (1, 19), "{answers:?}");
+    assert!(answers.iter().all(|(_, _, body)| body == "answer 0"), "{answers:?}");
+    assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
+    assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="collapsed",stage="shop/prod"}"#), 19.0);
+}
+
+#[test]
+fn when_the_first_call_fails_one_of_those_who_wait_makes_the_next() {
+    let (backend, release) = held(|n| if n < 2 { "nonsense\r\n\r\n".to_owned() } else { ok("at last") });
+    let gate = gate(&backend);
+    let client = Client::new(&gate, 65_535);
+    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    client.settle();
+    for call in 1..=3 {
+        eventually("the next call", || backend.requests.load(Ordering::SeqCst) == call);
+        client.settle();
+        release.send(()).unwrap();
+    }
+    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert_eq!(answers.iter().filter(|(status, ..)| *status == 502).count(), 2, "{answers:?}");
+    assert_eq!((count(&answers, "fwd=miss; stored"), count(&answers, "collapsed")), (1, 17), "{answers:?}");
+    assert_eq!(backend.requests.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn when_the_first_client_goes_away_one_of_those_who_wait_asks_again() {
+    let (backend, release) = held(|n| ok(&format!("answer {n}")));
+    let gate = gate(&backend);
+    let first = Client::new(&gate, 65_535);
+    drop(first.ask("/a"));
+    eventually("the first call", || backend.requests.load(Ordering::SeqCst) == 1);
+    let client = Client::new(&gate, 65_535);
+    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    client.settle();
+    drop(first);
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert!(answers.iter().all(|(status, ..)| *status == 200), "{answers:?}");
+    // The first call's answer may have been whole before its client was seen to be gone.
+    assert!(backend.requests.load(Ordering::SeqCst) <= 2);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_nobody_up() {
+    let backend = Backend::start(|_, _| ok(&"x".repeat(512 << 10)));
+    let gate = gate(&backend);
+    // The head and a little of the body arrive; nobody reads on.
+    let slow = Client::new(&gate, 16 << 10);
+    let response = slow.runtime.block_on(slow.send("/a")).unwrap();
+    assert_eq!(response.status(), 200);
+    let began = std::time::Instant::now();
+    let second = gate.get("/a");
+    assert_eq!((second.status, second.body.len()), (200, 512 << 10));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    let third = gate.get("/a");
+    assert!(third.header("cache-status").unwrap().contains("hit"), "{:?}", third.headers);
+    assert_eq!(backend.requests.load(Ordering::SeqCst), 2);
+    drop(response);
+}
+
+fn login(set: String) -> (PartName, PartBody) {
+    let name = PartName::new(PartKind::Authorizer, "shop/login");
+    let part = AuthorizerPart {
+        object: ObjectRef::new("Authorizer", "shop", "login"),
+        jwt: Some(Jwt {
+            issuers: vec![Issuer {
+                issuer: "https://id.example".into(),
+                audiences: vec!["shop".into()],
+                keys: KeySource::Inline(set),
+            }],
+            algorithms: vec![Algorithm::ES256],
+            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+            clock_skew_s: 0,
+            required_claims: Default::default(),
+        }),
+        invalid: None,
+    };
+    (name, PartBody::Authorizer(part))
+}
+
+fn token(key: &jsonwebtoken::EncodingKey, subject: &str, scope: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.kid = Some("k".into());
+    let claims = serde_json::json!({
+        "iss": "https://id.example", "aud": "shop", "sub": subject, "scope": scope, "exp": now + 600
+    });
+    format!("Bearer {}", jsonwebtoken::encode(&header, &claims, key).unwrap())
+}
+
+#[test]
+fn no_caller_gets_anothers_answer() {
+    let backend = Backend::echo();
+    let (key, set) = signer();
+    let (name, authorizer) = login(set);
+    let mut guarded = served(caching(CacheScope::Caller, vec![]));
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    let plan = PartName::new(PartKind::Plan, "shop/gold");
+    let entry = |name: &str, key: &str| KeyEntry {
+        object: ObjectRef::new("ApiKey", "shop", name),
+        digest: Hash::of(key.as_bytes()),
+        plans: vec![plan.clone()],
+    };
+    let keys = KeysPart { keys: vec![entry("ann", "key-of-ann-0123456789"), entry("bob", "key-of-bob-0123456789")] };
+    let gold = PlanPart {
+        object: ObjectRef::new("UsagePlan", "shop", "gold"),
+        stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
+        throttle: None,
+    };
+    let keyed = RulePolicy { api_key: true, ..served(caching(CacheScope::Caller, vec![])) };
+    let rules = vec![
+        rule("open", "GET", "/open", served(caching(CacheScope::Caller, vec![]))),
+        rule("guarded", "GET", "/guarded", guarded),
+        rule("keyed", "GET", "/keyed", keyed),
+        rule("shared", "GET", "/shared", served(caching(CacheScope::Shared, vec![]))),
+    ];
+    let mut gate = Gate::start();
+    let parts = vec![
+        stage_part(cached(Unauthorized::FailWith403)),
+        upstream(&[backend.address]),
+        (name, authorizer),
+        (PartName::new(PartKind::Keys, "0"), PartBody::Keys(keys)),
+        (plan, PartBody::Plan(gold)),
+        route("r", rules),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    let (ann, bob) = (token(&key, "ann", "read"), token(&key, "bob", "read"));
+    // A backend may know its users by any of these, whether or not the rule checks them.
+    let callers: Vec<(&str, Vec<(&str, &str)>)> = vec![
+        ("/open", vec![]),
+        ("/open", vec![("cookie", "session=1")]),
+        ("/open", vec![("cookie", "session=2")]),
+        ("/open", vec![("x-api-key", "1")]),
+        ("/open", vec![("x-api-key", "2")]),
+        ("/open", vec![("authorization", "Basic MQ==")]),
+        ("/open", vec![("authorization", "Basic Mg==")]),
+        ("/guarded", vec![("authorization", &ann)]),
+        ("/guarded", vec![("authorization", &bob)]),
+        ("/guarded", vec![("authorization", &ann), ("cookie", "session=1")]),
+        ("/guarded", vec![("authorization", &ann), ("x-api-key", "1")]),
+        ("/keyed", vec![("x-api-key", "key-of-ann-0123456789")]),
+        ("/keyed", vec![("x-api-key", "key-of-bob-0123456789")]),
+        ("/keyed", vec![("x-api-key", "key-of-bob-0123456789"), ("cookie", "session=1")]),
+    ];
+    let ask = |(path, headers): &(&str, Vec<(&str, &str)>)| gate.request("GET", path, headers, "");
+    let first: Vec<Answer> = callers.iter().map(ask).collect();
+    assert_eq!(backend.requests.load(Ordering::SeqCst), callers.len());
+    for (caller, first) in callers.iter().zip(first) {
+        let again = ask(caller);
+        assert!(again.header("cache-status").unwrap().contains("hit"), "{caller:?} {again:?}");
+        assert_eq!((again.status, again.body), (200, first.body), "{caller:?}");
+    }
+    // A new token of the same caller finds its answers.
+    let renewed = token(&key, "ann", "read write");
+    assert!(ask(&("/guarded", vec![("authorization", &renewed)])).header("cache-status").unwrap().contains("hit"));
+    // What is shared is shared by all who may call.
+    ask(&("/shared", vec![("cookie", "session=1")]));
+    let other = ask(&("/shared", vec![("cookie", "session=2")]));
+    assert!(other.body.contains("session=1") && other.header("cache-status").unwrap().contains("hit"), "{other:?}");
+}
+
+#[test]
+fn who_may_fetch_anew_does_and_others_get_what_the_stage_says() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = made.clone();
+    let backend = Backend::start(move |_, _| ok(&counter.fetch_add(1, Ordering::SeqCst).to_string()));
+    let (key, set) = signer();
+    let (name, authorizer) = login(set);
+    let mut shared = served(caching(CacheScope::Shared, vec![]));
+    shared.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    let mut gate = Gate::start();
+    gate.put(vec![
+        stage_part(cached(Unauthorized::FailWith403)),
+        upstream(&[backend.address]),
+        (name, authorizer),
+        route("r", vec![rule("r", "GET", "/a", shared)]),
+    ]);
+    let (anybody, chosen) = (token(&key, "ann", "read"), token(&key, "bob", "sluice:invalidate-cache"));
+    let plain = |gate: &Gate| gate.request("GET", "/a", &[("authorization", &anybody)], "");
+    let anew = |gate: &Gate, token: &str| {
+        gate.request("GET", "/a", &[("authorization", token), ("cache-control", "max-age=0")], "")
+    };
+    assert_eq!(plain(&gate).body, "0");
+    let refreshed = anew(&gate, &chosen);
+    assert_eq!(refreshed.body, "1");
+    assert!(refreshed.header("cache-status").unwrap().contains("fwd=request; stored"), "{refreshed:?}");
+    assert_eq!(plain(&gate).body, "1");
+    for (unauthorized, status, warned) in [
+        (Unauthorized::FailWith403, 403, false),
+        (Unauthorized::SucceedWithWarning, 200, true),
+        (Unauthorized::SucceedSilently, 200, false),
+    ] {
+        gate.put(vec![stage_part(cached(unauthorized))]);
+        let answer = anew(&gate, &anybody);
+        assert_eq!((answer.status, answer.header("warning").is_some()), (status, warned), "{unauthorized:?}");
+        if status == 200 {
+            assert_eq!(answer.body, "1");
+            assert!(answer.header("cache-status").unwrap().contains("hit"), "{answer:?}");
+        }
+        // Nobody else is warned, and nothing was fetched.
+        assert_eq!((plain(&gate).header("warning"), made.load(Ordering::SeqCst)), (None, 2));
+    }
+    let mut open = cached(Unauthorized::FailWith403);
+    open.cache.as_mut().unwrap().invalidation = Invalidation::None;
+    gate.put(vec![stage_part(open)]);
+    assert_eq!((anew(&gate, &anybody).body.as_str(), plain(&gate).body.as_str()), ("2", "2"));
+}
+
+#[test]
+fn a_changed_rule_does_not_answer_with_what_it_answered_before() {
+    let backend = Backend::echo();
+    let other = Backend::start(|_, _| ok("other"));
+    let mut gate = Gate::start();
+    gate.put(vec![stage_part(cached(Unauthorized::FailWith403)), upstream(&[backend.address])]);
+    let put = |gate: &mut Gate, policy: RulePolicy| gate.put(vec![route("r", vec![rule("r", "GET", "/a", policy)])]);
+    let usual = |key: CacheKey| served(caching(CacheScope::Shared, vec![key]));
+    put(&mut gate, usual(CacheKey::Query("page".into())));
+    let first = gate.get("/a?page=1&size=2");
+    assert!(first.body.contains("page=1&size=2"), "{first:?}");
+    // The value of another key is the same, and means something else.
+    put(&mut gate, usual(CacheKey::Query("size".into())));
+    assert!(gate.get("/a?page=2&size=1").body.contains("page=2&size=1"));
+    let mut edited = usual(CacheKey::Query("size".into()));
+    edited.request_headers.set = vec![("x-new".into(), "1".parse().unwrap())];
+    put(&mut gate, edited);
+    assert!(gate.get("/a?page=2&size=1").body.contains("x-new: 1"));
+    let elsewhere = PartName::new(PartKind::Upstream, "shop/other:80");
+    let (_, PartBody::Upstream(part)) = upstream(&[other.address]) else { unreachable!() };
+    gate.put(vec![(elsewhere.clone(), PartBody::Upstream(part))]);
+    let mut moved = usual(CacheKey::Query("size".into()));
+    moved.integration = Integration::Service(elsewhere);
+    put(&mut gate, moved);
+    assert_eq!(gate.get("/a?page=2&size=1").body, "other");
+    // What did not change is still there.
+    put(&mut gate, usual(CacheKey::Query("page".into())));
+    let again = gate.get("/a?page=1&size=2");
+    assert!(again.header("cache-status").unwrap().contains("hit") && again.body == first.body, "{again:?}");
+}

@@ -1,0 +1,88 @@
+//! Limits while the configuration and the fleet change under traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use sluice_wire::*;
+
+use crate::harness::*;
+
+fn limited(burst: u32) -> (PartName, PartBody) {
+    stage_part(StagePart { throttle: Some(Throttle { rate: 0.0, burst }), ..stage() })
+}
+
+/// Clients that call until they are stopped; how many answers were 200.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    clients: Vec<std::thread::JoinHandle<usize>>,
+}
+
+impl Traffic {
+    fn start(gate: &Gate) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let address = gate.proxy.http_addr().unwrap();
+        let client = |_| {
+            let (stop, asked) = (stop.clone(), asked.clone());
+            std::thread::spawn(move || {
+                let mut stream = std::net::TcpStream::connect(address).unwrap();
+                let mut passed = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+                    let status = read_answer(&mut stream).status;
+                    assert!(status == 200 || status == 429, "{status}");
+                    passed += usize::from(status == 200);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+                passed
+            })
+        };
+        let clients = (0..4).map(client).collect();
+        Self { stop, asked, clients }
+    }
+
+    /// Until so many more requests have been answered.
+    fn more(&self, requests: usize) {
+        let goal = self.asked.load(Ordering::SeqCst) + requests;
+        eventually("requests", || self.asked.load(Ordering::SeqCst) >= goal);
+    }
+
+    fn stop(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        self.clients.into_iter().map(|client| client.join().unwrap()).sum()
+    }
+}
+
+#[test]
+fn changes_of_burst_and_fleet_under_traffic_give_no_request_for_nothing() {
+    let mut gate = Gate::start();
+    gate.put(vec![limited(100), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
+    let traffic = Traffic::start(&gate);
+    traffic.more(200);
+    for round in 0..10 {
+        for burst in [10, 0, 50, 100] {
+            gate.put(vec![limited(burst)]);
+            traffic.more(20);
+        }
+        for proxies in [2, 3 + round, 1] {
+            gate.proxy.set_fleet(proxies);
+            traffic.more(20);
+        }
+    }
+    // A larger burst is more room, and the room is used.
+    gate.put(vec![limited(130)]);
+    traffic.more(200);
+    assert_eq!(traffic.stop(), 130);
+}
+
+#[test]
+fn a_growing_fleet_under_traffic_lets_no_more_through_than_one_proxy() {
+    let mut gate = Gate::start();
+    gate.put(vec![limited(100), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
+    let traffic = Traffic::start(&gate);
+    for proxies in [4, 3, 2, 1] {
+        gate.proxy.set_fleet(proxies);
+        traffic.more(200);
+    }
+    assert_eq!(traffic.stop(), 100);
+}
