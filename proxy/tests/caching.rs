@@ -181,6 +181,20 @@ fn a_client_that_does_not_read_holds_nobody_up() {
     drop(response);
 }
 
+#[test]
+fn a_client_that_does_not_finish_its_request_holds_nobody_up() {
+    let backend = Backend::start(|_, _| ok("answer"));
+    let gate = gate(&backend);
+    let mut slow = gate.connect();
+    let request = b"GET /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 10\r\n\r\nhalf";
+    std::io::Write::write_all(&mut slow, request).unwrap();
+    eventually("the slow call", || backend.connections.load(Ordering::SeqCst) == 1);
+    assert_eq!(gate.get("/a").body, "answer");
+    std::io::Write::write_all(&mut slow, b"a body").unwrap();
+    assert_eq!(read_answer(&mut slow).body, "answer");
+    assert_eq!(backend.requests.load(Ordering::SeqCst), 2);
+}
+
 fn login(set: String) -> (PartName, PartBody) {
     let name = PartName::new(PartKind::Authorizer, "shop/login");
     let part = AuthorizerPart {

@@ -208,7 +208,8 @@ impl Rules {
 fn says(claim: &Value, text: &str) -> bool {
     let is = |value: &Value| match value {
         Value::String(said) => said == text,
-        Value::Number(_) | Value::Bool(_) => value.to_string() == text,
+        Value::Number(number) => number.to_string() == text,
+        Value::Bool(said) => text == if *said { "true" } else { "false" },
         _ => false,
     };
     claim.as_array().map_or_else(|| is(claim), |list| list.iter().any(is))

@@ -258,6 +258,23 @@ fn what_a_token_says_is_judged() {
 }
 
 #[test]
+fn truth_values_are_written_as_text() {
+    let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
+    rules.required_claims = [("verified".to_owned(), "true".to_owned())].into();
+    let authorizer = Authorizer::compile(&part(rules), &KeySets::new(runtime(), Web::default()));
+    for (value, fits) in [
+        (json!(true), true),
+        (json!("true"), true),
+        (json!([false, true]), true),
+        (json!(false), false),
+        (json!(1), false),
+    ] {
+        let headers = bearer(&EC.token(&with("verified", value.clone())));
+        assert_eq!(refusal(&authorizer, &headers), (!fits).then_some(Refusal::MissingClaim), "{value}");
+    }
+}
+
+#[test]
 fn keys_and_algorithms_cannot_be_confused() {
     let authorizer = inline(&[&EC.jwk, &RSA.jwk]);
     let hmac = |secret: &[u8], alg: &str, kid: &str| {

@@ -26,7 +26,9 @@ use flight::{Boarded, Flights};
 /// A longer answer is not kept.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 /// What an entry costs beside its content.
-const ENTRY_BYTES: u64 = 256;
+const ENTRY_BYTES: u64 = 320;
+/// What a header costs beside its name and value: its place in the map, and its own allocation.
+const HEADER_BYTES: usize = 160;
 /// A shard must hold several of the largest answers.
 const SHARD_BYTES: u64 = 8 << 20;
 /// How long requests for an answer that could not be kept are not made to wait for each other.
@@ -92,7 +94,8 @@ impl Stored {
     }
 
     fn weight(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
         ENTRY_BYTES + (self.body.len() + headers) as u64
     }
 }
@@ -183,7 +186,8 @@ impl Cache {
         Lead::alone(self, key)
     }
 
-    fn fresh(&self, key: &Key, now: Instant) -> Option<Arc<Stored>> {
+    /// A fresh answer, where there is one.
+    pub(crate) fn fresh(&self, key: &Key, now: Instant) -> Option<Arc<Stored>> {
         let stored = self.stored.get(key)?;
         if stored.remaining(now).is_some() {
             return Some(stored);

@@ -208,7 +208,7 @@ impl Limits {
         if registry.buckets.len() >= registry.sweep_at {
             registry.sweep(Instant::now());
         }
-        Arc::clone(registry.buckets.entry(id).or_insert_with(|| Arc::default()))
+        Arc::clone(registry.buckets.entry(id).or_default())
     }
 
     /// A limit on the bucket of `id`.

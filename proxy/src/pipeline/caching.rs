@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName};
+use http_body::Body as _;
 use sluice_wire::CacheKey;
 
 use super::answer::{Reply, ReplyBody};
@@ -39,6 +40,11 @@ pub(crate) async fn answer(
     let key = key(exchange, matched, policy, caching, &call);
     let found = match asked {
         Invalidate::Refresh => Found::Lead(caching.store.refresh(key)),
+        // Whoever sends a body decides how long its call takes: nobody is made to wait for it.
+        _ if !call.body.is_end_stream() => match caching.store.fresh(&key, Instant::now()) {
+            Some(stored) => Found::Kept(stored, Phase::Hit),
+            None => Found::Lead(caching.store.refresh(key)),
+        },
         _ => find(caching, key, policy.timeout).await,
     };
     let mut reply = match found {
@@ -71,10 +77,11 @@ enum Found {
 /// Looks, and waits for other requests until one of them has the answer or this one has to fetch it: as long as it
 /// could have waited for the backend itself.
 async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
-    let deadline = Instant::now() + timeout;
+    let mut now = Instant::now();
+    let deadline = now + timeout;
     let mut phase: fn(Duration) -> Phase = Phase::Hit;
     loop {
-        let wait = match caching.store.look(key, Instant::now()) {
+        let wait = match caching.store.look(key, now) {
             Look::Hit(stored) => return Found::Kept(stored, phase),
             Look::Lead(lead) => return Found::Lead(lead),
             Look::Wait(wait) => wait,
@@ -86,6 +93,7 @@ async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
             Waited::Alone => return Found::Lead(caching.store.refresh(key)),
             Waited::Late => return Found::Nothing,
         }
+        now = Instant::now();
     }
 }
 
