@@ -6,6 +6,7 @@ use http::header::{
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
 
 use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Edits, Matched};
@@ -41,20 +42,23 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 /// Removes what belongs to one connection, and what that connection nominates. Framing, the host and
 /// the mark against loops cannot be nominated away.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
+    // Most messages have one of them or none: looking through their few fields is cheaper than asking for each.
+    let present: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    if present.contains(&CONNECTION) {
+        let nominated: SmallVec<[HeaderName; 4]> = headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .flat_map(|value| value.split(',').map(str::trim))
+            .filter(|word| !word.eq_ignore_ascii_case("keep-alive") && !word.eq_ignore_ascii_case("close"))
+            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
             .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != CDN_LOOP)
             .collect();
         for name in nominated {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    for name in present {
         headers.remove(name);
     }
 }
@@ -114,6 +118,8 @@ pub(crate) struct Origin {
 
 /// Says for whom the gateway forwards, and that it did.
 pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Option<HeaderValue>) {
+    // Room for these and the host at once.
+    headers.reserve(6);
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     headers.insert(FORWARDED_FOR, origin.source.clone());
     let proto = if origin.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
@@ -121,6 +127,19 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Opti
     headers.insert(FORWARDED_PORT, origin.port.clone());
     if let Some(host) = host {
         headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// The same in one field (RFC 7239), as AWS HTTP APIs write it.
+pub(crate) fn set_forwarded_element(headers: &mut HeaderMap, origin: &Origin, host: Option<&HeaderValue>) {
+    headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
+    let source = origin.source.to_str().unwrap_or("unknown");
+    // An IPv6 address is quoted and in brackets (RFC 7239, 6.1).
+    let source = if source.contains(':') { format!("\"[{source}]\"") } else { source.to_owned() };
+    let host = host.and_then(|host| host.to_str().ok()).map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
+    let proto = if origin.tls { "https" } else { "http" };
+    if let Ok(value) = HeaderValue::try_from(format!("for={source}{host};proto={proto}")) {
+        headers.insert(FORWARDED, value);
     }
 }
 
@@ -172,7 +191,7 @@ fn strip_aliases(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// AWS REST APIs rename what the backend says about its own connection.
+/// AWS REST APIs rename what the backend says about its own connection, and then it belongs to no connection any more.
 pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
     const REMAPPED: [(HeaderName, &str); 5] = [
         (CONTENT_LENGTH, "x-amzn-remapped-content-length"),
@@ -181,6 +200,11 @@ pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
         (WWW_AUTHENTICATE, "x-amzn-remapped-www-authenticate"),
         (HeaderName::from_static("x-amzn-requestid"), "x-amzn-remapped-x-amzn-requestid"),
     ];
+    let connection = headers.get(CONNECTION).cloned();
+    strip_hop_by_hop(headers);
+    if let Some(connection) = connection {
+        headers.insert("x-amzn-remapped-connection", connection);
+    }
     for (name, new) in REMAPPED {
         // The length of the body frames this hop too.
         let value = if name == CONTENT_LENGTH { headers.get(&name).cloned() } else { headers.remove(&name) };

@@ -6,6 +6,7 @@ mod cache;
 mod compile;
 pub mod config;
 mod cors;
+mod deadline;
 mod dialling;
 mod exchange;
 mod gateway;

@@ -19,7 +19,7 @@ use crate::exchange::piece::Flow;
 use crate::exchange::{Body, Exchange, Reject, RequestId};
 use crate::gateway::router::View;
 use crate::gateway::{Action, Gateway, Matched, Stage, below};
-use crate::listen::admission::{Admitted, admit};
+use crate::listen::admission::{Admitted, admit, host_of};
 use crate::listen::{Peer, Worker};
 use answer::{Asked, Reply};
 
@@ -32,17 +32,43 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of(&parts, flow);
-    let mut exchange = begin(worker, &peer, &parts);
     let origin = parts.headers.get(ORIGIN).cloned();
-    let result = match admit(&parts) {
-        Ok(admitted) => run(&mut exchange, &peer, parts, body, admitted).await,
-        Err(reject) => Err(reject),
+    let (exchange, reply) = match admit(&parts) {
+        Ok(admitted) => {
+            let Admitted { host, authority, path, websocket } = admitted;
+            let mut exchange = begin(worker, &peer, &parts, host, path.clone());
+            let request = Received { parts, body, authority, path, websocket };
+            let reply = run(&mut exchange, &peer, request).await;
+            let reply = reply.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
+            (exchange, reply)
+        }
+        Err(reject) => {
+            let host = host_of(&parts).unwrap_or_default();
+            let mut exchange = begin(worker, &peer, &parts, host, Arc::from(parts.uri.path()));
+            exchange.stage = addressed(&exchange);
+            let reply = answer::refuse(&mut exchange, &reject);
+            (exchange, reply)
+        }
     };
-    let reply = result.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
     Ok(answer::seal(exchange, reply, asked, origin.as_ref()))
 }
 
-fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {
+/// The Stage whose words a request is refused with that has no reading: by what can be read of it.
+fn addressed(exchange: &Exchange) -> Option<Arc<Stage>> {
+    exchange.worker.pin().gateway.hosts.find(&exchange.host, &exchange.path).cloned()
+}
+
+/// A request with one reading.
+struct Received {
+    parts: Parts,
+    body: Incoming,
+    authority: Option<HeaderValue>,
+    /// Canonical.
+    path: Arc<str>,
+    websocket: bool,
+}
+
+fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts, host: String, path: Arc<str>) -> Box<Exchange> {
     Box::new(Exchange {
         worker,
         started: Instant::now(),
@@ -51,8 +77,8 @@ fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {
         tls: peer.origin.tls,
         method: parts.method.clone(),
         version: parts.version,
-        host: String::new(),
-        path: Arc::from(parts.uri.path()),
+        host,
+        path,
         stage: None,
         rule: None,
         caller: None,
@@ -66,19 +92,12 @@ fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts) -> Box<Exchange> {
     })
 }
 
-async fn run(
-    exchange: &mut Exchange,
-    peer: &Peer,
-    mut parts: Parts,
-    body: Incoming,
-    admitted: Admitted,
-) -> Result<Reply, Reject> {
+async fn run(exchange: &mut Exchange, peer: &Peer, request: Received) -> Result<Reply, Reject> {
+    let Received { mut parts, body, authority, path: whole, websocket } = request;
     let pin = exchange.worker.pin();
     let gateway = &*pin.gateway;
-    exchange.host.clone_from(&admitted.host);
-    exchange.path = admitted.path.clone();
-    let upgrade = admitted.websocket.then(|| forward::Upgrade::take(&mut parts));
-    let stage = find_stage(gateway, &admitted)?;
+    let upgrade = websocket.then(|| forward::Upgrade::take(&mut parts));
+    let stage = find_stage(gateway, &exchange.host, &whole)?;
     exchange.stage = Some(stage.clone());
     if stage.invalid {
         return Err(Reject::InvalidConfig);
@@ -95,7 +114,7 @@ async fn run(
     {
         return Ok(Reply::fixed(status, headers));
     }
-    let path = below(&admitted.path, &stage.base).ok_or(Reject::NotFound)?;
+    let path = below(&whole, &stage.base).ok_or(Reject::NotFound)?;
     let view = View { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
     let found = stage.router.find(&view).ok_or_else(|| not_found(&stage, &view))?;
     let rule = found.rule.clone();
@@ -104,7 +123,7 @@ async fn run(
     let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
-    let request = forward::Call { peer, authority: admitted.authority, parts, body, upgrade };
+    let request = forward::Call { peer, authority, parts, body, upgrade };
     let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
     crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
     Ok(reply)
@@ -119,11 +138,11 @@ fn aws_method(exchange: &mut Exchange, parts: &mut Parts) -> Result<(), Reject> 
     if crate::headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
 }
 
-fn find_stage(gateway: &Gateway, admitted: &Admitted) -> Result<Arc<Stage>, Reject> {
+fn find_stage(gateway: &Gateway, host: &str, path: &str) -> Result<Arc<Stage>, Reject> {
     if gateway.version == sluice_wire::Hash::NONE {
         return Err(Reject::NotReady);
     }
-    gateway.hosts.find(&admitted.host, &admitted.path).cloned().ok_or(Reject::NotFound)
+    gateway.hosts.find(host, path).cloned().ok_or(Reject::NotFound)
 }
 
 fn not_found(stage: &Stage, view: &View<'_>) -> Reject {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -86,6 +86,7 @@ pub struct Proxy {
     https: Option<SocketAddr>,
     control: Mutex<Served>,
     drain: watch::Sender<bool>,
+    ending: Arc<AtomicBool>,
     alive: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -117,6 +118,7 @@ impl Proxy {
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
         let certificates = Arc::new(Certificates::default());
         let (drain, draining) = watch::channel(false);
+        let ending = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             gateway: gateway.clone(),
             metrics: metrics.clone(),
@@ -124,6 +126,7 @@ impl Proxy {
             nowhere: metrics.stage(""),
             connections: AtomicUsize::new(0),
             draining,
+            ending: ending.clone(),
         });
         let dialling = Dialling::new(settings.allow_loopback);
         let extra_roots = settings.extra_roots.clone();
@@ -140,6 +143,7 @@ impl Proxy {
             https: None,
             control: Mutex::new(Served { control, configuration: Configuration::default() }),
             drain,
+            ending,
             alive,
             stop,
             threads: Mutex::default(),
@@ -223,6 +227,7 @@ impl Proxy {
 
     /// Stops accepting, lets requests in progress end for at most `grace`, then ends the threads. Blocks.
     pub fn shutdown(&self, grace: Duration) {
+        self.ending.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
         let deadline = Instant::now() + grace;
         while self.metrics.connections.get() > 0 && Instant::now() < deadline {
@@ -289,6 +294,7 @@ fn spawn(
     std::thread::Builder::new().name(name).spawn(move || {
         let running = running;
         runtime.block_on(async {
+            drop(tokio::spawn(crate::deadline::watch()));
             for (socket, tls) in [(sockets.http, None), (sockets.https, Some(sockets.tls))] {
                 let Some(socket) = socket else { continue };
                 match TcpListener::from_std(socket) {

@@ -17,16 +17,32 @@ fn outside(backend: &Backend) -> Integration {
 fn what_a_backend_says_about_its_own_connection_is_renamed() {
     let said = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\ndate: Tue, 01 Jan 2019 00:00:00 GMT\r\n\
                 server: apache\r\nwww-authenticate: Basic\r\nx-amzn-requestid: theirs\r\nvia: 1.1 x\r\nx-own: 1\r\n\
-                \r\nno";
+                connection: keep-alive\r\n\r\nno";
     let backend = Backend::start(move |_, _| said.to_owned());
     let mut gate = Gate::start();
-    let rules = vec![rule("http", "GET", "/http", policy(outside(&backend)))];
-    gate.put(vec![aws(Behavior::AwsRest), route("r", rules)]);
-    let answer = gate.get("/http");
+    let rules = vec![
+        rule("http", "GET", "/http", policy(outside(&backend))),
+        rule("service", "GET", "/service", policy(service())),
+    ];
+    gate.put(vec![aws(Behavior::AwsRest), upstream(&[backend.address]), route("r", rules)]);
+    for path in ["/http", "/service"] {
+        renamed(&gate.get(path));
+    }
+    // HTTP APIs and stages of their own behaviour rename nothing.
+    for behavior in [Behavior::AwsHttp, Behavior::Native] {
+        gate.put(vec![aws(behavior)]);
+        let answer = gate.get("/http");
+        assert_eq!(answer.header("www-authenticate"), Some("Basic"), "{behavior:?}");
+        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("x-amzn-remapped")), "{behavior:?}");
+    }
+}
+
+fn renamed(answer: &Answer) {
     assert_eq!((answer.status, answer.body.as_str()), (401, "no"));
     // (header, what the client sees; 6.3)
     for (name, seen) in [
         ("x-amzn-remapped-content-length", Some("2")),
+        ("x-amzn-remapped-connection", Some("keep-alive")),
         ("x-amzn-remapped-date", Some("Tue, 01 Jan 2019 00:00:00 GMT")),
         ("x-amzn-remapped-server", Some("apache")),
         ("x-amzn-remapped-www-authenticate", Some("Basic")),
@@ -41,13 +57,42 @@ fn what_a_backend_says_about_its_own_connection_is_renamed() {
     }
     assert_ne!(answer.header("date"), Some("Tue, 01 Jan 2019 00:00:00 GMT"));
     assert_ne!(answer.header("x-amzn-requestid"), Some("theirs"));
-    // HTTP APIs and stages of their own behaviour rename nothing.
-    for behavior in [Behavior::AwsHttp, Behavior::Native] {
+    assert!(answer.header("x-amz-apigw-id").is_some_and(|id| id.ends_with('=')));
+}
+
+#[test]
+fn the_backend_learns_of_the_client_in_the_words_of_the_behavior() {
+    let backend = Backend::start(|head, _| {
+        let said: Vec<&str> = head.lines().filter(|line| line.contains("orwarded")).collect();
+        let said = said.join("|").to_ascii_lowercase();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}", said.len())
+    });
+    let mut gate = Gate::start();
+    gate.put(vec![upstream(&[backend.address]), route("r", vec![rule("s", "GET", "/s", policy(service()))])]);
+    // RFC 7239 is what HTTP APIs write, and nothing beside it (1.1).
+    for (behavior, element) in [(Behavior::AwsHttp, true), (Behavior::AwsRest, false), (Behavior::Native, false)] {
         gate.put(vec![aws(behavior)]);
-        let answer = gate.get("/http");
-        assert_eq!(answer.header("www-authenticate"), Some("Basic"), "{behavior:?}");
-        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("x-amzn-remapped")), "{behavior:?}");
+        let said = gate.request("GET", "/s", &[("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "1.2.3.4")], "").body;
+        assert!(!said.contains("1.2.3.4"), "{said}");
+        assert_eq!(
+            said == "forwarded: for=127.0.0.1;host=\"shop.example\";proto=http",
+            element,
+            "{behavior:?}: {said}"
+        );
+        assert_eq!(said.contains("x-forwarded-for: 127.0.0.1"), !element, "{behavior:?}: {said}");
     }
+}
+
+#[test]
+fn a_request_without_a_reading_is_refused_in_the_words_of_the_stage_it_was_sent_to() {
+    let mut gate = Gate::start();
+    gate.put(vec![aws(Behavior::AwsRest)]);
+    let answer = gate.get("/a%2fb");
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.starts_with("{\"message\""), "{}", answer.body);
+    assert!(answer.header("x-amzn-errortype").is_some());
+    gate.put(vec![aws(Behavior::Native)]);
+    assert_eq!(gate.get("/a%2fb").header("content-type"), Some("application/problem+json"));
 }
 
 #[test]

@@ -28,26 +28,31 @@ pub(crate) struct RequestId([u8; 36]);
 impl RequestId {
     pub(crate) fn new() -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let value = (u128::from(random()) << 64) | u128::from(random());
+        /// Where the two digits of each byte stand.
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&random().to_le_bytes());
+        bytes[8..].copy_from_slice(&random().to_le_bytes());
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let mut out = [b'-'; 36];
-        let mut rest = value;
-        for (at, byte) in out.iter_mut().enumerate() {
-            if matches!(at, 8 | 13 | 18 | 23) {
-                continue;
-            }
-            let digit = (rest & 15) as usize;
-            rest >>= 4;
-            *byte = match at {
-                14 => b'4',
-                19 => DIGITS[8 | (digit & 3)],
-                _ => DIGITS[digit],
-            };
+        for (byte, at) in bytes.into_iter().zip(PLACES) {
+            out[at] = DIGITS[usize::from(byte >> 4)];
+            out[at + 1] = DIGITS[usize::from(byte & 15)];
         }
         Self(out)
     }
 
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// In the form of AWS's second id: 11 bytes in base64.
+    pub(crate) fn extended(&self) -> HeaderValue {
+        use base64::Engine as _;
+        let bytes = self.0.first_chunk::<11>().copied().unwrap_or_default();
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 
     pub(crate) fn header(&self) -> HeaderValue {
@@ -65,5 +70,9 @@ mod tests {
         assert_ne!(one.as_str(), two.as_str());
         assert_eq!(one.as_str().len(), 36);
         assert_eq!(one.as_str().as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&one.as_str().as_bytes()[19]));
+        assert_eq!(one.as_str().matches('-').count(), 4);
+        let extended = one.extended();
+        assert!(extended.len() == 16 && extended.as_bytes().ends_with(b"="));
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::balance::Upstream;
 use super::pool::{Connection, Endpoint, Lease, Wanted};
+use crate::deadline::within;
 use crate::exchange::Reject;
 use crate::exchange::body::{Fate, Outgoing};
 
@@ -45,7 +46,7 @@ pub(crate) async fn call(
     tokio::pin!(work);
     let mut until = Instant::now() + timeout;
     loop {
-        if let Ok(result) = tokio::time::timeout_at(until, work.as_mut()).await {
+        if let Ok(result) = within(until.into_std(), work.as_mut()).await {
             return result;
         }
         // The time of the upload is the client's.

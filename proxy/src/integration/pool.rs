@@ -288,7 +288,7 @@ async fn handshake<I>(io: TokioIo<I>, upgrades: bool) -> Result<http1::SendReque
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().max_headers(100).max_buf_size(64 * 1024).handshake(io).await?;
+    let (sender, connection) = http1::Builder::new().max_buf_size(64 * 1024).handshake(io).await?;
     let log = |result: Result<(), hyper::Error>| {
         if let Err(error) = result {
             tracing::debug!(%error, "a connection to an upstream ended early");

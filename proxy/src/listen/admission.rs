@@ -61,10 +61,11 @@ fn fields(fields: &HeaderMap) -> Result<(), Reject> {
     let (mut bytes, mut passes) = (0, 0);
     for (name, value) in fields {
         bytes += name.as_str().len() + value.len();
-        if !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        // Without a way out in the middle the compiler looks at many bytes at once.
+        if !name.as_str().bytes().fold(true, |good, b| good & (b.is_ascii_alphanumeric() | (b == b'-'))) {
             return Err(Reject::Malformed("Header names may have letters, digits and hyphens only."));
         }
-        if !value.as_bytes().iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
+        if !value.as_bytes().iter().fold(true, |good, b| good & ((*b == b'\t') | (0x20..=0x7e).contains(b))) {
             return Err(Reject::Malformed("Header values may have printable ASCII characters only."));
         }
         if name == headers::CDN_LOOP {
@@ -116,6 +117,11 @@ fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
         (None, None) if parts.version == Version::HTTP_10 => Ok(None),
         (None, None) => Err(Reject::Malformed("There must be one Host.")),
     }
+}
+
+/// The host of a request that may have no reading as a whole.
+pub(crate) fn host_of(parts: &Parts) -> Option<String> {
+    authority(parts).ok().flatten().and_then(|value| host(&value).ok())
 }
 
 /// `Shop.Example:8443` → `shop.example`.

@@ -6,9 +6,10 @@ mod patience;
 mod streams;
 pub(crate) mod tls;
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::deadline::Timer;
 use crate::exchange::body::STALL;
 use crate::gateway::Gateway;
 use crate::headers::Origin;
@@ -43,6 +45,8 @@ const FIRST_BYTE: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 10_000;
 /// Request line and headers; admission counts more exactly.
 const HEAD_BUFFER: usize = 32 * 1024;
+/// The same with HTTP/2, where each field counts 32 bytes more (RFC 9113, 6.5.2).
+const HEAD_BUFFER_2: u32 = 32 * 1024;
 const MAX_STREAMS: u32 = 128;
 /// What HTTP/2 keeps of an answer that the client does not take, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -61,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) nowhere: Arc<StageMetrics>,
     pub(crate) connections: AtomicUsize,
     pub(crate) draining: watch::Receiver<bool>,
+    /// The same in a form that costs nothing to look at; set first.
+    pub(crate) ending: Arc<AtomicBool>,
 }
 
 /// A thread's own handle on the gateway: counting references to it touches no memory of other threads.
@@ -244,21 +250,30 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(128).max_buf_size(HEAD_BUFFER);
-    let mut draining = worker.shared.draining.clone();
+    // hyper's own bound of 100 headers is ours; asked for by number it would cost memory for each request.
+    builder.timer(Timer).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_BUFFER);
+    let shared = worker.shared.clone();
+    let mut draining = shared.draining.clone();
     let service =
         service_fn(move |request: Request<Incoming>| pipeline::serve(worker.clone(), peer.clone(), None, request));
     let io = TokioIo::new(Patient::new(stream, STALL));
     let connection = builder.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drained(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let drained = drained(&mut draining);
+    tokio::pin!(drained);
+    let (mut asked, mut told) = (false, false);
+    let served = poll_fn(|cx| {
+        // Asked once, the end wakes this task; until then it is not asked again for each request.
+        if !told && (!asked || shared.ending.load(Ordering::Relaxed)) {
+            asked = true;
+            if drained.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
-    };
-    ended(result);
+        connection.as_mut().poll(cx)
+    });
+    ended(served.await);
 }
 
 async fn http2<S>(worker: Arc<Worker>, stream: S, peer: Arc<Peer>)
@@ -270,7 +285,7 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(16 * 1024)
+        .max_header_list_size(HEAD_BUFFER_2)
         .max_pending_accept_reset_streams(32)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))

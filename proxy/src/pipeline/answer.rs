@@ -99,6 +99,9 @@ pub(crate) fn seal(
         Behavior::AwsHttp => "apigw-requestid",
     };
     headers.insert(HeaderName::from_static(name), exchange.id.header());
+    if behavior == Behavior::AwsRest {
+        headers.insert(HeaderName::from_static("x-amz-apigw-id"), exchange.id.extended());
+    }
     if let Some(cors) = exchange.stage.as_ref().and_then(|stage| stage.cors.as_ref())
         && !preflight(&exchange, status)
     {

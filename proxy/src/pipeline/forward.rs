@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
@@ -56,9 +56,8 @@ pub(crate) async fn integrate(
     match &policy.integration {
         Integration::Mock(fixed) => Ok(mock(exchange, matched, fixed)),
         Integration::Service(upstream) => {
-            let path = matched.forwarded().to_owned();
             let host = request.authority.clone();
-            send(exchange, matched, policy, upstream, request, &path, host).await
+            send(exchange, matched, policy, upstream, request, matched.forwarded(), host).await
         }
         Integration::Http(outside) => {
             let path = outside_path(outside, matched);
@@ -66,11 +65,7 @@ pub(crate) async fn integrate(
                 return Err(Reject::Malformed("The path's parameters do not fit into the integration's path."));
             }
             let host = Some(outside.host.clone());
-            let mut reply = send(exchange, matched, policy, &outside.upstream, request, &path, host).await?;
-            if matched.stage.behavior == Behavior::AwsRest {
-                headers::remap_aws_rest(&mut reply.headers);
-            }
-            Ok(reply)
+            send(exchange, matched, policy, &outside.upstream, request, &path, host).await
         }
     }
 }
@@ -110,19 +105,17 @@ async fn send(
     host: Option<HeaderValue>,
 ) -> Result<Reply, Reject> {
     let Call { peer, authority, mut parts, body, upgrade } = request;
-    let target = match parts.uri.query() {
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path),
-    };
-    parts.uri = target
-        .map(Uri::from)
-        .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))?;
+    parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
     headers::edit(&mut parts.headers, &policy.request, exchange, matched);
-    headers::set_forwarded(&mut parts.headers, &peer.origin, authority);
+    let origin = &peer.origin;
+    match matched.stage.behavior {
+        Behavior::AwsHttp => headers::set_forwarded_element(&mut parts.headers, origin, authority.as_ref()),
+        Behavior::Native | Behavior::AwsRest => headers::set_forwarded(&mut parts.headers, origin, authority),
+    }
     match host {
         Some(host) => parts.headers.insert(HOST, host),
         None => parts.headers.insert(HOST, HeaderValue::from_static("")),
@@ -149,7 +142,21 @@ async fn send(
     if let Some(fate) = fate {
         fate.answered();
     }
-    receive(answer, upgrade)
+    receive(answer, upgrade, matched.stage.behavior)
+}
+
+/// `path` with the query of `uri`. Most requests are passed on with the target they came with.
+fn target(uri: &Uri, path: &str) -> Result<Uri, Reject> {
+    if let Some(same) = uri.path_and_query().filter(|same| same.path() == path) {
+        return Ok(Uri::from(same.clone()));
+    }
+    let target = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    target
+        .map(Uri::from)
+        .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))
 }
 
 /// A call that failed because of the client's body is the client's fault.
@@ -180,7 +187,7 @@ fn one_length(headers: &HeaderMap) -> bool {
     }
 }
 
-fn receive(answer: Answer, upgrade: Option<Upgrade>) -> Result<Reply, Reject> {
+fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
     let Answer { mut response, lease } = answer;
     if !one_length(response.headers()) {
         return Err(Reject::BadAnswer);
@@ -198,7 +205,10 @@ fn receive(answer: Answer, upgrade: Option<Upgrade>) -> Result<Reply, Reject> {
         return Ok(Reply { status: parts.status, headers, body });
     }
     let (mut parts, incoming) = response.into_parts();
-    headers::strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(TE);
+    if behavior == Behavior::AwsRest {
+        headers::remap_aws_rest(&mut parts.headers);
+    } else {
+        headers::strip_hop_by_hop(&mut parts.headers);
+    }
     Ok(Reply { status: parts.status, headers: parts.headers, body: ReplyBody::Stream { incoming, lease, keep: None } })
 }
