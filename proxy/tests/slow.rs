@@ -25,6 +25,22 @@ fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What takes half a minute and more, all at once.
+#[test]
+fn long_waits_end_when_they_should() {
+    let all: [fn(); 6] = [
+        a_body_that_trickles_is_ended,
+        a_quiet_stream_lives_on,
+        a_reader_that_takes_nothing_is_let_go,
+        a_reader_that_takes_very_little_is_let_go_and_a_slow_one_is_not,
+        an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays,
+        an_http2_client_that_leaves_answers_lying_is_let_go,
+    ];
+    let threads = all.map(std::thread::spawn);
+    let failed = threads.map(std::thread::JoinHandle::join).iter().filter(|result| result.is_err()).count();
+    assert_eq!(failed, 0, "the panics above say which");
+}
+
 #[test]
 fn the_rules_time_is_the_backends_not_the_uploads() {
     let backend = Backend::echo();
@@ -55,7 +71,6 @@ fn a_backend_that_is_silent_after_an_upload_or_takes_none_is_a_504() {
     assert_eq!(read_head(&mut stream).status, 504);
 }
 
-#[test]
 fn a_body_that_trickles_is_ended() {
     let backend = Backend::echo();
     let gate = gate(5_000, backend.address);
@@ -73,7 +88,6 @@ fn a_body_that_trickles_is_ended() {
     assert!(started.elapsed() > Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
-#[test]
 fn a_quiet_stream_lives_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -91,7 +105,6 @@ fn a_quiet_stream_lives_on() {
     assert_eq!(read_answer(&mut stream).body, "firstlast");
 }
 
-#[test]
 fn a_reader_that_takes_nothing_is_let_go() {
     let backend = Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
     let gate = gate(5_000, backend.address);
@@ -123,14 +136,13 @@ fn takes(gate: &Gate, bytes: usize, time: Duration) -> bool {
     gate.metric("sluice_connections ") == 1.0
 }
 
-#[test]
 fn a_reader_that_takes_very_little_is_let_go_and_a_slow_one_is_not() {
     let answer = || Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
     let (one, two) = (answer(), answer());
     let (one, two) = (gate(5_000, one.address), gate(5_000, two.address));
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| takes(&two, 2_000, Duration::from_secs(70)));
-        assert!(!takes(&one, 20, Duration::from_secs(70)), "a reader of 200 bytes per second is kept");
+        let slow = scope.spawn(|| takes(&two, 2_000, Duration::from_secs(50)));
+        assert!(!takes(&one, 20, Duration::from_secs(60)), "a reader of 200 bytes per second is kept");
         assert!(slow.join().unwrap(), "a reader of 20,000 bytes per second was let go");
     });
 }
@@ -148,7 +160,6 @@ fn request(path: &str) -> http::Request<()> {
     http::Request::get(format!("http://shop.example{path}")).body(()).unwrap()
 }
 
-#[test]
 fn an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays() {
     let backend = Backend::echo();
     let gate = gate(5_000, backend.address);
@@ -171,7 +182,6 @@ fn an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays() {
     eventually("logged", || gate.log.lines().iter().filter(|line| line["aborted"] == true).count() == 2);
 }
 
-#[test]
 fn an_http2_client_that_leaves_answers_lying_is_let_go() {
     let backend = Backend::echo();
     let gate = gate(5_000, backend.address);
