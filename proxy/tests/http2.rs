@@ -81,19 +81,17 @@ fn trailers_of_answers_pass_and_those_of_requests_do_not() {
     assert_eq!(answer.body, "hello {}");
 }
 
-/// A backend that turns every second request back unprocessed: by a reset, or by saying that it goes away.
-async fn reluctant(listener: TcpListener, count: Arc<AtomicUsize>, away: bool) {
+/// A backend that turns every second request back unprocessed.
+async fn reluctant(listener: TcpListener, count: Arc<AtomicUsize>, connections: Arc<AtomicUsize>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        connections.fetch_add(1, Ordering::SeqCst);
         let count = count.clone();
         tokio::spawn(async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 if count.fetch_add(1, Ordering::SeqCst) % 2 == 1 {
-                    match away {
-                        false => respond.send_reset(h2::Reason::REFUSED_STREAM),
-                        true => connection.abrupt_shutdown(h2::Reason::NO_ERROR),
-                    }
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
                     continue;
                 }
                 let mut body = respond.send_response(Response::new(()), false).unwrap();
@@ -109,11 +107,16 @@ fn a_request_that_was_turned_back_unprocessed_is_sent_again() {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let gate = gate(listener.local_addr().unwrap());
     let count = Arc::new(AtomicUsize::new(0));
-    runtime.spawn(reluctant(listener, count.clone(), false));
+    let connections = Arc::new(AtomicUsize::new(0));
+    runtime.spawn(reluctant(listener, count.clone(), connections.clone()));
+    let client = Http2::connect(&gate);
     for method in ["GET", "POST", "GET", "POST"] {
-        assert_eq!(gate.request(method, "/a", &[], "").body, "done", "{method}");
+        let request = Request::builder().method(method).uri("http://shop.example/a").body(Http2::empty()).unwrap();
+        assert_eq!(client.ask(request).1, "done", "{method}");
     }
     assert_eq!(count.load(Ordering::SeqCst), 7);
+    // A stream that is refused says nothing against its connection.
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -82,11 +82,8 @@ async fn attempts(
         let replayed = wanted == Wanted::Fresh;
         let sent = match connection {
             Connection::Http2 { sender, number } => {
-                let sent = over_http2(sender, request, !replayed).await;
-                if sent.is_err() {
-                    endpoint.retire(thread, number);
-                }
-                sent.map(|response| (response, None))
+                let retire = || endpoint.retire(thread, number);
+                over_http2(sender, request, !replayed, retire).await.map(|response| (response, None))
             }
             Connection::Http1 { sender, reused } => over_http1(sender, request, reused && !replayed).await,
         };
@@ -149,11 +146,13 @@ async fn over_http1(
 }
 
 /// One connection carries many requests, and its server may turn some back without having looked at them (RFC 9113, 8.7):
-/// those that came after a GOAWAY, and streams it refuses. Such a request may be repeated whatever its method.
+/// those that came after a GOAWAY, and streams it refuses. Such a request may be repeated whatever its method. `retire` is
+/// called for a connection that takes no more requests.
 async fn over_http2(
     mut sender: http2::SendRequest<Outgoing>,
     request: Request<Outgoing>,
     again: bool,
+    retire: impl FnOnce(),
 ) -> Result<Response<Incoming>, Failed> {
     let copy = if again { copy(&request) } else { None };
     let mut error = match sender.try_send_request(for_http2(request).map_err(Failed::For)?).await {
@@ -162,6 +161,9 @@ async fn over_http2(
     };
     let unsent = error.take_message();
     let error = error.into_error();
+    if unsent.is_some() || lost(&error) {
+        retire();
+    }
     match (unsent, copy) {
         (Some(unsent), _) if again => Err(Failed::Lost(Box::new(from_http2(unsent)))),
         (_, Some(copy)) if unprocessed(&error) || (lost(&error) && idempotent(&copy)) => {

@@ -53,6 +53,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// What the kernel keeps of an answer beyond what is on the wire. Without a bound it takes megabytes at once and then
 /// nothing for minutes, and a slow reader looks like one that has stopped: with it, the lowest rate is half of this per
 /// [`STALL`], about 2 KiB per second.
+#[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 const BACKLOG: i32 = 4096;
 
