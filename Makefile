@@ -1,4 +1,5 @@
-# `make` or `make help` lists what there is. Needs Rust, a C compiler, make, curl and openssl; the tests need Go as well.
+# `make` or `make help` lists what there is. Needs Rust, a C compiler and make; the tests need Go as well. The curl lines
+# that `make run` prints want curl, and their own test is left out, and says so, where it is missing (not in CI).
 
 CARGO ?= cargo
 # What `make run` serves, and how: `make run EXAMPLE=examples/versions ARGS="--listen 127.0.0.1:9000"`.
@@ -15,7 +16,7 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 	$(CARGO) build --locked -p sluice-cli
 	@exec target/debug/sluice dev $(EXAMPLE) $(ARGS)
 
-test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
+test: ## Run all tests that need no root. Builds a Kubernetes API server and promtool once, with Go.
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 

@@ -5,7 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Folder, Sluice, eventually, examples, get};
+use base64::Engine as _;
+
+use crate::harness::{Answer, Folder, Sluice, ask, eventually, examples, get, get_tls, send};
+
+/// Whether the lines can be pasted here: they need curl. Where nobody would see that they were not tried they must be.
+fn curl() -> bool {
+    let there = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(there || std::env::var_os("CI").is_none(), "curl is not installed, and the printed lines are curl lines");
+    if !there {
+        eprintln!("skipped: curl is not installed, so the printed lines cannot be tried");
+    }
+    there
+}
 
 /// Runs a line in a shell with what `before` sets, and gives what it prints.
 fn shell(before: &str, line: &str) -> String {
@@ -16,6 +28,9 @@ fn shell(before: &str, line: &str) -> String {
 
 #[test]
 fn every_line_that_the_quickstart_offers_gives_the_status_it_promises() {
+    if !curl() {
+        return;
+    }
     let sluice = Sluice::dev(&examples().join("quickstart"));
     let lines = sluice.offered();
     let token = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap().clone();
@@ -41,15 +56,19 @@ fn every_line_that_the_quickstart_offers_gives_the_status_it_promises() {
 #[test]
 fn the_second_read_comes_from_the_cache() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
+    // TOKEN=$(curl … -d client_id=… http://ADDRESS/token)
     let lines = sluice.offered();
-    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap();
-    let read = lines.iter().find(|line| line.contains("$TOKEN")).unwrap().replace("curl -i", "curl -s -i");
-    let first = shell(token, &read);
-    let second = shell(token, &read).to_lowercase();
-    let body = |answer: &str| answer.lines().last().unwrap().to_lowercase();
-    assert_eq!(body(&first), body(&second), "the backend numbers its answers");
-    assert!(second.contains("cache-status:") && second.contains("; hit"), "{second}");
-    assert!(body(&second).contains(r#""customer":"acme""#), "{second}");
+    let line = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap();
+    let issuer = line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let form = [("accept", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
+    let token = send(issuer, "POST", "/token", &form, "client_id=acme&scope=orders.read").unwrap().body;
+    let bearer = format!("Bearer {}", token.trim());
+    let read = || -> Answer { ask(sluice.address(), "GET", "/orders/42", &[("authorization", &bearer)]).unwrap() };
+    let (first, second) = (read(), read());
+    assert_eq!((first.status, second.status), (200, 200), "{first:?}");
+    assert_eq!(first.body, second.body, "the backend numbers its answers");
+    assert!(second.head.contains("cache-status:") && second.head.contains("; hit"), "{second:?}");
+    assert!(second.body.contains(r#""customer":"acme""#), "{second:?}");
 }
 
 #[test]
@@ -151,8 +170,8 @@ fn versions_are_told_apart_as_the_example_says() {
     let sluice = Sluice::dev(&examples().join("versions"));
     assert_eq!(get(sluice.address(), "/v1/hello").unwrap().1.trim(), "hello from v1");
     assert!(get(sluice.address(), "/hello").unwrap().1.contains("name a version"));
-    let header = format!("curl -s -H 'x-api-version: v2' http://{}/hello", sluice.address());
-    assert_eq!(shell("", &header), "hello from v2");
+    let named = ask(sluice.address(), "GET", "/hello", &[("x-api-version", "v2")]).unwrap();
+    assert_eq!(named.body.trim(), "hello from v2");
 }
 
 #[test]
@@ -182,33 +201,35 @@ fn one_broken_rule_answers_500_and_its_neighbours_as_always() {
     let broken = orders.replace("authorizer: {name: customers, scopes: [orders.write]}", "authorizer: {name: nobody}");
     folder.write("orders.yaml", &broken);
     sluice.wait_for("AuthorizerNotFound");
-    let post = format!("curl -s -o /dev/null -w '%{{http_code}}' -X POST http://{}/orders", sluice.address());
-    eventually("the rule fails closed", || (shell("", &post) == "500").then_some(()));
+    let post = || ask(sluice.address(), "POST", "/orders", &[]).unwrap().status;
+    eventually("the rule fails closed", || (post() == 500).then_some(()));
     assert_eq!(get(sluice.address(), "/health").unwrap().0, 200);
     folder.write("orders.yaml", &orders);
-    eventually("the mended rule asks for a token", || (shell("", &post) == "401").then_some(()));
+    eventually("the mended rule asks for a token", || (post() == 401).then_some(()));
 }
 
 #[test]
 fn a_stage_with_tls_is_served_over_https_from_the_secret_in_the_folder() {
     let folder = Folder::copy_of("versions");
-    let make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=api.shop.example \
-        -addext subjectAltName=DNS:api.shop.example -keyout tls.key -out tls.crt 2>/dev/null
-        printf 'apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: tls, namespace: default}\ndata:\n  \
-        tls.crt: %s\n  tls.key: %s\n' $(base64 -w0 tls.crt) $(base64 -w0 tls.key) > secret.yaml";
-    shell(&format!("cd {}", folder.0.display()), make);
-    let spec = "spec: {hostnames: [api.shop.example], tls: {secretName: tls}}";
-    folder.write("api.yaml", &folder.read("api.yaml").replace("spec: {}", spec));
+    const HOST: &str = "api.shop.example";
+    let certified = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
+    let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let (chain, key) = (base64(certified.cert.pem()), base64(certified.signing_key.serialize_pem()));
+    folder.write(
+        "secret.yaml",
+        &format!(
+            "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: tls, namespace: default}}\n\
+             data:\n  tls.crt: {chain}\n  tls.key: {key}\n"
+        ),
+    );
+    let spec = format!("spec: {{hostnames: [{HOST}], tls: {{secretName: tls}}}}");
+    folder.write("api.yaml", &folder.read("api.yaml").replace("spec: {}", &spec));
     let sluice = Sluice::dev_with(&folder.0, &["--https", "127.0.0.1:0"]);
     let printed = sluice.printed();
     let port = printed.split("https://127.0.0.1:").nth(1).unwrap().lines().next().unwrap();
-    let line = format!(
-        "curl -s --cacert {}/tls.crt --resolve api.shop.example:{port}:127.0.0.1 -w ' %{{http_version}}' \
-         https://api.shop.example:{port}/v1/hello",
-        folder.0.display()
-    );
-    let answer = shell("", &line);
-    assert!(answer.starts_with("hello from v1") && answer.ends_with(" 2"), "{answer}\n{printed}");
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let (status, body) = get_tls(address, HOST, certified.cert.der(), "/v1/hello").unwrap();
+    assert_eq!((status, body.trim()), (200, "hello from v1"), "{printed}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A real API server: etcd and kube-apiserver on loopback, as unprivileged processes, with our definitions applied.
 //! What runs against it is `programs`'.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl ApiServer {
 
     /// One of one's own, ready, with our definitions and the programs' ServiceAccounts. Takes about four seconds.
     pub(crate) async fn start(name: &str) -> anyhow::Result<Self> {
-        let programs = build()?;
+        let programs = build("api")?;
         let folder = folder(name)?;
         let (etcd_url, peer_url) = (loopback("http", port()?), loopback("http", port()?));
         let etcd_flags = [
@@ -187,23 +188,24 @@ async fn established(space: &Space, name: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// The folder of etcd, kube-apiserver and kubectl; built the first time.
-fn build() -> anyhow::Result<PathBuf> {
-    let output = Command::new(repository().join("tests/kube/build")).arg("api").stderr(Stdio::inherit()).output()?;
+/// The folder of a set of programs of `tests/kube/build`; built the first time.
+pub(crate) fn build(set: &str) -> anyhow::Result<PathBuf> {
+    let output = Command::new(repository().join("tests/kube/build")).arg(set).stderr(Stdio::inherit()).output()?;
     let stdout = String::from_utf8(output.stdout)?;
-    anyhow::ensure!(output.status.success(), "tests/kube/build api failed; it says why above");
+    anyhow::ensure!(output.status.success(), "tests/kube/build {set} failed; it says why above");
     Ok(PathBuf::from(stdout.lines().last().context("tests/kube/build printed no folder")?))
 }
 
-/// The key of ServiceAccount tokens and the administrator's token, which is returned.
+/// The keys of ServiceAccount tokens and the administrator's token, which is returned.
 fn credentials(folder: &Path) -> anyhow::Result<String> {
     let pki = folder.join("pki");
     std::fs::create_dir(&pki)?;
-    let made = Command::new("openssl").args(["genrsa", "-out"]).arg(pki.join("sa.key")).arg("2048").output()?;
-    anyhow::ensure!(made.status.success(), "openssl genrsa: {}", String::from_utf8_lossy(&made.stderr));
-    let random = Command::new("openssl").args(["rand", "-hex", "16"]).output()?;
-    let token = String::from_utf8(random.stdout)?.trim().to_owned();
-    anyhow::ensure!(token.len() == 32, "openssl rand made no token");
+    let key = rcgen::KeyPair::generate()?;
+    std::fs::write(pki.join("sa.key"), key.serialize_pem())?;
+    std::fs::write(pki.join("sa.pub"), key.public_key_pem())?;
+    let mut random = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let token = format!("{:032x}", u128::from_be_bytes(random));
     std::fs::write(pki.join("tokens.csv"), format!("{token},admin,1,system:masters\n"))?;
     Ok(token)
 }
@@ -211,7 +213,6 @@ fn credentials(folder: &Path) -> anyhow::Result<String> {
 /// As `tests/kube/common.sh` explains them.
 fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
     let pki = folder.join("pki");
-    let key = pki.join("sa.key");
     vec![
         format!("--etcd-servers={etcd}"),
         format!("--cert-dir={}", pki.display()),
@@ -222,8 +223,8 @@ fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", key.display()),
-        format!("--service-account-signing-key-file={}", key.display()),
+        format!("--service-account-key-file={}", pki.join("sa.pub").display()),
+        format!("--service-account-signing-key-file={}", pki.join("sa.key").display()),
         format!("--token-auth-file={}", pki.join("tokens.csv").display()),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
