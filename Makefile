@@ -16,7 +16,7 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 	$(CARGO) build --locked -p sluice-cli
 	@exec target/debug/sluice dev $(EXAMPLE) $(ARGS)
 
-test: ## Run all tests that need no root. Builds a Kubernetes API server and promtool once, with Go.
+test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 

@@ -6,5 +6,6 @@ mod changes;
 mod churn;
 mod fixtures;
 mod harness;
+mod metrics;
 mod outages;
 mod quickstart;

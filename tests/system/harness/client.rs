@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 
 /// Longer than any route's timeout in the cases.
 const PATIENCE: Duration = Duration::from_secs(40);
-const MAX_BODY: usize = 1 << 20;
+/// A page of metrics of many routes is the longest.
+const MAX_BODY: usize = 16 << 20;
 
 /// What came back.
 #[derive(Clone, Debug)]

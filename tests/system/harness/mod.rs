@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod objects;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod promtool;
 
 use std::path::{Path, PathBuf};
 

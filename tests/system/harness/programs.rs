@@ -133,6 +133,11 @@ impl Operator {
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
+
+    /// What its `/metrics` answers.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Answer> {
+        get("admin", "/metrics").send(self.admin).await
+    }
 }
 
 impl Proxy {
@@ -151,6 +156,11 @@ impl Proxy {
     /// What its `/readyz` answers.
     pub(crate) async fn readiness(&self) -> anyhow::Result<Answer> {
         get("admin", "/readyz").send(self.admin).await
+    }
+
+    /// What its `/metrics` answers.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Answer> {
+        get("admin", "/metrics").send(self.admin).await
     }
 
     /// Another proxy of the same operator that has nothing on its disk and presents another token.
