@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_crds::api_route::{HttpMethod, MatchType, ValueMatch, VersionScheme};
 use sluice_crds::condition::reason;
 use sluice_crds::{ApiRoute, api_route as api};
-use sluice_wire::{ApiVersion, FieldMatch, PartKind, PartName, PathTemplate, RoutePart, Rule, Segment};
+use sluice_wire::{ApiVersion, FieldMatch, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
 use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::problem::Problems;
@@ -93,6 +93,7 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
     let mut translated = Translated::default();
     let version = route.spec.version.as_ref().map(|version| self::version(version, problems));
     let mut written: Vec<Option<Rule>> = Vec::new();
+    let mut placeless: Vec<&str> = Vec::new();
     let mut seen: BTreeSet<Operation> = BTreeSet::new();
     for (at, rule) in route.spec.rules.iter().enumerate() {
         let mut own = Problems::default();
@@ -101,6 +102,9 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
             own.invalid(&format!("spec.rules[{at}].name"), format_args!("the name {:?} is used twice", rule.name));
         }
         let mut made = rules::translate(view, key, route, at, &mut own, &mut translated.upstreams);
+        if made.is_none() {
+            placeless.push(&rule.name);
+        }
         let anywhere = ObjectKey::new("", "");
         for method in &rule.methods {
             let Some(operation) = operation(&anywhere, None, rule, *method) else { continue };
@@ -115,6 +119,7 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
         written.push(made);
         problems.extend(own);
     }
+    close(&mut written, &placeless, problems);
     let mut groups: BTreeMap<BTreeSet<(usize, HttpMethod)>, Vec<ObjectKey>> = BTreeMap::new();
     for (at, stage) in stage_keys(key, route).enumerate() {
         let field = format!("spec.stages[{at}].name");
@@ -157,10 +162,27 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
     translated
 }
 
+/// With a rule whose place is not known, every other rule refuses: a broader one would answer its requests, with another
+/// policy.
+fn close(rules: &mut [Option<Rule>], placeless: &[&str], problems: &mut Problems) {
+    let Some(first) = placeless.first() else { return };
+    let why = format!(
+        "nobody knows which requests are those of the rule {first:?}: until that is corrected, every rule of the ApiRoute \
+         refuses its requests with 500"
+    );
+    problems.invalid("spec.rules", &why);
+    for rule in rules.iter_mut().flatten() {
+        rule.action = RuleAction::Invalid { why: why.clone() };
+    }
+}
+
 /// The rule without a method; none when no method is left (an empty list would mean every method).
 fn without(mut rule: Rule, method: HttpMethod) -> Option<Rule> {
     if method == HttpMethod::Any {
         return None;
+    }
+    if rule.methods.is_empty() {
+        return Some(rule);
     }
     rule.methods.retain(|kept| kept != method.as_str());
     (!rule.methods.is_empty()).then_some(rule)

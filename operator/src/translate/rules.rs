@@ -46,7 +46,7 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-/// A rule; none when its place in the router is not known.
+/// A rule; none when its place in the router is not known: then the problems say why.
 pub(crate) fn translate(
     view: &View<'_>,
     key: &ObjectKey,
@@ -95,12 +95,11 @@ fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<Stri
         problems.invalid(&field, "at least one method is needed; ANY stands for all of them");
         return None;
     }
-    if rule.methods == [HttpMethod::Any] {
-        return Some(Vec::new());
-    }
     if rule.methods.contains(&HttpMethod::Any) {
-        problems.invalid(&field, "ANY stands alone: it already covers the other methods");
-        return None;
+        if rule.methods.len() > 1 {
+            problems.invalid(&field, "ANY stands alone: it already covers the other methods");
+        }
+        return Some(Vec::new());
     }
     let set: BTreeSet<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
     Some(set.into_iter().map(str::to_owned).collect())
