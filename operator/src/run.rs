@@ -1,5 +1,6 @@
 //! The composition root: builds the rooms and connects them, nothing else.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::publish::{Admission, Fleet, Publisher};
 use crate::report::{Live, Reporter};
 use crate::settings::Settings;
 use crate::translate::Translator;
-use crate::world::cluster;
+use crate::world::{Kind, ObjectKey, World, cluster};
 
 /// A running operator.
 pub struct Operator {
@@ -98,12 +99,12 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     tasks.spawn(reporter.run(stop.clone()));
     let mut translator = Translator::new();
     let to = publisher.clone();
-    let show = move |world: &_, changed: &_| {
+    let show = move |world: &World, changed: &BTreeSet<(Kind, ObjectKey)>| {
         live.update(world, changed);
         let timer = metrics.translate_duration.start_timer();
         // An empty world is worth saying too: proxies wait for a first configuration.
         let first = blocker.take().map(|_| translator.translate(world));
-        let translation = first.or_else(|| translator.translate_changed(world));
+        let translation = first.or_else(|| translator.translate_changed(world, changed));
         timer.observe_duration();
         if let Some(translation) = translation {
             metrics.translated(&translation);

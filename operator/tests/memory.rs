@@ -1,8 +1,10 @@
 //! Whatever happens in whatever order: a translator that remembers says what one from scratch says.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluice_operator::translate::{Translator, translate};
+use sluice_operator::translate::{Served, Translator};
 use sluice_operator::world::{Kind, ObjectKey, World};
 
 use crate::objects::object;
@@ -14,6 +16,8 @@ struct Step {
     name: u8,
     shape: u8,
     gone: bool,
+    /// In another namespace.
+    other: bool,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -29,8 +33,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Kind::Secret,
         Kind::ConfigMap,
     ]);
-    let step = (kinds, 0..3_u8, any::<u8>(), prop::bool::weighted(0.2));
-    let step = step.prop_map(|(kind, name, shape, gone)| Step { kind, name, shape, gone });
+    let step = (kinds, 0..3_u8, any::<u8>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let step = step.prop_map(|(kind, name, shape, gone, other)| Step { kind, name, shape, gone, other });
     prop::collection::vec(step, 1..60)
 }
 
@@ -69,7 +73,7 @@ fn value(step: &Step) -> Value {
     };
     let mut value = json!({
         "kind": kind.as_str(),
-        "metadata": {"name": format!("n{name}"), "namespace": "shop", "generation": shape,
+        "metadata": {"name": format!("n{name}"), "namespace": space(step), "generation": shape,
                      "creationTimestamp": format!("2026-01-01T00:00:{:02}Z", shape % 4)},
     });
     match kind {
@@ -92,21 +96,36 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn remembering_changes_nothing(steps in steps(), batch in 1..5_usize) {
-        let mut translator = Translator::new();
+    fn remembering_changes_nothing(steps in steps(), batch in 1..5_usize, room in 0..4_usize) {
+        // With little room, what does not fit changes as often as what there is.
+        let (total, shard) = [(usize::MAX, usize::MAX), (6000, 1000), (3000, 300), (500, 100)][room];
+        let mut translator = Translator::limited(total, shard);
+        let mut told = Translator::limited(total, shard);
+        let mut last = told.translate(&World::default());
         let mut world = World::default();
+        let mut among = BTreeSet::new();
         for (at, step) in steps.iter().enumerate() {
+            let key = ObjectKey::new(space(step), format!("n{}", step.name));
             if step.gone {
-                world.remove(step.kind, &ObjectKey::new("shop", format!("n{}", step.name)));
+                world.remove(step.kind, &key);
             } else {
                 world.apply(object(value(step)));
             }
+            among.insert((step.kind, key));
             if at % batch == 0 {
-                prop_assert_eq!(translator.translate(&world), translate(&world), "after step {} of {:?}", at, steps);
+                let scratch = Translator::limited(total, shard).translate(&world);
+                prop_assert_eq!(&translator.translate(&world), &scratch, "after step {} of {:?}", at, steps);
+                last = told.translate_changed(&world, &among).unwrap_or(last);
+                prop_assert_eq!(&last, &scratch, "told what changed, after step {} of {:?}", at, steps);
+                among.clear();
             }
         }
-        prop_assert_eq!(translator.translate(&world), translate(&world));
+        prop_assert_eq!(translator.translate(&world), Translator::limited(total, shard).translate(&world));
     }
+}
+
+fn space(step: &Step) -> &'static str {
+    if step.other { "store" } else { "shop" }
 }
 
 fn route(name: usize, path: &str) -> Value {
@@ -155,4 +174,71 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
         .map(|(n, _)| n.to_string())
         .collect();
     assert_eq!(changed, ["upstream/shop/orders:80"]);
+}
+
+/// Whether each object of the world is served, in a translation with so much room.
+fn served(world: &World, total: usize, shard: usize) -> Vec<(String, bool)> {
+    let translation = Translator::limited(total, shard).translate(world);
+    let all = translation.statuses.iter().filter(|(object, _)| &*object.kind != "Stage");
+    all.map(|(object, wanted)| (object.id(), wanted.served == Served::Yes)).collect()
+}
+
+#[test]
+fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobody_elses() {
+    let mut world = World::default();
+    for (namespace, routes) in [("large", 3), ("small", 1)] {
+        let meta = json!({"name": "prod", "namespace": namespace});
+        world.apply(object(
+            json!({"kind": "Stage", "metadata": meta, "spec": {"hostnames": [format!("{namespace}.example")]}}),
+        ));
+        for n in 0..routes {
+            let mut route = route(n, "/p");
+            route["metadata"]["namespace"] = json!(namespace);
+            route["metadata"]["creationTimestamp"] = json!(format!("2026-01-01T00:00:{:02}Z", 10 - n));
+            route["spec"]["rules"][0]["path"] = json!(format!("/p{n}"));
+            route["spec"]["rules"][0]["integration"] = json!({"type": "Mock", "mock": {"body": "x".repeat(5000)}});
+            world.apply(object(route));
+        }
+    }
+    let of = |n: usize, fits: bool| (format!("large/r{n}"), fits);
+    let small = ("small/r0".to_owned(), true);
+    assert_eq!(served(&world, 30_000, usize::MAX), [of(0, true), of(1, true), of(2, true), small.clone()]);
+    assert_eq!(served(&world, 20_000, usize::MAX), [of(0, false), of(1, true), of(2, true), small.clone()]);
+    assert_eq!(served(&world, 15_000, usize::MAX), [of(0, false), of(1, false), of(2, true), small]);
+    let cut = Translator::limited(20_000, usize::MAX).translate(&world);
+    let part = cut.parts.get(&"route/large/r0".parse().unwrap()).unwrap();
+    assert!(part.json.contains("/p0") && part.json.contains("Invalid"), "it keeps its place: {}", part.json);
+    let why = &cut.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "large", "r0")].conditions[0];
+    assert_eq!((why.status.as_str(), why.reason), ("False", "Invalid"), "{why:?}");
+}
+
+#[test]
+fn a_shard_of_keys_never_grows_longer_than_proxies_take() {
+    let mut world = World::default();
+    for n in 0..2000 {
+        let meta = |name: String| json!({"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-01T00:{:02}:00Z", n % 60)});
+        world.apply(object(json!({"kind": "Secret", "metadata": meta(format!("s{n}")), "stringData": {"api-key": format!("sk_{n:030}")}})));
+        let spec = json!({"secret": {"name": format!("s{n}")}});
+        world.apply(object(json!({"kind": "ApiKey", "metadata": meta(format!("k{n}")), "spec": spec})));
+    }
+    let translation = Translator::limited(usize::MAX, 1000).translate(&world);
+    assert_eq!(translation.parts.len(), 64);
+    assert!(translation.parts.iter().all(|(_, part)| part.json.len() <= 1100));
+    assert!(translation.statuses.values().any(|wanted| wanted.served == Served::Yes));
+    assert!(!translation.is_clean());
+}
+
+#[test]
+fn an_object_longer_than_a_part_keeps_its_places_and_refuses() {
+    let mut world = World::default();
+    world.apply(object(json!({"kind": "Stage", "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}})));
+    let mut long = route(1, "/long");
+    let mock = |body: String| json!({"type": "Mock", "mock": {"body": body}});
+    long["spec"]["rules"][0]["integration"] = mock("x".repeat(sluice_wire::MAX_PART_BYTES));
+    world.apply(object(long));
+    let translation = Translator::new().translate(&world);
+    let part = translation.parts.get(&"route/shop/r1".parse().unwrap()).unwrap();
+    assert!(part.json.len() < 1000 && part.json.contains("/long") && part.json.contains("Invalid"), "{}", part.json);
+    let status = &translation.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "shop", "r1")];
+    assert_eq!(status.conditions[0].reason, "Invalid");
 }

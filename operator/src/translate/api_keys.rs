@@ -1,12 +1,13 @@
 //! ApiKeys to digests of keys in shards. Making new keys is `report::keys`'; which stages a key opens is the plans' to say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sluice_crds::ApiKey;
 use sluice_crds::api_key::SECRET_DATA_KEY;
 use sluice_crds::condition::reason;
 use sluice_wire::{Hash, KeyEntry, KeysPart, PartBody, PartKind, PartName};
 
+use crate::translate::budget;
 use crate::translate::conflicts::Claim;
 use crate::translate::problem::Problems;
 use crate::translate::references::View;
@@ -30,8 +31,13 @@ pub(crate) fn shard_name(shard: u8) -> PartName {
 }
 
 /// A shard's part; none when it is empty.
-pub(crate) fn shard_part(keys: &BTreeMap<ObjectKey, KeyEntry>) -> Option<PartBody> {
-    (!keys.is_empty()).then(|| PartBody::Keys(KeysPart { keys: keys.values().cloned().collect() }))
+pub(crate) fn shard_part(keys: Vec<KeyEntry>) -> Option<PartBody> {
+    (!keys.is_empty()).then_some(PartBody::Keys(KeysPart { keys }))
+}
+
+/// What an entry weighs.
+pub(crate) fn weight(entry: &KeyEntry) -> usize {
+    serde_json::to_string(entry).map_or(0, |json| budget::text_weight(&json)) + 1
 }
 
 /// What a translation of an ApiKey found out.
@@ -58,7 +64,11 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, api_key: &ApiKey, prob
     let text = match value(view, key, api_key) {
         Ok(text) => Some(text),
         Err((reason, why)) => {
-            translated.must_generate = reason == reason::SECRET_NOT_FOUND && api_key.spec.secret.is_none();
+            let holder = ObjectKey::new(key.namespace.clone(), translated.secret.clone());
+            // A key that may be there already must not be made a second time.
+            translated.must_generate = reason == reason::SECRET_NOT_FOUND
+                && api_key.spec.secret.is_none()
+                && !view.is_unknown(Kind::Secret, &holder);
             problems.unresolved(reason, "spec.secret", why);
             None
         }

@@ -42,9 +42,13 @@ pub(crate) struct Claimant {
 
 impl Claimant {
     pub(crate) fn new(kind: Kind, key: &ObjectKey, meta: &ObjectMeta) -> Self {
-        let created = meta.creation_timestamp.as_ref().map(|time| (time.0.as_second(), time.0.subsec_nanosecond()));
-        Self { created, key: key.clone(), kind }
+        Self { created: created(meta), key: key.clone(), kind }
     }
+}
+
+/// Seconds and nanoseconds of an object's creation.
+pub(crate) fn created(meta: &ObjectMeta) -> Option<(i64, i32)> {
+    meta.creation_timestamp.as_ref().map(|time| (time.0.as_second(), time.0.subsec_nanosecond()))
 }
 
 /// All claims and who makes them.

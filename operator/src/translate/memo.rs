@@ -4,50 +4,56 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sluice_crds::condition::{self, ACCEPTED, RESOLVED_REFS, Status, reason};
-use sluice_wire::{KeyEntry, MAX_PART_BYTES, ObjectRef, Part, PartBody, PartName};
+use sluice_wire::{KeyEntry, Part};
 
-use crate::translate::conflicts::{Claim, Claimant, Claims};
-use crate::translate::problem::Problems;
+use crate::translate::budget::{self, Cut, Load};
+use crate::translate::changes::Seen;
+use crate::translate::conflicts::Claims;
 use crate::translate::references::{Source, View};
-use crate::translate::{
-    Detail, Served, Translation, Wanted, api_keys, authorizers, routes, stages, upstreams, usage_plans,
-};
+use crate::translate::unit::{self, Output, Unit};
+use crate::translate::{Detail, Translation, Wanted, api_keys, stages, upstreams};
 use crate::world::{Kind, ObjectKey, World};
 
-/// Something that is translated for itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
-    Object(Kind, ObjectKey),
-    Upstream(ObjectKey, u16),
-    Certificate(ObjectKey),
-}
-
-/// What a unit leads to.
-#[derive(Default)]
-struct Output {
-    parts: Vec<Arc<Part>>,
-    status: Option<(ObjectRef, Wanted)>,
-    needs: BTreeSet<Unit>,
-    key: Option<KeyEntry>,
-    rules: BTreeMap<ObjectKey, usize>,
-}
-
 /// A translator that remembers.
-#[derive(Default)]
 pub struct Translator {
-    seen: World,
+    seen: Seen,
     reads: BTreeMap<Unit, BTreeSet<Source>>,
     readers: BTreeMap<Source, BTreeSet<Unit>>,
     claims: Claims,
     outputs: BTreeMap<Unit, Output>,
     needed: BTreeMap<Unit, usize>,
-    shards: BTreeMap<u8, BTreeMap<ObjectKey, KeyEntry>>,
+    /// The ApiKeys with an entry.
+    shards: BTreeMap<u8, BTreeSet<ObjectKey>>,
     rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
+    /// What all outputs weigh together.
+    weight: usize,
+    limits: Limits,
+    shard_cuts: BTreeMap<u8, BTreeMap<Unit, Cut>>,
+    cuts: BTreeMap<Unit, Cut>,
     translation: Translation,
     translated: usize,
+}
+
+/// How much configuration proxies take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    total: usize,
+    shard: usize,
+}
+
+/// What has to be brought up to date after objects were translated.
+#[derive(Default)]
+struct Stale {
+    derived: BTreeSet<Unit>,
+    publish: BTreeSet<Unit>,
+    shards: BTreeSet<u8>,
+    recount: BTreeSet<ObjectKey>,
+}
+
+impl Default for Translator {
+    fn default() -> Self {
+        Self::limited(budget::MAX_TOTAL, budget::MAX_SHARD)
+    }
 }
 
 impl Translator {
@@ -55,6 +61,27 @@ impl Translator {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One with other limits than proxies have: for all parts, and for the keys of one shard.
+    #[must_use]
+    pub fn limited(total: usize, shard: usize) -> Self {
+        Self {
+            seen: Seen::default(),
+            reads: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            claims: Claims::default(),
+            outputs: BTreeMap::new(),
+            needed: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            weight: 0,
+            limits: Limits { total, shard },
+            shard_cuts: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            translation: Translation::default(),
+            translated: 0,
+        }
     }
 
     /// How many objects the last call translated: the rest was remembered.
@@ -65,18 +92,19 @@ impl Translator {
 
     /// What the world leads to.
     pub fn translate(&mut self, world: &World) -> Translation {
-        self.update(world);
+        self.update(world, None);
         self.translation.clone()
     }
 
-    /// What the world leads to, unless that is what it led to before: most changes are our own statuses coming back.
-    pub fn translate_changed(&mut self, world: &World) -> Option<Translation> {
-        (self.update(world) > 0).then(|| self.translation.clone())
+    /// What the world leads to when nothing but `among` changed since the last call, unless that is what it led to before:
+    /// most changes are our own statuses coming back.
+    pub fn translate_changed(&mut self, world: &World, among: &BTreeSet<(Kind, ObjectKey)>) -> Option<Translation> {
+        (self.update(world, Some(among)) > 0).then(|| self.translation.clone())
     }
 
     /// Translates what changed and returns how much that was.
-    fn update(&mut self, world: &World) -> usize {
-        let changed = changes(&mut self.seen, world);
+    fn update(&mut self, world: &World, among: Option<&BTreeSet<Source>>) -> usize {
+        let changed = self.seen.catch_up(world, among);
         let mut dirty: BTreeSet<Unit> = BTreeSet::new();
         for source in &changed {
             if Kind::OURS.contains(&source.0) {
@@ -85,23 +113,28 @@ impl Translator {
             dirty.extend(self.readers.get(source).into_iter().flatten().cloned());
         }
         self.reclaim(world, &mut dirty);
-        let mut shards = BTreeSet::new();
-        let mut recount = BTreeSet::new();
-        let mut derived = BTreeSet::new();
+        let mut stale = Stale::default();
         self.translated = dirty.len();
         for unit in dirty {
             match unit {
-                Unit::Object(kind, key) => self.object(world, kind, key, &mut shards, &mut recount, &mut derived),
-                other => drop(derived.insert(other)),
+                Unit::Object(kind, key) => self.object(world, kind, key, &mut stale),
+                other => drop(stale.derived.insert(other)),
             }
         }
-        for unit in derived {
-            self.derived(world, unit);
+        for unit in std::mem::take(&mut stale.derived) {
+            self.derived(world, unit, &mut stale);
         }
-        for shard in shards {
+        self.cut(&mut stale);
+        for unit in stale.publish {
+            self.publish(&unit);
+            if let Unit::Object(Kind::Stage, key) = unit {
+                stale.recount.insert(key);
+            }
+        }
+        for shard in stale.shards {
             self.shard(shard);
         }
-        for stage in recount {
+        for stage in stale.recount {
             self.recount(&stage);
         }
         self.translated
@@ -114,7 +147,7 @@ impl Translator {
         for unit in dirty.iter() {
             let Unit::Object(kind, key) = unit else { continue };
             let view = View::new(world, &self.claims);
-            let now = claims_of(&view, world, *kind, key);
+            let now = unit::claims_of(&view, world, *kind, key);
             // Reads are kept by the translation, which claims again.
             touched.extend(self.claims.replace(&(*kind, key.clone()), now));
         }
@@ -125,45 +158,21 @@ impl Translator {
         }
     }
 
-    fn object(
-        &mut self,
-        world: &World,
-        kind: Kind,
-        key: ObjectKey,
-        shards: &mut BTreeSet<u8>,
-        recount: &mut BTreeSet<ObjectKey>,
-        derived: &mut BTreeSet<Unit>,
-    ) {
+    fn object(&mut self, world: &World, kind: Kind, key: ObjectKey, stale: &mut Stale) {
         let view = View::new(world, &self.claims);
-        drop(claims_of(&view, world, kind, &key));
-        let output = object(&view, world, kind, &key);
+        drop(unit::claims_of(&view, world, kind, &key));
+        let output = unit::object(&view, world, kind, &key);
         let reads = view.into_reads();
         let unit = Unit::Object(kind, key.clone());
         self.remember(&unit, reads);
         let before = self.outputs.remove(&unit).unwrap_or_default();
         let now = output.unwrap_or_default();
-        for need in before.needs.difference(&now.needs) {
-            let count = self.needed.get_mut(need).map_or(0, |count| {
-                *count -= 1;
-                *count
-            });
-            if count == 0 {
-                self.needed.remove(need);
-                derived.insert(need.clone());
-            }
-        }
-        for need in now.needs.difference(&before.needs) {
-            *self.needed.entry(need.clone()).or_default() += 1;
-            derived.insert(need.clone());
-        }
-        if before.key != now.key {
+        self.need(&before, &now, stale);
+        if kind == Kind::ApiKey && (before.key != now.key || before.created != now.created) {
             let shard = api_keys::shard_of(&key);
             let keys = self.shards.entry(shard).or_default();
-            match &now.key {
-                Some(entry) => drop(keys.insert(key.clone(), entry.clone())),
-                None => drop(keys.remove(&key)),
-            }
-            shards.insert(shard);
+            let _: bool = if now.key.is_some() { keys.insert(key.clone()) } else { keys.remove(&key) };
+            stale.shards.insert(shard);
         }
         if before.rules != now.rules {
             for stage in before.rules.keys() {
@@ -174,38 +183,38 @@ impl Translator {
             for (stage, count) in &now.rules {
                 self.rules.entry(stage.clone()).or_default().insert(key.clone(), *count);
             }
-            recount.extend(before.rules.keys().chain(now.rules.keys()).cloned());
+            stale.recount.extend(before.rules.keys().chain(now.rules.keys()).cloned());
         }
-        if kind == Kind::Stage {
-            recount.insert(key);
+        if let (Some((object, _)), None) = (&before.status, &now.status) {
+            self.translation.statuses.remove(object);
         }
-        self.replace_parts(&before, &now);
-        match (&before.status, &now.status) {
-            (_, Some((object, wanted))) => {
-                self.translation.statuses.insert(object.clone(), Arc::new(wanted.clone()));
+        let there = now.status.is_some();
+        self.replace(unit, &before, there.then_some(now), stale);
+    }
+
+    /// Counts who needs what is not an object.
+    fn need(&mut self, before: &Output, now: &Output, stale: &mut Stale) {
+        for need in before.needs.difference(&now.needs) {
+            let count = self.needed.get_mut(need).map_or(0, |count| {
+                *count -= 1;
+                *count
+            });
+            if count == 0 {
+                self.needed.remove(need);
+                stale.derived.insert(need.clone());
             }
-            (Some((object, _)), None) => drop(self.translation.statuses.remove(object)),
-            (None, None) => {}
         }
-        if now.status.is_some() {
-            self.outputs.insert(unit, now);
-        }
-    }
-
-    fn replace_parts(&mut self, before: &Output, now: &Output) {
-        for part in &before.parts {
-            self.translation.parts.remove(&part.name);
-        }
-        for part in &now.parts {
-            self.translation.parts.insert(part.name.clone(), part.clone());
+        for need in now.needs.difference(&before.needs) {
+            *self.needed.entry(need.clone()).or_default() += 1;
+            stale.derived.insert(need.clone());
         }
     }
 
-    fn derived(&mut self, world: &World, unit: Unit) {
+    fn derived(&mut self, world: &World, unit: Unit, stale: &mut Stale) {
         let before = self.outputs.remove(&unit).unwrap_or_default();
         if !self.needed.contains_key(&unit) {
             self.remember(&unit, BTreeSet::new());
-            self.replace_parts(&before, &Output::default());
+            self.replace(unit, &before, None, stale);
             return;
         }
         let view = View::new(world, &self.claims);
@@ -220,15 +229,93 @@ impl Translator {
         };
         let reads = view.into_reads();
         self.remember(&unit, reads);
-        let parts = made.map(|(name, body)| Arc::new(Part::new(name, &body))).into_iter().collect();
-        let now = Output { parts, ..Output::default() };
-        self.replace_parts(&before, &now);
-        self.outputs.insert(unit, now);
+        let now = Output::of(made.map(|(name, body)| Arc::new(Part::new(name, &body))).into_iter().collect());
+        self.replace(unit, &before, Some(now), stale);
+    }
+
+    /// Puts an output in the place of another; its parts are published when it is known what fits.
+    fn replace(&mut self, unit: Unit, before: &Output, now: Option<Output>, stale: &mut Stale) {
+        for part in &before.parts {
+            self.translation.parts.remove(&part.name);
+        }
+        self.weight -= before.weight;
+        if let Some(now) = now {
+            self.weight += now.weight;
+            stale.publish.insert(unit.clone());
+            self.outputs.insert(unit, now);
+        }
+    }
+
+    /// Finds out what does not fit.
+    fn cut(&mut self, stale: &mut Stale) {
+        for shard in &stale.shards {
+            let cuts = self.cuts_of_shard(*shard);
+            if cuts.is_empty() {
+                self.shard_cuts.remove(shard)
+            } else {
+                self.shard_cuts.insert(*shard, cuts)
+            };
+        }
+        let mut cuts = BTreeMap::new();
+        if self.weight > self.limits.total {
+            let mut namespaces: BTreeMap<&str, Vec<Load<'_>>> = BTreeMap::new();
+            for (unit, output) in &self.outputs {
+                namespaces.entry(unit.namespace()).or_default().push(load(unit, output));
+            }
+            cuts = budget::cut(self.limits.total, namespaces);
+        }
+        for (unit, cut) in self.shard_cuts.values().flatten() {
+            cuts.entry(unit.clone()).or_insert(*cut);
+        }
+        if cuts.is_empty() && self.cuts.is_empty() {
+            return;
+        }
+        let units = self.cuts.keys().chain(cuts.keys());
+        for unit in units.filter(|unit| self.cuts.get(*unit) != cuts.get(*unit)) {
+            if let Unit::Object(Kind::ApiKey, key) = unit {
+                stale.shards.insert(api_keys::shard_of(key));
+            }
+            stale.publish.insert(unit.clone());
+        }
+        self.cuts = cuts;
+    }
+
+    fn cuts_of_shard(&self, shard: u8) -> BTreeMap<Unit, Cut> {
+        let units: Vec<Unit> = self.keys(shard).map(|key| Unit::Object(Kind::ApiKey, key.clone())).collect();
+        let mut namespaces: BTreeMap<&str, Vec<Load<'_>>> = BTreeMap::new();
+        for unit in &units {
+            let output = self.outputs.get(unit);
+            namespaces.entry(unit.namespace()).or_default().extend(output.map(|output| load(unit, output)));
+        }
+        budget::cut(self.limits.shard, namespaces)
+    }
+
+    fn keys(&self, shard: u8) -> impl Iterator<Item = &ObjectKey> {
+        self.shards.get(&shard).into_iter().flatten()
+    }
+
+    /// Publishes what of an output may be published.
+    fn publish(&mut self, unit: &Unit) {
+        let Some(output) = self.outputs.get(unit) else { return };
+        let (parts, status) = output.after(self.cuts.get(unit).copied());
+        for part in &output.parts {
+            self.translation.parts.remove(&part.name);
+        }
+        self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
+        let Some((object, wanted)) = status else { return };
+        let said = self.translation.statuses.get(&object);
+        if said.is_none_or(|said| **said != wanted) {
+            self.translation.statuses.insert(object, Arc::new(wanted));
+        }
     }
 
     fn shard(&mut self, shard: u8) {
         let name = api_keys::shard_name(shard);
-        match self.shards.get(&shard).and_then(api_keys::shard_part) {
+        let entry = |key: &ObjectKey| -> Option<KeyEntry> {
+            let unit = Unit::Object(Kind::ApiKey, key.clone());
+            self.outputs.get(&unit).filter(|_| !self.cuts.contains_key(&unit))?.key.clone()
+        };
+        match api_keys::shard_part(self.keys(shard).filter_map(entry).collect()) {
             Some(body) => drop(self.translation.parts.insert(name.clone(), Arc::new(Part::new(name, &body)))),
             None => drop(self.translation.parts.remove(&name)),
         }
@@ -267,228 +354,7 @@ impl Translator {
     }
 }
 
-fn claims_of(view: &View<'_>, world: &World, kind: Kind, key: &ObjectKey) -> Option<(Claimant, BTreeSet<Claim>)> {
-    let (meta, claims): (&ObjectMeta, _) = match kind {
-        Kind::Stage => world.stages.get(key).map(|stage| (&stage.metadata, stages::claims(stage)))?,
-        Kind::ApiRoute => world.api_routes.get(key).map(|route| (&route.metadata, routes::claims(key, route)))?,
-        Kind::ApiKey => world.api_keys.get(key).map(|k| (&k.metadata, api_keys::claims(view, key, k)))?,
-        _ => return None,
-    };
-    (!claims.is_empty()).then(|| (Claimant::new(kind, key, meta), claims))
-}
-
-/// Translates one object; none when it is gone.
-fn object(view: &View<'_>, world: &World, kind: Kind, key: &ObjectKey) -> Option<Output> {
-    if let Some(unparsable) = world.unparsable.get(&(kind, key.clone())) {
-        let mut problems = Problems::default();
-        problems.invalid("", format_args!("The object cannot be read: {}", unparsable.why));
-        let mut output = Output::default();
-        let own = own_part(kind, key);
-        finish(&mut output, kind, key, unparsable.generation, &problems, [own].into(), Detail::None);
-        return Some(output);
-    }
-    let mut problems = Problems::default();
-    let mut output = Output::default();
-    let mut parts: Vec<(PartName, PartBody)> = Vec::new();
-    let mut expected: BTreeSet<PartName> = [own_part(kind, key)].into();
-    let mut detail = Detail::None;
-    let generation;
-    match kind {
-        Kind::Stage => {
-            let stage = world.stages.get(key)?;
-            generation = stage.metadata.generation;
-            let (part, secret) = stages::translate(view, key, stage, &mut problems);
-            parts.extend(part.map(|part| (stages::part_name(key), part)));
-            expected.extend(secret.as_ref().map(stages::certificate_name));
-            output.needs.extend(secret.map(Unit::Certificate));
-            detail = Detail::Stage { routes: 0 };
-        }
-        Kind::ApiRoute => {
-            let route = world.api_routes.get(key)?;
-            generation = route.metadata.generation;
-            let translated = routes::translate(view, key, route, &mut problems);
-            parts.extend(translated.parts.into_iter().map(|(name, part)| (name, PartBody::Route(part))));
-            output.needs = translated.upstreams.into_iter().map(|(key, port)| Unit::Upstream(key, port)).collect();
-            output.rules = translated.rules;
-        }
-        Kind::Authorizer => {
-            let authorizer = world.authorizers.get(key)?;
-            generation = authorizer.metadata.generation;
-            parts.push((own_part(kind, key), authorizers::translate(view, key, authorizer, &mut problems)));
-        }
-        Kind::UsagePlan => {
-            let plan = world.usage_plans.get(key)?;
-            generation = plan.metadata.generation;
-            parts.push((own_part(kind, key), usage_plans::translate(view, key, plan, &mut problems)));
-        }
-        Kind::ApiKey => {
-            let api_key = world.api_keys.get(key)?;
-            generation = api_key.metadata.generation;
-            let translated = api_keys::translate(view, key, api_key, &mut problems);
-            output.key = translated.entry;
-            let api_keys::Translated { prefix, secret, must_generate, .. } = translated;
-            detail = Detail::ApiKey { prefix, secret, must_generate };
-        }
-        _ => return None,
-    }
-    for (name, body) in parts {
-        let part = Part::new(name, &body);
-        expected.insert(part.name.clone());
-        if part.json.len() > MAX_PART_BYTES {
-            let why = format!(
-                "the object makes {} bytes of configuration; at most {MAX_PART_BYTES} are served",
-                part.json.len()
-            );
-            problems.invalid("spec", why);
-            continue;
-        }
-        output.parts.push(Arc::new(part));
-    }
-    finish(&mut output, kind, key, generation, &problems, expected, detail);
-    Some(output)
-}
-
-fn own_part(kind: Kind, key: &ObjectKey) -> PartName {
-    match kind {
-        Kind::Stage => stages::part_name(key),
-        Kind::Authorizer => authorizers::part_name(key),
-        Kind::UsagePlan => usage_plans::part_name(key),
-        Kind::ApiKey => api_keys::shard_name(api_keys::shard_of(key)),
-        _ => routes::part_name(key),
-    }
-}
-
-fn finish(
-    output: &mut Output,
-    kind: Kind,
-    key: &ObjectKey,
-    generation: Option<i64>,
-    problems: &Problems,
-    parts: BTreeSet<PartName>,
-    detail: Detail,
-) {
-    let nothing = output.parts.is_empty() && output.key.is_none() && problems.count() > 0;
-    let mut conditions = problems.conditions(generation);
-    if kind == Kind::ApiKey
-        && let Detail::ApiKey { must_generate: true, .. } = detail
-        && let Some(accepted) = conditions.iter_mut().find(|c| c.type_ == ACCEPTED && c.status == Status::True)
-    {
-        accepted.status = Status::Unknown;
-        accepted.reason = reason::PENDING;
-        accepted.message = "The operator is making the key.".to_owned();
-    }
-    debug_assert!(conditions.iter().all(|c: &condition::Wanted| c.type_ == ACCEPTED || c.type_ == RESOLVED_REFS));
-    let wanted = Wanted {
-        conditions,
-        generation,
-        parts,
-        served: if nothing { Served::Nothing } else { Served::Yes },
-        detail,
-        problems: problems.reasons().collect(),
-    };
-    output.status = Some((kind.object(key), wanted));
-}
-
-/// What differs between two worlds; brings `seen` up to `now`.
-fn changes(seen: &mut World, now: &World) -> Vec<Source> {
-    fn meta(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-        a.uid == b.uid && a.generation == b.generation && a.creation_timestamp == b.creation_timestamp
-    }
-    let mut all = Vec::new();
-    // Statuses and bookkeeping change without leading to anything else.
-    differ(&mut all, Kind::Stage, &mut seen.stages, &now.stages, |a, b| {
-        a.spec == b.spec && meta(&a.metadata, &b.metadata)
-    });
-    differ(&mut all, Kind::ApiRoute, &mut seen.api_routes, &now.api_routes, |a, b| {
-        a.spec == b.spec && meta(&a.metadata, &b.metadata)
-    });
-    differ(&mut all, Kind::Authorizer, &mut seen.authorizers, &now.authorizers, |a, b| {
-        a.spec == b.spec && meta(&a.metadata, &b.metadata)
-    });
-    differ(&mut all, Kind::ApiKey, &mut seen.api_keys, &now.api_keys, |a, b| {
-        a.spec == b.spec && meta(&a.metadata, &b.metadata)
-    });
-    differ(&mut all, Kind::UsagePlan, &mut seen.usage_plans, &now.usage_plans, |a, b| {
-        a.spec == b.spec && meta(&a.metadata, &b.metadata)
-    });
-    differ(&mut all, Kind::Service, &mut seen.services, &now.services, |a, b| a.spec == b.spec);
-    differ(&mut all, Kind::Secret, &mut seen.secrets, &now.secrets, |a, b| a.data == b.data);
-    differ(&mut all, Kind::ConfigMap, &mut seen.config_maps, &now.config_maps, |a, b| {
-        a.data == b.data && a.binary_data == b.binary_data
-    });
-    slices(&mut all, seen, now);
-    unparsable(&mut all, seen, now);
-    all
-}
-
-fn differ<K>(
-    all: &mut Vec<Source>,
-    kind: Kind,
-    seen: &mut BTreeMap<ObjectKey, Arc<K>>,
-    now: &BTreeMap<ObjectKey, Arc<K>>,
-    same: fn(&K, &K) -> bool,
-) {
-    let gone: Vec<ObjectKey> = if seen.len() == now.len() && seen.keys().eq(now.keys()) {
-        Vec::new()
-    } else {
-        seen.keys().filter(|key| !now.contains_key(*key)).cloned().collect()
-    };
-    for key in gone {
-        seen.remove(&key);
-        all.push((kind, key));
-    }
-    let mut fresh = Vec::new();
-    let mut old = seen.iter_mut().peekable();
-    for (key, object) in now {
-        // Both are sorted, and every key of `seen` is in `now`.
-        match old.next_if(|(old_key, _)| *old_key == key) {
-            Some((_, before)) => {
-                if !Arc::ptr_eq(before, object) {
-                    if !same(before, object) {
-                        all.push((kind, key.clone()));
-                    }
-                    *before = object.clone();
-                }
-            }
-            None => fresh.push((key.clone(), object.clone())),
-        }
-    }
-    for (key, object) in fresh {
-        all.push((kind, key.clone()));
-        seen.insert(key, object);
-    }
-}
-
-fn slices(all: &mut Vec<Source>, seen: &mut World, now: &World) {
-    let same = |a: &EndpointSlice, b: &EndpointSlice| {
-        a.endpoints == b.endpoints && a.ports == b.ports && a.address_type == b.address_type
-    };
-    let changed = |key: &ObjectKey| match (seen.endpoint_slices.get(key), now.endpoint_slices.get(key)) {
-        (Some(before), Some(after)) => {
-            before.len() != after.len()
-                || before.iter().zip(after).any(|((old_key, old), (new_key, new))| {
-                    old_key != new_key || !(Arc::ptr_eq(old, new) || same(old, new))
-                })
-        }
-        (None, None) => false,
-        _ => true,
-    };
-    let keys: BTreeSet<&ObjectKey> = seen.endpoint_slices.keys().chain(now.endpoint_slices.keys()).collect();
-    let changed: Vec<ObjectKey> = keys.into_iter().filter(|key| changed(key)).cloned().collect();
-    for key in changed {
-        match now.endpoint_slices.get(&key) {
-            Some(slices) => drop(seen.endpoint_slices.insert(key.clone(), slices.clone())),
-            None => drop(seen.endpoint_slices.remove(&key)),
-        }
-        all.push((Kind::EndpointSlice, key));
-    }
-}
-
-fn unparsable(all: &mut Vec<Source>, seen: &mut World, now: &World) {
-    if seen.unparsable == now.unparsable {
-        return;
-    }
-    let keys: BTreeSet<&Source> = seen.unparsable.keys().chain(now.unparsable.keys()).collect();
-    all.extend(keys.into_iter().filter(|key| seen.unparsable.get(*key) != now.unparsable.get(*key)).cloned());
-    seen.unparsable.clone_from(&now.unparsable);
+fn load<'a>(unit: &'a Unit, output: &Output) -> Load<'a> {
+    let closed = output.closed().iter().map(|part| budget::weight(part)).sum();
+    Load { unit, created: output.created, full: output.weight, closed }
 }

@@ -11,6 +11,8 @@ use crate::world::World;
 
 mod api_keys;
 mod authorizers;
+mod budget;
+mod changes;
 mod conflicts;
 mod memo;
 mod problem;
@@ -18,6 +20,7 @@ mod references;
 mod routes;
 mod rules;
 mod stages;
+mod unit;
 mod upstreams;
 mod usage_plans;
 

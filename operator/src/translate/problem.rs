@@ -4,6 +4,8 @@ use sluice_crds::condition::{self, ACCEPTED, RESOLVED_REFS, Status, reason};
 
 /// More problems than this are counted, not listed.
 const MAX_LISTED: usize = 32;
+/// A longer reason is cut: each of many rules may have one.
+const MAX_WHY_BYTES: usize = 1000;
 
 /// The problems of one object, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +35,16 @@ impl Problems {
         self.accepted.len() + self.resolved.len()
     }
 
-    /// The sentences of all problems after the first `from`, for the reason a rule fails closed.
+    /// The sentences of the first problems, for the reason why something fails closed. Proxies log it: it is short.
     pub(crate) fn sentences(&self) -> String {
-        let all: Vec<&str> = self.accepted.iter().chain(&self.resolved).map(|(_, text)| text.as_str()).collect();
-        all.join(" ")
+        let all = self.accepted.iter().chain(&self.resolved).map(|(_, text)| text.as_str());
+        let mut text = all.take(MAX_LISTED).collect::<Vec<_>>().join(" ");
+        if text.len() > MAX_WHY_BYTES {
+            let cut = (0..=MAX_WHY_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(cut);
+            text.push('…');
+        }
+        text
     }
 
     /// Takes over the problems of a part of the object.

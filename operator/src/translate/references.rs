@@ -40,11 +40,21 @@ impl<'a> View<'a> {
 
     /// How to speak of an object that is not there: it does not exist, or it cannot be read.
     pub(crate) fn absence(&self, kind: Kind, key: &ObjectKey) -> String {
-        if self.world.unparsable.contains_key(&(kind, key.clone())) {
+        let id = (kind, key.clone());
+        if self.world.unparsable.contains_key(&id) {
             format!("{kind} {key} cannot be read; correct it first")
+        } else if self.world.unknown.contains(&id) {
+            format!(
+                "the API server has not said yet whether there is a {kind} {key}, or does not let the operator read it"
+            )
         } else {
             format!("there is no {kind} {key}; create it or correct the name")
         }
+    }
+
+    /// Whether nobody has said yet that the object exists, or that it does not. It must have been looked up.
+    pub(crate) fn is_unknown(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.world.unknown.contains(&(kind, key.clone()))
     }
 
     pub(crate) fn stage(&self, key: &ObjectKey) -> Option<&'a Arc<Stage>> {

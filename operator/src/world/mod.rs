@@ -1,7 +1,7 @@
 //! Every object that configuration is made of, as it is right now. Where objects come from is `cluster`'s and `files`';
 //! what they lead to is `translate`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -146,6 +146,8 @@ pub struct World {
     pub endpoint_slices: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<EndpointSlice>>>,
     /// Objects that cannot be read.
     pub unparsable: BTreeMap<(Kind, ObjectKey), Unparsable>,
+    /// Objects of which nobody has said yet whether they exist: not the same as not existing.
+    pub unknown: BTreeSet<(Kind, ObjectKey)>,
     slice_service: BTreeMap<ObjectKey, ObjectKey>,
 }
 
@@ -164,6 +166,9 @@ impl World {
         let (kind, key) = object.identity();
         if !self.unparsable.is_empty() {
             self.unparsable.remove(&(kind, key.clone()));
+        }
+        if !self.unknown.is_empty() {
+            self.unknown.remove(&(kind, key.clone()));
         }
         match object {
             Object::Stage(object) => drop(self.stages.insert(key, object)),
@@ -185,7 +190,9 @@ impl World {
 
     /// Takes an object away, if it is there.
     pub fn remove(&mut self, kind: Kind, key: &ObjectKey) {
-        self.unparsable.remove(&(kind, key.clone()));
+        let id = (kind, key.clone());
+        self.unparsable.remove(&id);
+        self.unknown.remove(&id);
         match kind {
             Kind::Stage => drop(self.stages.remove(key)),
             Kind::ApiRoute => drop(self.api_routes.remove(key)),
@@ -215,6 +222,12 @@ impl World {
         };
         keys.extend(self.unparsable.keys().filter(|(other, _)| *other == kind).map(|(_, key)| key.clone()));
         keys
+    }
+
+    /// An EndpointSlice with the Service it belongs to.
+    pub(crate) fn slice(&self, key: &ObjectKey) -> Option<(&ObjectKey, &Arc<EndpointSlice>)> {
+        let service = self.slice_service.get(key)?;
+        Some((service, self.endpoint_slices.get(service)?.get(key)?))
     }
 
     fn apply_slice(&mut self, key: ObjectKey, slice: Arc<EndpointSlice>) {
