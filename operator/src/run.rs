@@ -69,6 +69,8 @@ pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
         None => kube::Config::infer().await.context("cannot find a cluster: give --kubeconfig")?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(cluster::READ_TIMEOUT);
+    config.reset_reader_on_write = true;
     Client::try_from(config).context("cannot make a client for the API server")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluice_operator::translate::{Served, Translator};
+use sluice_operator::translate::{Detail, Served, Translation, Translator};
 use sluice_operator::world::{Kind, ObjectKey, World};
 
 use crate::objects::object;
@@ -163,14 +163,14 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
     world.apply(object(route(7, "/other")));
     let after = translator.translate(&world);
     assert_eq!(translator.translated(), 1);
-    assert_eq!(after.parts.iter().filter(|(name, part)| before.parts.get(*name) != Some(part)).count(), 1);
+    assert_eq!(after.parts.iter().filter(|(name, part)| before.parts.get(name) != Some(part)).count(), 1);
     world.apply(object(slice("10.0.0.2")));
     let moved = translator.translate(&world);
     assert_eq!(translator.translated(), 1);
     let changed: Vec<String> = moved
         .parts
         .iter()
-        .filter(|(name, part)| after.parts.get(*name) != Some(part))
+        .filter(|(name, part)| after.parts.get(name) != Some(part))
         .map(|(n, _)| n.to_string())
         .collect();
     assert_eq!(changed, ["upstream/shop/orders:80"]);
@@ -233,12 +233,31 @@ fn an_object_longer_than_a_part_keeps_its_places_and_refuses() {
     let mut world = World::default();
     world.apply(object(json!({"kind": "Stage", "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}})));
     let mut long = route(1, "/long");
-    let mock = |body: String| json!({"type": "Mock", "mock": {"body": body}});
-    long["spec"]["rules"][0]["integration"] = mock("x".repeat(sluice_wire::MAX_PART_BYTES));
+    let body = "x".repeat(sluice_wire::MAX_PART_BYTES);
+    long["spec"]["rules"][0]["integration"] = json!({"type": "Mock", "mock": {"body": body}});
     world.apply(object(long));
     let translation = Translator::new().translate(&world);
     let part = translation.parts.get(&"route/shop/r1".parse().unwrap()).unwrap();
     assert!(part.json.len() < 1000 && part.json.contains("/long") && part.json.contains("Invalid"), "{}", part.json);
     let status = &translation.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "shop", "r1")];
     assert_eq!(status.conditions[0].reason, "Invalid");
+}
+
+#[test]
+fn a_key_is_made_only_when_it_is_known_that_there_is_none() {
+    let mut world = World::default();
+    let secret = (Kind::Secret, ObjectKey::new("shop", "acme-api-key"));
+    let key = json!({"kind": "ApiKey", "metadata": {"name": "acme", "namespace": "shop"}, "spec": {}});
+    world.apply(object(key));
+    world.unknown.insert(secret.clone());
+    let mut translator = Translator::new();
+    let makes = |translation: &Translation| {
+        let wanted = &translation.statuses[&sluice_wire::ObjectRef::new("ApiKey", "shop", "acme")];
+        let condition = &wanted.conditions[1];
+        assert_eq!((condition.status.as_str(), condition.reason), ("False", "SecretNotFound"));
+        matches!(wanted.detail, Detail::ApiKey { must_generate: true, .. })
+    };
+    assert!(!makes(&translator.translate(&world)));
+    world.unknown.clear();
+    assert!(makes(&translator.translate_changed(&world, &BTreeSet::from([secret])).unwrap()));
 }

@@ -35,6 +35,8 @@ impl Seen {
         match among {
             Some(among) => among.iter().for_each(|(kind, key)| self.object(now, *kind, key, &mut differs)),
             None => {
+                let unknown: BTreeSet<Source> = self.0.unknown.union(&now.unknown).cloned().collect();
+                unknown.iter().for_each(|(kind, key)| self.object(now, *kind, key, &mut differs));
                 for kind in KINDS {
                     let keys: BTreeSet<ObjectKey> = self.0.keys(kind).into_iter().chain(now.keys(kind)).collect();
                     keys.iter().for_each(|key| self.object(now, kind, key, &mut differs));

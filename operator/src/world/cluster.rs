@@ -1,5 +1,6 @@
 //! Watches an API server into a World. A bad object is only itself unreadable, and nothing is shown before every initial
-//! list is complete; what the world leads to is not known here.
+//! list is complete: an object that nobody has answered for yet is unknown, not absent. What the world leads to is not
+//! known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,11 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{Kind, Object, ObjectKey, Unparsable, World};
 
-/// How long a Secret or ConfigMap that somebody names may hold everything up at the start: going on without it would take
-/// away what proxies serve.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may do so later.
-const LATER_PATIENCE: Duration = Duration::from_secs(2);
+mod waiting;
+
+use waiting::{Failure, Waiting};
+
+/// A watch is renewed that often, so that one that hangs without a word is noticed: see [`READ_TIMEOUT`].
+const WATCH_SECONDS: u32 = 50;
+/// How long nothing may be heard from the API server: a little longer than a watch without any event.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(55);
+/// What is watched as a whole.
+const KINDS: [Kind; 7] =
+    [Kind::Stage, Kind::ApiRoute, Kind::Authorizer, Kind::ApiKey, Kind::UsagePlan, Kind::Service, Kind::EndpointSlice];
 /// Changes that wait to be taken in.
 const QUEUE: usize = 1024;
 /// At most so many changes are taken in before they are shown.
@@ -66,6 +73,8 @@ enum Change {
     All(Vec<Object>),
     Apply(Box<Object>),
     Delete(ObjectKey),
+    /// There was no answer, or none that says what there is.
+    Failed(Failure),
 }
 
 /// Takes the world in until `stop`. `show` gets the world and which of its objects changed; it is called as often as
@@ -82,15 +91,16 @@ pub async fn run(
         watches: BTreeMap::new(),
         next: 0,
         named: BTreeMap::new(),
+        owners: BTreeMap::new(),
         world: World::default(),
-        patience: FIRST_PATIENCE,
+        waiting: Waiting::new(KINDS),
     };
-    for kind in Kind::OURS.into_iter().chain([Kind::Service, Kind::EndpointSlice]) {
+    for kind in KINDS {
         keeper.watch(Scope::All(kind));
     }
     let mut changed = BTreeSet::new();
     loop {
-        let wait = keeper.waits_until();
+        let wait = keeper.waiting.until();
         let first = tokio::select! {
             () = stop.cancelled() => return,
             first = seen.recv() => first,
@@ -103,9 +113,12 @@ pub async fn run(
             let Ok(next) = seen.try_recv() else { break };
             keeper.take(next, &mut changed);
         }
-        if keeper.is_complete() && !changed.is_empty() {
+        if !changed.is_empty() {
+            keeper.waiting.changed();
+        }
+        if keeper.waiting.is_over() {
             show(&keeper.world, &changed);
-            keeper.patience = LATER_PATIENCE;
+            keeper.waiting.shown();
             changed.clear();
         }
     }
@@ -114,8 +127,6 @@ pub async fn run(
 struct Watch {
     id: u64,
     task: JoinHandle<()>,
-    synced: bool,
-    since: Instant,
 }
 
 impl Drop for Watch {
@@ -131,8 +142,10 @@ struct Keeper {
     next: u64,
     /// Which Secrets and ConfigMaps an object names.
     named: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
+    /// By how many objects each is named.
+    owners: BTreeMap<(Kind, ObjectKey), usize>,
     world: World,
-    patience: Duration,
+    waiting: Waiting,
 }
 
 impl Keeper {
@@ -140,30 +153,27 @@ impl Keeper {
         self.next += 1;
         let id = self.next;
         let task = tokio::spawn(follow(self.client.clone(), scope.clone(), id, self.events.clone()));
-        self.watches.insert(scope, Watch { id, task, synced: false, since: Instant::now() });
-    }
-
-    /// Whether every list is there; a named object is waited for, but not for ever.
-    fn is_complete(&self) -> bool {
-        self.watches.iter().all(|(scope, watch)| {
-            watch.synced || (matches!(scope, Scope::One(..)) && watch.since.elapsed() >= self.patience)
-        })
-    }
-
-    /// When the patience with the next named object ends.
-    fn waits_until(&self) -> Option<Instant> {
-        let named = self.watches.iter().filter(|(scope, watch)| matches!(scope, Scope::One(..)) && !watch.synced);
-        named.map(|(_, watch)| watch.since + self.patience).filter(|end| *end > Instant::now()).min()
+        if let Scope::One(kind, key) = &scope {
+            self.waiting.begin((*kind, key.clone()));
+            self.world.unknown.insert((*kind, key.clone()));
+        }
+        self.watches.insert(scope, Watch { id, task });
     }
 
     fn take(&mut self, seen: Seen, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
         let Seen { scope, watch: id, change } = seen;
-        let Some(watch) = self.watches.get_mut(&scope).filter(|watch| watch.id == id) else { return };
+        if self.watches.get(&scope).is_none_or(|watch| watch.id != id) {
+            return;
+        }
         match change {
             Change::Apply(object) => self.apply(*object, changed),
             Change::Delete(key) => self.remove(scope.kind(), &key, changed),
+            Change::Failed(failure) => {
+                if let Scope::One(kind, key) = scope {
+                    self.waiting.failed(&(kind, key), failure);
+                }
+            }
             Change::All(objects) => {
-                watch.synced = true;
                 tracing::debug!(scope = %scope, objects = objects.len(), "list complete");
                 let there: BTreeSet<ObjectKey> = objects.iter().map(|object| object.identity().1).collect();
                 let before = match &scope {
@@ -178,8 +188,12 @@ impl Keeper {
                 }
                 // Even an empty list is news: the first one completes the world.
                 if let Scope::One(kind, key) = scope {
-                    changed.insert((kind, key));
-                } else if there.is_empty() {
+                    let named = (kind, key);
+                    self.world.unknown.remove(&named);
+                    self.waiting.end(&named);
+                    changed.insert(named);
+                } else {
+                    self.waiting.listed(scope.kind());
                     changed.insert((scope.kind(), ObjectKey::new("", "")));
                 }
             }
@@ -217,16 +231,24 @@ impl Keeper {
         }
         for (kind, key) in before.difference(&now) {
             let named = (*kind, key.clone());
-            if !self.named.values().any(|names| names.contains(&named)) {
+            let left = self.owners.get_mut(&named).map_or(0, |owners| {
+                *owners -= 1;
+                *owners
+            });
+            if left == 0 {
+                self.owners.remove(&named);
                 self.watches.remove(&Scope::One(*kind, key.clone()));
+                self.waiting.end(&named);
                 self.world.remove(*kind, key);
                 changed.insert(named);
             }
         }
         for (kind, key) in now.difference(&before) {
-            let scope = Scope::One(*kind, key.clone());
-            if !self.watches.contains_key(&scope) {
-                self.watch(scope);
+            let owners = self.owners.entry((*kind, key.clone())).or_default();
+            *owners += 1;
+            if *owners == 1 {
+                self.watch(Scope::One(*kind, key.clone()));
+                changed.insert((*kind, key.clone()));
             }
         }
     }
@@ -252,10 +274,11 @@ where
     Object: From<K>,
 {
     let resource = ApiResource::erase::<K>(&());
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let (api, config): (Api<DynamicObject>, _) = match &scope {
-        Scope::All(_) => (Api::all_with(client, &resource), watcher::Config::default().any_semantic()),
+        Scope::All(_) => (Api::all_with(client, &resource), config.any_semantic()),
         Scope::One(_, key) => {
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+            let config = config.fields(&format!("metadata.name={}", key.name));
             (Api::namespaced_with(client, &key.namespace, &resource), config)
         }
     };
@@ -267,7 +290,7 @@ where
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(scope = %scope, %error, cause, "a watch failed and is tried again");
-                continue;
+                Change::Failed(failure(&error))
             }
             Ok(watcher::Event::Init) => {
                 list = Vec::new();
@@ -285,6 +308,17 @@ where
             return;
         }
     }
+}
+
+fn failure(error: &watcher::Error) -> Failure {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        _ => return Failure::Unanswered,
+    };
+    if matches!(code, 403 | 404) { Failure::Denied } else { Failure::BadAnswer }
 }
 
 fn key_of(object: &DynamicObject) -> ObjectKey {
