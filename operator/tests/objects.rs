@@ -15,7 +15,7 @@ where
     let generation = meta["generation"].as_i64();
     match serde_json::from_value::<K>(value) {
         Ok(object) => object.into(),
-        Err(error) => Object::Unparsable(kind, key, Unparsable { generation, why: error.to_string() }),
+        Err(error) => Object::Unparsable(kind, key, Unparsable { generation, uid: None, why: error.to_string() }),
     }
 }
 

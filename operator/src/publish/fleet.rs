@@ -1,24 +1,43 @@
-//! Which proxies are connected and what each of them serves, truthfully. How they were told is the sessions'.
+//! Which proxies are connected and what each of them serves, truthfully. How they were told is the sessions'; what that
+//! means for an object is `census`'.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_crds::condition::{self, PROGRAMMED, Status, reason};
-use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, PartName, Parts};
+use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, Parts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::publish::Published;
-use crate::translate::{Served, Wanted};
+
+/// What a proxy serves.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// By its own words.
+    Told(Parts<Hash>),
+    /// What it has acknowledged.
+    Served(Parts<Arc<Part>>),
+}
+
+impl Known {
+    /// The version of what it serves.
+    #[must_use]
+    pub fn version(&self) -> Hash {
+        match self {
+            Self::Told(parts) => parts.version(),
+            Self::Served(parts) => parts.version(),
+        }
+    }
+}
 
 /// One connected proxy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Member {
     /// The version it acknowledged last; none before the first.
     pub version: Option<Hash>,
     /// The parts it serves.
-    pub parts: Parts<Arc<Part>>,
+    pub known: Known,
     /// What it cannot serve as written.
     pub diagnostics: Arc<BTreeMap<ObjectRef, String>>,
     /// The version it refused, and why.
@@ -88,8 +107,13 @@ impl Fleet {
         self.changed.subscribe()
     }
 
-    /// Seats a proxy; an older connection of that name has to go.
-    pub(crate) fn join(&self, name: &str) -> Membership {
+    /// Counts the changes: as long as it stays the same, so do the members.
+    pub(crate) fn count(&self) -> u64 {
+        *self.changed.borrow()
+    }
+
+    /// Seats a proxy that says that it serves `told`; an older connection of that name has to go.
+    pub(crate) fn join(&self, name: &str, told: Parts<Hash>) -> Membership {
         let replaced = CancellationToken::new();
         let id = {
             let mut members = self.lock();
@@ -99,7 +123,14 @@ impl Fleet {
                 tracing::info!(proxy.name = name, "proxy connected again, the older connection ends");
                 before.replaced.cancel();
             }
-            let seat = Seat { member: Member::default(), replaced: replaced.clone(), id };
+            let member = Member {
+                version: None,
+                known: Known::Told(told),
+                diagnostics: Arc::default(),
+                refused: None,
+                lagging: false,
+            };
+            let seat = Seat { member, replaced: replaced.clone(), id };
             members.insert(name.to_owned(), seat);
             id
         };
@@ -138,7 +169,7 @@ impl Membership {
         self.update(|member| {
             *member = Member {
                 version: Some(published.version),
-                parts: published.parts.clone(),
+                known: Known::Served(published.parts.clone()),
                 diagnostics: Arc::new(diagnostics),
                 refused: None,
                 lagging: false,
@@ -174,130 +205,15 @@ impl Drop for Membership {
     }
 }
 
-/// What is to be said about one object and the fleet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Programmed {
-    /// The condition.
-    pub condition: condition::Wanted,
-    /// How many proxies serve this generation.
-    pub serving: usize,
-    /// How many are connected.
-    pub total: usize,
-}
-
-/// Judges whether the fleet runs an object as the current configuration has it.
-#[must_use]
-pub fn programmed(
-    object: &ObjectRef,
-    wanted: &Wanted,
-    current: &Published,
-    members: &BTreeMap<String, Member>,
-) -> Programmed {
-    let total = members.len();
-    let serves = |member: &Member| {
-        let hash = |parts: &Parts<Arc<Part>>, name: &PartName| parts.get(name).map(|part| part.hash);
-        let same = |name| hash(&current.parts, name) == hash(&member.parts, name);
-        member.version.is_some() && wanted.parts.iter().all(same)
-    };
-    let serving = members.values().filter(|member| serves(member)).count();
-    let complaint = members.iter().find_map(|(name, member)| {
-        member.diagnostics.get(object).filter(|_| serves(member)).map(|why| (name, why.as_str()))
-    });
-    let refusal = members.iter().find_map(|(name, member)| match &member.refused {
-        Some((version, why)) if *version == current.version && !serves(member) => Some((name, why.as_str())),
-        _ => None,
-    });
-    let of = format!("{serving} of {total} proxies");
-    let (status, reason, message) = if wanted.served == Served::Nothing {
-        let message = "Nothing of this object is served: see Accepted and ResolvedRefs.".to_owned();
-        (Status::False, reason::REJECTED, message)
-    } else if total == 0 {
-        (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
-    } else if let Some((proxy, why)) = complaint {
-        (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
-    } else if let Some((proxy, why)) = refusal {
-        (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} refused the configuration: {why}"))
-    } else if serving == total {
-        (Status::True, reason::PROGRAMMED, of)
-    } else {
-        (Status::False, reason::PENDING, of)
-    };
-    let condition =
-        condition::Wanted { type_: PROGRAMMED, status, reason, message, observed_generation: wanted.generation };
-    Programmed { condition, serving, total }
-}
-
 #[cfg(test)]
 mod tests {
-    use sluice_wire::{KeysPart, PartBody, PartKind};
-
     use super::*;
-    use crate::translate::Detail;
-
-    fn fleet() -> Fleet {
-        Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap())
-    }
-
-    fn published(word: &str) -> Published {
-        let name = PartName::new(PartKind::Route, "shop/orders");
-        let part = Arc::new(Part::new(name.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
-        let other = PartName::new(PartKind::Keys, word);
-        let other_part = Arc::new(Part::new(other.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
-        Published::new([(name, part), (other, other_part)].into_iter().collect())
-    }
-
-    fn wanted(parts: &[&str]) -> Wanted {
-        Wanted {
-            conditions: Vec::new(),
-            generation: Some(4),
-            parts: parts.iter().map(|name| name.parse().unwrap()).collect(),
-            served: Served::Yes,
-            detail: Detail::None,
-            problems: Vec::new(),
-        }
-    }
-
-    fn judge(fleet: &Fleet, current: &Published, parts: &[&str]) -> (String, String) {
-        let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let verdict = programmed(&object, &wanted(parts), current, &fleet.members());
-        (verdict.condition.reason.to_owned(), verdict.condition.message)
-    }
-
-    #[test]
-    fn programmed_is_true_only_when_every_proxy_serves_the_parts() {
-        let (fleet, current) = (fleet(), published("a"));
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
-        let one = fleet.join("one");
-        let two = fleet.join("two");
-        one.applied(&current, Vec::new());
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Pending".into(), "1 of 2 proxies".into()));
-        two.applied(&current, Vec::new());
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Programmed".into(), "2 of 2 proxies".into()));
-        // Another version that has the same part makes no difference to the object; one that lacks a part does.
-        assert_eq!(judge(&fleet, &published("b"), &["route/shop/orders"]).0, "Programmed");
-        assert_eq!(judge(&fleet, &published("b"), &["keys/a"]).0, "Pending");
-        drop(two);
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).1, "1 of 1 proxies");
-    }
-
-    #[test]
-    fn diagnostics_and_refusals_are_said_with_the_name_of_the_proxy() {
-        let (fleet, current) = (fleet(), published("a"));
-        let one = fleet.join("one");
-        let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        one.applied(&current, vec![Diagnostic { object, message: "no".into() }]);
-        let (reason, message) = judge(&fleet, &current, &["route/shop/orders"]);
-        assert!(reason == "Rejected" && message.contains("one"), "{message}");
-        let next = published("b");
-        one.refused(next.version, "too long".into());
-        assert_eq!(judge(&fleet, &next, &["keys/b"]).0, "Rejected");
-    }
 
     #[test]
     fn a_second_connection_of_a_proxy_replaces_the_first() {
-        let fleet = fleet();
-        let first = fleet.join("one");
-        let second = fleet.join("one");
+        let fleet = Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let first = fleet.join("one", Parts::new());
+        let second = fleet.join("one", Parts::new());
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
         assert_eq!(fleet.len(), 1);

@@ -10,12 +10,14 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::translate::{Translation, Wanted};
 
+mod census;
 mod fleet;
 pub mod server;
 mod session;
 mod subscriber;
 
-pub use fleet::{Fleet, Member, Programmed, programmed};
+pub use census::{Census, Programmed, programmed};
+pub use fleet::{Fleet, Known, Member};
 pub use subscriber::{Account, Admission};
 
 /// One configuration.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use sluice_wire::codec::{self, CodecError, Decoder};
-use sluice_wire::{Ack, Down, Hash, Hello, Outcome, Part, Parts, Up};
+use sluice_wire::{Ack, Down, Hash, Hello, Outcome, Parts, Up};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::publish::fleet::Membership;
-use crate::publish::{Current, Fleet, delta};
+use crate::publish::{Current, Fleet, Known, delta};
 
 /// What a proxy sends is small; the longest is its list of hashes.
 const MAX_UP_BYTES: usize = 64 << 20;
@@ -88,14 +88,6 @@ struct Sent {
     late: bool,
 }
 
-/// What a proxy serves.
-enum Known {
-    /// By its own words.
-    Told(Parts<Hash>),
-    /// What it has acknowledged.
-    Served(Parts<Arc<Part>>),
-}
-
 struct Session {
     down: mpsc::Sender<Bytes>,
     membership: Membership,
@@ -128,15 +120,9 @@ where
         return Ended::BadName;
     }
     tracing::info!(proxy.name = proxy, proxy.version = program, config.parts = parts.len(), "proxy connected");
-    let membership = fleet.join(&proxy);
-    let mut session = Session {
-        down,
-        membership,
-        known: Known::Told(parts.into_iter().collect()),
-        answered: None,
-        sent: None,
-        told: 0,
-    };
+    let told: Parts<Hash> = parts.into_iter().collect();
+    let membership = fleet.join(&proxy, told.clone());
+    let mut session = Session { down, membership, known: Known::Told(told), answered: None, sent: None, told: 0 };
     let ended = session.serve(&mut frames, &mut current, &fleet).await;
     tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
     ended

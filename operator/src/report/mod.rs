@@ -1,7 +1,7 @@
 //! Says in statuses and events what became of objects: one field manager, only when something changed, latest wins.
 //! What is to be said is decided by `translate` and the fleet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kube::core::ApiResource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as EventReporter};
 use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
-use sluice_crds::condition::Status;
+use sluice_crds::condition::{ACCEPTED, Status};
 use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
 use sluice_wire::ObjectRef;
 use tokio::sync::watch;
@@ -21,15 +21,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::publish::{Current, Fleet, programmed};
-use crate::translate::Detail;
-use crate::world::{Kind, Object, ObjectKey, World};
+use crate::publish::{Census, Current, Fleet, programmed};
+use crate::report::due::Due;
+use crate::report::maker::Maker;
+use crate::report::pace::Pace;
+use crate::translate::{Detail, Wanted};
+use crate::world::{Kind, Object};
 
+mod due;
 pub mod keys;
+mod live;
+mod maker;
+mod pace;
 mod status;
-mod table;
 
-pub use table::table;
+pub use live::Live;
 
 /// Who writes statuses.
 pub const FIELD_MANAGER: &str = "sluice-operator";
@@ -48,47 +54,33 @@ const RETRY: [Duration; 4] =
 /// The longest note of an event.
 const MAX_NOTE_BYTES: usize = 1000;
 
+/// What became of writing one object's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// There is no more to say.
+    All,
+    /// It is tried again.
+    Failed,
+    /// It is said later: see `pace`.
+    Later,
+}
+
 /// What became of a round of writing.
+#[derive(Default)]
 struct Round {
     failed: bool,
-    /// Whether there is more to write.
+    /// Whether there is more to write at once.
     more: bool,
+    /// Whether there is something that is said later.
+    later: bool,
 }
 
-/// The objects as they are in the cluster, with their statuses.
-#[derive(Clone, Debug, Default)]
-pub struct Live {
-    objects: Arc<Mutex<BTreeMap<ObjectRef, Object>>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Live {
-    /// Takes over what changed in the world.
-    pub fn update(&self, world: &World, changed: &BTreeSet<(Kind, ObjectKey)>) {
-        {
-            let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-            for (kind, key) in changed.iter().filter(|(kind, _)| Kind::OURS.contains(kind)) {
-                let found = match kind {
-                    Kind::Stage => world.stages.get(key).cloned().map(Object::Stage),
-                    Kind::ApiRoute => world.api_routes.get(key).cloned().map(Object::ApiRoute),
-                    Kind::Authorizer => world.authorizers.get(key).cloned().map(Object::Authorizer),
-                    Kind::ApiKey => world.api_keys.get(key).cloned().map(Object::ApiKey),
-                    _ => world.usage_plans.get(key).cloned().map(Object::UsagePlan),
-                };
-                let unparsable = || world.unparsable.get(&(*kind, key.clone())).cloned();
-                let found = found.or_else(|| unparsable().map(|why| Object::Unparsable(*kind, key.clone(), why)));
-                match found {
-                    Some(object) => drop(objects.insert(kind.object(key), object)),
-                    None => drop(objects.remove(&kind.object(key))),
-                }
-            }
-        }
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    fn get(&self, object: &ObjectRef) -> Option<Object> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned()
-    }
+/// The census that was taken last.
+struct Taken {
+    of: Arc<Current>,
+    /// The count of the fleet's changes.
+    at: u64,
+    census: Arc<Census>,
 }
 
 /// Writes statuses.
@@ -103,6 +95,8 @@ pub struct Reporter {
     settled: Instant,
     /// What was written and is not in `live` yet.
     written: Mutex<BTreeMap<ObjectRef, (Option<String>, serde_json::Value)>>,
+    taken: Mutex<Option<Taken>>,
+    pace: Mutex<Pace>,
 }
 
 impl Reporter {
@@ -119,28 +113,41 @@ impl Reporter {
         let reporter = EventReporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
         let recorder = Recorder::new(client.clone(), reporter);
         let settled = Instant::now() + settle;
-        Self { client, recorder, current, fleet, live, metrics, settled, written: Mutex::default() }
+        let (written, taken, pace) = (Mutex::default(), Mutex::default(), Mutex::new(Pace::new()));
+        Self { client, recorder, current, fleet, live, metrics, settled, written, taken, pace }
     }
 
     /// Reports until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        let maker = Maker::new(self.client.clone(), self.current.clone(), self.live.clone());
+        tokio::join!(maker.run(stop.clone()), self.write_all(stop));
+    }
+
+    async fn write_all(&mut self, stop: CancellationToken) {
         let mut fleet = self.fleet.changes();
-        let mut live = self.live.changed.subscribe();
+        let mut live = self.live.changes();
+        let mut due = Due::default();
         let mut failures = 0_usize;
-        let mut more = false;
+        let mut round = Round::default();
+        let mut settling = true;
         loop {
-            if !more && !self.wait(&mut fleet, &mut live, failures, &stop).await {
+            if !round.more && !self.wait(&mut fleet, &mut live, failures, round.later, &stop).await {
                 return;
             }
             fleet.mark_unchanged();
             live.mark_unchanged();
             let Some(current) = self.current.borrow_and_update().clone() else { continue };
-            let round = self.round(&current, &stop).await;
+            due.note(&current, &self.census(&current), self.live.take_changed());
+            if settling && self.phase() == status::Fleet::Settled {
+                settling = false;
+                due.all();
+            }
+            round = self.round(&current, &mut due, &stop).await;
             if stop.is_cancelled() {
                 return;
             }
             failures = if round.failed { failures + 1 } else { 0 };
-            more = round.more && !round.failed;
+            round.more &= !round.failed;
         }
     }
 
@@ -150,10 +157,13 @@ impl Reporter {
         fleet: &mut watch::Receiver<u64>,
         live: &mut watch::Receiver<u64>,
         failures: usize,
+        later: bool,
         stop: &CancellationToken,
     ) -> bool {
         let retry = RETRY.get(failures.saturating_sub(1)).or(RETRY.last()).copied().unwrap_or_default();
         let retry = (failures > 0).then(|| Instant::now() + retry);
+        let recount = if later { self.pace().due() } else { None };
+        let again = retry.into_iter().chain(recount).min();
         let members = self.fleet.len();
         let alive = tokio::select! {
             () = stop.cancelled() => false,
@@ -161,7 +171,7 @@ impl Reporter {
             changed = live.changed() => changed.is_ok(),
             changed = fleet.changed() => changed.is_ok(),
             () = tokio::time::sleep_until(self.settled), if self.settled > Instant::now() => true,
-            () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
         };
         let grown = self.fleet.len() != members;
         let settle = async { if grown { quiet(fleet).await } else { tokio::time::sleep(COALESCE).await } };
@@ -172,33 +182,87 @@ impl Reporter {
     }
 
     /// Writes the most urgent of what must be written: what says nothing about its generation yet, then what is one of few.
-    async fn round(&self, current: &Current, stop: &CancellationToken) -> Round {
-        let due = current.statuses.keys().filter(|object| self.is_due(current, object));
-        let mut due: Vec<ObjectRef> = due.cloned().collect();
-        due.sort_by_cached_key(|object| {
+    async fn round(&self, current: &Arc<Current>, due: &mut Due, stop: &CancellationToken) -> Round {
+        let census = self.census(current);
+        self.pace().count(census.total());
+        let mut round = Round::default();
+        let (mut writing, mut silent) = (Vec::new(), Vec::new());
+        for object in due.open() {
+            match self.patch_for(current, &census, object) {
+                None => silent.push(object.clone()),
+                Some((_, patch)) if self.is_early(&patch) => round.later = true,
+                Some(_) => writing.push(object.clone()),
+            }
+        }
+        silent.iter().for_each(|object| due.close(object));
+        writing.sort_by_cached_key(|object| {
             let wanted = current.statuses.get(object).and_then(|wanted| wanted.generation);
             let live = self.live.get(object).and_then(|live| status::present(&live).generation);
             (wanted == live, &*object.kind == Kind::ApiRoute.as_str())
         });
-        let more = due.len() > ROUND;
-        due.truncate(ROUND);
-        let writing =
-            futures::stream::iter(due).map(async |object| self.write(&object).await).buffer_unordered(CONCURRENT);
-        let all = writing.fold(false, async |failed, one| failed || one);
-        tokio::select! {
-            failed = all => Round { failed, more },
-            () = stop.cancelled() => Round { failed: false, more },
+        round.more = writing.len() > ROUND;
+        writing.truncate(ROUND);
+        let writes = futures::stream::iter(writing).map(async |object| {
+            let written = self.write(&object).await;
+            (object, written)
+        });
+        let mut writes = std::pin::pin!(writes.buffer_unordered(CONCURRENT));
+        while let Some((object, written)) = tokio::select! {
+            one = writes.next() => one,
+            () = stop.cancelled() => return round,
+        } {
+            match written {
+                Written::All => due.close(&object),
+                Written::Failed => round.failed = true,
+                Written::Later => round.later = true,
+            }
         }
+        if !round.more && !round.failed && !round.later {
+            self.pace().said();
+        }
+        round
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a patch can wait until the fleet has come to rest.
+    fn is_early(&self, patch: &status::Patch) -> bool {
+        patch.recounts && !self.pace().is_open()
+    }
+
+    /// The fleet as it is right now.
+    fn census(&self, current: &Arc<Current>) -> Arc<Census> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.fleet.count();
+        if let Some(taken) = &*taken
+            && Arc::ptr_eq(&taken.of, current)
+            && taken.at == at
+        {
+            return taken.census.clone();
+        }
+        let census = Arc::new(Census::of(&self.fleet, &current.published));
+        *taken = Some(Taken { of: current.clone(), at, census: census.clone() });
+        census
     }
 
     fn phase(&self) -> status::Fleet {
         if self.settled > Instant::now() { status::Fleet::Settling } else { status::Fleet::Settled }
     }
 
-    fn patch_for(&self, current: &Current, object: &ObjectRef) -> Option<(Object, status::Patch)> {
+    fn patch_for(&self, current: &Current, census: &Census, object: &ObjectRef) -> Option<(Object, status::Patch)> {
         let wanted = current.statuses.get(object)?;
         let live = self.live.get(object)?;
-        let programmed = programmed(object, wanted, &current.published, &self.fleet.members());
+        let told =
+            must_generate(&wanted.detail).then(|| self.live.why_no_key(object).map(|why| without_key(wanted, &why)));
+        let wanted = match &told {
+            // The Secret is about to appear in the world: only then there is something to say.
+            Some(None) => return None,
+            Some(Some(told)) => told,
+            None => wanted,
+        };
+        let programmed = programmed(object, wanted, census);
         let now = Time(Timestamp::now());
         let patch = status::patch(&status::present(&live), wanted, &programmed, self.phase(), &now)?;
         // What was written already only has to come back.
@@ -209,33 +273,18 @@ impl Reporter {
         (!again).then_some((live, patch))
     }
 
-    fn is_due(&self, current: &Current, object: &ObjectRef) -> bool {
-        let generates = current.statuses.get(object).is_some_and(|wanted| must_generate(&wanted.detail));
-        generates || self.patch_for(current, object).is_some()
-    }
-
-    /// Writes one object's status as it should be right now; true: it failed.
-    async fn write(&self, object: &ObjectRef) -> bool {
+    /// Writes one object's status as it should be right now.
+    async fn write(&self, object: &ObjectRef) -> Written {
         // The latest wins: what was due when the round began may be old by now.
-        let Some(current) = self.current.borrow().clone() else { return false };
-        let mut failed = false;
-        if current.statuses.get(object).is_some_and(|wanted| must_generate(&wanted.detail))
-            && let Some(Object::ApiKey(api_key)) = self.live.get(object)
-        {
-            match keys::make(&self.client, &api_key).await {
-                // The Secret is about to appear in the world: only then there is something to say.
-                Ok(()) => return false,
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%object, %error, cause, "an API key could not be made");
-                    failed = true;
-                }
-            }
+        let Some(current) = self.current.borrow().clone() else { return Written::All };
+        let census = self.census(&current);
+        let Some((live, patch)) = self.patch_for(&current, &census, object) else { return Written::All };
+        if self.is_early(&patch) {
+            return Written::Later;
         }
-        let Some((live, patch)) = self.patch_for(&current, object) else { return failed };
         let version = resource_version(&live);
         let without_times = timeless(&patch.status);
-        let outcome = self.apply(object, &patch.status).await;
+        let outcome = self.apply(object, uid(&live), &patch.status).await;
         let word = match &outcome {
             Ok(true) => "written",
             Ok(false) => "gone",
@@ -245,20 +294,20 @@ impl Reporter {
         match outcome {
             Err(error) => {
                 tracing::warn!(%object, error, "a status could not be written and is tried again");
-                true
+                Written::Failed
             }
             Ok(there) => {
                 self.remember(object, version, without_times);
                 if there {
                     self.tell(object, &live, &patch.transitions).await;
                 }
-                failed
+                Written::All
             }
         }
     }
 
     fn remember(&self, object: &ObjectRef, version: Option<String>, status: serde_json::Value) {
-        let known = self.live.objects.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let known = self.live.len();
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.insert(object.clone(), (version, status));
         if written.len() > 2 * known.max(64) {
@@ -266,21 +315,21 @@ impl Reporter {
         }
     }
 
-    /// Server-side apply; false: the object is gone.
-    async fn apply(&self, object: &ObjectRef, status: &serde_json::Value) -> Result<bool, String> {
+    /// Server-side apply; false: the object is gone, or another has taken its name.
+    async fn apply(&self, object: &ObjectRef, uid: Option<String>, status: &serde_json::Value) -> Result<bool, String> {
         let Some(resource) = resource(&object.kind) else { return Ok(false) };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.namespace, &resource);
         let body = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,
-            "metadata": {"name": object.name, "namespace": object.namespace},
+            "metadata": {"name": object.name, "namespace": object.namespace, "uid": uid},
             "status": status,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = KubePatch::Apply(&body);
         match tokio::time::timeout(PATCH_TIMEOUT, api.patch_status(&object.name, &parameters, &patch)).await {
             Err(_) => Err(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(false),
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(_)) => Ok(true),
         }
@@ -324,6 +373,15 @@ fn must_generate(detail: &Detail) -> bool {
     matches!(detail, Detail::ApiKey { must_generate: true, .. })
 }
 
+/// What is said of an ApiKey whose key cannot be made.
+fn without_key(wanted: &Wanted, why: &str) -> Arc<Wanted> {
+    let mut wanted = wanted.clone();
+    if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
+        accepted.message = format!("The operator could not make the key yet and tries again: {why}.");
+    }
+    Arc::new(wanted)
+}
+
 fn timeless(status: &serde_json::Value) -> serde_json::Value {
     let mut status = status.clone();
     let conditions = status.get_mut("conditions").and_then(serde_json::Value::as_array_mut);
@@ -351,6 +409,18 @@ fn resource_version(object: &Object) -> Option<String> {
         Object::Authorizer(object) => object.resource_version(),
         Object::ApiKey(object) => object.resource_version(),
         Object::UsagePlan(object) => object.resource_version(),
+        _ => None,
+    }
+}
+
+fn uid(object: &Object) -> Option<String> {
+    match object {
+        Object::Stage(object) => object.uid(),
+        Object::ApiRoute(object) => object.uid(),
+        Object::Authorizer(object) => object.uid(),
+        Object::ApiKey(object) => object.uid(),
+        Object::UsagePlan(object) => object.uid(),
+        Object::Unparsable(_, _, unparsable) => unparsable.uid.clone(),
         _ => None,
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Patch {
     pub(crate) status: Value,
     /// What changed for people.
     pub(crate) transitions: Vec<Transition>,
+    /// Whether it says nothing new but how many proxies there are.
+    pub(crate) recounts: bool,
 }
 
 /// What an object's status says right now.
@@ -94,11 +96,18 @@ pub(crate) fn patch(
     let mut conditions = present.conditions.clone();
     let mut transitions = Vec::new();
     let mut changed = present.generation != wanted.generation;
+    let mut counted = false;
     let kept = fleet == Fleet::Settling && keeps(present, wanted, programmed);
     let fleet_says = (!kept).then_some(&programmed.condition);
     for condition in wanted.conditions.iter().chain(fleet_says) {
-        let before = condition::find(&conditions, condition.type_).map(|before| before.status.clone());
+        let before = condition::find(&conditions, condition.type_);
+        let recount = before.is_some_and(|before| recounts(before, condition));
+        let before = before.map(|before| before.status.clone());
         if !condition::set_condition(&mut conditions, condition, now) {
+            continue;
+        }
+        if recount {
+            counted = true;
             continue;
         }
         changed = true;
@@ -114,8 +123,10 @@ pub(crate) fn patch(
         }
     }
     let detail = if kept { kept_detail(present, wanted) } else { detail(wanted, programmed) };
-    changed |= detail != present.detail;
-    if !changed {
+    let (rest, present_rest) = (without_counts(&detail), without_counts(&present.detail));
+    changed |= rest != present_rest;
+    counted |= detail != present.detail;
+    if !changed && !counted {
         return None;
     }
     conditions.retain(|condition| TYPES.contains(&condition.type_.as_str()));
@@ -128,13 +139,34 @@ pub(crate) fn patch(
             fields.extend(detail.into_iter().filter(|(_, value)| !value.is_null()));
         }
     }
-    Some(Patch { status, transitions })
+    Some(Patch { status, transitions, recounts: !changed })
+}
+
+/// Whether a condition says the same of another number of proxies.
+fn recounts(before: &Condition, wanted: &condition::Wanted) -> bool {
+    let total = |message: &str| message.split_once(" of ").map(|(_, total)| total.to_owned());
+    let (old, new) = (total(&before.message), total(&wanted.message));
+    wanted.type_ == PROGRAMMED
+        && before.status == wanted.status.as_str()
+        && before.reason == wanted.reason
+        && matches!(wanted.reason, reason::PROGRAMMED | reason::PENDING)
+        && before.observed_generation == wanted.observed_generation
+        && old != new
+}
+
+/// A detail without the numbers that follow the fleet.
+fn without_counts(detail: &Value) -> Value {
+    let mut detail = detail.clone();
+    if let Some(fields) = detail.as_object_mut() {
+        fields.remove("proxies");
+    }
+    detail
 }
 
 fn keeps(present: &Present, wanted: &Wanted, programmed: &Programmed) -> bool {
     let before = condition::find(&present.conditions, PROGRAMMED);
     let good = before.is_some_and(|before| before.status == "True" && before.observed_generation == wanted.generation);
-    good && programmed.condition.reason != reason::REJECTED
+    good && !programmed.contradicted && programmed.condition.reason != reason::REJECTED
 }
 
 fn detail(wanted: &Wanted, programmed: &Programmed) -> Value {
@@ -167,6 +199,7 @@ fn kept_detail(present: &Present, wanted: &Wanted) -> Value {
                 },
                 serving: 0,
                 total: 0,
+                contradicted: false,
             },
         ),
     }
@@ -174,13 +207,12 @@ fn kept_detail(present: &Present, wanted: &Wanted) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use sluice_crds::Stage;
-    use sluice_wire::ObjectRef;
+    use sluice_wire::{Hash, ObjectRef, PartName, Parts};
 
     use super::*;
-    use crate::publish::{Published, programmed};
+    use crate::metrics::Metrics;
+    use crate::publish::{Census, Fleet as Proxies, Published, programmed};
     use crate::translate::translate;
     use crate::world::World;
 
@@ -197,11 +229,19 @@ mod tests {
 
     /// The patch for a stage that says `status`, without any proxy.
     fn patch_of(status: &Value, fleet: Fleet, second: u8) -> Option<Patch> {
+        patch_with(status, fleet, second, &proxies())
+    }
+
+    fn proxies() -> Proxies {
+        Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap())
+    }
+
+    fn patch_with(status: &Value, fleet: Fleet, second: u8, proxies: &Proxies) -> Option<Patch> {
         let stage = stage(status);
         let translation = translate(&World::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
-        let judged = programmed(&object, &wanted, &Published::new(translation.parts), &BTreeMap::new());
+        let judged = programmed(&object, &wanted, &Census::of(proxies, &Published::new(translation.parts)));
         patch(&present(&Object::from(stage)), &wanted, &judged, fleet, &time(second))
     }
 
@@ -216,12 +256,7 @@ mod tests {
 
     #[test]
     fn while_the_fleet_connects_a_good_word_stays_and_then_the_truth_is_told() {
-        let mut status = patch_of(&Value::Null, Fleet::Settled, 1).unwrap().status;
-        let programmed = &mut status["conditions"][2];
-        programmed["status"] = json!("True");
-        programmed["reason"] = json!("Programmed");
-        programmed["message"] = json!("2 of 2 proxies");
-        status["proxies"] = json!({"serving": 2, "total": 2, "summary": "2/2"});
+        let mut status = good();
         assert!(patch_of(&status, Fleet::Settling, 5).is_none());
         let late = patch_of(&status, Fleet::Settled, 5).unwrap();
         assert_eq!(late.status["conditions"][2]["reason"], "NoProxies");
@@ -230,6 +265,47 @@ mod tests {
         // What was said about an older generation is no good word about this one.
         status["conditions"][2]["observedGeneration"] = json!(1);
         assert!(patch_of(&status, Fleet::Settling, 5).is_some());
+    }
+
+    fn good() -> Value {
+        let mut status = patch_of(&Value::Null, Fleet::Settled, 1).unwrap().status;
+        let programmed = &mut status["conditions"][2];
+        programmed["status"] = json!("True");
+        programmed["reason"] = json!("Programmed");
+        programmed["message"] = json!("2 of 2 proxies");
+        status["proxies"] = json!({"serving": 2, "total": 2, "summary": "2/2"});
+        status
+    }
+
+    #[test]
+    fn a_good_word_does_not_stay_when_a_proxy_says_that_it_serves_something_else() {
+        let proxies = proxies();
+        let name = PartName::new(sluice_wire::PartKind::Stage, "shop/prod");
+        let old: Parts<Hash> = [(name.clone(), Hash::of(b"old"))].into_iter().collect();
+        let translation = translate(&World::from_objects([stage(&Value::Null).into()]));
+        let same: Parts<Hash> = [(name.clone(), translation.parts.get(&name).unwrap().hash)].into_iter().collect();
+        let _one = proxies.join("one", same);
+        assert!(patch_with(&good(), Fleet::Settling, 5, &proxies).is_none());
+        let _two = proxies.join("two", old);
+        let patch = patch_with(&good(), Fleet::Settling, 5, &proxies).unwrap();
+        assert_eq!(patch.status["conditions"][2]["status"], "False");
+        assert!(!patch.recounts);
+    }
+
+    #[test]
+    fn another_number_of_proxies_is_a_recount_and_a_flip_is_not() {
+        let proxies = proxies();
+        let translation = translate(&World::from_objects([stage(&Value::Null).into()]));
+        let published = Published::new(translation.parts);
+        let members: Vec<_> = ["a", "b", "c"].map(|name| proxies.join(name, Parts::new())).into();
+        assert!(!patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap().recounts);
+        members.iter().for_each(|member| member.applied(&published, Vec::new()));
+        let patch = patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap();
+        assert_eq!(patch.status["conditions"][2]["message"], "3 of 3 proxies");
+        assert!(patch.recounts && patch.transitions.is_empty());
+        let mut status = good();
+        status["routes"] = json!(9);
+        assert!(!patch_with(&status, Fleet::Settled, 5, &proxies).unwrap().recounts);
     }
 
     #[test]

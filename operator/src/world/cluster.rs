@@ -331,7 +331,7 @@ where
     Object: From<K>,
 {
     let key = key_of(&object);
-    let generation = object.metadata.generation;
+    let (generation, uid) = (object.metadata.generation, object.metadata.uid.clone());
     object.metadata.managed_fields = None;
     match object.try_parse::<K>() {
         Ok(object) => Object::from(object),
@@ -339,7 +339,7 @@ where
             // The cause alone: it names the field, and the outer text names Rust types.
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             tracing::warn!(object = %kind.object(&key), error = why, "an object cannot be read");
-            Object::Unparsable(kind, key, Unparsable { generation, why })
+            Object::Unparsable(kind, key, Unparsable { generation, uid, why })
         }
     }
 }

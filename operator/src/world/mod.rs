@@ -126,6 +126,8 @@ from_objects!(Stage, ApiRoute, Authorizer, ApiKey, UsagePlan, Service, EndpointS
 pub struct Unparsable {
     /// Its generation, so that the status can say which one was judged.
     pub generation: Option<i64>,
+    /// Which object it is, among those that have had its name.
+    pub uid: Option<String>,
     /// What is wrong, for the object's author.
     pub why: String,
 }
@@ -331,7 +333,7 @@ mod tests {
         .unwrap();
         let key = ObjectKey::new("shop", "prod");
         let mut world = World::from_objects([stage.clone().into()]);
-        let bad = Unparsable { generation: Some(2), why: "no".into() };
+        let bad = Unparsable { generation: Some(2), uid: None, why: "no".into() };
         world.apply(Object::Unparsable(Kind::Stage, key.clone(), bad));
         assert!(world.stages.is_empty() && world.keys(Kind::Stage) == [key]);
         world.apply(stage.into());

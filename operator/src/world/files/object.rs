@@ -181,7 +181,7 @@ fn read_object(node: &Node, type_: Type, mut faults: Vec<(Mark, String)>, outcom
             1 => first.clone(),
             several => format!("{first} ({} more faults)", several - 1),
         };
-        outcome.objects.push((node.at, Object::Unparsable(kind, key, Unparsable { generation: None, why })));
+        outcome.objects.push((node.at, Object::Unparsable(kind, key, Unparsable { generation: None, uid: None, why })));
     }
     outcome.errors.extend(faults);
 }

@@ -1,0 +1,265 @@
+//! What the fleet means for each object: the members are looked at once for a configuration, however many objects ask.
+//! Who is connected is `fleet`'s; writing it down is `report`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_crds::condition::{self, PROGRAMMED, Status, reason};
+use sluice_wire::{Hash, ObjectRef, PartName};
+
+use crate::publish::fleet::{Known, Member};
+use crate::publish::{Fleet, Published};
+use crate::translate::{Served, Wanted};
+
+/// The members of a fleet as they are to a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    total: usize,
+    groups: Vec<Group>,
+    /// By members, in the order of their names; of equal ones of a group the first.
+    complaints: Vec<Complaints>,
+    /// Who refused this configuration, with the group: the first of each.
+    refusals: Vec<(usize, String, String)>,
+}
+
+/// Members that serve the same.
+#[derive(Clone, Debug)]
+struct Group {
+    version: Hash,
+    /// Whether that is acknowledged, not only told.
+    acknowledged: bool,
+    members: usize,
+    /// In what they differ from the configuration.
+    differs: BTreeSet<PartName>,
+}
+
+impl Group {
+    fn has(&self, wanted: &Wanted) -> bool {
+        self.differs.is_empty() || !wanted.parts.iter().any(|part| self.differs.contains(part))
+    }
+
+    fn serves(&self, wanted: &Wanted) -> bool {
+        self.acknowledged && self.has(wanted)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Complaints {
+    group: usize,
+    proxy: String,
+    found: Arc<BTreeMap<ObjectRef, String>>,
+}
+
+impl Census {
+    /// Looks at the fleet.
+    #[must_use]
+    pub fn of(fleet: &Fleet, current: &Published) -> Self {
+        let mut census = Self::default();
+        for (name, member) in fleet.members() {
+            census.count(name, &member, current);
+        }
+        census
+    }
+
+    fn count(&mut self, name: String, member: &Member, current: &Published) {
+        self.total += 1;
+        let (version, acknowledged) = (member.known.version(), member.version.is_some());
+        let found = self.groups.iter().position(|group| (group.version, group.acknowledged) == (version, acknowledged));
+        let at = found.unwrap_or_else(|| {
+            let differs = differs(&member.known, current);
+            self.groups.push(Group { version, acknowledged, members: 0, differs });
+            self.groups.len() - 1
+        });
+        if let Some(group) = self.groups.get_mut(at) {
+            group.members += 1;
+        }
+        let same = |other: &Complaints| {
+            other.group == at && (Arc::ptr_eq(&other.found, &member.diagnostics) || other.found == member.diagnostics)
+        };
+        if !member.diagnostics.is_empty() && !self.complaints.iter().any(same) {
+            self.complaints.push(Complaints { group: at, proxy: name.clone(), found: member.diagnostics.clone() });
+        }
+        if let Some((version, why)) = &member.refused
+            && *version == current.version
+            && !self.refusals.iter().any(|(group, _, _)| *group == at)
+        {
+            self.refusals.push((at, name, why.clone()));
+        }
+    }
+
+    /// How many are connected.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Whether the same can be said of every object that is in neither census's `special`.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let acknowledged = |census: &Self| -> usize {
+            census.groups.iter().filter(|group| group.acknowledged).map(|group| group.members).sum()
+        };
+        self.total == other.total
+            && acknowledged(self) == acknowledged(other)
+            && self.refusals.is_empty()
+            && other.refusals.is_empty()
+    }
+
+    /// Whether of an object something special is to be said: members differ about it, or complain.
+    pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &Wanted) -> bool {
+        self.groups.iter().any(|group| !group.has(wanted))
+            || self.complaints.iter().any(|complaints| complaints.found.contains_key(object))
+    }
+
+    /// Whether nothing special is to be said of any object.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.complaints.is_empty() && self.groups.iter().all(|group| group.differs.is_empty())
+    }
+
+    fn group_serves(&self, group: usize, wanted: &Wanted) -> bool {
+        self.groups.get(group).is_some_and(|group| group.serves(wanted))
+    }
+}
+
+fn differs(known: &Known, current: &Published) -> BTreeSet<PartName> {
+    let (changed, removed): (Vec<&PartName>, Vec<&PartName>) = match known {
+        Known::Told(parts) => {
+            let difference = current.parts.since(parts);
+            (difference.changed.into_keys().collect(), difference.removed)
+        }
+        Known::Served(parts) => {
+            let difference = current.parts.since(parts);
+            (difference.changed.into_keys().collect(), difference.removed)
+        }
+    };
+    changed.into_iter().chain(removed).cloned().collect()
+}
+
+/// What is to be said about one object and the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Programmed {
+    /// The condition.
+    pub condition: condition::Wanted,
+    /// How many proxies serve this generation.
+    pub serving: usize,
+    /// How many are connected.
+    pub total: usize,
+    /// Whether any of them serves something else, by its own words or by what it acknowledged.
+    pub contradicted: bool,
+}
+
+/// Judges whether the fleet runs an object as the census's configuration has it.
+#[must_use]
+pub fn programmed(object: &ObjectRef, wanted: &Wanted, census: &Census) -> Programmed {
+    let total = census.total;
+    let serving: usize = census.groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
+    let contradicted = census.groups.iter().any(|group| !group.has(wanted));
+    let complaint = census.complaints.iter().filter(|complaints| census.group_serves(complaints.group, wanted));
+    let complaint = complaint
+        .into_iter()
+        .find_map(|complaints| complaints.found.get(object).map(|why| (complaints.proxy.as_str(), why.as_str())));
+    let refusal = census.refusals.iter().find(|(group, _, _)| !census.group_serves(*group, wanted));
+    let of = format!("{serving} of {total} proxies");
+    let (status, reason, message) = if wanted.served == Served::Nothing {
+        let message = "Nothing of this object is served: see Accepted and ResolvedRefs.".to_owned();
+        (Status::False, reason::REJECTED, message)
+    } else if total == 0 {
+        (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
+    } else if let Some((proxy, why)) = complaint {
+        (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
+    } else if let Some((_, proxy, why)) = refusal {
+        (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} refused the configuration: {why}"))
+    } else if serving == total {
+        (Status::True, reason::PROGRAMMED, of)
+    } else {
+        (Status::False, reason::PENDING, of)
+    };
+    let condition =
+        condition::Wanted { type_: PROGRAMMED, status, reason, message, observed_generation: wanted.generation };
+    Programmed { condition, serving, total, contradicted }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_wire::{Diagnostic, KeysPart, Part, PartBody, PartKind, Parts};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::translate::Detail;
+
+    fn fleet() -> Fleet {
+        Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap())
+    }
+
+    fn published(word: &str) -> Published {
+        let name = PartName::new(PartKind::Route, "shop/orders");
+        let part = Arc::new(Part::new(name.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
+        let other = PartName::new(PartKind::Keys, word);
+        let other_part = Arc::new(Part::new(other.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
+        Published::new([(name, part), (other, other_part)].into_iter().collect())
+    }
+
+    fn wanted(parts: &[&str]) -> Wanted {
+        Wanted {
+            conditions: Vec::new(),
+            generation: Some(4),
+            parts: parts.iter().map(|name| name.parse().unwrap()).collect(),
+            served: Served::Yes,
+            detail: Detail::None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn judge(fleet: &Fleet, current: &Published, parts: &[&str]) -> (String, String) {
+        let object = ObjectRef::new("ApiRoute", "shop", "orders");
+        let verdict = programmed(&object, &wanted(parts), &Census::of(fleet, current));
+        (verdict.condition.reason.to_owned(), verdict.condition.message)
+    }
+
+    #[test]
+    fn programmed_is_true_only_when_every_proxy_serves_the_parts() {
+        let (fleet, current) = (fleet(), published("a"));
+        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
+        let one = fleet.join("one", Parts::new());
+        let two = fleet.join("two", Parts::new());
+        one.applied(&current, Vec::new());
+        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Pending".into(), "1 of 2 proxies".into()));
+        two.applied(&current, Vec::new());
+        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Programmed".into(), "2 of 2 proxies".into()));
+        // Another version that has the same part makes no difference to the object; one that lacks a part does.
+        assert_eq!(judge(&fleet, &published("b"), &["route/shop/orders"]).0, "Programmed");
+        assert_eq!(judge(&fleet, &published("b"), &["keys/a"]).0, "Pending");
+        drop(two);
+        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).1, "1 of 1 proxies");
+    }
+
+    #[test]
+    fn diagnostics_and_refusals_are_said_with_the_name_of_the_proxy() {
+        let (fleet, current) = (fleet(), published("a"));
+        let one = fleet.join("one", Parts::new());
+        let object = ObjectRef::new("ApiRoute", "shop", "orders");
+        one.applied(&current, vec![Diagnostic { object, message: "no".into() }]);
+        let (reason, message) = judge(&fleet, &current, &["route/shop/orders"]);
+        assert!(reason == "Rejected" && message.contains("one"), "{message}");
+        let next = published("b");
+        one.refused(next.version, "too long".into());
+        assert_eq!(judge(&fleet, &next, &["keys/b"]).0, "Rejected");
+    }
+
+    #[test]
+    fn a_proxy_that_says_it_has_the_parts_contradicts_nothing_and_is_not_counted() {
+        let (fleet, current) = (fleet(), published("a"));
+        let object = ObjectRef::new("ApiRoute", "shop", "orders");
+        let told =
+            |published: &Published| published.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
+        let judge = |fleet: &Fleet| {
+            let verdict = programmed(&object, &wanted(&["route/shop/orders", "keys/a"]), &Census::of(fleet, &current));
+            (verdict.serving, verdict.contradicted)
+        };
+        let one = fleet.join("one", told(&current));
+        assert_eq!(judge(&fleet), (0, false));
+        let two = fleet.join("two", told(&published("b")));
+        assert_eq!(judge(&fleet), (0, true));
+        one.applied(&current, Vec::new());
+        two.applied(&current, Vec::new());
+        assert_eq!(judge(&fleet), (2, false));
+    }
+}

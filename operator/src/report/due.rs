@@ -1,0 +1,140 @@
+//! Which objects may have something new to say, so that not all of them are looked at whenever anything changes. What they
+//! have to say is decided by `status`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sluice_wire::ObjectRef;
+
+use crate::publish::{Census, Current};
+
+/// What was looked at last, and what is still to be looked at.
+#[derive(Default)]
+pub(crate) struct Due {
+    last: Option<(Arc<Current>, Arc<Census>)>,
+    open: BTreeSet<ObjectRef>,
+}
+
+impl Due {
+    /// Takes over what changed: `live` are objects that changed in the cluster.
+    pub(crate) fn note(&mut self, current: &Arc<Current>, census: &Arc<Census>, live: BTreeSet<ObjectRef>) {
+        self.open.extend(live);
+        match self.last.replace((current.clone(), census.clone())) {
+            Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, census) => {}
+            Some((before, counted)) if counted.says_the_same(census) => {
+                if !Arc::ptr_eq(&before, current) {
+                    self.compare(&before, current);
+                }
+                if !(counted.is_plain() && census.is_plain()) {
+                    let special = current.statuses.iter().filter(|(object, wanted)| {
+                        counted.is_special(object, wanted) || census.is_special(object, wanted)
+                    });
+                    self.open.extend(special.map(|(object, _)| object.clone()));
+                }
+            }
+            _ => self.all(),
+        }
+    }
+
+    /// Every object may have something to say.
+    pub(crate) fn all(&mut self) {
+        if let Some((current, _)) = &self.last {
+            self.open.extend(current.statuses.keys().cloned());
+        }
+    }
+
+    fn compare(&mut self, before: &Current, now: &Current) {
+        let mut old = before.statuses.iter().peekable();
+        for (object, wanted) in &now.statuses {
+            // Both are sorted.
+            while old.next_if(|(key, _)| *key < object).is_some() {}
+            let same = old.next_if(|(key, _)| *key == object).is_some_and(|(_, before)| Arc::ptr_eq(before, wanted));
+            if !same {
+                self.open.insert(object.clone());
+            }
+        }
+    }
+
+    /// What is to be looked at.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.open.iter()
+    }
+
+    /// The object has nothing to say for now.
+    pub(crate) fn close(&mut self, object: &ObjectRef) {
+        self.open.remove(object);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+    use sluice_wire::Parts;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::publish::{Fleet, Published};
+    use crate::translate::Translator;
+    use crate::world::{Object, World};
+
+    fn stage(name: usize, rate: u32) -> Object {
+        let value = json!({
+            "metadata": {"name": format!("s{name}"), "namespace": "shop"},
+            "spec": {"hostnames": [format!("s{name}.example")], "throttle": {"rate": rate, "burst": 1}},
+        });
+        serde_json::from_value::<sluice_crds::Stage>(value).unwrap().into()
+    }
+
+    struct Rig {
+        due: Due,
+        fleet: Fleet,
+        world: World,
+        translator: Translator,
+        current: Arc<Current>,
+    }
+
+    impl Rig {
+        fn new(objects: usize) -> Self {
+            let mut rig = Self {
+                due: Due::default(),
+                fleet: Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
+                world: World::from_objects((0..objects).map(|n| stage(n, 1))),
+                translator: Translator::new(),
+                current: Arc::new(Current { published: Published::new(Parts::new()), statuses: BTreeMap::new() }),
+            };
+            rig.publish();
+            rig
+        }
+
+        fn publish(&mut self) {
+            let translation = self.translator.translate(&self.world);
+            let published = Published::new(translation.parts);
+            self.current = Arc::new(Current { published, statuses: translation.statuses });
+        }
+
+        /// How many objects are to be looked at; then none is.
+        fn open(&mut self) -> usize {
+            let census = Arc::new(Census::of(&self.fleet, &self.current.published));
+            self.due.note(&self.current, &census, BTreeSet::new());
+            let open: Vec<ObjectRef> = self.due.open().cloned().collect();
+            open.iter().for_each(|object| self.due.close(object));
+            open.len()
+        }
+    }
+
+    #[test]
+    fn a_change_of_one_object_has_one_looked_at_and_a_change_of_the_fleet_all() {
+        let mut rig = Rig::new(50);
+        let one = rig.fleet.join("one", Parts::new());
+        assert_eq!((rig.open(), rig.open()), (50, 50), "the proxy serves none of them yet");
+        one.applied(&rig.current.published, Vec::new());
+        assert_eq!((rig.open(), rig.open()), (50, 0));
+        rig.world.apply(stage(7, 2));
+        rig.publish();
+        assert_eq!((rig.open(), rig.open()), (1, 1), "the proxy does not serve it yet");
+        one.applied(&rig.current.published, Vec::new());
+        assert_eq!((rig.open(), rig.open()), (1, 0));
+    }
+}

@@ -1,0 +1,128 @@
+//! The objects as they are in the cluster, with their statuses, and which of them changed. What they should say is
+//! `report`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sluice_wire::ObjectRef;
+use tokio::sync::watch;
+
+use crate::world::{Kind, Object, ObjectKey, World};
+
+/// The objects as they are in the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    objects: Arc<Mutex<Objects>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    all: BTreeMap<ObjectRef, Object>,
+    /// What changed and was not looked at yet.
+    changed: BTreeSet<ObjectRef>,
+    /// Why keys could not be made.
+    failed_keys: BTreeMap<ObjectRef, String>,
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes over what changed in the world.
+    pub fn update(&self, world: &World, changed: &BTreeSet<(Kind, ObjectKey)>) {
+        let mut ours = changed.iter().filter(|(kind, _)| Kind::OURS.contains(kind)).peekable();
+        if ours.peek().is_none() {
+            return;
+        }
+        {
+            let mut objects = self.lock();
+            for (kind, key) in ours {
+                let found = match kind {
+                    Kind::Stage => world.stages.get(key).cloned().map(Object::Stage),
+                    Kind::ApiRoute => world.api_routes.get(key).cloned().map(Object::ApiRoute),
+                    Kind::Authorizer => world.authorizers.get(key).cloned().map(Object::Authorizer),
+                    Kind::ApiKey => world.api_keys.get(key).cloned().map(Object::ApiKey),
+                    _ => world.usage_plans.get(key).cloned().map(Object::UsagePlan),
+                };
+                let unparsable = || world.unparsable.get(&(*kind, key.clone())).cloned();
+                let found = found.or_else(|| unparsable().map(|why| Object::Unparsable(*kind, key.clone(), why)));
+                let object = kind.object(key);
+                match found {
+                    Some(found) => drop(objects.all.insert(object.clone(), found)),
+                    None => drop(objects.all.remove(&object)),
+                }
+                objects.changed.insert(object);
+            }
+        }
+        self.tell();
+    }
+
+    /// Takes over that a key could not be made, or no longer could not.
+    pub(crate) fn key_failed(&self, object: &ObjectRef, why: Option<String>) {
+        {
+            let mut objects = self.lock();
+            if objects.failed_keys.get(object) == why.as_ref() {
+                return;
+            }
+            match why {
+                Some(why) => drop(objects.failed_keys.insert(object.clone(), why)),
+                None => drop(objects.failed_keys.remove(object)),
+            }
+            objects.changed.insert(object.clone());
+        }
+        self.tell();
+    }
+
+    /// Why the key of an ApiKey could not be made.
+    pub(crate) fn why_no_key(&self, object: &ObjectRef) -> Option<String> {
+        self.lock().failed_keys.get(object).cloned()
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, object: &ObjectRef) -> Option<Object> {
+        self.lock().all.get(object).cloned()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().all.len()
+    }
+
+    /// What changed since this was asked last.
+    pub(crate) fn take_changed(&self) -> BTreeSet<ObjectRef> {
+        let mut objects = self.lock();
+        let Objects { all, changed, failed_keys } = &mut *objects;
+        failed_keys.retain(|object, _| all.contains_key(object));
+        std::mem::take(changed)
+    }
+
+    /// Resolves when something changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_other_peoples_objects_wake_nobody() {
+        let live = Live::default();
+        let mut changes = live.changes();
+        changes.mark_unchanged();
+        let key = ObjectKey::new("shop", "orders");
+        live.update(&World::default(), &BTreeSet::from([(Kind::EndpointSlice, key.clone())]));
+        assert!(!changes.has_changed().unwrap());
+        live.update(&World::default(), &BTreeSet::from([(Kind::ApiRoute, key)]));
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(live.take_changed().len(), 1);
+        assert!(live.take_changed().is_empty());
+    }
+}

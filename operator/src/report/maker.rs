@@ -1,0 +1,139 @@
+//! Makes the API keys that nobody has made: beside the statuses, so that a key that cannot be made holds no status up. How
+//! a key is made is `keys`'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::Client;
+use sluice_wire::ObjectRef;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::publish::Current;
+use crate::report::{Live, keys};
+use crate::translate::Detail;
+use crate::world::{Kind, Object};
+
+/// Keys that are made at the same time.
+const CONCURRENT: usize = 8;
+/// How long it takes until a key is tried again, that is: until its Secret should have appeared.
+const AGAIN: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
+
+/// Makes keys.
+pub(crate) struct Maker {
+    client: Client,
+    current: watch::Receiver<Option<Arc<Current>>>,
+    live: Live,
+}
+
+/// What was tried, and when it may be tried again.
+#[derive(Default)]
+struct Attempts(BTreeMap<ObjectRef, (usize, Instant)>);
+
+impl Attempts {
+    /// Those of the wanted keys that may be made now; what is no longer wanted is forgotten.
+    fn due(&mut self, wanted: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+        self.0.retain(|object, _| wanted.contains(object));
+        let now = Instant::now();
+        let due = wanted.iter().filter(|object| self.0.get(*object).is_none_or(|(_, next)| *next <= now));
+        due.cloned().collect()
+    }
+
+    fn tried(&mut self, object: ObjectRef) {
+        let (count, next) = self.0.entry(object).or_insert_with(|| (0, Instant::now()));
+        *next = Instant::now() + AGAIN.get(*count).or(AGAIN.last()).copied().unwrap_or_default();
+        *count += 1;
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|(_, next)| *next).min()
+    }
+}
+
+impl Maker {
+    pub(crate) fn new(client: Client, current: watch::Receiver<Option<Arc<Current>>>, live: Live) -> Self {
+        Self { client, current, live }
+    }
+
+    /// Makes keys until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut attempts = Attempts::default();
+        loop {
+            let current = self.current.borrow_and_update().clone();
+            let wanted = current.as_ref().map(|current| wanted(current)).unwrap_or_default();
+            let due = attempts.due(&wanted);
+            tokio::select! {
+                () = self.make_all(due, &mut attempts) => {}
+                () = stop.cancelled() => return,
+            }
+            let next = attempts.next();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.current.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    async fn make_all(&self, due: Vec<ObjectRef>, attempts: &mut Attempts) {
+        let made = futures::stream::iter(due).map(async |object| {
+            let outcome = self.make(&object).await;
+            (object, outcome)
+        });
+        let mut made = std::pin::pin!(made.buffer_unordered(CONCURRENT));
+        while let Some((object, why)) = made.next().await {
+            attempts.tried(object.clone());
+            self.live.key_failed(&object, why);
+        }
+    }
+
+    /// Makes one key; or why not.
+    async fn make(&self, object: &ObjectRef) -> Option<String> {
+        let Some(Object::ApiKey(api_key)) = self.live.get(object) else { return None };
+        let error = keys::make(&self.client, &api_key).await.err()?;
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(%object, %error, cause, "an API key could not be made and is tried again");
+        Some(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+    }
+}
+
+fn wanted(current: &Current) -> BTreeSet<ObjectRef> {
+    let first = ObjectRef::new(Kind::ApiKey.as_str(), "", "");
+    let keys = current.statuses.range(first..).take_while(|(object, _)| &*object.kind == Kind::ApiKey.as_str());
+    let missing = keys.filter(|(_, wanted)| matches!(wanted.detail, Detail::ApiKey { must_generate: true, .. }));
+    missing.map(|(object, _)| object.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_cannot_be_made_is_tried_ever_more_rarely_and_stands_in_nobodys_way() {
+        let key = |name: &str| ObjectRef::new("ApiKey", "shop", name);
+        let mut attempts = Attempts::default();
+        let bad = BTreeSet::from([key("bad")]);
+        let mut tries = 0;
+        for _ in 0..600 {
+            for object in attempts.due(&bad) {
+                tries += 1;
+                attempts.tried(object);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!((5..=8).contains(&tries), "{tries} in ten minutes");
+        let both = BTreeSet::from([key("bad"), key("good")]);
+        assert_eq!(attempts.due(&both), [key("good")]);
+        assert_eq!(attempts.due(&BTreeSet::from([key("good")])), [key("good")]);
+        assert_eq!(attempts.due(&bad), [key("bad")], "one that is wanted anew is made at once");
+    }
+}
