@@ -22,18 +22,31 @@ use crate::translate::{authorizers, stages, upstreams};
 use crate::world::{Kind, ObjectKey};
 
 /// Headers that belong to a connection or to a message's framing: only the proxy writes them.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 12] = [
     "connection",
     "content-length",
+    "expect",
     "host",
     "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "expect",
 ];
+/// Headers of requests that say where a request came from: the proxy writes them after every change.
+const REQUEST_RESERVED: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
+/// Headers of responses with the request's id: the proxy writes them after every change.
+const RESPONSE_RESERVED: [&str; 3] = ["apigw-requestid", "x-amzn-requestid", "x-request-id"];
+
+/// Which message's headers are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Response,
+}
 
 /// A rule being read.
 struct Reader<'a> {
@@ -124,8 +137,8 @@ impl Reader<'_> {
         let throttle =
             rule.throttle.and_then(|limit| stages::throttle(&format!("{}.throttle", self.at), limit, self.problems));
         let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
-        let request_headers = self.edits("request", rule.request.as_ref());
-        let response_headers = self.edits("response", rule.response.as_ref());
+        let request_headers = self.edits(Side::Request, "request", rule.request.as_ref());
+        let response_headers = self.edits(Side::Response, "response", rule.response.as_ref());
         let timeout_ms = u64::try_from(rule.timeout.get().as_millis()).unwrap_or(u64::MAX);
         if !(50..=300_000).contains(&timeout_ms) {
             self.invalid("timeout", "it must be from 50ms to 300s");
@@ -230,25 +243,25 @@ impl Reader<'_> {
         Ok(template)
     }
 
-    fn edits(&mut self, side: &str, changes: Option<&MessageChanges>) -> HeaderEdits {
+    fn edits(&mut self, side: Side, message: &str, changes: Option<&MessageChanges>) -> HeaderEdits {
         let Some(headers) = changes.and_then(|changes| changes.headers.as_ref()) else { return HeaderEdits::default() };
         let HeaderChanges { set, add, remove } = headers;
-        let set = self.values(&format!("{side}.headers.set"), set);
-        let add = self.values(&format!("{side}.headers.add"), add);
+        let set = self.values(side, &format!("{message}.headers.set"), set);
+        let add = self.values(side, &format!("{message}.headers.add"), add);
         let mut removed = BTreeSet::new();
         for (n, name) in remove.iter().enumerate() {
-            match free_header_name(name) {
+            match free_header_name(side, name) {
                 Ok(name) => drop(removed.insert(name)),
-                Err(why) => self.invalid(&format!("{side}.headers.remove[{n}]"), why),
+                Err(why) => self.invalid(&format!("{message}.headers.remove[{n}]"), why),
             }
         }
         HeaderEdits { set, add, remove: removed.into_iter().collect() }
     }
 
-    fn values(&mut self, field: &str, values: &BTreeMap<String, String>) -> Vec<(String, Template)> {
+    fn values(&mut self, side: Side, field: &str, values: &BTreeMap<String, String>) -> Vec<(String, Template)> {
         let mut edits: BTreeMap<String, Template> = BTreeMap::new();
         for (name, text) in values {
-            match free_header_name(name).and_then(|name| Ok((name, self.template(text)?))) {
+            match free_header_name(side, name).and_then(|name| Ok((name, self.template(text)?))) {
                 Err(why) => self.invalid(&format!("{field}.{name}"), why),
                 Ok((lower, template)) => {
                     if edits.insert(lower, template).is_some() {
@@ -322,7 +335,7 @@ impl Reader<'_> {
         if !(200..=599).contains(&mock.status) {
             self.invalid("integration.mock.status", "it must be from 200 to 599");
         }
-        let headers = self.values("integration.mock.headers", &mock.headers);
+        let headers = self.values(Side::Response, "integration.mock.headers", &mock.headers);
         Mock { status: mock.status, headers, body: mock.body.clone().unwrap_or_default() }
     }
 }
@@ -333,10 +346,16 @@ pub(crate) fn header_name(name: &str) -> Result<String, String> {
     parsed.map(|name| name.as_str().to_owned()).map_err(|_| format!("{name:?} is not a header name"))
 }
 
-fn free_header_name(name: &str) -> Result<String, String> {
+fn free_header_name(side: Side, name: &str) -> Result<String, String> {
     let name = header_name(name)?;
     if RESERVED.contains(&name.as_str()) {
         return Err(format!("the header {name} belongs to the connection and cannot be changed"));
+    }
+    if side == Side::Request && REQUEST_RESERVED.contains(&name.as_str()) {
+        return Err(format!("the proxy itself writes the header {name}, last of all: it cannot be changed"));
+    }
+    if side == Side::Response && RESPONSE_RESERVED.contains(&name.as_str()) {
+        return Err(format!("the proxy itself writes the request's id into responses: {name} cannot be changed"));
     }
     Ok(name)
 }
