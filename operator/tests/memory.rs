@@ -85,7 +85,10 @@ fn value(step: &Step) -> Value {
             value["ports"] = json!([{"name": "web", "port": 8080}]);
         }
         Kind::Secret => value["stringData"] = json!({"api-key": format!("sk_{:030}", high)}),
-        Kind::ConfigMap => value["data"] = json!({"jwks.json": if low == 0 { "{}" } else { r#"{"keys":[{}]}"# }}),
+        Kind::ConfigMap => {
+            value["data"] =
+                json!({"jwks.json": if low == 0 { "{}" } else { r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"# }})
+        }
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),
         _ => value["spec"] = spec,
     }

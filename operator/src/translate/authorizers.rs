@@ -7,13 +7,12 @@ use sluice_crds::reference::KeyRef;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource};
 
+use crate::translate::key_sets;
 use crate::translate::problem::Problems;
 use crate::translate::references::View;
 use crate::translate::routes::{header_name, http_url};
 use crate::world::{Kind, ObjectKey};
 
-/// A longer key set is refused: sets have a handful of keys.
-const MAX_KEY_SET_BYTES: usize = 256 * 1024;
 const MAX_CLOCK_SKEW_S: u64 = 300;
 
 /// The name of an Authorizer's part.
@@ -122,7 +121,7 @@ fn inline(view: &View<'_>, key: &ObjectKey, field: &str, source: &JwksSource, pr
     let holder = ObjectKey::new(key.namespace.clone(), named.name.clone());
     match content(view, kind, &holder, named) {
         Err(why) => problems.unresolved(reason::SECRET_NOT_FOUND, &field, why),
-        Ok(bytes) => match key_set(bytes) {
+        Ok(bytes) => match key_sets::public(bytes) {
             Err(why) => {
                 let why = format!("the key {:?} of {kind} {holder} {why}", named.key);
                 problems.unresolved(reason::SECRET_INVALID, &field, why);
@@ -143,19 +142,6 @@ fn content<'a>(view: &View<'a>, kind: Kind, holder: &ObjectKey, named: &KeyRef) 
         text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice()))
     };
     found.ok_or_else(|| format!("{kind} {holder} has no key {:?}; add it or correct the key", named.key))
-}
-
-/// Checks the shape only; which keys can be used is the proxy's to say.
-fn key_set(bytes: &[u8]) -> Result<String, String> {
-    if bytes.len() > MAX_KEY_SET_BYTES {
-        return Err(format!("is longer than {MAX_KEY_SET_BYTES} bytes"));
-    }
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| "is not JSON".to_owned())?;
-    let keys = value.get("keys").and_then(serde_json::Value::as_array);
-    if keys.is_none_or(Vec::is_empty) {
-        return Err("is not a JSON Web Key Set: it needs a list named keys with at least one key".to_owned());
-    }
-    String::from_utf8(bytes.to_vec()).map_err(|_| "is not UTF-8".to_owned())
 }
 
 fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {

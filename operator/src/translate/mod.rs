@@ -14,6 +14,7 @@ mod authorizers;
 mod budget;
 mod changes;
 mod conflicts;
+mod key_sets;
 mod memo;
 mod problem;
 mod references;
