@@ -11,6 +11,7 @@ use crate::translate::key_sets;
 use crate::translate::problem::Problems;
 use crate::translate::references::View;
 use crate::translate::routes::{header_name, http_url};
+use crate::translate::stages::whole_seconds;
 use crate::world::{Kind, ObjectKey};
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
@@ -51,7 +52,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
     if spec.token_from.is_empty() {
         problems.invalid("spec.jwt.tokenFrom", "at least one place is needed");
     }
-    let clock_skew_s = spec.clock_skew.get().as_secs();
+    let clock_skew_s = whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
     if clock_skew_s > MAX_CLOCK_SKEW_S {
         problems.invalid("spec.jwt.clockSkew", "it must be at most 5m");
     }

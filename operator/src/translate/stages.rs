@@ -174,13 +174,22 @@ pub(crate) fn cache_ttl(at: &str, ttl: field::Duration, problems: &mut Problems)
     None
 }
 
+/// A time that is written in whole seconds: a part of one would get lost.
+pub(crate) fn whole_seconds(at: &str, time: field::Duration, problems: &mut Problems) -> u64 {
+    if time.get().subsec_nanos() > 0 {
+        problems.invalid(at, "it must be whole seconds");
+    }
+    time.get().as_secs()
+}
+
 fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
     let wild = ["*", "http://*", "https://*"];
-    if settings.allow_credentials && settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str())) {
+    let everybody = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
+    if settings.allow_credentials && everybody {
         let why = "it cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
         problems.invalid("spec.cors.allowCredentials", why);
     }
-    let max_age_s = settings.max_age.map(|age| age.get().as_secs());
+    let max_age_s = settings.max_age.map(|age| whole_seconds("spec.cors.maxAge", age, problems));
     if max_age_s.is_some_and(|age| age > 86_400) {
         problems.invalid("spec.cors.maxAge", "it must be at most 24h");
     }
@@ -190,8 +199,7 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
         allow_methods: settings.allow_methods.iter().map(|method| method.as_str().to_owned()).collect(),
         allow_headers: lower(&settings.allow_headers),
         expose_headers: lower(&settings.expose_headers),
-        // Whatever else is wrong: never credentials for everybody.
-        allow_credentials: settings.allow_credentials && problems.count() == 0,
+        allow_credentials: settings.allow_credentials && !everybody,
         max_age_s,
     }
 }
