@@ -42,6 +42,18 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
     ),
     printcolumn(name = "Prefix", type_ = "string", json_path = ".status.prefix", description = "How the key begins."),
     printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the object is valid and free of conflicts."
+    ),
+    printcolumn(
+        name = "ResolvedRefs",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
+        description = "Whether everything that it names exists and can be used."
+    ),
+    printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
@@ -50,8 +62,8 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
-        description = "Why."
+        json_path = ".status.conditions[?(@.status==\"False\")].reason",
+        description = "Why the first condition that does not hold does not; empty when all is well."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -60,6 +72,13 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
         priority = 1,
         json_path = ".status.secretName",
         description = "The Secret that holds the key."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.status==\"False\")].message",
+        description = "What is wrong with the object, if anything."
     )
 )]
 #[serde(rename_all = "camelCase")]

@@ -40,6 +40,18 @@ use crate::{
         description = "The first issuer."
     ),
     printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the object is valid and free of conflicts."
+    ),
+    printcolumn(
+        name = "ResolvedRefs",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
+        description = "Whether everything that it names exists and can be used."
+    ),
+    printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
@@ -48,16 +60,16 @@ use crate::{
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
-        description = "Why."
+        json_path = ".status.conditions[?(@.status==\"False\")].reason",
+        description = "Why the first condition that does not hold does not; empty when all is well."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
         type_ = "string",
         priority = 1,
-        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message",
-        description = "What is missing, if anything."
+        json_path = ".status.conditions[?(@.status==\"False\")].message",
+        description = "What is wrong with the object, if anything."
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +113,7 @@ pub struct JwtAuthorizer {
     #[schemars(length(min = 1, max = 4))]
     pub token_from: Vec<TokenFrom>,
     /// How far the clocks of issuer and proxy may differ when `exp` and `nbf` are judged. Unset: `60s`.
-    /// From `0s` to `5m`.
+    /// Whole seconds from `0s` to `5m`.
     #[serde(default = "default_clock_skew")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('5m')",

@@ -25,8 +25,6 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// An older object already claims what this one claims.
     pub const CONFLICTED: &str = "Conflicted";
-    /// A value is known but not served by this version.
-    pub const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
     /// No Stage of that name exists in the namespace.
     pub const STAGE_NOT_FOUND: &str = "StageNotFound";
     /// Not decided yet; with `Programmed`: `n of m proxies`.
@@ -44,10 +42,10 @@ pub mod reason {
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
     /// The Secret exists and its content cannot be used.
     pub const SECRET_INVALID: &str = "SecretInvalid";
-    /// The reference crosses a boundary that it may not cross.
-    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
-    /// The reference names a kind that cannot stand there.
-    pub const INVALID_KIND: &str = "InvalidKind";
+    /// The UsagePlan does not exist.
+    pub const PLAN_NOT_FOUND: &str = "PlanNotFound";
+    /// The ApiRoute, or its rule, does not exist.
+    pub const ROUTE_NOT_FOUND: &str = "RouteNotFound";
 
     /// `Programmed` is true.
     pub const PROGRAMMED: &str = "Programmed";
@@ -57,7 +55,7 @@ pub mod reason {
     pub const NO_PROXIES: &str = "NoProxies";
 
     /// Every reason of the `Accepted` condition.
-    pub const ALL_ACCEPTED: &[&str] = &[ACCEPTED, INVALID, CONFLICTED, UNSUPPORTED_VALUE, STAGE_NOT_FOUND, PENDING];
+    pub const ALL_ACCEPTED: &[&str] = &[ACCEPTED, INVALID, CONFLICTED, STAGE_NOT_FOUND, PENDING];
     /// Every reason of the `ResolvedRefs` condition.
     pub const ALL_RESOLVED_REFS: &[&str] = &[
         RESOLVED_REFS,
@@ -66,8 +64,9 @@ pub mod reason {
         AUTHORIZER_NOT_FOUND,
         SECRET_NOT_FOUND,
         SECRET_INVALID,
-        REF_NOT_PERMITTED,
-        INVALID_KIND,
+        STAGE_NOT_FOUND,
+        PLAN_NOT_FOUND,
+        ROUTE_NOT_FOUND,
     ];
     /// Every reason of the `Programmed` condition.
     pub const ALL_PROGRAMMED: &[&str] = &[PROGRAMMED, PENDING, REJECTED, NO_PROXIES];

@@ -43,6 +43,18 @@ use crate::{
         description = "How many rules the stage serves."
     ),
     printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the object is valid and free of conflicts."
+    ),
+    printcolumn(
+        name = "ResolvedRefs",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
+        description = "Whether everything that it names exists and can be used."
+    ),
+    printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
@@ -51,8 +63,8 @@ use crate::{
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
-        description = "Why."
+        json_path = ".status.conditions[?(@.status==\"False\")].reason",
+        description = "Why the first condition that does not hold does not; empty when all is well."
     ),
     printcolumn(
         name = "Proxies",
@@ -65,7 +77,7 @@ use crate::{
         name = "Message",
         type_ = "string",
         priority = 1,
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
+        json_path = ".status.conditions[?(@.status==\"False\")].message",
         description = "What is wrong with the object, if anything."
     )
 )]
@@ -235,7 +247,7 @@ pub struct Cors {
     #[serde(default)]
     pub allow_credentials: bool,
     /// How long a browser remembers the answer to a preflight request. Unset: the browser decides (5 seconds, mostly).
-    /// From `0s` (asks every time) to `24h`. Example: `1h`.
+    /// Whole seconds from `0s` (asks every time) to `24h`. Example: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('24h')",

@@ -43,6 +43,18 @@ use crate::{
         description = "Requests at once of each key."
     ),
     printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the object is valid and free of conflicts."
+    ),
+    printcolumn(
+        name = "ResolvedRefs",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
+        description = "Whether everything that it names exists and can be used."
+    ),
+    printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
@@ -51,16 +63,16 @@ use crate::{
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
-        description = "Why."
+        json_path = ".status.conditions[?(@.status==\"False\")].reason",
+        description = "Why the first condition that does not hold does not; empty when all is well."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
         type_ = "string",
         priority = 1,
-        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].message",
-        description = "What is missing, if anything."
+        json_path = ".status.conditions[?(@.status==\"False\")].message",
+        description = "What is wrong with the object, if anything."
     )
 )]
 #[serde(rename_all = "camelCase")]

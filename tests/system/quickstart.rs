@@ -153,7 +153,10 @@ async fn what_people_see(server: &ApiServer) -> anyhow::Result<()> {
     assert!(has(&route, "STAGE", "prod") && has(&route, "AUTHORIZER", "customers"), "{route:?}");
     for kind in ["apiroutes", "authorizers", "apikeys", "usageplans"] {
         let columns = columns(kind).await?;
-        assert!(has(&columns, "PROGRAMMED", "True"), "{kind}: {columns:?}");
+        for column in ["ACCEPTED", "RESOLVEDREFS", "PROGRAMMED"] {
+            assert!(has(&columns, column, "True"), "{kind}: {columns:?}");
+        }
+        assert!(has(&columns, "REASON", ""), "{kind}: {columns:?}");
     }
     Ok(())
 }

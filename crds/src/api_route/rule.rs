@@ -188,7 +188,7 @@ pub struct RuleCache {
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Vec<CacheMethod>,
     /// `Caller`: each caller, by token and API key, has responses of its own. `Shared`: all callers share them, for
-    /// data that does not depend on who asks. Unset: `Caller`. Without an authorizer both are the same.
+    /// data that does not depend on who asks. Unset: `Caller`. For callers with neither token nor key both are the same.
     #[serde(default)]
     pub scope: CacheScope,
 }

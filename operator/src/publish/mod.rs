@@ -116,7 +116,7 @@ mod tests {
     fn published(names: &[(&str, usize)]) -> Published {
         let part = |(name, count): &(&str, usize)| {
             let object = ObjectRef::new("ApiKey", "a", "b");
-            let entry = sluice_wire::KeyEntry { object, digest: Hash::NONE, plans: Vec::new() };
+            let entry = sluice_wire::KeyEntry { object, customer: None, digest: Hash::NONE, plans: Vec::new() };
             let name = PartName::new(PartKind::Keys, *name);
             (name.clone(), Arc::new(Part::new(name, &PartBody::Keys(KeysPart { keys: vec![entry; *count] }))))
         };

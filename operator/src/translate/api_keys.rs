@@ -79,7 +79,11 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, api_key: &ApiKey, prob
         if view.usage_plan(&plan).is_some() {
             plans.push(usage_plans::part_name(&plan));
         } else {
-            problems.invalid(&format!("spec.plans[{at}]"), view.absence(Kind::UsagePlan, &plan));
+            problems.unresolved(
+                reason::PLAN_NOT_FOUND,
+                &format!("spec.plans[{at}]"),
+                view.absence(Kind::UsagePlan, &plan),
+            );
         }
     }
     let Some(text) = text else { return translated };
@@ -91,7 +95,8 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, api_key: &ApiKey, prob
         let why = format!("the key is that of the older ApiKey{whose} already; every ApiKey needs a key of its own");
         problems.accept(reason::CONFLICTED, "spec.secret", why);
     } else if api_key.spec.enabled {
-        translated.entry = Some(KeyEntry { object: Kind::ApiKey.object(key), digest, plans });
+        let customer = api_key.spec.customer_id.clone();
+        translated.entry = Some(KeyEntry { object: Kind::ApiKey.object(key), customer, digest, plans });
     }
     translated
 }

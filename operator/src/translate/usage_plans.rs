@@ -25,7 +25,11 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, prob
         let field = format!("spec.stages[{at}]");
         let mut usable = !unusable;
         if view.stage(&stage_key).is_none() {
-            problems.accept(reason::STAGE_NOT_FOUND, &format!("{field}.name"), view.absence(Kind::Stage, &stage_key));
+            problems.unresolved(
+                reason::STAGE_NOT_FOUND,
+                &format!("{field}.name"),
+                view.absence(Kind::Stage, &stage_key),
+            );
             usable = false;
         }
         let mut throttles = Vec::new();
@@ -35,7 +39,10 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, prob
             let bucket = stages::throttle(&field, numbers, problems);
             match (rule(view, key, &limit.rule), bucket) {
                 (Ok((route, rule)), Some(throttle)) => throttles.push(RuleThrottle { route, rule, throttle }),
-                (Err(why), _) => problems.invalid(&format!("{field}.rule"), why),
+                (Err(Unknown::Odd(why)), _) => problems.invalid(&format!("{field}.rule"), why),
+                (Err(Unknown::Missing(why)), _) => {
+                    problems.unresolved(reason::ROUTE_NOT_FOUND, &format!("{field}.rule"), why);
+                }
                 (Ok(_), None) => usable = false,
             }
         }
@@ -47,14 +54,24 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, prob
     PartBody::Plan(PlanPart { object, stages: opened, throttle })
 }
 
-fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, String), String> {
+/// Why a reference leads to no rule.
+enum Unknown {
+    /// It is none.
+    Odd(String),
+    /// There is no such rule.
+    Missing(String),
+}
+
+fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, String), Unknown> {
     let (route, rule) = reference.split_once('/').ok_or_else(|| {
-        format!("{reference:?} names no rule: write the ApiRoute, a slash and the rule, for example orders/get-order")
+        let example = "write the ApiRoute, a slash and the rule, for example orders/get-order";
+        Unknown::Odd(format!("{reference:?} names no rule: {example}"))
     })?;
     let route_key = ObjectKey::new(key.namespace.clone(), route);
-    let found = view.api_route(&route_key).ok_or_else(|| view.absence(Kind::ApiRoute, &route_key))?;
+    let found = view.api_route(&route_key);
+    let found = found.ok_or_else(|| Unknown::Missing(view.absence(Kind::ApiRoute, &route_key)))?;
     if !found.spec.rules.iter().any(|candidate| candidate.name == rule) {
-        return Err(format!("ApiRoute {route_key} has no rule {rule:?}"));
+        return Err(Unknown::Missing(format!("ApiRoute {route_key} has no rule {rule:?}")));
     }
     Ok((route.to_owned(), rule.to_owned()))
 }

@@ -16,6 +16,9 @@ pub struct KeysPart {
 pub struct KeyEntry {
     /// The ApiKey.
     pub object: ObjectRef,
+    /// Whose key it is, for access logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
     /// SHA-256 of the key.
     pub digest: Hash,
     /// Plan parts it belongs to, in order.
