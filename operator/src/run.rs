@@ -130,19 +130,10 @@ fn certificate(settings: &Settings) -> anyhow::Result<CertificateFiles> {
 
 async fn admission(settings: &Settings, client: &Client) -> anyhow::Result<Admission> {
     if let Some(path) = &settings.stream_secret_file {
-        let text = tokio::fs::read_to_string(path).await;
-        let text = text.with_context(|| format!("cannot read the secret in {}", path.display()))?;
-        anyhow::ensure!(
-            text.trim().len() >= 16,
-            "the secret in {} is shorter than 16 characters: take at least 32 random ones",
-            path.display()
-        );
-        return Ok(Admission::secret(&text));
+        return Ok(Admission::secret_file(path.clone()).await?);
     }
     match (&settings.proxy_token_audience, &settings.proxy_service_account) {
-        (Some(audience), Some(account)) => {
-            Ok(Admission::Token { client: client.clone(), audience: audience.clone(), account: account.clone() })
-        }
+        (Some(audience), Some(account)) => Ok(Admission::token(client.clone(), audience.clone(), account.clone())),
         _ => Ok(Admission::Open),
     }
 }

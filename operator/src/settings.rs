@@ -23,7 +23,7 @@ pub struct Settings {
     /// A directory with tls.crt and tls.key, instead of --stream-cert and --stream-key.
     #[arg(long, env = "SLUICE_STREAM_TLS_DIR", conflicts_with_all = ["stream_cert", "stream_key"])]
     pub stream_tls_dir: Option<PathBuf>,
-    /// A file with the secret that proxies present.
+    /// A file with the secret that proxies present; read again when it changes.
     #[arg(long, env = "SLUICE_STREAM_SECRET_FILE", conflicts_with_all = ["proxy_token_audience", "proxy_service_account"])]
     pub stream_secret_file: Option<PathBuf>,
     /// The audience of the tokens that proxies present.

@@ -18,7 +18,7 @@ mod subscriber;
 
 pub use census::{Census, Programmed, programmed};
 pub use fleet::{Fleet, Known, Member};
-pub use subscriber::{Account, Admission};
+pub use subscriber::{Account, Admission, SecretError};
 
 /// One configuration.
 #[derive(Clone, Debug)]

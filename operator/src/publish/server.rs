@@ -23,13 +23,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::publish::subscriber::{Admitted, Refused};
 use crate::publish::{Admission, Current, Fleet, session};
 
 /// More connections wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// Handshake and a first stream that is let in must be there by then.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often the certificate files are looked at.
+/// How often the certificate files and the shared secret are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
 /// Frames that wait for a proxy to read.
 const QUEUE: usize = 4;
@@ -157,6 +158,7 @@ impl Server {
     }
 
     async fn reload(&self) {
+        self.admission.reload().await;
         match load(&self.certificate).await {
             Ok(config) => drop(self.config.send_replace(Arc::new(config))),
             Err(error) => tracing::warn!(%error, "the stream keeps the certificate it has"),
@@ -238,21 +240,21 @@ impl Connection {
             return refuse(StatusCode::METHOD_NOT_ALLOWED);
         }
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if let Err(error) = self.admission.admit(credential).await {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "a subscriber was refused");
-            let unknown = matches!(
-                error,
-                crate::publish::subscriber::Refused::Unanswered | crate::publish::subscriber::Refused::Review(_)
-            );
-            return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
-        }
+        let pod = match self.admission.admit(credential).await {
+            Ok(Admitted { pod }) => pod,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "a subscriber was refused");
+                let unknown = matches!(error, Refused::Unanswered | Refused::Busy | Refused::Review(_));
+                return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
+            }
+        };
         self.admitted.store(true, Ordering::Release);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (current, fleet, stop) = (self.current.clone(), self.fleet.clone(), self.stop.clone());
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = session::run(request.into_body(), sender, current, fleet);
+            let running = session::run(request.into_body(), sender, current, fleet, pod);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

@@ -41,6 +41,8 @@ pub(crate) enum Ended {
     OutOfTurn,
     #[error("the proxy's name is empty or too long")]
     BadName,
+    #[error("the proxy {proxy} came with a token of the Pod {pod}")]
+    OtherPod { proxy: String, pod: String },
     #[error("the proxy did not say hello in time")]
     NoHello,
     #[error("the proxy has been silent for too long")]
@@ -104,6 +106,7 @@ pub(crate) async fn run<B>(
     down: mpsc::Sender<Bytes>,
     mut current: watch::Receiver<Option<Arc<Current>>>,
     fleet: Fleet,
+    pod: Option<String>,
 ) -> Ended
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -118,6 +121,11 @@ where
     let Hello { proxy, program, parts } = hello;
     if proxy.is_empty() || proxy.len() > MAX_NAME_BYTES || proxy.chars().any(char::is_control) {
         return Ended::BadName;
+    }
+    // A token that was taken from one Pod must not speak for another.
+    if let Some(pod) = pod.filter(|pod| *pod != proxy) {
+        tracing::warn!(proxy.name = proxy, token.pod = pod, "a subscriber with the token of another Pod was refused");
+        return Ended::OtherPod { proxy, pod };
     }
     tracing::info!(proxy.name = proxy, proxy.version = program, config.parts = parts.len(), "proxy connected");
     let told: Parts<Hash> = parts.into_iter().collect();
@@ -267,6 +275,10 @@ mod tests {
     }
 
     async fn rig() -> Rig {
+        rig_with(None).await
+    }
+
+    async fn rig_with(pod: Option<&str>) -> Rig {
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
         publisher.publish(Translation::default());
@@ -275,7 +287,7 @@ mod tests {
         let stream =
             futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
         let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
-        let session = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone()));
+        let session = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone(), pod.map(str::to_owned)));
         let hello = Hello { proxy: "one".into(), program: "test".into(), parts: BTreeMap::new() };
         up.send(Bytes::from(codec::encode(&Up::Hello(hello)).unwrap())).await.unwrap();
         Rig { up, down, fleet, session, _publisher: publisher }
@@ -303,6 +315,16 @@ mod tests {
         assert!(matches!(rig.session.await.unwrap(), Ended::NotAcknowledging));
         assert!(lagged.is_some_and(|after| after >= ACK_TIMEOUT && after <= ACK_TIMEOUT + PING_EVERY), "{lagged:?}");
         assert!(begun.elapsed() >= ACK_LIMIT && rig.fleet.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_one_pod_does_not_speak_for_another() {
+        let stolen = rig_with(Some("two")).await;
+        assert!(matches!(stolen.session.await.unwrap(), Ended::OtherPod { .. }));
+        assert!(stolen.fleet.is_empty());
+        let mut own = rig_with(Some("one")).await;
+        assert!(hear(&mut own).await.is_some());
+        assert_eq!(own.fleet.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

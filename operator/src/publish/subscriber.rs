@@ -2,13 +2,29 @@
 //! What subscribers get is the sessions'.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::{Api, PostParams};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many tokens are reviewed at the same time.
+const REVIEWS: usize = 4;
+/// After a token that is not accepted a place for reviews stays taken for so long: strangers cannot keep the API server busy.
+const PENALTY: Duration = Duration::from_millis(250);
+/// What the API server says of a token that is bound to a Pod.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+/// Shorter secrets can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
+/// How much of a stranger's name is logged.
+const MAX_USER_CHARS: usize = 253;
 /// Longer credentials are not looked at.
 const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
 
@@ -44,8 +60,8 @@ impl std::str::FromStr for Account {
 pub enum Admission {
     /// Everybody is let in: on a loopback address only.
     Open,
-    /// By the SHA-256 of a shared secret.
-    Secret([u8; 32]),
+    /// By a shared secret.
+    Secret(Secret),
     /// By asking the API server about a projected token.
     Token {
         /// Asks with it.
@@ -54,7 +70,40 @@ pub enum Admission {
         audience: String,
         /// The token must be this account's.
         account: Account,
+        /// Bounds how many tokens are asked about.
+        reviews: Arc<Semaphore>,
     },
+}
+
+/// A shared secret, as its SHA-256.
+#[derive(Clone)]
+pub struct Secret {
+    hash: Arc<RwLock<[u8; 32]>>,
+    /// Where it stands; read again from time to time.
+    file: Option<PathBuf>,
+}
+
+/// Why there is no shared secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("cannot read the secret in {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no secret.
+    #[error("the secret in {0} is shorter than {MIN_SECRET_BYTES} characters: take at least 32 random ones")]
+    Short(PathBuf),
+}
+
+/// Somebody who was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// The Pod that the credential is bound to, if it is bound to any.
+    pub(crate) pod: Option<String>,
 }
 
 impl fmt::Debug for Admission {
@@ -82,6 +131,8 @@ pub(crate) enum Refused {
     OtherAudience,
     #[error("the API server does not answer")]
     Unanswered,
+    #[error("too many tokens wait to be asked about")]
+    Busy,
     #[error("cannot ask the API server about a token")]
     Review(#[from] kube::Error),
 }
@@ -90,13 +141,41 @@ impl Admission {
     /// Admission by a shared secret; space around it does not count.
     #[must_use]
     pub fn secret(text: &str) -> Self {
-        Self::Secret(sha256(text.trim().as_bytes()))
+        let hash = Arc::new(RwLock::new(sha256(text.trim().as_bytes())));
+        Self::Secret(Secret { hash, file: None })
+    }
+
+    /// Admission by the shared secret in a file, also after it was changed.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub async fn secret_file(path: PathBuf) -> Result<Self, SecretError> {
+        let hash = Arc::new(RwLock::new(read(&path).await?));
+        Ok(Self::Secret(Secret { hash, file: Some(path) }))
+    }
+
+    /// Admission by tokens of a service account that are meant for an audience.
+    #[must_use]
+    pub fn token(client: kube::Client, audience: String, account: Account) -> Self {
+        Self::Token { client, audience, account, reviews: Arc::new(Semaphore::new(REVIEWS)) }
+    }
+
+    /// Reads again what may have changed.
+    pub(crate) async fn reload(&self) {
+        let Self::Secret(Secret { hash, file: Some(path) }) = self else { return };
+        match read(path).await {
+            Ok(now) => *hash.write().unwrap_or_else(PoisonError::into_inner) = now,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the stream keeps the secret it has");
+            }
+        }
     }
 
     /// Lets the bearer of a credential in, or not.
-    pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<(), Refused> {
+    pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, Refused> {
         if matches!(self, Self::Open) {
-            return Ok(());
+            return Ok(Admitted { pod: None });
         }
         let credential = credential.and_then(|text| text.split_once(' '));
         let credential =
@@ -104,15 +183,57 @@ impl Admission {
         let credential = credential.filter(|text| !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES);
         let credential = credential.ok_or(Refused::Missing)?;
         match self {
-            Self::Open => Ok(()),
-            Self::Secret(wanted) => {
-                let given = sha256(credential.as_bytes());
-                let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, wanted);
-                same.map_err(|_| Refused::WrongSecret)
+            Self::Open => Ok(Admitted { pod: None }),
+            Self::Secret(Secret { hash, .. }) => {
+                let (given, wanted) =
+                    (sha256(credential.as_bytes()), *hash.read().unwrap_or_else(PoisonError::into_inner));
+                let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, &wanted);
+                same.map(|()| Admitted { pod: None }).map_err(|_| Refused::WrongSecret)
             }
-            Self::Token { client, audience, account } => review(client, audience, account, credential).await,
+            Self::Token { client, audience, account, reviews } => {
+                // Whoever does not even claim to be a proxy costs no question.
+                let claims = claims(credential).ok_or(Refused::NotAuthenticated)?;
+                if claims.sub != account.user() {
+                    return Err(Refused::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()));
+                }
+                let _place =
+                    tokio::time::timeout(REVIEW_TIMEOUT, reviews.acquire()).await.map_err(|_| Refused::Busy)?;
+                let outcome = review(client, audience, account, credential).await;
+                if outcome.is_err() {
+                    tokio::time::sleep(PENALTY).await;
+                }
+                outcome
+            }
         }
     }
+}
+
+impl Account {
+    /// As the API server speaks of it.
+    fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+/// What a token says of itself; nothing of it is proved.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+async fn read(path: &PathBuf) -> Result<[u8; 32], SecretError> {
+    let text = tokio::fs::read_to_string(path).await;
+    let text = text.map_err(|source| SecretError::Read { path: path.clone(), source })?;
+    let text = text.trim();
+    if text.len() < MIN_SECRET_BYTES {
+        return Err(SecretError::Short(path.clone()));
+    }
+    Ok(sha256(text.as_bytes()))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -121,7 +242,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-async fn review(client: &kube::Client, audience: &str, account: &Account, token: &str) -> Result<(), Refused> {
+async fn review(client: &kube::Client, audience: &str, account: &Account, token: &str) -> Result<Admitted, Refused> {
     let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
     let review = TokenReview { spec, ..TokenReview::default() };
     let api: Api<TokenReview> = Api::all(client.clone());
@@ -135,11 +256,13 @@ async fn review(client: &kube::Client, audience: &str, account: &Account, token:
     if !status.audiences.unwrap_or_default().iter().any(|given| given == audience) {
         return Err(Refused::OtherAudience);
     }
-    let user = status.user.and_then(|user| user.username).unwrap_or_default();
-    if user != format!("system:serviceaccount:{}:{}", account.namespace, account.name) {
-        return Err(Refused::OtherAccount(user));
+    let user = status.user.unwrap_or_default();
+    let name = user.username.unwrap_or_default();
+    if name != account.user() {
+        return Err(Refused::OtherAccount(name));
     }
-    Ok(())
+    let pod = user.extra.and_then(|mut extra| extra.remove(POD_NAME)).and_then(|names| names.into_iter().next());
+    Ok(Admitted { pod })
 }
 
 #[cfg(test)]
@@ -156,6 +279,42 @@ mod tests {
             assert!(admission.admit(bad).await.is_err(), "{bad:?}");
         }
         assert!(!format!("{admission:?}").contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_was_changed_counts_from_the_next_look_on_and_a_broken_one_does_not() {
+        let path = std::env::temp_dir().join(format!("sluice-secret-{}", std::process::id()));
+        let (old, new) = ("old-old-old-old-old", "new-new-new-new-new");
+        tokio::fs::write(&path, old).await.unwrap();
+        let admission = Admission::secret_file(path.clone()).await.unwrap();
+        let copy = admission.clone();
+        let good = async |secret: &str| copy.admit(Some(&format!("Bearer {secret}"))).await.is_ok();
+        assert!(good(old).await && !good(new).await);
+        tokio::fs::write(&path, new).await.unwrap();
+        admission.reload().await;
+        assert!(good(new).await && !good(old).await);
+        tokio::fs::write(&path, "short").await.unwrap();
+        admission.reload().await;
+        assert!(good(new).await);
+        tokio::fs::remove_file(&path).await.unwrap();
+        assert!(Admission::secret_file(path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_claim_to_be_a_proxy_costs_the_api_server_nothing() {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let account: Account = "sluice/proxy".parse().unwrap();
+        let admission = Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), account);
+        let token = |claims: &str| format!("Bearer e30.{}.x", URL_SAFE_NO_PAD.encode(claims));
+        for (bearer, asked) in [
+            ("Bearer nonsense".to_owned(), false),
+            (token(r#"{"sub":"system:serviceaccount:sluice:operator"}"#), false),
+            (token("{}"), false),
+            (token(r#"{"sub":"system:serviceaccount:sluice:proxy"}"#), true),
+        ] {
+            let refused = admission.admit(Some(&bearer)).await.unwrap_err();
+            assert_eq!(matches!(refused, Refused::Review(_) | Refused::Unanswered), asked, "{refused}");
+        }
     }
 
     #[test]
