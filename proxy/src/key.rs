@@ -65,6 +65,8 @@ pub(crate) struct KeyRecord {
     pub(crate) object: ObjectRef,
     /// Its `namespace/name`: what `context.identity.apiKeyId` shows.
     pub(crate) id: String,
+    /// What its author calls the customer.
+    pub(crate) customer: Option<String>,
     stages: HashMap<PartName, PlanAtStage>,
 }
 
@@ -171,7 +173,7 @@ fn record(entry: &KeyEntry, plans: &BTreeMap<PartName, PlanPart>, limits: &Limit
             stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, limits));
         }
     }
-    KeyRecord { object: entry.object.clone(), id, stages }
+    KeyRecord { object: entry.object.clone(), id, customer: entry.customer.clone(), stages }
 }
 
 fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, limits: &Limits) -> PlanAtStage {
@@ -232,6 +234,7 @@ mod tests {
             object: ObjectRef::new("ApiKey", "shop", name),
             digest: Hash::of(value),
             plans,
+            customer: None,
         };
         let one = KeysPart { keys: vec![key("anna", b"key-of-anna", names(&["gold", "free"]))] };
         let two = KeysPart { keys: vec![key("bert", b"key-of-bert", names(&["gone"]))] };

@@ -235,6 +235,7 @@ fn no_caller_gets_anothers_answer() {
     let plan = PartName::new(PartKind::Plan, "shop/gold");
     let entry = |name: &str, key: &str| KeyEntry {
         object: ObjectRef::new("ApiKey", "shop", name),
+        customer: None,
         digest: Hash::of(key.as_bytes()),
         plans: vec![plan.clone()],
     };

@@ -14,11 +14,13 @@ fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
         keys: vec![
             KeyEntry {
                 object: ObjectRef::new("ApiKey", "shop", "ann"),
+                customer: Some("acme".into()),
                 digest: Hash::of(b"secret-of-ann-0123456789"),
                 plans: vec![plan.clone()],
             },
             KeyEntry {
                 object: ObjectRef::new("ApiKey", "shop", "bob"),
+                customer: None,
                 digest: Hash::of(b"secret-of-bob-0123456789"),
                 plans: vec![],
             },
@@ -49,11 +51,50 @@ fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
     assert_eq!((answer.status, answer.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
     assert!(answer.header("retry-after").is_some());
     assert_eq!(gate.metric(r#"sluice_throttled_total{scope="key",stage="shop/prod"}"#), 1.0);
+    eventually("logged", || {
+        gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann" && line["customerId"] == "acme")
+    });
     // A change of configuration refills nothing; a plan that is gone admits nobody.
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, access_log: false, ..stage() })]);
     assert_eq!(gate.request("GET", "/a", &ann, "").status, 429);
     gate.remove(plan);
     assert_eq!(gate.request("GET", "/a", &ann, "").status, 403);
+}
+
+/// Where a stage serves other rules of an ApiRoute than the next one the ApiRoute has a part for each: it is one route.
+#[test]
+fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
+    let mut gate = Gate::start();
+    let plan = PartName::new(PartKind::Plan, "shop/gold");
+    let entry = KeyEntry {
+        object: ObjectRef::new("ApiKey", "shop", "ann"),
+        customer: None,
+        digest: Hash::of(b"secret-of-ann-0123456789"),
+        plans: vec![plan.clone()],
+    };
+    let throttle = Throttle { rate: 0.001, burst: 2 };
+    let gold = PlanPart {
+        object: ObjectRef::new("UsagePlan", "shop", "gold"),
+        stages: vec![PlanStage {
+            stage: stage_name(),
+            throttles: vec![RuleThrottle { route: "r".into(), rule: "r".into(), throttle }],
+        }],
+        throttle: None,
+    };
+    let guarded = || RulePolicy { api_key: true, ..policy(mock("in")) };
+    let (whole, body) = route("r", vec![rule("r", "GET", "/a", guarded())]);
+    gate.put(vec![
+        stage_part(stage()),
+        (PartName::new(PartKind::Keys, "0"), PartBody::Keys(KeysPart { keys: vec![entry] })),
+        (plan, PartBody::Plan(gold)),
+        (whole.clone(), body.clone()),
+    ]);
+    let get = |gate: &Gate| gate.request("GET", "/a", &[("x-api-key", "secret-of-ann-0123456789")], "").status;
+    assert_eq!(get(&gate), 200);
+    gate.put(vec![(PartName::new(PartKind::Route, format!("{}@prod", whole.id)), body)]);
+    gate.remove(whole);
+    assert_eq!((get(&gate), get(&gate)), (200, 429));
+    assert_eq!(gate.metric(r#"sluice_requests_total{code="2xx",route="r",stage="shop/prod"}"#), 2.0);
 }
 
 #[test]

@@ -163,6 +163,9 @@ fn line(out: &mut String, exchange: &Exchange, took: Duration) {
     }
     if let Some(key) = &exchange.key {
         text(out, "apiKey", &key.id);
+        if let Some(customer) = &key.customer {
+            text(out, "customerId", customer);
+        }
     }
     if !exchange.complete {
         out.push_str(r#","aborted":true"#);
