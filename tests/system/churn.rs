@@ -6,6 +6,7 @@ use crate::fixtures::{mock, route, service, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::backend::{self, Backend};
 use crate::harness::client::get;
+use crate::harness::eventually::{SOON, eventually};
 use crate::harness::load::Load;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
@@ -60,11 +61,25 @@ async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::R
                 let name = format!("passing-{}", dice.roll(5));
                 if space.get("ApiRoute", &name).await.is_ok() {
                     space.delete("ApiRoute", &name).await?;
+                    eventually(format!("{name} is gone from both proxies"), SOON, || async {
+                        let status = fleet.status(&get(HOST, &format!("/{name}"))).await?;
+                        anyhow::ensure!(status == 404, "they answer {status}");
+                        Ok::<_, anyhow::Error>(())
+                    })
+                    .await?;
                 }
             }
             4 => {
                 let which = usize::try_from(dice.roll(2))?;
                 space.apply(&backend::endpoints("pets", 0, backends.get(which))).await?;
+                let name = if which == 0 { "zero" } else { "one" };
+                eventually(format!("both proxies send to {name}"), SOON, || async {
+                    for answer in fleet.all(&get(HOST, "/pets")).await? {
+                        anyhow::ensure!(answer.json()["name"] == name, "one answers {answer:?}");
+                    }
+                    Ok::<_, anyhow::Error>(())
+                })
+                .await?;
             }
             _ => {
                 let mut stage = stage("prod", HOST);

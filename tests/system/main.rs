@@ -9,3 +9,4 @@ mod harness;
 mod metrics;
 mod outages;
 mod quickstart;
+mod rights;

@@ -22,6 +22,8 @@ use super::{documents, repository};
 
 /// Where the operator and the proxies have their ServiceAccounts.
 pub(crate) const SYSTEM: &str = "sluice-system";
+const AUDIT_POLICY: &str = "audit-policy.json";
+const AUDIT_LOG: &str = "audit.log";
 
 /// etcd and kube-apiserver with their folder.
 #[derive(Debug)]
@@ -61,6 +63,17 @@ impl ApiServer {
         ];
         let etcd = Process::start("etcd", &programs.join("etcd"), &etcd_flags, &folder)?;
         let secure = port()?;
+        std::fs::write(
+            folder.join(AUDIT_POLICY),
+            json!({
+                "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+                "rules": [
+                    {"level": "Metadata", "users": [format!("system:serviceaccount:{SYSTEM}:sluice-operator")]},
+                    {"level": "None"},
+                ],
+            })
+            .to_string(),
+        )?;
         let token = credentials(&folder)?;
         let flags = flags(&folder, &etcd_url, secure);
         let url = loopback("https", secure);
@@ -107,6 +120,11 @@ impl ApiServer {
     /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
+    }
+
+    /// Where the API server writes down what the operator asks it for.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.folder.join(AUDIT_LOG)
     }
 
     /// `kubectl` as a person uses it; what it prints.
@@ -230,6 +248,8 @@ fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged".to_owned(),
         "--profiling=false".to_owned(),
+        format!("--audit-policy-file={}", folder.join(AUDIT_POLICY).display()),
+        format!("--audit-log-path={}", folder.join(AUDIT_LOG).display()),
     ]
 }
 
