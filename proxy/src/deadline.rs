@@ -50,6 +50,11 @@ fn with<T>(act: impl FnOnce(&mut Waiting) -> T) -> Option<T> {
     WAITING.with_borrow_mut(|waiting| waiting.as_mut().map(act))
 }
 
+/// The time, as it was a moment ago: not older than deadlines are late.
+pub(crate) fn lately() -> Instant {
+    with(|waiting| waiting.now).unwrap_or_else(Instant::now)
+}
+
 /// A moment to wait for.
 pub(crate) enum Deadline {
     Coarse { until: Instant, slot: Option<usize> },
@@ -134,7 +139,7 @@ impl hyper::rt::Timer for Timer {
     }
 
     fn now(&self) -> Instant {
-        with(|waiting| waiting.now).unwrap_or_else(Instant::now)
+        lately()
     }
 }
 

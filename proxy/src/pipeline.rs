@@ -36,15 +36,15 @@ pub(crate) async fn serve(
     let (exchange, reply) = match admit(&parts) {
         Ok(admitted) => {
             let Admitted { host, authority, path, websocket } = admitted;
-            let mut exchange = begin(worker, &peer, &parts, host, path.clone());
+            let mut exchange = begin(worker, peer, &parts, host, path.clone());
             let request = Received { parts, body, authority, path, websocket };
-            let reply = run(&mut exchange, &peer, request).await;
+            let reply = run(&mut exchange, request).await;
             let reply = reply.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
             (exchange, reply)
         }
         Err(reject) => {
             let host = host_of(&parts).unwrap_or_default();
-            let mut exchange = begin(worker, &peer, &parts, host, Arc::from(parts.uri.path()));
+            let mut exchange = begin(worker, peer, &parts, host, Arc::from(parts.uri.path()));
             exchange.stage = addressed(&exchange);
             let reply = answer::refuse(&mut exchange, &reject);
             (exchange, reply)
@@ -68,13 +68,12 @@ struct Received {
     websocket: bool,
 }
 
-fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts, host: String, path: Arc<str>) -> Box<Exchange> {
+fn begin(worker: Arc<Worker>, peer: Arc<Peer>, parts: &Parts, host: String, path: Arc<str>) -> Box<Exchange> {
     Box::new(Exchange {
         worker,
         started: Instant::now(),
         id: RequestId::new(),
-        source: peer.address.ip(),
-        tls: peer.origin.tls,
+        peer,
         method: parts.method.clone(),
         version: parts.version,
         host,
@@ -92,7 +91,7 @@ fn begin(worker: Arc<Worker>, peer: &Peer, parts: &Parts, host: String, path: Ar
     })
 }
 
-async fn run(exchange: &mut Exchange, peer: &Peer, request: Received) -> Result<Reply, Reject> {
+async fn run(exchange: &mut Exchange, request: Received) -> Result<Reply, Reject> {
     let Received { mut parts, body, authority, path: whole, websocket } = request;
     let pin = exchange.worker.pin();
     let gateway = &*pin.gateway;
@@ -123,7 +122,7 @@ async fn run(exchange: &mut Exchange, peer: &Peer, request: Received) -> Result<
     let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
-    let request = forward::Call { peer, authority, parts, body, upgrade };
+    let request = forward::Call { authority, parts, body, upgrade };
     let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
     crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
     Ok(reply)

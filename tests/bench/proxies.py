@@ -145,11 +145,15 @@ class Nginx(Proxy):
         if s.cache:
             top.append(f"proxy_cache_path {self.directory}/cache keys_zone=answers:8m max_size=64m inactive=1h use_temp_path=off;")
             location.append("proxy_cache answers; proxy_cache_valid 200 1h; open_file_cache max=1000 inactive=1h;")
-        body = "proxy_pass http://backend; " + " ".join(location)
+        # The backend is told of the client, as Sluice does it.
+        told = ("proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto "
+                "$scheme; proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Port $server_port; ")
+        # Those of a location replace those of the server: the connection is kept here too.
+        body = 'proxy_pass http://backend; proxy_set_header Connection ""; ' + told + " ".join(location)
         places = "\n".join(f"location {prefix} {{ {body} }}" for prefix in s.prefixes())
         text = f"""
   access_log {self.log} combined buffer=64k flush=1s;
-  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 16 16k; proxy_max_temp_file_size 0;
+  proxy_http_version 1.1; proxy_buffers 16 16k; proxy_max_temp_file_size 0;
   upstream backend {{ server {BACKEND_ADDRESS}:{self.backend.port(s)}; keepalive 128; keepalive_requests {MANY}; }}
   {" ".join(top)}
   server {{ {listen}; server_name localhost; {" ".join(server)}
@@ -209,6 +213,9 @@ class Haproxy(Proxy):
             front.append(f"use_backend %[path,map_beg({routes})]")
         else:
             front.append("use_backend backend if { path_beg /items/ }")
+        # The backend is told of the client, as Sluice does it.
+        back += ["option forwardfor", f"http-request set-header X-Forwarded-Proto {'https' if s.tls else 'http'}",
+                 "http-request set-header X-Forwarded-Host %[req.hdr(host)]", "http-request set-header X-Forwarded-Port %[dst_port]"]
         lines = "\n  "
         config = write(self.directory, "haproxy.cfg", f"""
 global
@@ -280,7 +287,7 @@ class Envoy(Proxy):
         routes = [{"match": {"prefix": prefix}, "route": {"cluster": "backend"}} for prefix in s.prefixes()]
         manager = typed(
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="front",
-            codec_type="HTTP1", http_filters=list(self.filters()),
+            codec_type="HTTP1", use_remote_address=True, http_filters=list(self.filters()),
             route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
             access_log=[{"name": "file", "typed_config": typed(
                 "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=self.log)}])

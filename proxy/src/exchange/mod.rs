@@ -6,7 +6,6 @@ pub(crate) mod id;
 pub(crate) mod piece;
 pub(crate) mod reject;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use http::{Method, Version};
 use crate::auth::Caller;
 use crate::gateway::{Rule, Stage};
 use crate::key::KeyRecord;
-use crate::listen::Worker;
+use crate::listen::{Peer, Worker};
 
 pub(crate) use body::Body;
 pub(crate) use id::RequestId;
@@ -26,8 +25,7 @@ pub(crate) struct Exchange {
     pub(crate) worker: Arc<Worker>,
     pub(crate) started: Instant,
     pub(crate) id: RequestId,
-    pub(crate) source: IpAddr,
-    pub(crate) tls: bool,
+    pub(crate) peer: Arc<Peer>,
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) host: String,

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::names::{self, Name};
+use crate::deadline::lately;
 use crate::dialling::{DialError, Dialling};
 use crate::exchange::body::Outgoing;
 
@@ -172,8 +173,8 @@ impl Endpoint {
             return;
         }
         let mut kept = self.thread(thread);
-        let now = Instant::now();
-        let old = kept.idle.iter().take_while(|idle| now.duration_since(idle.since) > IDLE).count();
+        let now = lately();
+        let old = kept.idle.iter().take_while(|idle| now.saturating_duration_since(idle.since) > IDLE).count();
         kept.idle.drain(..old);
         if kept.idle.len() < MAX_IDLE {
             kept.idle.push(Idle { sender, since: now });
@@ -181,9 +182,10 @@ impl Endpoint {
     }
 
     fn take(&self, thread: usize) -> Option<http1::SendRequest<Outgoing>> {
+        let now = lately();
         let mut kept = self.thread(thread);
         while let Some(idle) = kept.idle.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < IDLE {
+            if idle.sender.is_ready() && now.saturating_duration_since(idle.since) < IDLE {
                 return Some(idle.sender);
             }
         }

@@ -1,7 +1,5 @@
 //! Header values with variables, filled in per request. What can be named was decided when they were parsed.
 
-use std::fmt::Write as _;
-
 use http::HeaderValue;
 use sluice_wire::{Template, TemplatePart, Variable};
 
@@ -63,8 +61,7 @@ fn push(out: &mut String, variable: &Variable, exchange: &Exchange, matched: &Ma
         }
         Variable::RequestId => out.push_str(exchange.id.as_str()),
         Variable::SourceIp => {
-            // Writing into a String cannot fail.
-            write!(out, "{}", exchange.source).unwrap_or_default();
+            out.push_str(exchange.peer.origin.source.to_str().unwrap_or_default());
         }
         Variable::ApiKeyId => {
             if let Some(key) = &exchange.key {

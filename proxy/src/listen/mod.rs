@@ -101,7 +101,6 @@ impl Worker {
 
 /// What is known of a connection.
 pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
     pub(crate) origin: Origin,
 }
 
@@ -146,7 +145,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, tls: Opti
         let source = address.ip().to_canonical();
         let text = HeaderValue::try_from(source.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let origin = Origin { source: text, port: HeaderValue::from(port), tls: acceptor.is_some() };
-        let peer = Arc::new(Peer { address: SocketAddr::new(source, address.port()), origin });
+        let peer = Arc::new(Peer { origin });
         tokio::spawn(connection(worker.clone(), stream, acceptor.clone(), peer, open));
     }
 }

@@ -133,7 +133,7 @@ fn line(out: &mut String, exchange: &Exchange, took: Duration) {
         text(out, "rule", &rule.name);
     }
     text(out, "method", exchange.method.as_str());
-    fixed(out, "scheme", if exchange.tls { "https" } else { "http" });
+    fixed(out, "scheme", if exchange.peer.origin.tls { "https" } else { "http" });
     text(out, "host", &exchange.host);
     text(out, "path", &exchange.path);
     let protocol = match exchange.version {
@@ -145,9 +145,7 @@ fn line(out: &mut String, exchange: &Exchange, took: Duration) {
     number(out, "status", exchange.status.into());
     millis(out, "durationMs", took);
     number(out, "bytes", exchange.sent);
-    out.push_str(r#","sourceIp":""#);
-    // Writing into a String cannot fail.
-    write!(out, "{}\"", exchange.source).unwrap_or_default();
+    fixed(out, "sourceIp", exchange.peer.origin.source.to_str().unwrap_or_default());
     if let Some(upstream) = exchange.upstream {
         millis(out, "upstreamMs", upstream);
     }
@@ -228,6 +226,7 @@ fn escape(out: &mut String, value: &str) {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
+            // Writing into a String cannot fail.
             c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
             c => out.push(c),
         }

@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    call: Call<'_>,
+    call: Call,
     passed: Passed,
 ) -> Result<Reply, Reject> {
     let Some(caching) = &policy.cache else { return forward::integrate(exchange, matched, policy, call, passed).await };
@@ -117,7 +117,7 @@ async fn fetch(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    call: Call<'_>,
+    call: Call,
     passed: Passed,
     caching: &Caching,
     lead: Lead,
@@ -175,7 +175,7 @@ fn store(
     Ok(ttl)
 }
 
-fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Caching, call: &Call<'_>) -> cache::Key {
+fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Caching, call: &Call) -> cache::Key {
     let headers = &call.parts.headers;
     let caller = CallerKey {
         caller: exchange.caller.as_deref(),

@@ -22,7 +22,6 @@ use crate::headers;
 use crate::integration::balance::Upstream;
 use crate::integration::call::{Answer, Kind, call};
 use crate::integration::tunnel;
-use crate::listen::Peer;
 
 /// A client's wish to change the protocol.
 pub(crate) struct Upgrade {
@@ -37,8 +36,7 @@ impl Upgrade {
 }
 
 /// A request that may be passed on.
-pub(crate) struct Call<'a> {
-    pub(crate) peer: &'a Peer,
+pub(crate) struct Call {
     pub(crate) authority: Option<HeaderValue>,
     pub(crate) parts: Parts,
     pub(crate) body: Incoming,
@@ -50,7 +48,7 @@ pub(crate) async fn integrate(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    request: Call<'_>,
+    request: Call,
     _passed: Passed,
 ) -> Result<Reply, Reject> {
     match &policy.integration {
@@ -100,18 +98,18 @@ async fn send(
     matched: &Matched<'_>,
     policy: &Policy,
     upstream: &Upstream,
-    request: Call<'_>,
+    request: Call,
     path: &str,
     host: Option<HeaderValue>,
 ) -> Result<Reply, Reject> {
-    let Call { peer, authority, mut parts, body, upgrade } = request;
+    let Call { authority, mut parts, body, upgrade } = request;
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
     headers::edit(&mut parts.headers, &policy.request, exchange, matched);
-    let origin = &peer.origin;
+    let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => headers::set_forwarded_element(&mut parts.headers, origin, authority.as_ref()),
         Behavior::Native | Behavior::AwsRest => headers::set_forwarded(&mut parts.headers, origin, authority),
