@@ -7,6 +7,7 @@ mod churn;
 mod fixtures;
 mod harness;
 mod metrics;
+mod many_keys;
 mod outages;
 mod quickstart;
 mod rights;

@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, COOKIE, RANGE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
+use smallvec::SmallVec;
 use sluice_wire::{
     Behavior, CacheKey, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache,
     Unauthorized,
@@ -83,16 +84,16 @@ impl CallerKey<'_> {
     }
 }
 
-struct Fields(digest::Context);
+struct Fields(SmallVec<[u8; 256]>);
 
 impl Fields {
     fn new() -> Self {
-        Self(digest::Context::new(&digest::SHA256))
+        Self(SmallVec::new())
     }
 
     fn finish(self) -> [u8; 32] {
         let mut out = [0; 32];
-        out.copy_from_slice(self.0.finish().as_ref());
+        out.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
         out
     }
 
@@ -103,11 +104,11 @@ impl Fields {
 
     fn add(&mut self, field: Option<&[u8]>) {
         match field {
-            None => self.0.update(&[0]),
+            None => self.0.push(0),
             Some(bytes) => {
-                self.0.update(&[1]);
-                self.0.update(&(bytes.len() as u64).to_be_bytes());
-                self.0.update(bytes);
+                self.0.push(1);
+                self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+                self.0.extend_from_slice(bytes);
             }
         }
     }

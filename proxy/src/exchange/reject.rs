@@ -215,7 +215,7 @@ impl Reject {
 
     /// Headers and body of the answer.
     pub(crate) fn render(&self, behavior: Behavior) -> (StatusCode, HeaderMap, Bytes) {
-        let mut headers = HeaderMap::with_capacity(6);
+        let mut headers = HeaderMap::with_capacity(12);
         self.describe(behavior, &mut headers);
         let (kind, status, body) = match behavior {
             Behavior::Native => {
@@ -258,8 +258,16 @@ impl Reject {
     /// Problem details (RFC 9457).
     fn problem(&self, status: StatusCode) -> String {
         let title = status.canonical_reason().unwrap_or("Error");
-        let code = status.as_u16();
-        format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{}"}}"#, self.detail())
+        let pieces = [
+            r#"{"type":"about:blank","title":""#,
+            title,
+            r#"","status":"#,
+            status.as_str(),
+            r#","detail":""#,
+            self.detail(),
+            r#""}"#,
+        ];
+        pieces.concat()
     }
 }
 
