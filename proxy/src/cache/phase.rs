@@ -88,12 +88,12 @@ impl Phase {
 
     /// The value of `cache-status`.
     pub(crate) fn cache_status(self) -> HeaderValue {
-        let seconds = |ttl: Duration| ttl.as_secs();
+        let with = |text: &str, ttl: Duration| [text, itoa::Buffer::new().format(ttl.as_secs())].concat();
         let text = match self {
-            Self::Hit(ttl) => format!("sluice; hit; ttl={}", seconds(ttl)),
-            Self::Miss(ttl) => format!("sluice; fwd=miss; stored; ttl={}", seconds(ttl)),
-            Self::Refreshed(ttl) => format!("sluice; fwd=request; stored; ttl={}", seconds(ttl)),
-            Self::Collapsed(ttl) => format!("sluice; fwd=miss; collapsed; ttl={}", seconds(ttl)),
+            Self::Hit(ttl) => with("sluice; hit; ttl=", ttl),
+            Self::Miss(ttl) => format!("sluice; fwd=miss; stored; ttl={}", ttl.as_secs()),
+            Self::Refreshed(ttl) => format!("sluice; fwd=request; stored; ttl={}", ttl.as_secs()),
+            Self::Collapsed(ttl) => format!("sluice; fwd=miss; collapsed; ttl={}", ttl.as_secs()),
             Self::Bypass => return HeaderValue::from_static("sluice; fwd=bypass"),
             Self::NotStored(reason) => format!("sluice; fwd=miss; detail={}", reason.text()),
         };

@@ -7,11 +7,11 @@ use aws_lc_rs::digest;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, COOKIE, RANGE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
-use smallvec::SmallVec;
 use sluice_wire::{
     Behavior, CacheKey, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache,
     Unauthorized,
 };
+use smallvec::SmallVec;
 
 use super::NotStored;
 use crate::auth::Caller;

@@ -83,6 +83,15 @@ pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
     Reply { status, headers, body: ReplyBody::Full(body) }
 }
 
+/// Where the request's id is said.
+pub(crate) const fn request_id(behavior: Behavior) -> HeaderName {
+    HeaderName::from_static(match behavior {
+        Behavior::Native => "x-request-id",
+        Behavior::AwsRest => "x-amzn-requestid",
+        Behavior::AwsHttp => "apigw-requestid",
+    })
+}
+
 /// The last touches: request id, cross-origin headers, and the exchange that records itself when the body is gone.
 pub(crate) fn seal(
     mut exchange: Box<Exchange>,
@@ -93,12 +102,7 @@ pub(crate) fn seal(
     let Reply { status, mut headers, body } = reply;
     exchange.status = status.as_u16();
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
-    let name = match behavior {
-        Behavior::Native => "x-request-id",
-        Behavior::AwsRest => "x-amzn-requestid",
-        Behavior::AwsHttp => "apigw-requestid",
-    };
-    headers.insert(HeaderName::from_static(name), exchange.id.header());
+    headers.insert(request_id(behavior), exchange.id.header());
     if behavior == Behavior::AwsRest {
         headers.insert(HeaderName::from_static("x-amz-apigw-id"), exchange.id.extended());
     }

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
-use sluice_wire::CacheKey;
+use sluice_wire::{Behavior, CacheKey};
 
-use super::answer::{Reply, ReplyBody};
+use super::answer::{self, Reply, ReplyBody};
 use super::checks::Passed;
 use super::forward::{self, Call};
 use crate::cache::{
@@ -149,6 +149,7 @@ fn store(
     lead: Lead,
     asked_at: Instant,
 ) -> Result<Duration, NotStored> {
+    let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
     let method = &exchange.method;
     let answer = cache::Answer { method, request, status: reply.status, headers: &reply.headers };
     let length = reply.length();
@@ -163,7 +164,12 @@ fn store(
             return Err(reason);
         }
     };
-    let head = cache::Head { status: reply.status, headers: reply.headers.clone(), stored_at: asked_at, ttl };
+    let mut headers = reply.headers.clone();
+    // Places for what each answer from the cache gets, so that it is written there and nothing has to grow.
+    for name in [http::header::AGE, CACHE_STATUS, answer::request_id(behavior)] {
+        headers.insert(name, HeaderValue::from_static(""));
+    }
+    let head = cache::Head { status: reply.status, headers, stored_at: asked_at, ttl };
     match &mut reply.body {
         ReplyBody::Full(body) => lead.keep(head, body.as_ref().into()),
         ReplyBody::Stream { keep, .. } => {
