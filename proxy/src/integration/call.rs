@@ -124,10 +124,10 @@ type Sent = (Response<Incoming>, Option<http1::SendRequest<Outgoing>>);
 
 async fn over_http1(
     mut sender: http1::SendRequest<Outgoing>,
-    request: Request<Outgoing>,
+    mut request: Request<Outgoing>,
     kept: bool,
 ) -> Result<Sent, Failed> {
-    let request = for_http1(request);
+    for_http1(&mut request);
     // The server may close a kept connection at the moment it is used: what may be repeated is repeated, once.
     let copy = if kept && idempotent(&request) { copy(&request) } else { None };
     let mut error = match sender.try_send_request(request).await {
@@ -190,12 +190,12 @@ fn lost(error: &hyper::Error) -> bool {
 }
 
 /// hyper frames a body of unknown length for methods that usually have one; for others it would leave the body out.
-fn for_http1(mut request: Request<Outgoing>) -> Request<Outgoing> {
+fn for_http1(request: &mut Request<Outgoing>) {
+    let streamed = matches!(request.body(), Outgoing::Stream(_));
     let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
-    if bodiless && matches!(request.body(), Outgoing::Stream(_)) && !request.headers().contains_key(CONTENT_LENGTH) {
+    if streamed && bodiless && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    request
 }
 
 /// HTTP/2 names the host in the target.
