@@ -45,7 +45,7 @@ struct Flags {
     #[arg(long, env = "SLUICE_HTTPS")]
     https: Option<SocketAddr>,
     /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9091")]
     admin: SocketAddr,
     /// This proxy's name, usually its pod's.
     #[arg(long, env = "SLUICE_NAME", default_value = "proxy")]

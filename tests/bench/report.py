@@ -36,7 +36,7 @@ def goals(results, scenario):
     ours = cost(results, scenario.name, "Sluice")
     for against, most in scenario.goals:
         if against == "plain":
-            theirs = cost(results, "plain", "Sluice")
+            theirs = cost(results, scenario.name, "plain")  # in the same rounds
             label = f"≤ plain + {round((most - 1) * 100)} %"
         else:
             theirs = cost(results, scenario.name, next(name for name in ORDER if name.lower() == against))

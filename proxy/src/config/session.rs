@@ -22,9 +22,14 @@ impl Session {
     /// Begins with what `store` remembers, which is put in force at once, so that a proxy serves without the operator.
     #[must_use]
     pub fn start(proxy: String, mut sink: Sink, store: Option<Store>) -> Self {
-        let parts = store.as_ref().map(Store::load).unwrap_or_default();
+        let known = store.as_ref().and_then(Store::load);
+        let begun = known.is_some();
+        let parts = known.unwrap_or_default();
         let mut diagnostics = Vec::new();
-        if !parts.is_empty() {
+        if let Some(proxies) = store.as_ref().and_then(Store::fleet) {
+            (sink.set_fleet)(proxies);
+        }
+        if begun {
             let names: Vec<PartName> = parts.iter().map(|(name, _)| name.clone()).collect();
             diagnostics = (sink.apply)(&parts, &names, &[]);
             tracing::info!(
@@ -34,7 +39,6 @@ impl Session {
                 "serving the last known good configuration"
             );
         }
-        let begun = !parts.is_empty();
         Self { proxy, configuration: Configuration::new(parts), diagnostics, begun, sink, store }
     }
 
@@ -63,6 +67,9 @@ impl Session {
             Down::Ping => Some(Up::Pong),
             Down::Fleet { proxies } => {
                 (self.sink.set_fleet)(proxies.max(1));
+                if let Some(store) = &self.store {
+                    store.save_fleet(proxies.max(1)).await;
+                }
                 None
             }
             Down::Delta(delta) => {

@@ -13,6 +13,7 @@ use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, 
 /// The first line of the file; another one is another format.
 const MAGIC: &[u8] = b"sluice-state-2\n";
 const FILE: &str = "configuration.state";
+const FLEET: &str = "fleet.state";
 /// A disk that takes longer does not hold up the configuration.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// Changes may grow to the length of the snapshot before them and this; then a new snapshot is written.
@@ -86,21 +87,41 @@ impl Store {
         Ok(Self { path: dir.join(FILE), secrets, log: Arc::default(), queue: Arc::default() })
     }
 
-    /// Everything that is there. A file that cannot be used is set aside and said, not fatal.
+    /// Everything that is there; none: nothing was ever in force, or the file cannot be used. Such a file is set aside and
+    /// said, not fatal.
     #[must_use]
-    pub fn load(&self) -> Parts<Part> {
-        let mut log = locked(&self.log);
-        *log = match read(&self.path) {
-            Ok(log) => log,
-            Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => Log::default(),
+    pub fn load(&self) -> Option<Parts<Part>> {
+        match read(&self.path) {
+            Ok(read) => {
+                let kept = read.kept.clone();
+                *locked(&self.log) = read;
+                Some(kept)
+            }
+            Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let moved = fs::rename(&self.path, self.path.with_extension("corrupt")).is_ok();
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(state.file = %self.path.display(), state.moved = moved, error, "set a saved configuration aside");
-                Log::default()
+                None
             }
-        };
-        log.kept.clone()
+        }
+    }
+
+    /// How many proxies shared each limit; a proxy that restarts alone must not take the whole of them.
+    #[must_use]
+    pub fn fleet(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.path.with_file_name(FLEET)).ok()?;
+        text.trim().parse().ok().filter(|proxies| *proxies > 0)
+    }
+
+    /// Keeps how many proxies share each limit. A failure is said.
+    pub(super) async fn save_fleet(&self, proxies: u32) {
+        let path = self.path.with_file_name(FLEET);
+        let writing = tokio::task::spawn_blocking(move || replace(&path, format!("{proxies}\n").as_bytes()));
+        let written = tokio::time::timeout(WRITE_DEADLINE, writing).await;
+        if !matches!(written, Ok(Ok(Ok(())))) {
+            tracing::warn!(state.file = FLEET, "cannot keep the number of proxies over a restart");
+        }
     }
 
     /// Writes what changed. A failure is said and leaves in place what was there before.

@@ -21,6 +21,8 @@ use crate::exchange::body::Outgoing;
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than what most servers keep idle connections, so that few die under a request.
 const IDLE: Duration = Duration::from_secs(50);
+/// What is read of an answer at once, at most: one of 64 KiB with its head comes in one piece and leaves in one.
+const READ_BUFFER: usize = 128 * 1024;
 /// Per thread and endpoint.
 const MAX_IDLE: usize = 256;
 /// An endpoint that could not be reached is tried last for this long.
@@ -290,7 +292,7 @@ async fn handshake<I>(io: TokioIo<I>, upgrades: bool) -> Result<http1::SendReque
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().max_buf_size(64 * 1024).handshake(io).await?;
+    let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
     let log = |result: Result<(), hyper::Error>| {
         if let Err(error) = result {
             tracing::debug!(%error, "a connection to an upstream ended early");

@@ -102,7 +102,12 @@ async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
     outcome(&mut session, delta(Hash::NONE, &[], &[part("n/a", "{}")], &[])).await;
     let version = session.version();
     let (sink, calls) = recording();
+    assert!(session.take(Down::Fleet { proxies: 3 }).await.is_none());
+    let shares = Arc::new(Mutex::new(1));
+    let told = Arc::clone(&shares);
+    let sink = Sink { set_fleet: Box::new(move |proxies| *told.lock().unwrap() = proxies), ..sink };
     let again = Session::start("p".into(), sink, Some(store));
+    assert_eq!(*shares.lock().unwrap(), 3);
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(again.version(), version);
     assert_eq!(calls.lock().unwrap().len(), 1);

@@ -49,7 +49,7 @@ async fn what_was_saved_is_loaded_and_certificates_only_where_they_may_be() {
         if !secrets {
             expected.remove(&PartName::new(PartKind::Certificate, "shop/tls"));
         }
-        assert_eq!(dir.open().load(), expected);
+        assert_eq!(dir.open().load().unwrap_or_default(), expected);
         let text = fs::read_to_string(&store.path).unwrap();
         assert_eq!(text.contains("secret"), secrets);
     }
@@ -66,13 +66,13 @@ async fn a_change_is_appended_and_costs_what_it_is_long() {
     world.remove(&PartName::new(PartKind::Route, "shop/r8"));
     store.save(&world).await;
     assert!(fs::metadata(&store.path).unwrap().len() - before < 1000);
-    assert_eq!(dir.open().load(), world);
+    assert_eq!(dir.open().load().unwrap_or_default(), world);
     // An opened store goes on where the other ended.
     let again = dir.open();
-    assert_eq!(again.load(), world);
+    assert_eq!(again.load().unwrap_or_default(), world);
     world.extend([part(PartKind::Route, "shop/r9", "{\"b\":4}")]);
     again.save(&world).await;
-    assert_eq!(dir.open().load(), world);
+    assert_eq!(dir.open().load().unwrap_or_default(), world);
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn many_changes_become_a_snapshot_again() {
             .await;
         assert!(fs::metadata(&store.path).unwrap().len() < 2 * MIN_CHANGES);
     }
-    assert_eq!(dir.open().load().len(), 1);
+    assert_eq!(dir.open().load().unwrap_or_default().len(), 1);
 }
 
 #[tokio::test]
@@ -99,15 +99,15 @@ async fn a_record_that_was_cut_leaves_the_version_before_it() {
     later.extend([part(PartKind::Route, "shop/orders", "{\"b\":3}")]);
     store.save(&later).await;
     let both = fs::read(&store.path).unwrap();
-    let first = dir.open().load();
+    let first = dir.open().load().unwrap_or_default();
     for end in [whole.len(), whole.len() + 1, whole.len() + 70, both.len() - 1] {
         fs::write(&store.path, &both[..end]).unwrap();
         let crashed = dir.open();
-        let loaded = crashed.load();
+        let loaded = crashed.load().unwrap_or_default();
         assert_eq!(loaded.get(&PartName::new(PartKind::Route, "shop/orders")).unwrap().json.as_ref(), "{\"b\":2}");
         // What is saved next does not follow the cut record.
         crashed.save(&later).await;
-        assert_eq!(dir.open().load(), first);
+        assert_eq!(dir.open().load().unwrap_or_default(), first);
     }
 }
 
@@ -147,13 +147,29 @@ async fn a_damaged_file_is_set_aside_and_never_served_in_part() {
     ];
     for bytes in bad {
         fs::write(&store.path, &bytes).unwrap();
-        assert!(dir.open().load().is_empty(), "{:?}", String::from_utf8_lossy(&bytes));
+        assert!(dir.open().load().unwrap_or_default().is_empty(), "{:?}", String::from_utf8_lossy(&bytes));
         assert!(store.path.with_extension("corrupt").exists());
         let again = dir.open();
-        assert!(again.load().is_empty());
+        assert!(again.load().unwrap_or_default().is_empty());
         again.save(&world()).await;
-        assert!(!dir.open().load().is_empty());
+        assert!(!dir.open().load().unwrap_or_default().is_empty());
         fs::remove_file(store.path.with_extension("corrupt")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_empty_configuration_and_the_size_of_the_fleet_are_remembered() {
+    let dir = Dir::new();
+    let store = dir.open();
+    assert!(store.load().is_none() && store.fleet().is_none());
+    store.save(&Parts::new()).await;
+    store.save_fleet(3).await;
+    let again = dir.open();
+    assert!(again.load().is_some_and(|parts| parts.is_empty()));
+    assert_eq!(again.fleet(), Some(3));
+    for bad in ["", "0", "many"] {
+        fs::write(dir.0.join(FLEET), bad).unwrap();
+        assert_eq!(again.fleet(), None);
     }
 }
 
@@ -166,7 +182,7 @@ fn what_is_newer_replaces_what_waits() {
     *locked(&store.queue) = Queue { next: Some(one), writing: true };
     locked(&store.queue).next = Some(two.clone());
     store.write();
-    assert_eq!(dir.open().load(), two);
+    assert_eq!(dir.open().load().unwrap_or_default(), two);
     assert!(!locked(&store.queue).writing);
 }
 
