@@ -80,10 +80,13 @@ impl KeyRecord {
 /// Parts of the table of keys: a change copies those that it touches.
 const SHARDS: usize = 64;
 
+/// Keys by digest.
+type Shard = HashMap<Hash, Arc<KeyRecord>>;
+
 /// Every enabled key. A copy shares its shards.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    shards: Arc<[Arc<HashMap<Hash, Arc<KeyRecord>>>]>,
+    shards: Arc<[Arc<Shard>]>,
 }
 
 impl Default for Keys {
@@ -106,7 +109,7 @@ impl Keys {
         self.shards[shard_of(&digest)].get(&digest)
     }
 
-    fn shard(&mut self, digest: &Hash) -> &mut HashMap<Hash, Arc<KeyRecord>> {
+    fn shard(&mut self, digest: &Hash) -> &mut Shard {
         let shards = Arc::make_mut(&mut self.shards);
         Arc::make_mut(&mut shards[shard_of(digest)])
     }

@@ -37,9 +37,10 @@ const RESERVED: [&str; 12] = [
     "upgrade",
 ];
 /// Headers of requests that say where a request came from: the proxy writes them after every change.
-const REQUEST_RESERVED: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
+const REQUEST_RESERVED: [&str; 6] =
+    ["cdn-loop", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 /// Headers of responses with the request's id: the proxy writes them after every change.
-const RESPONSE_RESERVED: [&str; 3] = ["apigw-requestid", "x-amzn-requestid", "x-request-id"];
+const RESPONSE_RESERVED: [&str; 4] = ["apigw-requestid", "x-amz-apigw-id", "x-amzn-requestid", "x-request-id"];
 
 /// Which message's headers are meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
