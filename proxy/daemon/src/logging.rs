@@ -22,6 +22,23 @@ pub fn init(level: &str) -> Result<(), InvalidLevel> {
     Ok(())
 }
 
+/// An error with its causes, in one line: `cannot connect: the certificate has expired`.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Some wrappers say what they wrap.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// The level is not one that can be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the log level {filter:?}: write error, warn, info, debug or trace, or module=level pairs")]
@@ -29,4 +46,21 @@ pub struct InvalidLevel {
     filter: String,
     #[source]
     source: tracing_subscriber::filter::ParseError,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn causes_are_said_once_and_in_order() {
+        let inner = Said("it has expired", None);
+        let middle = Said("bad certificate: it has expired", Some(Box::new(inner)));
+        let outer = Said("cannot connect", Some(Box::new(middle)));
+        assert_eq!(chain(&outer), "cannot connect: bad certificate: it has expired");
+    }
 }

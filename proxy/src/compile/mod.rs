@@ -177,7 +177,7 @@ impl Control {
         let body = match part.decode() {
             Ok(body) => body,
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
+                let error = sluice_daemon::logging::chain(&error);
                 tracing::warn!(part = %name, error, "cannot read a part of the configuration");
                 self.complaints.unreadable.insert(name.clone(), salvage::diagnostic(part));
                 match salvage::body(part) {

@@ -104,7 +104,7 @@ where
         .await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            let error: &dyn std::error::Error = &error;
+            let error = sluice_daemon::logging::chain(&error);
             tracing::debug!(error, "the connection to the operator ended");
         }
     });

@@ -77,7 +77,7 @@ impl Session {
                 let outcome = match self.apply(delta).await {
                     Ok(()) => Outcome::Applied,
                     Err(refusal) => {
-                        let error: &dyn std::error::Error = &refusal;
+                        let error = sluice_daemon::logging::chain(&refusal);
                         tracing::error!(config.version = version.short(), error, "refused a configuration");
                         (self.sink.refused)();
                         Outcome::Refused { why: refusal.to_string() }

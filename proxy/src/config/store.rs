@@ -100,7 +100,7 @@ impl Store {
             Err(StateError::Read(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let moved = fs::rename(&self.path, self.path.with_extension("corrupt")).is_ok();
-                let error: &dyn std::error::Error = &error;
+                let error = sluice_daemon::logging::chain(&error);
                 tracing::warn!(state.file = %self.path.display(), state.moved = moved, error, "set a saved configuration aside");
                 None
             }
@@ -162,7 +162,7 @@ impl Store {
                 }
             };
             if let Err(error) = self.advance(&parts) {
-                let error: &dyn std::error::Error = &error;
+                let error = sluice_daemon::logging::chain(&error);
                 tracing::warn!(state.file = %self.path.display(), error, "cannot keep the configuration over a restart");
             }
         }

@@ -82,7 +82,7 @@ pub async fn run(settings: &Settings, session: &mut Session) -> Infallible {
         }
         let pause = jittered(wait);
         if let Err(error) = result {
-            let error: &dyn std::error::Error = &error;
+            let error = sluice_daemon::logging::chain(&error);
             tracing::warn!(operator.url = %settings.operator, error, retry.ms = pause.as_millis(), "lost the operator; serving on");
         }
         tokio::time::sleep(pause).await;
