@@ -3,7 +3,10 @@
 # API server with every flag explained. `dir` is the cluster's folder, `bin` that of the programs.
 : "${dir:?}" "${bin:=}"
 
-say() { printf "%(%T)T kube: %s\n" -1 "$*" >&2; }
+say() { # and remember it, for whoever explains a failure
+  last=$*
+  printf "%(%T)T kube: %s\n" -1 "$last" >&2
+}
 eventually() { # SECONDS COMMAND...: until it succeeds
   local end=$((SECONDS + $1))
   shift
@@ -87,7 +90,9 @@ control_plane_ready() { # URL
   for _ in {1..600}; do
     if curl -ksf --noproxy '*' --max-time 2 -o /dev/null "$1/readyz"; then
       # Clients and the controller manager want the CA alone: the second certificate of the file.
-      awk '/BEGIN CERT/ {n++} n == 2' "$dir/pki/apiserver.crt" >"$dir/pki/ca.crt"
+      # `up` and the node both come here at the same time, and the other one may be reading it.
+      awk '/BEGIN CERT/ {n++} n == 2' "$dir/pki/apiserver.crt" >"$dir/pki/ca.crt.$$"
+      mv "$dir/pki/ca.crt.$$" "$dir/pki/ca.crt"
       return
     fi
     [ "${2:-}" = elsewhere ] || alive "$pid" "$born" || break
