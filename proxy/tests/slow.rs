@@ -201,13 +201,18 @@ fn a_tunnel_carries_one_way_while_the_other_is_full() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (told, heard) = std::sync::mpsc::channel();
+    let (stuck, full) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         read_head(&mut stream);
         let head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         stream.write_all(head).unwrap();
         let mut flood = stream.try_clone().unwrap();
-        std::thread::spawn(move || while flood.write_all(&[b'x'; 65_536]).is_ok() {});
+        flood.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        std::thread::spawn(move || {
+            while flood.write_all(&[b'x'; 65_536]).is_ok() {} // until nobody takes any more
+            stuck.send(()).unwrap();
+        });
         let mut ping = [0; 4];
         for _ in 0..2 {
             stream.read_exact(&mut ping).unwrap();
@@ -221,8 +226,7 @@ fn a_tunnel_carries_one_way_while_the_other_is_full() {
     assert_eq!(read_head(&mut client).status, 101);
     client.write_all(b"ping").unwrap();
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), *b"ping");
-    // By now the way to the client is full.
-    std::thread::sleep(Duration::from_secs(2));
+    full.recv_timeout(Duration::from_secs(30)).unwrap(); // the way to the client
     client.write_all(b"pong").unwrap();
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), *b"pong");
 }

@@ -1,0 +1,219 @@
+//! Issuers that are asked for their keys: found, refreshed, rotated, down.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::BoxFuture;
+
+use super::super::fetch::{Fetch, FetchError};
+use super::super::sets::Timing;
+use super::*;
+
+/// Issuers by URL, with a count of what was asked for.
+#[derive(Clone, Default)]
+pub(super) struct Web {
+    documents: Arc<Mutex<HashMap<String, String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Web {
+    fn put(&self, url: &str, text: &str) {
+        self.documents.lock().unwrap().insert(url.into(), text.into());
+    }
+
+    fn fail(&self) {
+        self.documents.lock().unwrap().clear();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Fetch for Web {
+    fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let found = self.documents.lock().unwrap().get(url).cloned();
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            found.map(String::into_bytes).ok_or(FetchError::Status(http::StatusCode::BAD_GATEWAY))
+        })
+    }
+}
+
+#[test]
+fn two_issuers_with_equal_key_names_never_mix() {
+    let foreign = "https://other.example";
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    web.put("https://other-keys.example", &set(&[&OTHER.jwk]));
+    let mut two = jwt(KeySource::Uri("https://keys.example".into()));
+    let keys = KeySource::Uri("https://other-keys.example".into());
+    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], keys });
+    let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), web));
+    let verify =
+        |token: String| block(async { authorizer.verify(&bearer(&token)).await.map(|caller| caller.issuer.clone()) });
+    for _ in 0..2 {
+        assert_eq!(verify(EC.token(&claims())), Ok(ISSUER.into()));
+        assert_eq!(verify(OTHER.token(&with("iss", json!(foreign)))), Ok(foreign.into()));
+        assert_eq!(verify(OTHER.token(&claims())), Err(Refusal::BadSignature));
+        assert_eq!(verify(EC.token(&with("iss", json!(foreign)))), Err(Refusal::BadSignature));
+    }
+}
+
+#[test]
+fn discovery_is_followed_once_and_only_for_its_own_issuer() {
+    let web = Web::default();
+    let configuration = format!("{ISSUER}/.well-known/openid-configuration");
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    for (document, expected) in [
+        (json!({"issuer": ISSUER, "jwks_uri": "https://keys.example"}), None),
+        (json!({"issuer": "https://other.example", "jwks_uri": "https://keys.example"}), Some(Refusal::Unavailable)),
+        (json!({"issuer": ISSUER, "jwks_uri": "http://keys.example"}), Some(Refusal::Unavailable)),
+        (json!({"issuer": ISSUER}), Some(Refusal::Unavailable)),
+    ] {
+        web.put(&configuration, &document.to_string());
+        let sets = KeySets::new(runtime(), web.clone());
+        let authorizer = Authorizer::compile(&part(jwt(KeySource::Discovery)), &sets);
+        let verdict = block(authorizer.verify(&bearer(&EC.token(&claims()))));
+        assert_eq!(verdict.err(), expected, "{document}");
+    }
+}
+
+const QUICK: Timing = Timing {
+    refresh_every: Duration::from_secs(3600),
+    keep_for: Duration::from_secs(3600),
+    floor: Duration::from_secs(3600),
+    unknown_for: Duration::from_secs(3600),
+    first_retry: Duration::from_secs(3600),
+    longest_retry: Duration::from_secs(3600),
+};
+
+fn fetched(web: &Web, timing: Timing) -> Arc<Authorizer> {
+    let sets = KeySets::with_timing(runtime(), web.clone(), timing);
+    Authorizer::compile(&part(jwt(KeySource::Uri("https://keys.example".into()))), &sets)
+}
+
+#[test]
+fn a_storm_of_unknown_keys_is_one_fetch_and_a_rotated_key_is_found() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    let authorizer = fetched(&web, QUICK);
+    block(async {
+        assert!(authorizer.verify(&bearer(&EC.token(&claims()))).await.is_ok());
+        assert_eq!(web.asked(), 1);
+        web.put("https://keys.example", &set(&[&EC.jwk, &ED.jwk]));
+        // A hundred callers with the new key at once: all wait for the one fetch, and all pass.
+        let token = ED.token(&claims());
+        let callers = (0..100).map(|_| async { authorizer.verify(&bearer(&token)).await.is_ok() });
+        assert!(futures::future::join_all(callers).await.into_iter().all(|ok| ok));
+        assert_eq!(web.asked(), 2);
+        for kid in 0..100 {
+            let token = EC.sign(&json!({"alg": "ES256", "kid": kid.to_string()}), &claims());
+            assert_eq!(authorizer.verify(&bearer(&token)).await.err(), Some(Refusal::BadSignature));
+        }
+        assert_eq!(web.asked(), 2);
+    });
+}
+
+#[test]
+fn a_key_that_was_not_there_is_not_asked_for_again_soon() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    let authorizer = fetched(&web, Timing { floor: Duration::ZERO, ..QUICK });
+    block(async {
+        assert!(authorizer.verify(&bearer(&EC.token(&claims()))).await.is_ok());
+        for _ in 0..50 {
+            let token = EC.sign(&json!({"alg": "ES256", "kid": "gone"}), &claims());
+            assert_eq!(authorizer.verify(&bearer(&token)).await.err(), Some(Refusal::BadSignature));
+        }
+        assert_eq!(web.asked(), 2);
+    });
+}
+
+#[test]
+fn an_issuer_that_is_down_at_first_is_said_and_not_waited_for_twice() {
+    let web = Web::default();
+    let authorizer = fetched(&web, QUICK);
+    block(async {
+        for _ in 0..3 {
+            assert_eq!(authorizer.verify(&bearer(&EC.token(&claims()))).await.err(), Some(Refusal::Unavailable));
+        }
+        assert_eq!(web.asked(), 1);
+    });
+}
+
+/// Waits for `done`, with a deadline.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what} did not happen");
+}
+
+#[test]
+fn the_last_good_keys_serve_while_the_issuer_is_down_but_not_for_ever() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    let often = Duration::from_millis(10);
+    let keep_for = Duration::from_millis(1500);
+    let authorizer =
+        fetched(&web, Timing { refresh_every: often, first_retry: often, longest_retry: often, keep_for, ..QUICK });
+    block(async {
+        let token = bearer(&EC.token(&claims()));
+        assert!(authorizer.verify(&token).await.is_ok());
+        web.fail();
+        let before = web.asked();
+        eventually("more attempts", || web.asked() > before + 3).await;
+        assert!(matches!(authorizer.verify_now(&token), Verdict::Ok(_)));
+        // The remembered verdict goes with the keys.
+        eventually("an end", || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::Unavailable))).await;
+        web.put("https://keys.example", &set(&[&EC.jwk]));
+        eventually("a return", || matches!(authorizer.verify_now(&token), Verdict::Ok(_))).await;
+    });
+}
+
+#[test]
+fn a_set_without_a_usable_key_does_not_replace_one_with() {
+    let web = Web::default();
+    let often = Duration::from_millis(10);
+    let timing = Timing { refresh_every: often, first_retry: often, longest_retry: often, ..QUICK };
+    for bad in [set(&[]), set(&[&json!({"kty": "oct", "kid": "ec", "k": "c2VjcmV0"})]), "<html>".to_owned()] {
+        web.put("https://keys.example", &set(&[&EC.jwk]));
+        let authorizer = fetched(&web, timing);
+        block(async {
+            let token = bearer(&EC.token(&claims()));
+            assert!(authorizer.verify(&token).await.is_ok());
+            web.put("https://keys.example", &bad);
+            let before = web.asked();
+            eventually("more attempts", || web.asked() > before + 3).await;
+            assert!(matches!(authorizer.verify_now(&token), Verdict::Ok(_)), "{bad}");
+            web.put("https://keys.example", &set(&[&OTHER.jwk]));
+            let refused = || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::BadSignature));
+            eventually("a refusal", refused).await;
+        });
+        // Without any good set the caller is not to blame.
+        web.put("https://keys.example", &bad);
+        let authorizer = fetched(&web, QUICK);
+        let verdict = block(authorizer.verify(&bearer(&EC.token(&claims()))));
+        assert_eq!(verdict.err(), Some(Refusal::Unavailable), "{bad}");
+    }
+}
+
+#[test]
+fn a_key_that_was_taken_away_takes_its_remembered_tokens_along() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    let authorizer = fetched(&web, Timing { refresh_every: Duration::from_millis(10), ..QUICK });
+    block(async {
+        let token = bearer(&EC.token(&claims()));
+        assert!(authorizer.verify(&token).await.is_ok());
+        web.put("https://keys.example", &set(&[&OTHER.jwk]));
+        eventually("a refusal", || matches!(authorizer.verify_now(&token), Verdict::Refused(Refusal::BadSignature)))
+            .await;
+    });
+}
