@@ -22,6 +22,7 @@ use crate::gateway::{Action, Gateway, Matched, Stage, below};
 use crate::listen::admission::{Admitted, admit, host_of};
 use crate::listen::{Peer, Worker};
 use answer::{Asked, Reply};
+use forward::{Call, Upgrade};
 
 /// Answers one request; `flow` is that of its HTTP/2 stream.
 pub(crate) async fn serve(
@@ -37,8 +38,10 @@ pub(crate) async fn serve(
         Ok(admitted) => {
             let Admitted { host, authority, path, websocket } = admitted;
             let mut exchange = begin(worker, peer, &parts, host, path.clone());
-            let request = Received { parts, body, authority, path, websocket };
-            let reply = run(&mut exchange, request).await;
+            // In a box: what is passed down six calls would be copied into six futures.
+            let mut request = Box::new(Call { authority, parts, body, upgrade: None });
+            request.upgrade = websocket.then(|| Upgrade::take(&mut request.parts));
+            let reply = run(&mut exchange, request, &path).await;
             let reply = reply.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
             (exchange, reply)
         }
@@ -56,16 +59,6 @@ pub(crate) async fn serve(
 /// The Stage whose words a request is refused with that has no reading: by what can be read of it.
 fn addressed(exchange: &Exchange) -> Option<Arc<Stage>> {
     exchange.worker.pin().gateway.hosts.find(&exchange.host, &exchange.path).cloned()
-}
-
-/// A request with one reading.
-struct Received {
-    parts: Parts,
-    body: Incoming,
-    authority: Option<HeaderValue>,
-    /// Canonical.
-    path: Arc<str>,
-    websocket: bool,
 }
 
 fn begin(worker: Arc<Worker>, peer: Arc<Peer>, parts: &Parts, host: String, path: Arc<str>) -> Box<Exchange> {
@@ -91,21 +84,21 @@ fn begin(worker: Arc<Worker>, peer: Arc<Peer>, parts: &Parts, host: String, path
     })
 }
 
-async fn run(exchange: &mut Exchange, request: Received) -> Result<Reply, Reject> {
-    let Received { mut parts, body, authority, path: whole, websocket } = request;
+/// `whole` is the canonical path of a request that has one reading.
+async fn run(exchange: &mut Exchange, mut request: Box<Call>, whole: &str) -> Result<Reply, Reject> {
+    let parts = &mut request.parts;
     let pin = exchange.worker.pin();
     let gateway = &*pin.gateway;
-    let upgrade = websocket.then(|| forward::Upgrade::take(&mut parts));
-    let stage = find_stage(gateway, &exchange.host, &whole)?;
+    let stage = find_stage(gateway, &exchange.host, whole)?;
     exchange.stage = Some(stage.clone());
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
-    checks::head_size(stage.behavior, &parts)?;
+    checks::head_size(stage.behavior, parts)?;
     // Before anything is decided: the steps see what the integration will see.
     crate::headers::strip_hop_by_hop(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {
-        aws_method(exchange, &mut parts)?;
+        aws_method(exchange, parts)?;
     }
     crate::headers::strip_claims(&mut parts.headers);
     if let Some(cors) = &stage.cors
@@ -113,7 +106,7 @@ async fn run(exchange: &mut Exchange, request: Received) -> Result<Reply, Reject
     {
         return Ok(Reply::fixed(status, headers));
     }
-    let path = below(&whole, &stage.base).ok_or(Reject::NotFound)?;
+    let path = below(whole, &stage.base).ok_or(Reject::NotFound)?;
     let view = View { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
     let found = stage.router.find(&view).ok_or_else(|| not_found(&stage, &view))?;
     let rule = found.rule.clone();
@@ -122,7 +115,6 @@ async fn run(exchange: &mut Exchange, request: Received) -> Result<Reply, Reject
     let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
-    let request = forward::Call { authority, parts, body, upgrade };
     let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
     crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
     Ok(reply)

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 pub(crate) async fn call(
     upstream: &Upstream,
     thread: usize,
-    request: Request<Outgoing>,
+    request: Box<Request<Outgoing>>,
     kind: Kind,
     timeout: Duration,
     fate: Option<&Fate>,
@@ -60,7 +60,7 @@ pub(crate) async fn call(
 async fn attempts(
     upstream: &Upstream,
     thread: usize,
-    mut request: Request<Outgoing>,
+    mut request: Box<Request<Outgoing>>,
     kind: Kind,
 ) -> Result<Answer, Reject> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
@@ -93,15 +93,15 @@ async fn attempts(
                 return Ok(Answer { response, lease: Lease::new(sender, thread, outstanding) });
             }
             // Never left the proxy, on a kept connection: not an attempt. Kept connections are used up, so this ends.
-            Err(Failed::Unsent { back, kept: true }) => request = *back,
+            Err(Failed::Unsent { back, kept: true }) => request = back,
             Err(Failed::Unsent { back, kept: false }) => {
-                request = *back;
+                request = back;
                 tried.push(endpoint);
                 refused = Reject::ConnectFailed;
             }
             // What was lost on one kept connection may be lost on the next one too.
             Err(Failed::Lost(copy)) => {
-                request = *copy;
+                request = copy;
                 wanted = Wanted::Fresh;
             }
             Err(Failed::For(reject)) => return Err(reject),
@@ -124,13 +124,13 @@ type Sent = (Response<Incoming>, Option<http1::SendRequest<Outgoing>>);
 
 async fn over_http1(
     mut sender: http1::SendRequest<Outgoing>,
-    mut request: Request<Outgoing>,
+    mut request: Box<Request<Outgoing>>,
     kept: bool,
 ) -> Result<Sent, Failed> {
     for_http1(&mut request);
     // The server may close a kept connection at the moment it is used: what may be repeated is repeated, once.
     let copy = if kept && idempotent(&request) { copy(&request) } else { None };
-    let mut error = match sender.try_send_request(request).await {
+    let mut error = match sender.try_send_request(*request).await {
         Ok(response) => return Ok((response, Some(sender))),
         Err(error) => error,
     };
@@ -150,12 +150,12 @@ async fn over_http1(
 /// called for a connection that takes no more requests.
 async fn over_http2(
     mut sender: http2::SendRequest<Outgoing>,
-    request: Request<Outgoing>,
+    request: Box<Request<Outgoing>>,
     again: bool,
     retire: impl FnOnce(),
 ) -> Result<Response<Incoming>, Failed> {
     let copy = if again { copy(&request) } else { None };
-    let mut error = match sender.try_send_request(for_http2(request).map_err(Failed::For)?).await {
+    let mut error = match sender.try_send_request(for_http2(*request).map_err(Failed::For)?).await {
         Ok(response) => return Ok(response),
         Err(error) => error,
     };

@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    call: Call,
+    call: Box<Call>,
     passed: Passed,
 ) -> Result<Reply, Reject> {
     let Some(caching) = &policy.cache else { return forward::integrate(exchange, matched, policy, call, passed).await };
@@ -117,7 +117,7 @@ async fn fetch(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    call: Call,
+    call: Box<Call>,
     passed: Passed,
     caching: &Caching,
     lead: Lead,

@@ -48,7 +48,7 @@ pub(crate) async fn integrate(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
-    request: Call,
+    request: Box<Call>,
     _passed: Passed,
 ) -> Result<Reply, Reject> {
     match &policy.integration {
@@ -98,11 +98,11 @@ async fn send(
     matched: &Matched<'_>,
     policy: &Policy,
     upstream: &Upstream,
-    request: Call,
+    mut request: Box<Call>,
     path: &str,
     host: Option<HeaderValue>,
 ) -> Result<Reply, Reject> {
-    let Call { authority, mut parts, body, upgrade } = request;
+    let parts = &mut request.parts;
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -111,19 +111,24 @@ async fn send(
     headers::edit(&mut parts.headers, &policy.request, exchange, matched);
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
-        Behavior::AwsHttp => headers::set_forwarded_element(&mut parts.headers, origin, authority.as_ref()),
-        Behavior::Native | Behavior::AwsRest => headers::set_forwarded(&mut parts.headers, origin, authority),
+        Behavior::AwsHttp => {
+            headers::set_forwarded_element(&mut parts.headers, origin, request.authority.as_ref());
+        }
+        Behavior::Native | Behavior::AwsRest => {
+            headers::set_forwarded(&mut parts.headers, origin, request.authority.take());
+        }
     }
     match host {
         Some(host) => parts.headers.insert(HOST, host),
         None => parts.headers.insert(HOST, HeaderValue::from_static("")),
     };
-    let kind = if upgrade.is_some() { Kind::Upgrade } else { Kind::Plain };
-    if upgrade.is_some() {
+    let kind = if request.upgrade.is_some() { Kind::Upgrade } else { Kind::Plain };
+    if kind == Kind::Upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    let (outgoing, fate) = if body.is_end_stream() || upgrade.is_some() {
+    let Call { parts, body, upgrade, .. } = *request;
+    let (outgoing, fate) = if body.is_end_stream() || kind == Kind::Upgrade {
         (Outgoing::Empty, None)
     } else {
         let fate = Arc::new(Fate::new());
@@ -131,7 +136,7 @@ async fn send(
     };
     let fate = fate.as_deref();
     let started = Instant::now();
-    let request = Request::from_parts(parts, outgoing);
+    let request = Box::new(Request::from_parts(parts, outgoing));
     let sent = call(upstream, exchange.worker.index, request, kind, policy.timeout, fate).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
