@@ -215,7 +215,8 @@ impl Reject {
 
     /// Headers and body of the answer.
     pub(crate) fn render(&self, behavior: Behavior) -> (StatusCode, HeaderMap, Bytes) {
-        let mut headers = HeaderMap::with_capacity(12);
+        // What a refusal has in most cases, and in one of the allocator's small pieces.
+        let mut headers = HeaderMap::with_capacity(6);
         self.describe(behavior, &mut headers);
         let (kind, status, body) = match behavior {
             Behavior::Native => {

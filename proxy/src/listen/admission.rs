@@ -127,31 +127,42 @@ pub(crate) fn host_of(parts: &Parts) -> Option<String> {
 /// `Shop.Example:8443` → `shop.example`.
 fn host(authority: &HeaderValue) -> Result<String, Reject> {
     const BAD: Reject = Reject::Malformed("The host is not a host name.");
-    let text = authority.to_str().map_err(|_| BAD)?;
-    let (name, port) = match text.strip_prefix('[') {
+    let bytes = authority.as_bytes();
+    let (name, port) = match bytes.strip_prefix(b"[") {
         Some(rest) => {
-            let (address, rest) = rest.split_once(']').ok_or(BAD)?;
+            let end = rest.iter().position(|b| *b == b']').ok_or(BAD)?;
+            let (address, rest) = rest.split_at(end);
+            let address = std::str::from_utf8(address).map_err(|_| BAD)?;
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(BAD);
             }
-            (address, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(BAD)?) })
+            (address.as_bytes(), rest.get(1..).unwrap_or_default())
         }
         None => {
-            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-            if name.is_empty() || name.len() > 253 || !name.bytes().all(good) {
+            let (name, rest) = bytes.split_at(bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len()));
+            // Without a way out in the middle, as above.
+            let good = |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_');
+            if name.is_empty() || name.len() > 253 || !name.iter().fold(true, |all, b| all & good(*b)) {
                 return Err(BAD);
             }
             // A name with a dot at its end is the same name (RFC 3986, 3.2.2).
-            (name.strip_suffix('.').unwrap_or(name), port)
+            (name.strip_suffix(b".").unwrap_or(name), rest)
         }
     };
-    if port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err())
-        || port.is_some_and(|port| port.starts_with('+'))
-    {
+    if !is_port(port) {
         return Err(BAD);
     }
-    Ok(name.to_ascii_lowercase())
+    String::from_utf8(name.to_ascii_lowercase()).map_err(|_| BAD)
+}
+
+/// Nothing, or a colon and a number that is a port; the number may be missing (RFC 3986, 3.2.3).
+fn is_port(text: &[u8]) -> bool {
+    let Some((colon, digits)) = text.split_first() else { return true };
+    let digit = |sum: Option<u16>, b: &u8| {
+        let digit = b.is_ascii_digit().then(|| u16::from(b - b'0'))?;
+        sum?.checked_mul(10)?.checked_add(digit)
+    };
+    *colon == b':' && digits.iter().fold(Some(0), digit).is_some()
 }
 
 fn websocket(parts: &Parts) -> bool {
@@ -182,6 +193,41 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for (text, wanted) in [
+            ("Shop.Example", Some("shop.example")),
+            ("shop.example.:8443", Some("shop.example")),
+            ("a_b-c:", Some("a_b-c")),
+            ("10.0.0.1:65535", Some("10.0.0.1")),
+            ("a:000080", Some("a")),
+            ("[2001:DB8::1]", Some("2001:db8::1")),
+            ("[::1]:80", Some("::1")),
+            ("[::1]:", Some("::1")),
+            ("", None),
+            (":80", None),
+            ("a:65536", None),
+            ("a:99999999999999999999", None),
+            ("a:+80", None),
+            ("a:-1", None),
+            ("a:8o", None),
+            ("a:80:80", None),
+            ("a b", None),
+            ("u@a", None),
+            ("a/b", None),
+            ("[::1", None),
+            ("[::1]80", None),
+            ("[1.2.3.4]", None),
+            ("[]", None),
+            ("::1", None),
+        ] {
+            let value = HeaderValue::from_str(text).unwrap();
+            assert_eq!(host(&value).ok().as_deref(), wanted, "{text}");
+        }
+        let long = HeaderValue::from_str(&"a".repeat(254)).unwrap();
+        assert!(host(&long).is_err() && host(&HeaderValue::from_bytes(b"caf\xe9").unwrap()).is_err());
     }
 
     #[test]

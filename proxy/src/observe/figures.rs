@@ -71,11 +71,13 @@ pub(crate) fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How long something took.
+/// How long something took. The sum stands beside the buckets of quick answers: what most requests write is in one line of
+/// the processor's cache, which is fetched from memory where each request has another route than the last.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Histogram {
-    buckets: [AtomicU64; BOUNDS_US.len() + 1],
     micros: AtomicU64,
+    buckets: [AtomicU64; BOUNDS_US.len() + 1],
 }
 
 impl Histogram {
