@@ -2,6 +2,7 @@
 The frames inside are described in proxy/wire/src/frame.rs. It checks nobody's identity: it listens on loopback only."""
 
 import json
+import select
 import socket
 import ssl
 import struct
@@ -29,7 +30,8 @@ class Operator:
         self.connection, self.stream = None, None
         self.window = threading.Condition()
         self.windows, self.initial = {0: 65_535}, 65_535
-        self.writing = threading.Lock()
+        # One thread reads while another writes, and OpenSSL takes one at a time: neither waits inside.
+        self.writing, self.tls = threading.Lock(), threading.Lock()
         self.inbox, self.last = b"", "nothing yet"
         self.stopped = False
 
@@ -39,8 +41,14 @@ class Operator:
         return struct.pack(">I", len(text)) + text
 
     def write(self, kind, flags, stream, payload=b""):
+        data = memoryview(struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload)
         with self.writing:
-            self.connection.sendall(struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload)
+            while data:
+                try:
+                    with self.tls:
+                        data = data[self.connection.send(data):]
+                except ssl.SSLWantWriteError:
+                    select.select([], [self.connection], [], 1)
 
     def send(self, data):
         """Sends bytes of the response, within the receiver's windows."""
@@ -48,7 +56,7 @@ class Operator:
             with self.window:
                 room = lambda: min(self.windows[0], self.windows[self.stream], MOST)
                 if not self.window.wait_for(lambda: self.stopped or room() > 0, timeout=10) or self.stopped:
-                    raise BenchError(f"the proxy stopped reading the configuration stream; its last word: {self.last}")
+                    raise BenchError("the proxy stopped reading the configuration stream")
                 piece, data = data[:room()], data[room():]
                 self.windows[0] -= len(piece)
                 self.windows[self.stream] -= len(piece)
@@ -57,7 +65,12 @@ class Operator:
     def read(self, count):
         out = b""
         while len(out) < count:
-            more = self.connection.recv(count - len(out))
+            try:
+                with self.tls:
+                    more = self.connection.recv(count - len(out))
+            except ssl.SSLWantReadError:
+                select.select([self.connection], [], [], 1)
+                continue
             if not more:
                 raise OSError("the proxy closed the stream")
             out += more
@@ -70,6 +83,7 @@ class Operator:
             raw.settimeout(120)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connection = self.context.wrap_socket(raw, server_side=True)
+            self.connection.setblocking(False)
             if self.read(len(PREFACE)) != PREFACE:
                 raise OSError("the proxy does not speak HTTP/2")
             self.write(SETTINGS, 0, 0)
@@ -119,7 +133,7 @@ class Operator:
         """From another thread: reading must go on so that windows open."""
         try:
             self.send(self.frame({"Fleet": {"proxies": 1}}) + self.frame(self.first))
-        except (OSError, BenchError) as error:
+        except (OSError, ValueError, BenchError) as error:
             self.last = str(error)
 
     def take(self, data):
