@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use http::HeaderMap;
 use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartKind, PartName, PlanPart};
 
@@ -67,7 +68,7 @@ pub(crate) struct KeyRecord {
     pub(crate) id: String,
     /// What its author calls the customer.
     pub(crate) customer: Option<String>,
-    stages: HashMap<PartName, PlanAtStage>,
+    stages: BTreeMap<PartName, PlanAtStage>,
 }
 
 impl KeyRecord {
@@ -80,8 +81,8 @@ impl KeyRecord {
 /// Parts of the table of keys: a change copies those that it touches.
 const SHARDS: usize = 64;
 
-/// Keys by digest.
-type Shard = HashMap<Hash, Arc<KeyRecord>>;
+/// Keys by digest; whoever presents one does not choose those that are there, so that nobody can make them collide.
+type Shard = HashMap<Hash, Arc<KeyRecord>, FixedState>;
 
 /// Every enabled key. A copy shares its shards.
 #[derive(Clone, Debug)]
@@ -170,7 +171,7 @@ impl KeyRing {
 
 fn record(entry: &KeyEntry, plans: &BTreeMap<PartName, PlanPart>, limits: &Limits) -> KeyRecord {
     let id = entry.object.id();
-    let mut stages = HashMap::new();
+    let mut stages = BTreeMap::new();
     for (name, plan) in entry.plans.iter().filter_map(|name| Some((name, plans.get(name)?))) {
         for at in &plan.stages {
             stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, limits));

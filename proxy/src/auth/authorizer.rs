@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use foldhash::quality::RandomState;
 use http::{HeaderMap, HeaderName};
 use quick_cache::Weighter;
+use quick_cache::sync::DefaultLifecycle;
 use serde_json::Value;
 use sluice_wire::{Algorithm, AuthorizerPart, Jwt};
 
@@ -64,7 +66,7 @@ impl Weighter<Box<str>, Remembered> for Weigh {
 pub(crate) struct Authorizer {
     rules: Result<Rules, String>,
     /// Belongs to these rules only: a change of policy forgets every verdict.
-    remembered: quick_cache::sync::Cache<Box<str>, Remembered, Weigh>,
+    remembered: quick_cache::sync::Cache<Box<str>, Remembered, Weigh, RandomState>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -87,7 +89,13 @@ impl Authorizer {
             (None, Some(jwt)) => rules(jwt, sets),
             (None, None) => Err("The Authorizer has no settings for its type.".to_owned()),
         };
-        let remembered = quick_cache::sync::Cache::with_weighter(REMEMBERED, REMEMBERED_BYTES, Weigh);
+        let remembered = quick_cache::sync::Cache::with(
+            REMEMBERED,
+            REMEMBERED_BYTES,
+            Weigh,
+            RandomState::default(),
+            DefaultLifecycle::default(),
+        );
         Arc::new(Self { rules, remembered })
     }
 

@@ -42,11 +42,11 @@ pub(super) fn find<'a, 's>(
         if values.next().is_some() {
             return Err(Refusal::Malformed);
         }
-        let text = value.to_str().map_err(|_| Refusal::Malformed)?.trim();
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::Malformed)?.trim_ascii();
         let token = match &source.scheme {
             None => text,
             Some(scheme) => match text.split_once(' ') {
-                Some((word, rest)) if word.eq_ignore_ascii_case(scheme) => rest.trim(),
+                Some((word, rest)) if word.eq_ignore_ascii_case(scheme) => rest.trim_ascii(),
                 None if text.eq_ignore_ascii_case(scheme) => return Err(Refusal::Malformed),
                 _ => continue,
             },

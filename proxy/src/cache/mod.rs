@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{OptionsBuilder, UnitWeighter, Weighter};
 
 pub(crate) use fill::Keep;
@@ -111,11 +113,11 @@ impl Weighter<Key, Arc<Stored>> for Weigh {
 
 /// The answers of one stage.
 pub(crate) struct Cache {
-    stored: quick_cache::sync::Cache<Key, Arc<Stored>, Weigh>,
+    stored: quick_cache::sync::Cache<Key, Arc<Stored>, Weigh, RandomState>,
     flights: Flights,
     flown: AtomicU64,
     budget: Budget,
-    apart: quick_cache::sync::Cache<Key, Instant, UnitWeighter>,
+    apart: quick_cache::sync::Cache<Key, Instant, UnitWeighter, RandomState>,
 }
 
 impl std::fmt::Debug for Cache {
@@ -143,16 +145,18 @@ impl Cache {
         let items = usize::try_from(max_bytes / (16 << 10)).unwrap_or(65_536).clamp(64, 65_536);
         let mut options = OptionsBuilder::new();
         options.shards(shards).estimated_items_capacity(items).weight_capacity(max_bytes);
+        let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
         let stored = match options.build() {
-            Ok(options) => quick_cache::sync::Cache::with_options(
-                options,
-                Weigh,
-                quick_cache::DefaultHashBuilder::default(),
-                quick_cache::sync::DefaultLifecycle::default(),
-            ),
-            Err(_) => quick_cache::sync::Cache::with_weighter(items, max_bytes, Weigh),
+            Ok(options) => quick_cache::sync::Cache::with_options(options, Weigh, hasher, lifecycle),
+            Err(_) => quick_cache::sync::Cache::with(items, max_bytes, Weigh, hasher, lifecycle),
         };
-        let apart = quick_cache::sync::Cache::new(MAX_APART);
+        let apart = quick_cache::sync::Cache::with(
+            MAX_APART,
+            MAX_APART as u64,
+            UnitWeighter,
+            RandomState::default(),
+            DefaultLifecycle::default(),
+        );
         let budget = Budget::default();
         budget.set(max_bytes);
         Arc::new(Self { stored, flights: Flights::default(), flown: AtomicU64::new(0), budget, apart })

@@ -4,17 +4,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use super::Stage;
 
 /// Stages of one host, longest base path first.
 type Stages = Vec<Arc<Stage>>;
 
+/// The names are the configuration's own and clients only look them up, so that nobody can make them collide.
+type Named = HashMap<Box<str>, Stages, FixedState>;
+
 /// Stages by host and base path.
 #[derive(Default)]
 pub(crate) struct HostTable {
-    exact: HashMap<Box<str>, Stages>,
+    exact: Named,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Stages>,
+    wildcard: Named,
     any: Stages,
 }
 
