@@ -36,6 +36,11 @@ fn ambiguous_framing_never_reaches_a_backend() {
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx_user: 1\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx.user: 1\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: \u{e9}\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\u{1}b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\0b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\u{7f}b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\rb\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\r\n b\r\n\r\n",
     ];
     for request in rows {
         assert_eq!(gate.raw(request).status, 400, "{request}");

@@ -214,7 +214,9 @@ fn escape(out: &mut String, value: &str) {
         end -= 1;
     }
     let value = value.get(..end).unwrap_or_default();
-    if value.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
+    // Without a way out in the middle the compiler looks at many bytes at once.
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
+    if value.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(value);
         return;
     }
