@@ -28,7 +28,8 @@ fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
 /// What takes half a minute and more, all at once.
 #[test]
 fn long_waits_end_when_they_should() {
-    let all: [fn(); 6] = [
+    let all: [fn(); 7] = [
+        a_kept_connection_may_be_quiet_and_a_head_that_has_begun_may_not,
         a_body_that_trickles_is_ended,
         a_quiet_stream_lives_on,
         a_reader_that_takes_nothing_is_let_go,
@@ -69,6 +70,34 @@ fn a_backend_that_is_silent_after_an_upload_or_takes_none_is_a_504() {
     let mut sending = stream.try_clone().unwrap();
     std::thread::spawn(move || while sending.write_all(&[b'x'; 65_536]).is_ok() {});
     assert_eq!(read_head(&mut stream).status, 504);
+}
+
+fn a_kept_connection_may_be_quiet_and_a_head_that_has_begun_may_not() {
+    let backend = Backend::echo();
+    let gate = gate(5_000, backend.address);
+    let mut stream = gate.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    for pause in [0, 20] {
+        std::thread::sleep(Duration::from_secs(pause));
+        stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut stream).body, "mocked", "after {pause} s");
+    }
+    // A byte now and then does not buy time.
+    let started = Instant::now();
+    let mut trickling = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        for byte in b"GET /mock HTTP/1.1\r\nx-slow: 1".iter().cycle() {
+            if trickling.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap_or_default();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    let waited = started.elapsed();
+    assert!((9..20).contains(&waited.as_secs()), "{waited:?}");
 }
 
 fn a_body_that_trickles_is_ended() {

@@ -46,6 +46,7 @@ pub(crate) struct Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.peer.turn.over();
         crate::observe::record(self);
     }
 }

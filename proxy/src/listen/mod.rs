@@ -33,11 +33,13 @@ use crate::headers::Origin;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, StageMetrics};
 use crate::pipeline;
-use patience::Patient;
+use patience::{Patient, Turn};
 use streams::{Streams, TICK, Verdict, Watch};
 
-/// A head must be whole, and an idle connection must ask again, within this time.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A head that has begun must be whole within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that is kept must ask again within this time: more than the minute for which load balancers keep theirs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection must begin to speak within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
@@ -102,6 +104,8 @@ impl Worker {
 /// What is known of a connection.
 pub(crate) struct Peer {
     pub(crate) origin: Origin,
+    /// Of HTTP/1.1.
+    pub(crate) turn: Turn,
 }
 
 /// Binds one of several listeners on the same address.
@@ -145,7 +149,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, tls: Opti
         let source = address.ip().to_canonical();
         let text = HeaderValue::try_from(source.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let origin = Origin { source: text, port: HeaderValue::from(port), tls: acceptor.is_some() };
-        let peer = Arc::new(Peer { origin });
+        let peer = Arc::new(Peer { origin, turn: Turn::new() });
         tokio::spawn(connection(worker.clone(), stream, acceptor.clone(), peer, open));
     }
 }
@@ -213,7 +217,7 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Begun>
     };
     let mut stream = Box::new(tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await??);
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        // hyper waits for a head for HEADER_TIMEOUT.
+        // A head is waited for below.
         return Ok(Begun::Tls(stream, Speech::Http1));
     }
     tokio::time::timeout(FIRST_BYTE, stream.fill_buf()).await??;
@@ -250,18 +254,23 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = hyper::server::conn::http1::Builder::new();
-    // hyper's own bound of 100 headers is ours; asked for by number it would cost memory for each request.
-    builder.timer(Timer).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_BUFFER);
+    // hyper's own bound of 100 headers is ours; asked for by number it would cost memory for each request. Its time for a
+    // head begins with the end of the answer before.
+    builder.timer(Timer).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BUFFER);
     let shared = worker.shared.clone();
     let mut draining = shared.draining.clone();
-    let service =
-        service_fn(move |request: Request<Incoming>| pipeline::serve(worker.clone(), peer.clone(), None, request));
-    let io = TokioIo::new(Patient::new(stream, STALL));
+    let io = TokioIo::new(Patient::new(stream, peer.clone(), STALL));
+    let at = peer.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        peer.turn.request();
+        pipeline::serve(worker.clone(), peer.clone(), None, request)
+    });
     let connection = builder.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
     let drained = drained(&mut draining);
     tokio::pin!(drained);
     let (mut asked, mut told) = (false, false);
+    let mut head = None;
     let served = poll_fn(|cx| {
         // Asked once, the end wakes this task; until then it is not asked again for each request.
         if !told && (!asked || shared.ending.load(Ordering::Relaxed)) {
@@ -271,7 +280,14 @@ where
                 connection.as_mut().graceful_shutdown();
             }
         }
-        connection.as_mut().poll(cx)
+        let polled = connection.as_mut().poll(cx);
+        // Most heads come in one piece, and then a request has begun by now.
+        if polled.is_ready() || !at.turn.in_head() {
+            head = None;
+            return polled;
+        }
+        let timer = head.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEAD_TIMEOUT)));
+        timer.as_mut().poll(cx).map(|()| Ok(()))
     });
     ended(served.await);
 }
@@ -294,10 +310,11 @@ where
         .max_send_buf_size(SEND_BUFFER);
     let mut draining = worker.shared.draining.clone();
     let begun = streams.clone();
+    let io = TokioIo::new(Patient::new(stream, peer.clone(), STALL));
     let service = service_fn(move |request: Request<Incoming>| {
         pipeline::serve(worker.clone(), peer.clone(), Some(begun.begin()), request)
     });
-    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, STALL)), service);
+    let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
     let mut watch = Watch::default();

@@ -1,26 +1,68 @@
-//! Sockets whose other side must keep taking what it asked for: a client that stops reading is let go.
-//! Clients that stop sending are the body's and hyper's timers' business.
+//! Sockets whose other side must keep taking what it asked for, and must end a head that it has begun: a client that stops
+//! reading, or writes its head too slowly, is let go. Clients that stop sending a body, or say nothing between requests, are
+//! the body's and hyper's timers' business.
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::Peer;
+
+/// Where an HTTP/1.1 connection stands: its requests, the stream and whoever waits for a head share it.
+pub(crate) struct Turn(AtomicU8);
+
+impl Turn {
+    const BETWEEN: u8 = 0;
+    const HEAD: u8 = 1;
+    const REQUEST: u8 = 2;
+
+    /// A new connection, which must begin with a head.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU8::new(Self::HEAD))
+    }
+
+    /// Bytes have come.
+    fn arrived(&self) {
+        if self.0.load(Ordering::Relaxed) == Self::BETWEEN {
+            self.0.store(Self::HEAD, Ordering::Relaxed);
+        }
+    }
+
+    /// A head is whole.
+    pub(crate) fn request(&self) {
+        self.0.store(Self::REQUEST, Ordering::Relaxed);
+    }
+
+    /// An answer is gone.
+    pub(crate) fn over(&self) {
+        self.0.store(Self::BETWEEN, Ordering::Relaxed);
+    }
+
+    /// Whether a head has begun and is not whole.
+    pub(crate) fn in_head(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::HEAD
+    }
+}
+
 /// A stream on which a write that makes no progress for a while fails.
 pub(crate) struct Patient<S> {
     stream: S,
+    peer: Arc<Peer>,
     patience: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, timer: None, waiting: false }
+    pub(crate) fn new(stream: S, peer: Arc<Peer>, patience: Duration) -> Self {
+        Self { stream, peer, patience, timer: None, waiting: false }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -43,7 +85,14 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        // While the client takes an answer slowly its next head may have come and must wait.
+        if buffer.filled().len() > before && !this.waiting {
+            this.peer.turn.arrived();
+        }
+        polled
     }
 }
 
@@ -93,7 +142,10 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_is_let_go_and_one_that_reads_is_not() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient::new(near, Duration::from_millis(50));
+        let one = || http::HeaderValue::from_static("1");
+        let origin = crate::headers::Origin { source: one(), port: one(), tls: false };
+        let peer = Arc::new(Peer { origin, turn: Turn::new() });
+        let mut patient = Patient::new(near, peer, Duration::from_millis(50));
         let writing = tokio::spawn(async move {
             let result = patient.write_all(&[1; 64]).await;
             (result, patient)
