@@ -160,10 +160,8 @@ pub(crate) fn strip_expect(headers: &mut HeaderMap) {
 
 /// Applies a rule's edits. A field the rule sets loses every other spelling of its name, so that a caller cannot send
 /// a second one that the backend takes for the first.
-pub(crate) fn edit(headers: &mut HeaderMap, edits: &Edits, exchange: &Exchange, matched: &Matched<'_>) {
-    if edits.is_empty() {
-        return;
-    }
+pub(crate) fn edit(headers: &mut HeaderMap, edits: Option<&Edits>, exchange: &Exchange, matched: &Matched<'_>) {
+    let Some(edits) = edits else { return };
     for name in &edits.remove {
         headers.remove(name);
     }

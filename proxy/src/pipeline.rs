@@ -116,7 +116,7 @@ async fn run(exchange: &mut Exchange, mut request: Box<Call>, whole: &str) -> Re
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
     let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
-    crate::headers::edit(&mut reply.headers, &policy.response, exchange, &matched);
+    crate::headers::edit(&mut reply.headers, policy.response.as_deref(), exchange, &matched);
     Ok(reply)
 }
 

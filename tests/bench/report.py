@@ -1,5 +1,7 @@
 """The result as Markdown. Measuring is elsewhere."""
 
+import statistics
+
 from memory import GOALS, ROUTES
 from scenarios import SCENARIOS
 
@@ -16,12 +18,13 @@ def cell(seen, figure, form):
     return form.format(seen[figure]) if seen.get(figure) is not None else NONE
 
 
-def cost(results, scenario, proxy):
-    return results["scenarios"].get(scenario, {}).get(proxy, {}).get("cpu_us")
-
-
-def ratio(over, under):
-    return over / under if over and under else None
+def ratio(results, scenario, proxy):
+    """Sluice against another one: the median over the rounds, of which each measured both within seconds."""
+    ours, theirs = (
+        [each["cpu_us"] for each in results["scenarios"][scenario].get(name, {}).get("rounds", [])] for name in ("Sluice", proxy))
+    if not ours or len(ours) != len(theirs):
+        return None
+    return statistics.median(our / their for our, their in zip(ours, theirs))
 
 
 def judge(value, most, form):
@@ -33,15 +36,14 @@ def judge(value, most, form):
 
 def goals(results, scenario):
     """Each goal of a scenario in words."""
-    ours = cost(results, scenario.name, "Sluice")
     for against, most in scenario.goals:
         if against == "plain":
-            theirs = cost(results, scenario.name, "plain")  # in the same rounds
+            name = "plain"  # in the same rounds
             label = f"≤ plain + {round((most - 1) * 100)} %"
         else:
-            theirs = cost(results, scenario.name, next(name for name in ORDER if name.lower() == against))
+            name = next(name for name in ORDER if name.lower() == against)
             label = f"≤ {most} × {against}"
-        yield f"{label}: {judge(ratio(ours, theirs), most, '{:.2f}')}"
+        yield f"{label}: {judge(ratio(results, scenario.name, name), most, '{:.2f}')}"
 
 
 def table(head, rows):
@@ -61,7 +63,7 @@ def render(results):
     ]
     if measured:
         def ratios(s):
-            nginx = ratio(cost(results, s.name, "Sluice"), cost(results, s.name, "nginx"))
+            nginx = ratio(results, s.name, "nginx")
             return f"{nginx:.2f}" if nginx else NONE
         rows = [[s.title, *(cell(seen[s.name].get(n), "cpu_us", "{:.1f}") for n in names), ratios(s),
                  "; ".join(goals(results, s))] for s in measured]

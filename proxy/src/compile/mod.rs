@@ -21,6 +21,7 @@ use crate::gateway::router::{Place, Router};
 use crate::gateway::{Gateway, HostTable, Rule, Stage};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
+use crate::observe::access_log;
 use crate::state::State;
 use index::Index;
 
@@ -372,7 +373,7 @@ fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state:
         behavior: part.behavior,
         invalid: part.invalid.is_some(),
         cors: part.cors.as_ref().map(Cors::compile),
-        access_log: part.access_log,
+        log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
         router,
         metrics: state.metrics.stage(&part.object.id()),
     }

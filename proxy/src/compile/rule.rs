@@ -17,6 +17,7 @@ use crate::gateway::router::{Match, Place, Tie};
 use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
 use crate::integration::template::Value;
 use crate::limit::{BucketId, Limit};
+use crate::observe::access_log;
 use crate::state::State;
 
 /// Where a rule stands.
@@ -55,7 +56,7 @@ pub(super) fn compile(
     state: &mut State,
 ) -> Compiled {
     let metrics = state.metrics.stage(&site.stage.object.id()).route(&site.route.object.name);
-    let object = Arc::new(site.route.object.clone());
+    let object = &site.route.object;
     // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
     let part = PartName::new(PartKind::Route, object.id());
     let mut diagnostics = Vec::new();
@@ -65,7 +66,7 @@ pub(super) fn compile(
             // The operator has told the author already.
             wire::RuleAction::Invalid { .. } => Action::Invalid,
             wire::RuleAction::Serve(policy) => match self::policy(site, &part, rule, policy, authorizers, state) {
-                Ok(policy) => Action::Serve(Box::new(policy)),
+                Ok(policy) => Action::Serve(policy),
                 Err(problem) => {
                     let message = format!("The rule {} cannot be served: {problem}", rule.name);
                     diagnostics.push(diagnostic(&site.route.object, message));
@@ -77,13 +78,13 @@ pub(super) fn compile(
         let tie = Tie { route: site.route_name.clone(), number };
         let place = Place { prefix: prefix.map(Into::into), template: rule.path.clone(), tie };
         let made = Rule {
-            object: object.clone(),
             part: part.clone(),
             name: rule.name.as_str().into(),
             parameters: rule.path.parameters().map(Into::into).collect(),
             version_in_path: site.route.version.as_ref().is_some_and(|version| version.scheme == VersionScheme::Path),
             action,
             metrics: metrics.clone(),
+            log: access_log::of_rule(&object.name, &rule.name),
         };
         rules.push((place, test, Arc::new(made)));
     }
@@ -154,13 +155,13 @@ fn caching(
     rule: &wire::Rule,
     policy: &wire::RulePolicy,
     state: &mut State,
-) -> Option<Caching> {
+) -> Option<Box<Caching>> {
     let stage = site.stage.cache.as_ref()?;
     let cache = policy.cache.as_ref()?;
     let origin = Origin { stage: site.stage_name, route: part, rule, policy, behavior: site.stage.behavior };
     let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
     store.resize(stage.max_bytes);
-    Some(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) })
+    Some(Box::new(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) }))
 }
 
 /// Fields that frame a message or name its host: a rule must not touch them.
@@ -168,14 +169,17 @@ const REQUEST: &[&str] =
     &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "cdn-loop"];
 const RESPONSE: &[&str] = &["content-length", "transfer-encoding", "connection", "upgrade", "trailer"];
 
-fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Edits, Problem> {
+fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Option<Box<Edits>>, Problem> {
+    if *edits == wire::HeaderEdits::default() {
+        return Ok(None);
+    }
     let name = |text: &str| header_name(text, forbidden);
     let pair = |(text, template): &(String, Template)| Ok::<_, Problem>((name(text)?, value(text, template)?));
-    Ok(Edits {
+    Ok(Some(Box::new(Edits {
         remove: edits.remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         set: edits.set.iter().map(pair).collect::<Result<_, _>>()?,
         add: edits.add.iter().map(pair).collect::<Result<_, _>>()?,
-    })
+    })))
 }
 
 fn header_name(text: &str, forbidden: &[&str]) -> Result<HeaderName, Problem> {
@@ -201,7 +205,7 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
                 if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };
             let host = HeaderValue::from_str(&host).map_err(|_| bad())?;
             let path = target.path.as_deref().map(|path| pieces(rule, path)).transpose()?;
-            Ok(Integration::Http(Outside { upstream, host, path }))
+            Ok(Integration::Http(Box::new(Outside { upstream, host, path })))
         }
         wire::Integration::Mock(mock) => {
             let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;
@@ -209,7 +213,7 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
             for (name, template) in &mock.headers {
                 headers.push((header_name(name, RESPONSE)?, value(name, template)?));
             }
-            Ok(Integration::Mock(Mock { status, headers, body: Bytes::from(mock.body.clone()) }))
+            Ok(Integration::Mock(Box::new(Mock { status, headers, body: Bytes::from(mock.body.clone()) })))
         }
     }
 }

@@ -46,16 +46,15 @@ pub(crate) struct Stage {
     /// All its requests are refused.
     pub(crate) invalid: bool,
     pub(crate) cors: Option<Cors>,
-    pub(crate) access_log: bool,
+    /// What its access log says of it; none: it has none.
+    pub(crate) log: Option<Box<str>>,
     pub(crate) router: Router<Arc<Rule>>,
     pub(crate) metrics: Arc<StageMetrics>,
 }
 
 /// One operation.
 pub(crate) struct Rule {
-    /// The ApiRoute.
-    pub(crate) object: Arc<ObjectRef>,
-    /// Its part's name where it has one part: by it the route is the same at all stages.
+    /// The part's name of its ApiRoute where that has one part: by it the route is the same at all stages.
     pub(crate) part: PartName,
     pub(crate) name: Box<str>,
     /// Of the path, in the order of captures.
@@ -64,24 +63,27 @@ pub(crate) struct Rule {
     pub(crate) version_in_path: bool,
     pub(crate) action: Action,
     pub(crate) metrics: Arc<RouteMetrics>,
+    /// What the access log says of it.
+    pub(crate) log: Box<str>,
 }
 
 /// What happens to a request that matches.
 pub(crate) enum Action {
-    Serve(Box<Policy>),
+    Serve(Policy),
     /// The rule keeps its place and refuses.
     Invalid,
 }
 
-/// Everything that is checked and done.
+/// Everything that is checked and done. Small, and what few rules have in boxes: with thousands of rules it is fetched from
+/// memory for each request.
 pub(crate) struct Policy {
     pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
     pub(crate) api_key: bool,
     /// The rule's own bucket, or the one it has by the stage's default.
     pub(crate) limit: Option<Limit>,
-    pub(crate) cache: Option<Caching>,
-    pub(crate) request: Edits,
-    pub(crate) response: Edits,
+    pub(crate) cache: Option<Box<Caching>>,
+    pub(crate) request: Option<Box<Edits>>,
+    pub(crate) response: Option<Box<Edits>>,
     pub(crate) timeout: Duration,
     pub(crate) integration: Integration,
 }
@@ -100,17 +102,11 @@ pub(crate) struct Edits {
     pub(crate) add: Vec<(HeaderName, Value)>,
 }
 
-impl Edits {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
-    }
-}
-
 /// What answers.
 pub(crate) enum Integration {
     Service(Arc<Upstream>),
-    Http(Outside),
-    Mock(Mock),
+    Http(Box<Outside>),
+    Mock(Box<Mock>),
 }
 
 /// An outside URL.

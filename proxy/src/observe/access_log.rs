@@ -121,16 +121,11 @@ fn line(out: &mut String, exchange: &Exchange, took: Duration) {
     out.push_str(r#"{"time":"#);
     thousandths(out, time.as_secs(), time.subsec_millis());
     fixed(out, r#","requestId":""#, exchange.id.as_str());
-    if let Some(stage) = &exchange.stage {
-        out.push_str(r#","stage":""#);
-        escape(out, &stage.object.namespace);
-        out.push('/');
-        escape(out, &stage.object.name);
-        out.push('"');
+    if let Some(said) = exchange.stage.as_ref().and_then(|stage| stage.log.as_deref()) {
+        out.push_str(said);
     }
     if let Some(rule) = &exchange.rule {
-        text(out, r#","route":""#, &rule.object.name);
-        text(out, r#","rule":""#, &rule.name);
+        out.push_str(&rule.log);
     }
     text(out, r#","method":""#, exchange.method.as_str());
     fixed(out, r#","scheme":""#, if exchange.peer.origin.tls { "https" } else { "http" });
@@ -169,6 +164,21 @@ fn line(out: &mut String, exchange: &Exchange, took: Duration) {
         out.push_str(r#","aborted":true"#);
     }
     out.push_str("}\n");
+}
+
+/// What each line of a stage says of it.
+pub(crate) fn of_stage(stage: &str) -> Box<str> {
+    let mut out = String::new();
+    text(&mut out, r#","stage":""#, stage);
+    out.into()
+}
+
+/// What each line of a rule says of it.
+pub(crate) fn of_rule(route: &str, rule: &str) -> Box<str> {
+    let mut out = String::new();
+    text(&mut out, r#","route":""#, route);
+    text(&mut out, r#","rule":""#, rule);
+    out.into()
 }
 
 /// `before` is `,"name":`, and a quotation mark where a text follows, as below: one piece, of a length the compiler knows.

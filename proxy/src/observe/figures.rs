@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::proto;
+use smallvec::SmallVec;
 
 /// Upper bounds of the buckets, in microseconds; one more is without a bound.
 const BOUNDS_US: [u64; 12] =
@@ -13,7 +14,8 @@ const BOUNDS_US: [u64; 12] =
 
 /// One of `T` for each worker thread, made when the thread first needs it.
 pub(crate) struct PerWorker<T> {
-    all: Box<[OnceLock<Box<T>>]>,
+    /// In place where workers are few: one thing less to fetch from memory.
+    all: SmallVec<[OnceLock<Box<T>>; 4]>,
 }
 
 impl<T: Default> PerWorker<T> {

@@ -16,7 +16,7 @@ pub(crate) fn record(exchange: &Exchange) {
         (None, None) => &shared.nowhere.unrouted,
     };
     metrics.record(exchange.worker.index, exchange.status, took);
-    if exchange.stage.as_ref().is_none_or(|stage| stage.access_log) {
+    if exchange.stage.as_ref().is_none_or(|stage| stage.log.is_some()) {
         shared.log.write(exchange, took);
     }
 }

@@ -108,7 +108,7 @@ async fn send(
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
-    headers::edit(&mut parts.headers, &policy.request, exchange, matched);
+    headers::edit(&mut parts.headers, policy.request.as_deref(), exchange, matched);
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => {
