@@ -100,6 +100,31 @@ fn a_kept_connection_may_be_quiet_and_a_head_that_has_begun_may_not() {
     assert!((9..20).contains(&waited.as_secs()), "{waited:?}");
 }
 
+#[test]
+fn an_upload_goes_on_after_its_answer() {
+    const LENGTH: usize = 30;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = gate(5_000, listener.local_addr().unwrap());
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        let mut body = [0; LENGTH];
+        told.send(stream.read_exact(&mut body).map(|()| body)).unwrap();
+    });
+    let mut stream = gate.connect();
+    let head = format!("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: {LENGTH}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut stream).body, "ok");
+    // Longer than a head may take.
+    for _ in 0..LENGTH {
+        std::thread::sleep(Duration::from_millis(500));
+        stream.write_all(b"x").unwrap();
+    }
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), [b'x'; LENGTH]);
+}
+
 fn a_body_that_trickles_is_ended() {
     let backend = Backend::echo();
     let gate = gate(5_000, backend.address);

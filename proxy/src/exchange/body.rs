@@ -17,6 +17,7 @@ use super::Exchange;
 use super::piece::{Flow, Piece};
 pub(crate) use crate::cache::Keep;
 use crate::integration::pool::Lease;
+use crate::listen::Peer;
 
 /// Whoever takes nothing of what it asked for is given up after this long.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
@@ -178,11 +179,19 @@ pub(crate) struct Upload {
     left: u64,
     pace: Pace,
     fate: Arc<Fate>,
+    peer: Arc<Peer>,
 }
 
 impl Outgoing {
-    pub(crate) fn stream(incoming: Incoming, limit: u64, fate: Arc<Fate>) -> Self {
-        Self::Stream(Box::new(Upload { incoming, left: limit, pace: Pace::new(), fate }))
+    pub(crate) fn stream(incoming: Incoming, limit: u64, fate: Arc<Fate>, peer: Arc<Peer>) -> Self {
+        peer.turn.uploads(true);
+        Self::Stream(Box::new(Upload { incoming, left: limit, pace: Pace::new(), fate, peer }))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.peer.turn.uploads(false);
     }
 }
 

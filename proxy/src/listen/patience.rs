@@ -6,7 +6,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,11 @@ use tokio::time::{Instant, Sleep};
 use super::Peer;
 
 /// Where an HTTP/1.1 connection stands: its requests, the stream and whoever waits for a head share it.
-pub(crate) struct Turn(AtomicU8);
+pub(crate) struct Turn {
+    at: AtomicU8,
+    /// A request's body may still be coming when its answer is gone.
+    uploading: AtomicBool,
+}
 
 impl Turn {
     const BETWEEN: u8 = 0;
@@ -25,29 +29,34 @@ impl Turn {
 
     /// A new connection, which must begin with a head.
     pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(Self::HEAD))
+        Self { at: AtomicU8::new(Self::HEAD), uploading: AtomicBool::new(false) }
     }
 
     /// Bytes have come.
     fn arrived(&self) {
-        if self.0.load(Ordering::Relaxed) == Self::BETWEEN {
-            self.0.store(Self::HEAD, Ordering::Relaxed);
+        if self.at.load(Ordering::Relaxed) == Self::BETWEEN && !self.uploading.load(Ordering::Relaxed) {
+            self.at.store(Self::HEAD, Ordering::Relaxed);
         }
     }
 
     /// A head is whole.
     pub(crate) fn request(&self) {
-        self.0.store(Self::REQUEST, Ordering::Relaxed);
+        self.at.store(Self::REQUEST, Ordering::Relaxed);
+    }
+
+    /// A body is passed on, until it is whole or given up.
+    pub(crate) fn uploads(&self, uploading: bool) {
+        self.uploading.store(uploading, Ordering::Relaxed);
     }
 
     /// An answer is gone.
     pub(crate) fn over(&self) {
-        self.0.store(Self::BETWEEN, Ordering::Relaxed);
+        self.at.store(Self::BETWEEN, Ordering::Relaxed);
     }
 
     /// Whether a head has begun and is not whole.
     pub(crate) fn in_head(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::HEAD
+        self.at.load(Ordering::Relaxed) == Self::HEAD
     }
 }
 

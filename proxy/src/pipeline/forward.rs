@@ -132,7 +132,8 @@ async fn send(
         (Outgoing::Empty, None)
     } else {
         let fate = Arc::new(Fate::new());
-        (Outgoing::stream(body, checks::body_limit(matched), fate.clone()), Some(fate))
+        let outgoing = Outgoing::stream(body, checks::body_limit(matched), fate.clone(), exchange.peer.clone());
+        (outgoing, Some(fate))
     };
     let fate = fate.as_deref();
     let started = Instant::now();
