@@ -42,6 +42,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have one of them or none: looking through their few fields is cheaper than asking for each.
     let present: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    // Most say no more than this, and nominate nothing.
     let says_more = |value: &HeaderValue| !matches!(value.as_bytes(), b"keep-alive" | b"close");
     if present.contains(&CONNECTION) && headers.get_all(CONNECTION).iter().any(says_more) {
         let nominated: SmallVec<[HeaderName; 4]> = headers

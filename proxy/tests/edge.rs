@@ -173,6 +173,44 @@ fn a_connection_that_says_nothing_is_not_kept() {
 }
 
 #[test]
+fn http2_fields_have_no_control_characters_either() {
+    let (gate, backend) = gate();
+    for (value, bad) in
+        [("ab", false), ("a\u{1}b", true), ("a\0b", true), ("a\u{7f}b", true), ("a\nb", true), ("a\rb", true)]
+    {
+        // Method GET and scheme http by their numbers in the static table, the others written out (RFC 7541, 6.2.2).
+        let mut block = vec![0x82, 0x86];
+        for (index, name, text) in [(1, "", "shop.example"), (4, "", "/a"), (0, "x-user", value)] {
+            block.push(index);
+            for text in [name, text].iter().skip(usize::from(index != 0)) {
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let mut stream = gate.connect();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
+        bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+        bytes.extend_from_slice(&block);
+        stream.write_all(&bytes).unwrap();
+        // RST_STREAM or GOAWAY, and no HEADERS before it.
+        let refused = loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).unwrap();
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            match head[3] {
+                1 => break false,
+                3 | 7 => break true,
+                _ => {}
+            }
+        };
+        assert_eq!(refused, bad, "{value:?}");
+    }
+    assert_eq!(backend.requests.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
 fn a_preface_in_pieces_is_still_http2() {
     let (gate, _backend) = gate();
     let mut stream = gate.connect();

@@ -42,6 +42,7 @@ pub(super) fn find<'a, 's>(
         if values.next().is_some() {
             return Err(Refusal::Malformed);
         }
+        // Not `to_str`, which looks at each byte of a long token by itself.
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::Malformed)?.trim_ascii();
         let token = match &source.scheme {
             None => text,

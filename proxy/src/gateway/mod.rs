@@ -95,7 +95,6 @@ pub(crate) struct Caching {
 }
 
 /// Edits to headers, in the order remove, set, add.
-#[derive(Default)]
 pub(crate) struct Edits {
     pub(crate) remove: Vec<HeaderName>,
     pub(crate) set: Vec<(HeaderName, Value)>,
