@@ -5,8 +5,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
-use crate::exchange::{Exchange, Reject};
+use crate::exchange::Exchange;
 use crate::gateway::{Edits, Matched};
+use crate::reject::Reject;
 
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

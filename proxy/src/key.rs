@@ -1,5 +1,5 @@
 //! API keys: which ApiKey a request presents, and which plan admits it to a stage.
-//! Buckets are `limit`'s; the look of a refusal is `exchange`'s.
+//! Buckets are `limit`'s; the look of a refusal is `reject`'s.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -16,11 +16,13 @@ use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use crate::exchange::piece::Flow;
-use crate::exchange::{Body, Exchange, Reject, RequestId};
+use crate::exchange::{Body, Exchange};
 use crate::gateway::router::View;
 use crate::gateway::{Action, Gateway, Matched, Stage, below};
+use crate::id::RequestId;
 use crate::listen::admission::{Admitted, admit, host_of};
 use crate::listen::{Peer, Worker};
+use crate::reject::Reject;
 use answer::{Asked, Reply};
 use forward::{Call, Upgrade};
 

@@ -1,5 +1,5 @@
 //! Authorizers: who a caller is, by JSON Web Tokens (RFC 7519), and why a token is not believed.
-//! Which routes need one is the gateway's; how a refusal looks is `exchange`'s.
+//! Which routes need one is the gateway's; how a refusal looks is `reject`'s.
 
 mod authorizer;
 mod caller;

@@ -2,9 +2,7 @@
 //! It knows no policy: the steps write into it, the pipeline passes it on.
 
 pub(crate) mod body;
-pub(crate) mod id;
 pub(crate) mod piece;
-pub(crate) mod reject;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +14,8 @@ use crate::gateway::{Rule, Stage};
 use crate::key::KeyRecord;
 use crate::listen::{Peer, Worker};
 
+use crate::id::RequestId;
 pub(crate) use body::Body;
-pub(crate) use id::RequestId;
-pub(crate) use reject::Reject;
 
 /// One request on its way.
 pub(crate) struct Exchange {

@@ -10,7 +10,7 @@ use sluice_wire::{Endpoints, UpstreamPart};
 
 use super::pool::{Endpoint, Place, Speech};
 use crate::dialling::Dialling;
-use crate::exchange::id::random;
+use crate::id::random;
 
 /// Somewhere requests can go; the endpoints behind it may change at any time.
 pub(crate) struct Upstream {

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::balance::Upstream;
 use super::pool::{Connection, Endpoint, Lease, Wanted};
 use crate::deadline::within;
-use crate::exchange::Reject;
 use crate::exchange::body::{Fate, Outgoing};
+use crate::reject::Reject;
 
 /// Attempts to connect, over different endpoints.
 const ATTEMPTS: usize = 3;

@@ -1,5 +1,5 @@
 //! Rate limits: token buckets that belong to identities and outlive configurations.
-//! Which buckets a request meets is decided by the route and the key; how a refusal looks is decided in `exchange`.
+//! Which buckets a request meets is decided by the route and the key; how a refusal looks is decided in `reject`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -7,9 +7,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE}
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::exchange::Reject;
 use crate::gateway::path;
 use crate::headers;
+use crate::reject::Reject;
 
 /// Path and query: what the most generous behavior of a stage allows.
 const MAX_TARGET: usize = 10_240;

@@ -12,7 +12,7 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
 use super::figures::{Histogram, PerWorker, count};
 use crate::cache::Phase;
-use crate::exchange::reject::REASONS;
+use crate::reject::REASONS;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 const SCOPES: [&str; 2] = ["key", "rule"];

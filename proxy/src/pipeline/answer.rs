@@ -1,5 +1,5 @@
 //! Answers: what the integration, the cache or a refusal gives, and what every answer gets before it leaves.
-//! The words of refusals are `exchange::reject`'s.
+//! Status, headers and body of a rejection are in `reject`.
 
 use std::sync::Arc;
 
@@ -13,9 +13,10 @@ use sluice_wire::Behavior;
 
 use crate::exchange::body::Keep;
 use crate::exchange::piece::Flow;
-use crate::exchange::{Body, Exchange, Reject};
+use crate::exchange::{Body, Exchange};
 use crate::integration::pool::Lease;
 use crate::integration::tunnel;
+use crate::reject::Reject;
 
 /// What the client's connection expects of its answer, whatever becomes of the request.
 pub(crate) struct Asked {

@@ -15,8 +15,9 @@ use super::forward::{self, Call};
 use crate::cache::{
     self, CallerKey, IGNORED_WARNING, Invalidate, Keep, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
 };
-use crate::exchange::{Exchange, Reject};
+use crate::exchange::Exchange;
 use crate::gateway::{Caching, Matched, Policy, path};
+use crate::reject::Reject;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 

@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
 use crate::auth::{Refusal, Verdict, insufficient_scope};
-use crate::exchange::{Exchange, Reject};
+use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
+use crate::reject::Reject;
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
 const AWS_BODY: u64 = 10 << 20;

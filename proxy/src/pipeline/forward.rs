@@ -15,13 +15,14 @@ use sluice_wire::Behavior;
 
 use super::answer::{Reply, ReplyBody};
 use super::checks::{self, Passed};
+use crate::exchange::Exchange;
 use crate::exchange::body::{Fate, Outgoing};
-use crate::exchange::{Exchange, Reject};
 use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy, path};
 use crate::headers;
 use crate::integration::balance::Upstream;
 use crate::integration::call::{Answer, Kind, call};
 use crate::integration::tunnel;
+use crate::reject::Reject;
 
 /// A client's wish to change the protocol.
 pub(crate) struct Upgrade {
