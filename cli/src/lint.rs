@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
+use sluice_operator::manifests;
 use sluice_operator::translate::Translator;
-use sluice_operator::world::files;
 
 use crate::args;
 use crate::dev::{check_folder, local::Local, world_of};
@@ -13,7 +13,7 @@ use crate::report::{self, Refusals};
 /// Judges the folder; exit code 1 on any problem.
 pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
-    let loaded = files::load(&settings.folder);
+    let loaded = manifests::load(&settings.folder);
     let mut world = world_of(&loaded);
     // What a cluster would make: keys of ApiKeys.
     for object in Local::new(&[]).complete(&world)? {

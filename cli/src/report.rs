@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use sluice_crds::api_route::{HttpMethod, IntegrationType, VersionScheme};
 use sluice_crds::condition::Status;
-use sluice_operator::translate::{Detail, Wanted};
-use sluice_operator::world::files::{Loaded, Problem, Severity};
-use sluice_operator::world::{Object, ObjectKey, World};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::manifests::{Loaded, Problem, Severity};
+use sluice_operator::objects::{Object, ObjectKey};
+use sluice_operator::translate::{DesiredStatus, Detail};
 use sluice_wire::ObjectRef;
 
 use crate::table;
 
 /// Statuses by object, as a translation has them.
-pub(crate) type Statuses = BTreeMap<ObjectRef, Arc<Wanted>>;
+pub(crate) type Statuses = BTreeMap<ObjectRef, Arc<DesiredStatus>>;
 /// Sentences of the proxy about objects that it cannot serve as written.
 pub(crate) type Refusals = BTreeMap<ObjectRef, String>;
 
@@ -69,12 +70,13 @@ pub(crate) fn say(lines: &[String]) {
 
 /// The statuses that differ from those before.
 pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
-    let differs = |(object, wanted): &(&ObjectRef, &Arc<Wanted>)| before.get(*object).is_none_or(|old| old != *wanted);
+    let differs =
+        |(object, wanted): &(&ObjectRef, &Arc<DesiredStatus>)| before.get(*object).is_none_or(|old| old != *wanted);
     after.iter().filter(differs).map(|(object, wanted)| (object.clone(), wanted.clone())).collect()
 }
 
 /// `Ready`, or the reason why not.
-fn state(object: &ObjectRef, wanted: &Wanted, refusals: &Refusals) -> String {
+fn state(object: &ObjectRef, wanted: &DesiredStatus, refusals: &Refusals) -> String {
     let bad = wanted.conditions.iter().find(|condition| condition.status == Status::False);
     match bad {
         Some(condition) => condition.reason.to_owned(),
@@ -83,7 +85,7 @@ fn state(object: &ObjectRef, wanted: &Wanted, refusals: &Refusals) -> String {
     }
 }
 
-fn detail(wanted: &Wanted) -> String {
+fn detail(wanted: &DesiredStatus) -> String {
     match &wanted.detail {
         Detail::Stage { routes: 1 } => "1 rule".to_owned(),
         Detail::Stage { routes } => format!("{routes} rules"),
@@ -96,7 +98,7 @@ fn detail(wanted: &Wanted) -> String {
 }
 
 /// What is served where: method, URL, rule and where it leads.
-pub(crate) fn urls(world: &World, base: &str) -> String {
+pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
     let mut rows = Vec::new();
     for (key, route) in &world.api_routes {
         for stage_ref in &route.spec.stages {

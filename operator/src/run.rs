@@ -12,13 +12,15 @@ use sluice_daemon::{Readiness, admin};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster_state::ClusterState;
 use crate::metrics::Metrics;
+use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::{CertificateFiles, Server};
 use crate::publish::{Admission, Fleet, Publisher};
-use crate::report::{Live, Reporter};
+use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
 use crate::translate::Translator;
-use crate::world::{Kind, ObjectKey, World, cluster};
+use crate::watch;
 
 /// A running operator.
 pub struct Operator {
@@ -69,7 +71,7 @@ pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
         None => kube::Config::infer().await.context("cannot find a cluster: give --kubeconfig")?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
-    config.read_timeout = Some(cluster::READ_TIMEOUT);
+    config.read_timeout = Some(watch::READ_TIMEOUT);
     config.reset_reader_on_write = true;
     Client::try_from(config).context("cannot make a client for the API server")
 }
@@ -90,7 +92,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
     let publisher = Publisher::new(metrics.clone());
     let fleet = Fleet::new(metrics.clone());
-    let live = Live::default();
+    let live = StatusCache::default();
     let stop = CancellationToken::new();
     let stream = server.address();
     let settle = Duration::from_secs(settings.fleet_settle_seconds);
@@ -101,12 +103,12 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     tasks.spawn(reporter.run(stop.clone()));
     let mut translator = Translator::new();
     let to = publisher.clone();
-    let show = move |world: &World, changed: &BTreeSet<(Kind, ObjectKey)>| {
-        live.update(world, changed);
+    let show = move |state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>| {
+        live.update(state, changed);
         let timer = metrics.translate_duration.start_timer();
-        // An empty world is worth saying too: proxies wait for a first configuration.
-        let first = blocker.take().map(|_| translator.translate(world));
-        let translation = first.or_else(|| translator.translate_changed(world, changed));
+        // An empty cluster state is worth saying too: proxies wait for a first configuration.
+        let first = blocker.take().map(|_| translator.translate(state));
+        let translation = first.or_else(|| translator.translate_changed(state, changed));
         timer.observe_duration();
         if let Some(translation) = translation {
             metrics.translated(&translation);
@@ -114,7 +116,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
         }
     };
     let watching = stop.clone();
-    tasks.spawn(async move { cluster::run(client, watching, show).await });
+    tasks.spawn(async move { watch::run(client, watching, show).await });
     tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
     let admin = endpoint.address();
     Ok(Operator { stream, admin, fleet, publisher, stop, tasks, endpoint })

@@ -77,7 +77,7 @@ fn every_case_translates_as_written_down() {
     assert!(all.len() >= 60, "only {} cases", all.len());
     for case in all {
         let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
-        let translation = translate(&crate::objects::world(&input));
+        let translation = translate(&crate::objects::state(&input));
         for (file, value) in [("parts.yaml", parts(&translation)), ("status.yaml", statuses(&translation))] {
             let text = serde_saphyr::to_string(&value).unwrap();
             let path = case.join(file);
@@ -99,7 +99,7 @@ fn every_reason_of_a_translation_has_a_case() {
     let mut seen = BTreeSet::new();
     for case in cases() {
         let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
-        let translation = translate(&crate::objects::world(&input));
+        let translation = translate(&crate::objects::state(&input));
         let conditions = translation.statuses.values().flat_map(|wanted| &wanted.conditions);
         seen.extend(conditions.map(|condition| condition.reason));
     }

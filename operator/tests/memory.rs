@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_operator::translate::{Detail, Served, Translation, Translator};
-use sluice_operator::world::{Kind, ObjectKey, World};
 
 use crate::objects::object;
 
@@ -104,26 +105,26 @@ proptest! {
         let (total, shard) = [(usize::MAX, usize::MAX), (6000, 1000), (3000, 300), (500, 100)][room];
         let mut translator = Translator::limited(total, shard);
         let mut told = Translator::limited(total, shard);
-        let mut last = told.translate(&World::default());
-        let mut world = World::default();
+        let mut last = told.translate(&ClusterState::default());
+        let mut state = ClusterState::default();
         let mut among = BTreeSet::new();
         for (at, step) in steps.iter().enumerate() {
             let key = ObjectKey::new(space(step), format!("n{}", step.name));
             if step.gone {
-                world.remove(step.kind, &key);
+                state.remove(step.kind, &key);
             } else {
-                world.apply(object(value(step)));
+                state.apply(object(value(step)));
             }
             among.insert((step.kind, key));
             if at % batch == 0 {
-                let scratch = Translator::limited(total, shard).translate(&world);
-                prop_assert_eq!(&translator.translate(&world), &scratch, "after step {} of {:?}", at, steps);
-                last = told.translate_changed(&world, &among).unwrap_or(last);
+                let scratch = Translator::limited(total, shard).translate(&state);
+                prop_assert_eq!(&translator.translate(&state), &scratch, "after step {} of {:?}", at, steps);
+                last = told.translate_changed(&state, &among).unwrap_or(last);
                 prop_assert_eq!(&last, &scratch, "told what changed, after step {} of {:?}", at, steps);
                 among.clear();
             }
         }
-        prop_assert_eq!(translator.translate(&world), Translator::limited(total, shard).translate(&world));
+        prop_assert_eq!(translator.translate(&state), Translator::limited(total, shard).translate(&state));
     }
 }
 
@@ -151,24 +152,24 @@ fn slice(address: &str) -> Value {
 
 #[test]
 fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate_no_route() {
-    let mut world = World::default();
+    let mut state = ClusterState::default();
     let meta = json!({"name": "prod", "namespace": "shop"});
-    world.apply(object(json!({"kind": "Stage", "metadata": meta, "spec": {}})));
+    state.apply(object(json!({"kind": "Stage", "metadata": meta, "spec": {}})));
     let meta = json!({"name": "orders", "namespace": "shop"});
-    world.apply(object(json!({"kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})));
-    world.apply(object(slice("10.0.0.1")));
-    (0..2000).for_each(|n| world.apply(object(route(n, &format!("/p{n}")))));
+    state.apply(object(json!({"kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})));
+    state.apply(object(slice("10.0.0.1")));
+    (0..2000).for_each(|n| state.apply(object(route(n, &format!("/p{n}")))));
     let mut translator = Translator::new();
-    let before = translator.translate(&world);
+    let before = translator.translate(&state);
     assert!(before.is_clean() && translator.translated() > 2000);
-    assert_eq!(translator.translate(&world), before);
+    assert_eq!(translator.translate(&state), before);
     assert_eq!(translator.translated(), 0);
-    world.apply(object(route(7, "/other")));
-    let after = translator.translate(&world);
+    state.apply(object(route(7, "/other")));
+    let after = translator.translate(&state);
     assert_eq!(translator.translated(), 1);
     assert_eq!(after.parts.iter().filter(|(name, part)| before.parts.get(name) != Some(part)).count(), 1);
-    world.apply(object(slice("10.0.0.2")));
-    let moved = translator.translate(&world);
+    state.apply(object(slice("10.0.0.2")));
+    let moved = translator.translate(&state);
     assert_eq!(translator.translated(), 1);
     let changed: Vec<String> = moved
         .parts
@@ -179,19 +180,19 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
     assert_eq!(changed, ["upstream/shop/orders:80"]);
 }
 
-/// Whether each object of the world is served, in a translation with so much room.
-fn served(world: &World, total: usize, shard: usize) -> Vec<(String, bool)> {
-    let translation = Translator::limited(total, shard).translate(world);
+/// Whether each object of the cluster state is served, in a translation with so much room.
+fn served(state: &ClusterState, total: usize, shard: usize) -> Vec<(String, bool)> {
+    let translation = Translator::limited(total, shard).translate(state);
     let all = translation.statuses.iter().filter(|(object, _)| &*object.kind != "Stage");
     all.map(|(object, wanted)| (object.id(), wanted.served == Served::Yes)).collect()
 }
 
 #[test]
 fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobody_elses() {
-    let mut world = World::default();
+    let mut state = ClusterState::default();
     for (namespace, routes) in [("large", 3), ("small", 1)] {
         let meta = json!({"name": "prod", "namespace": namespace});
-        world.apply(object(
+        state.apply(object(
             json!({"kind": "Stage", "metadata": meta, "spec": {"hostnames": [format!("{namespace}.example")]}}),
         ));
         for n in 0..routes {
@@ -200,15 +201,15 @@ fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobod
             route["metadata"]["creationTimestamp"] = json!(format!("2026-01-01T00:00:{:02}Z", 10 - n));
             route["spec"]["rules"][0]["path"] = json!(format!("/p{n}"));
             route["spec"]["rules"][0]["integration"] = json!({"type": "Mock", "mock": {"body": "x".repeat(5000)}});
-            world.apply(object(route));
+            state.apply(object(route));
         }
     }
     let of = |n: usize, fits: bool| (format!("large/r{n}"), fits);
     let small = ("small/r0".to_owned(), true);
-    assert_eq!(served(&world, 30_000, usize::MAX), [of(0, true), of(1, true), of(2, true), small.clone()]);
-    assert_eq!(served(&world, 20_000, usize::MAX), [of(0, false), of(1, true), of(2, true), small.clone()]);
-    assert_eq!(served(&world, 15_000, usize::MAX), [of(0, false), of(1, false), of(2, true), small]);
-    let cut = Translator::limited(20_000, usize::MAX).translate(&world);
+    assert_eq!(served(&state, 30_000, usize::MAX), [of(0, true), of(1, true), of(2, true), small.clone()]);
+    assert_eq!(served(&state, 20_000, usize::MAX), [of(0, false), of(1, true), of(2, true), small.clone()]);
+    assert_eq!(served(&state, 15_000, usize::MAX), [of(0, false), of(1, false), of(2, true), small]);
+    let cut = Translator::limited(20_000, usize::MAX).translate(&state);
     let part = cut.parts.get(&"route/large/r0".parse().unwrap()).unwrap();
     assert!(part.json.contains("/p0") && part.json.contains("Invalid"), "it keeps its place: {}", part.json);
     let why = &cut.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "large", "r0")].conditions[0];
@@ -217,14 +218,14 @@ fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobod
 
 #[test]
 fn a_shard_of_keys_never_grows_longer_than_proxies_take() {
-    let mut world = World::default();
+    let mut state = ClusterState::default();
     for n in 0..2000 {
         let meta = |name: String| json!({"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-01T00:{:02}:00Z", n % 60)});
-        world.apply(object(json!({"kind": "Secret", "metadata": meta(format!("s{n}")), "stringData": {"api-key": format!("sk_{n:030}")}})));
+        state.apply(object(json!({"kind": "Secret", "metadata": meta(format!("s{n}")), "stringData": {"api-key": format!("sk_{n:030}")}})));
         let spec = json!({"secret": {"name": format!("s{n}")}});
-        world.apply(object(json!({"kind": "ApiKey", "metadata": meta(format!("k{n}")), "spec": spec})));
+        state.apply(object(json!({"kind": "ApiKey", "metadata": meta(format!("k{n}")), "spec": spec})));
     }
-    let translation = Translator::limited(usize::MAX, 1000).translate(&world);
+    let translation = Translator::limited(usize::MAX, 1000).translate(&state);
     assert_eq!(translation.parts.len(), 64);
     assert!(translation.parts.iter().all(|(_, part)| part.json.len() <= 1100));
     assert!(translation.statuses.values().any(|wanted| wanted.served == Served::Yes));
@@ -233,13 +234,13 @@ fn a_shard_of_keys_never_grows_longer_than_proxies_take() {
 
 #[test]
 fn an_object_longer_than_a_part_keeps_its_places_and_refuses() {
-    let mut world = World::default();
-    world.apply(object(json!({"kind": "Stage", "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}})));
+    let mut state = ClusterState::default();
+    state.apply(object(json!({"kind": "Stage", "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}})));
     let mut long = route(1, "/long");
     let body = "x".repeat(sluice_wire::MAX_PART_BYTES);
     long["spec"]["rules"][0]["integration"] = json!({"type": "Mock", "mock": {"body": body}});
-    world.apply(object(long));
-    let translation = Translator::new().translate(&world);
+    state.apply(object(long));
+    let translation = Translator::new().translate(&state);
     let part = translation.parts.get(&"route/shop/r1".parse().unwrap()).unwrap();
     assert!(part.json.len() < 1000 && part.json.contains("/long") && part.json.contains("Invalid"), "{}", part.json);
     let status = &translation.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "shop", "r1")];
@@ -248,11 +249,11 @@ fn an_object_longer_than_a_part_keeps_its_places_and_refuses() {
 
 #[test]
 fn a_key_is_made_only_when_it_is_known_that_there_is_none() {
-    let mut world = World::default();
+    let mut state = ClusterState::default();
     let secret = (Kind::Secret, ObjectKey::new("shop", "acme-api-key"));
     let key = json!({"kind": "ApiKey", "metadata": {"name": "acme", "namespace": "shop"}, "spec": {}});
-    world.apply(object(key));
-    world.unknown.insert(secret.clone());
+    state.apply(object(key));
+    state.unknown.insert(secret.clone());
     let mut translator = Translator::new();
     let makes = |translation: &Translation| {
         let wanted = &translation.statuses[&sluice_wire::ObjectRef::new("ApiKey", "shop", "acme")];
@@ -260,7 +261,7 @@ fn a_key_is_made_only_when_it_is_known_that_there_is_none() {
         assert_eq!((condition.status.as_str(), condition.reason), ("False", "SecretNotFound"));
         matches!(wanted.detail, Detail::ApiKey { must_generate: true, .. })
     };
-    assert!(!makes(&translator.translate(&world)));
-    world.unknown.clear();
-    assert!(makes(&translator.translate_changed(&world, &BTreeSet::from([secret])).unwrap()));
+    assert!(!makes(&translator.translate(&state)));
+    state.unknown.clear();
+    assert!(makes(&translator.translate_changed(&state, &BTreeSet::from([secret])).unwrap()));
 }

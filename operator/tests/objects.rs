@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
 use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
-use sluice_operator::world::{Kind, Object, ObjectKey, Unparsable, World};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::objects::{Kind, Object, ObjectKey, Unparsable};
 
 fn typed<K: serde::de::DeserializeOwned>(kind: Kind, value: Value) -> Object
 where
@@ -48,12 +49,12 @@ pub(crate) fn object(mut value: Value) -> Object {
     }
 }
 
-/// The world that YAML documents make.
-pub(crate) fn world(yaml: &str) -> World {
+/// The cluster state that YAML documents make.
+pub(crate) fn state(yaml: &str) -> ClusterState {
     let documents = yaml
         .split("\n---\n")
         .filter(|document| document.lines().any(|line| !line.starts_with('#') && !line.trim().is_empty()));
-    World::from_objects(documents.map(|document| {
+    ClusterState::from_objects(documents.map(|document| {
         let value: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
         object(value)
     }))

@@ -149,12 +149,12 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn publish(rig: &Rig, path: &str) -> Hash {
-    let world = crate::objects::world(&format!(
+    let state = crate::objects::state(&format!(
         "kind: Stage\nmetadata: {{name: prod}}\nspec: {{}}\n---\nkind: ApiRoute\nmetadata: {{name: orders}}\nspec:\n  \
          stages: [{{name: prod}}]\n  authorizer: {{type: None}}\n  rules: [{{name: a, methods: [GET], path: {path}, \
          integration: {{type: Mock, mock: {{}}}}}}]\n"
     ));
-    rig.publisher.publish(translate(&world));
+    rig.publisher.publish(translate(&state));
     rig.publisher.subscribe().borrow().as_ref().unwrap().published.version
 }
 

@@ -4,14 +4,15 @@
 use sluice_crds::api_route::{ApiRoute, AuthorizerRef, AuthorizerRefType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::stage::Stage;
-use sluice_operator::world::{ObjectKey, World};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::objects::ObjectKey;
 
 use super::local::{Local, key_text};
 
 /// What is needed to write the lines.
 pub(crate) struct Context<'a> {
     /// The completed world.
-    pub(crate) world: &'a World,
+    pub(crate) world: &'a ClusterState,
     /// What stands in for the cluster.
     pub(crate) local: &'a Local,
     /// Where the API is served: `http://127.0.0.1:8080`.

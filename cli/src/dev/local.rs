@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 use sluice_crds::Authorizer;
-use sluice_operator::world::{Kind, Object, ObjectKey, World, secret_of};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::objects::{Kind, Object, ObjectKey, secret_of};
 
 use crate::args::{Mapping, ServicePort};
 use crate::example::{Server, backend::Backend, idp::Idp};
@@ -51,7 +52,7 @@ impl Local {
     }
 
     /// What is wrong with the dev servers that Services ask for; those that can be started are.
-    pub(crate) async fn start_servers(&mut self, world: &World) -> Vec<String> {
+    pub(crate) async fn start_servers(&mut self, world: &ClusterState) -> Vec<String> {
         let mut problems = Vec::new();
         let mut wished = BTreeSet::new();
         for (key, service) in &world.services {
@@ -114,7 +115,7 @@ impl Local {
     }
 
     /// The objects that the world has besides those of the folder, and those that replace the folder's.
-    pub(crate) fn complete(&mut self, world: &World) -> anyhow::Result<Vec<Object>> {
+    pub(crate) fn complete(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = self.endpoints(world)?;
         objects.extend(self.secrets(world)?);
         objects.extend(world.authorizers.values().filter_map(|authorizer| self.with_reachable_keys(authorizer)));
@@ -122,7 +123,7 @@ impl Local {
     }
 
     /// An EndpointSlice for each mapped port, and Services for mappings that the folder has none for.
-    fn endpoints(&self, world: &World) -> anyhow::Result<Vec<Object>> {
+    fn endpoints(&self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         let mut missing: BTreeMap<ObjectKey, Vec<u16>> = BTreeMap::new();
         for (port, address) in &self.addresses {
@@ -164,7 +165,7 @@ impl Local {
     }
 
     /// The EndpointSlices of the folder that a mapping overrules: `--service` wins over them.
-    pub(crate) fn overruled(&self, world: &World) -> Vec<ObjectKey> {
+    pub(crate) fn overruled(&self, world: &ClusterState) -> Vec<ObjectKey> {
         let services: BTreeSet<_> =
             self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
         let slices = services.iter().filter_map(|service| world.endpoint_slices.get(service));
@@ -172,7 +173,7 @@ impl Local {
     }
 
     /// Secrets for ApiKeys that name none, as the operator makes them in a cluster.
-    fn secrets(&mut self, world: &World) -> anyhow::Result<Vec<Object>> {
+    fn secrets(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         for (key, api_key) in &world.api_keys {
             let secret = ObjectKey::new(&key.namespace, secret_of(api_key));
@@ -226,7 +227,7 @@ impl Local {
 }
 
 /// The text of an ApiKey's key, where the world has it.
-pub(crate) fn key_text(world: &World, key: &ObjectKey) -> Option<String> {
+pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> {
     let api_key = world.api_keys.get(key)?;
     let secret = world.secrets.get(&ObjectKey::new(&key.namespace, secret_of(api_key)))?;
     if let Some(text) = secret.string_data.as_ref().and_then(|data| data.get(sluice_crds::api_key::SECRET_DATA_KEY)) {
@@ -237,7 +238,7 @@ pub(crate) fn key_text(world: &World, key: &ObjectKey) -> Option<String> {
 }
 
 /// The world of the folder, completed.
-pub(crate) async fn complete(local: &mut Local, folder: &World) -> anyhow::Result<(World, Vec<String>)> {
+pub(crate) async fn complete(local: &mut Local, folder: &ClusterState) -> anyhow::Result<(ClusterState, Vec<String>)> {
     let mut world = folder.clone();
     let problems = local.start_servers(folder).await;
     for key in local.overruled(folder) {
@@ -285,12 +286,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_dev_server_runs_while_a_service_asks_for_it_and_a_flag_goes_before_it() {
-        let service = |annotations: serde_json::Value| -> World {
+        let service = |annotations: serde_json::Value| -> ClusterState {
             let value = json!({
                 "metadata": {"name": "identity", "namespace": "shop", "annotations": annotations},
                 "spec": {"ports": [{"port": 9400}]},
             });
-            World::from_objects([Object::Service(Arc::new(serde_json::from_value(value).unwrap()))])
+            ClusterState::from_objects([Object::Service(Arc::new(serde_json::from_value(value).unwrap()))])
         };
         let asking = service(json!({DEV_SERVER: "identity-provider"}));
         let mut local = Local::default();
@@ -313,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_mapping_without_a_service_makes_one_and_its_endpoints() {
         let mut local = Local::new(&["shop/orders:80=127.0.0.1:3000".parse().unwrap()]);
-        let (world, problems) = complete(&mut local, &World::default()).await.unwrap();
+        let (world, problems) = complete(&mut local, &ClusterState::default()).await.unwrap();
         let key = ObjectKey::new("shop", "orders");
         assert!(problems.is_empty() && world.services.contains_key(&key) && world.endpoint_slices.contains_key(&key));
     }

@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use prometheus::Registry;
 use sluice_daemon::{Readiness, admin, signals};
-use sluice_operator::world::World;
-use sluice_operator::world::files::{self, Loaded};
+use sluice_operator::cluster_state::ClusterState;
+use sluice_operator::manifests::{self, Loaded};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 
 use crate::args;
@@ -32,7 +32,7 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let mut stop = pin!(signals::shutdown());
     // Watching begins before the first reading, so that no change is missed.
-    let mut changes = pin!(files::watch(&settings.folder));
+    let mut changes = pin!(manifests::watch(&settings.folder));
     let mut loaded = load(&settings.folder, None).await?;
 
     let registry = Registry::new();
@@ -85,7 +85,7 @@ pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
 async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> {
     let folder = folder.to_owned();
     let mut loaded =
-        tokio::task::spawn_blocking(move || files::load(&folder)).await.context("cannot read the folder")?;
+        tokio::task::spawn_blocking(move || manifests::load(&folder)).await.context("cannot read the folder")?;
     if let Some(before) = before {
         if !loaded.directory_problems.is_empty() {
             // What cannot be looked at is not known to be gone.
@@ -99,8 +99,8 @@ async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> 
 }
 
 /// The world of a folder.
-pub(crate) fn world_of(loaded: &Loaded) -> World {
-    World::from_objects(loaded.objects().map(|located| located.object.clone()))
+pub(crate) fn world_of(loaded: &Loaded) -> ClusterState {
+    ClusterState::from_objects(loaded.objects().map(|located| located.object.clone()))
 }
 
 fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy> {

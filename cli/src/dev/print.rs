@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sluice_operator::world::files::Loaded;
+use sluice_operator::manifests::Loaded;
 
 use super::curl;
 use super::session::{News, Session};

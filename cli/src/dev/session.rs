@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::bail;
+use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::publish::{Published, delta};
 use sluice_operator::translate::Translator;
-use sluice_operator::world::World;
 use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
@@ -17,7 +17,7 @@ use crate::report::{Refusals, Statuses, changed};
 pub(crate) struct Session {
     pub(crate) local: Local,
     /// The completed world of the last state that was translated.
-    pub(crate) world: World,
+    pub(crate) world: ClusterState,
     pub(crate) statuses: Statuses,
     pub(crate) refusals: Refusals,
     /// What is wrong with the servers that Services ask for.
@@ -47,7 +47,7 @@ impl Session {
     pub(crate) fn new(mappings: &[args::Mapping]) -> Self {
         Self {
             local: Local::new(mappings),
-            world: World::default(),
+            world: ClusterState::default(),
             statuses: Statuses::new(),
             refusals: Refusals::new(),
             server_problems: Vec::new(),
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// Completes and translates the folder's world.
-    pub(crate) async fn prepare(&mut self, folder: &World) -> anyhow::Result<Step> {
+    pub(crate) async fn prepare(&mut self, folder: &ClusterState) -> anyhow::Result<Step> {
         (self.world, self.server_problems) = local::complete(&mut self.local, folder).await?;
         let translation = self.translator.translate(&self.world);
         let published = Published::new(translation.parts);

@@ -9,7 +9,7 @@ use sluice_wire::{Hash, ObjectRef, PartName};
 
 use crate::publish::fleet::{Known, Member};
 use crate::publish::{Fleet, Published};
-use crate::translate::{Served, Wanted};
+use crate::translate::{DesiredStatus, Served};
 
 /// The members of a fleet as they are to a configuration.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +34,11 @@ struct Group {
 }
 
 impl Group {
-    fn has(&self, wanted: &Wanted) -> bool {
+    fn has(&self, wanted: &DesiredStatus) -> bool {
         self.differs.is_empty() || !wanted.parts.iter().any(|part| self.differs.contains(part))
     }
 
-    fn serves(&self, wanted: &Wanted) -> bool {
+    fn serves(&self, wanted: &DesiredStatus) -> bool {
         self.acknowledged && self.has(wanted)
     }
 }
@@ -104,7 +104,7 @@ impl Census {
     }
 
     /// Whether of an object something special is to be said: members differ about it, or complain.
-    pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &Wanted) -> bool {
+    pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &DesiredStatus) -> bool {
         self.groups.iter().any(|group| !group.has(wanted))
             || self.complaints.iter().any(|complaints| complaints.found.contains_key(object))
     }
@@ -114,7 +114,7 @@ impl Census {
         self.complaints.is_empty() && self.groups.iter().all(|group| group.differs.is_empty())
     }
 
-    fn group_serves(&self, group: usize, wanted: &Wanted) -> bool {
+    fn group_serves(&self, group: usize, wanted: &DesiredStatus) -> bool {
         self.groups.get(group).is_some_and(|group| group.serves(wanted))
     }
 }
@@ -148,7 +148,7 @@ pub struct Programmed {
 
 /// Judges whether the fleet runs an object as the census's configuration has it.
 #[must_use]
-pub fn programmed(object: &ObjectRef, wanted: &Wanted, census: &Census) -> Programmed {
+pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, census: &Census) -> Programmed {
     let total = census.total;
     let serving: usize = census.groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
     let contradicted = census.groups.iter().any(|group| !group.has(wanted));
@@ -197,8 +197,8 @@ mod tests {
         Published::new([(name, part), (other, other_part)].into_iter().collect())
     }
 
-    fn wanted(parts: &[&str]) -> Wanted {
-        Wanted {
+    fn wanted(parts: &[&str]) -> DesiredStatus {
+        DesiredStatus {
             conditions: Vec::new(),
             generation: Some(4),
             parts: parts.iter().map(|name| name.parse().unwrap()).collect(),

@@ -8,7 +8,7 @@ use sluice_wire::{Content, Delta, Hash, ObjectRef, Part, Parts};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::translate::{Translation, Wanted};
+use crate::translate::{DesiredStatus, Translation};
 
 mod census;
 mod fleet;
@@ -65,7 +65,7 @@ pub struct Current {
     /// For the proxies.
     pub published: Published,
     /// For the users.
-    pub statuses: BTreeMap<ObjectRef, Arc<Wanted>>,
+    pub statuses: BTreeMap<ObjectRef, Arc<DesiredStatus>>,
 }
 
 /// Where the current configuration is put; none before the first.

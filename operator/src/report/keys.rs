@@ -10,7 +10,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use sluice_crds::ApiKey;
 use sluice_crds::api_key::SECRET_DATA_KEY;
 
-use crate::world::secret_of;
+use crate::objects::secret_of;
 
 const LENGTH: usize = 32;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -85,7 +85,7 @@ pub(crate) async fn make(client: &Client, api_key: &ApiKey) -> Result<(), MakeKe
     let parameters = PostParams { field_manager: Some(super::FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match tokio::time::timeout(CREATE_TIMEOUT, api.create(&parameters, &secret)).await {
         Err(_) => Err(MakeKeyError::Timeout),
-        // Somebody was faster; the Secret is about to appear in the world.
+        // Somebody was faster; the Secret is about to appear in the cluster state.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) => {

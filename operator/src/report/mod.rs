@@ -21,21 +21,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::objects::{Kind, Object};
 use crate::publish::{Census, Current, Fleet, programmed};
-use crate::report::due::Due;
-use crate::report::maker::Maker;
-use crate::report::pace::Pace;
-use crate::translate::{Detail, Wanted};
-use crate::world::{Kind, Object};
+use crate::report::debounce::Debounce;
+use crate::report::key_provisioner::KeyProvisioner;
+use crate::report::status_queue::StatusQueue;
+use crate::translate::{DesiredStatus, Detail};
 
-mod due;
+mod debounce;
+mod key_provisioner;
 pub mod keys;
-mod live;
-mod maker;
-mod pace;
 mod status;
+mod status_cache;
+mod status_queue;
 
-pub use live::Live;
+pub use status_cache::StatusCache;
 
 /// Who writes statuses.
 pub const FIELD_MANAGER: &str = "sluice-operator";
@@ -89,14 +89,14 @@ pub struct Reporter {
     recorder: Recorder,
     current: watch::Receiver<Option<Arc<Current>>>,
     fleet: Fleet,
-    live: Live,
+    live: StatusCache,
     metrics: Metrics,
     /// When the fleet is believed to be connected again.
     settled: Instant,
     /// What was written and is not in `live` yet.
     written: Mutex<BTreeMap<ObjectRef, (Option<String>, serde_json::Value)>>,
     taken: Mutex<Option<Taken>>,
-    pace: Mutex<Pace>,
+    pace: Mutex<Debounce>,
 }
 
 impl Reporter {
@@ -106,27 +106,27 @@ impl Reporter {
         client: Client,
         current: watch::Receiver<Option<Arc<Current>>>,
         fleet: Fleet,
-        live: Live,
+        live: StatusCache,
         metrics: Metrics,
         settle: Duration,
     ) -> Self {
         let reporter = EventReporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
         let recorder = Recorder::new(client.clone(), reporter);
         let settled = Instant::now() + settle;
-        let (written, taken, pace) = (Mutex::default(), Mutex::default(), Mutex::new(Pace::new()));
+        let (written, taken, pace) = (Mutex::default(), Mutex::default(), Mutex::new(Debounce::new()));
         Self { client, recorder, current, fleet, live, metrics, settled, written, taken, pace }
     }
 
     /// Reports until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let maker = Maker::new(self.client.clone(), self.current.clone(), self.live.clone());
+        let maker = KeyProvisioner::new(self.client.clone(), self.current.clone(), self.live.clone());
         tokio::join!(maker.run(stop.clone()), self.write_all(stop));
     }
 
     async fn write_all(&mut self, stop: CancellationToken) {
         let mut fleet = self.fleet.changes();
         let mut live = self.live.changes();
-        let mut due = Due::default();
+        let mut due = StatusQueue::default();
         let mut failures = 0_usize;
         let mut round = Round::default();
         let mut settling = true;
@@ -182,7 +182,7 @@ impl Reporter {
     }
 
     /// Writes the most urgent of what must be written: what says nothing about its generation yet, then what is one of few.
-    async fn round(&self, current: &Arc<Current>, due: &mut Due, stop: &CancellationToken) -> Round {
+    async fn round(&self, current: &Arc<Current>, due: &mut StatusQueue, stop: &CancellationToken) -> Round {
         let census = self.census(current);
         self.pace().count(census.total());
         let mut round = Round::default();
@@ -223,7 +223,7 @@ impl Reporter {
         round
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+    fn pace(&self) -> std::sync::MutexGuard<'_, Debounce> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,7 +257,7 @@ impl Reporter {
         let told =
             must_generate(&wanted.detail).then(|| self.live.why_no_key(object).map(|why| without_key(wanted, &why)));
         let wanted = match &told {
-            // The Secret is about to appear in the world: only then there is something to say.
+            // The Secret is about to appear in the cluster state: only then there is something to say.
             Some(None) => return None,
             Some(Some(told)) => told,
             None => wanted,
@@ -374,7 +374,7 @@ fn must_generate(detail: &Detail) -> bool {
 }
 
 /// What is said of an ApiKey whose key cannot be made.
-fn without_key(wanted: &Wanted, why: &str) -> Arc<Wanted> {
+fn without_key(wanted: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
     let mut wanted = wanted.clone();
     if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
         accepted.message = format!("The operator could not make the key yet and tries again: {why}.");

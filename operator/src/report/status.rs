@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use sluice_crds::condition::{self, PROGRAMMED, Status, TYPES, reason};
 use sluice_crds::stage::ProxyCount;
 
+use crate::objects::Object;
 use crate::publish::Programmed;
-use crate::translate::{Detail, Wanted};
-use crate::world::Object;
+use crate::translate::{DesiredStatus, Detail};
 
 /// A change of a condition that is worth an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) enum Fleet {
 /// The patch that an object needs; none when its status says all there is to say.
 pub(crate) fn patch(
     present: &Present,
-    wanted: &Wanted,
+    wanted: &DesiredStatus,
     programmed: &Programmed,
     fleet: Fleet,
     now: &Time,
@@ -163,13 +163,13 @@ fn without_counts(detail: &Value) -> Value {
     detail
 }
 
-fn keeps(present: &Present, wanted: &Wanted, programmed: &Programmed) -> bool {
+fn keeps(present: &Present, wanted: &DesiredStatus, programmed: &Programmed) -> bool {
     let before = condition::find(&present.conditions, PROGRAMMED);
     let good = before.is_some_and(|before| before.status == "True" && before.observed_generation == wanted.generation);
     good && !programmed.contradicted && programmed.condition.reason != reason::REJECTED
 }
 
-fn detail(wanted: &Wanted, programmed: &Programmed) -> Value {
+fn detail(wanted: &DesiredStatus, programmed: &Programmed) -> Value {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     match &wanted.detail {
         Detail::None => Value::Null,
@@ -181,7 +181,7 @@ fn detail(wanted: &Wanted, programmed: &Programmed) -> Value {
     }
 }
 
-fn kept_detail(present: &Present, wanted: &Wanted) -> Value {
+fn kept_detail(present: &Present, wanted: &DesiredStatus) -> Value {
     match &wanted.detail {
         Detail::Stage { routes } => json!({
             "proxies": present.detail.get("proxies"),
@@ -211,10 +211,10 @@ mod tests {
     use sluice_wire::{Hash, ObjectRef, PartName, Parts};
 
     use super::*;
+    use crate::cluster_state::ClusterState;
     use crate::metrics::Metrics;
     use crate::publish::{Census, Fleet as Proxies, Published, programmed};
     use crate::translate::translate;
-    use crate::world::World;
 
     fn time(second: u8) -> Time {
         serde_json::from_value(json!(format!("2026-01-01T00:00:{second:02}Z"))).unwrap()
@@ -238,7 +238,7 @@ mod tests {
 
     fn patch_with(status: &Value, fleet: Fleet, second: u8, proxies: &Proxies) -> Option<Patch> {
         let stage = stage(status);
-        let translation = translate(&World::from_objects([stage.clone().into()]));
+        let translation = translate(&ClusterState::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
         let judged = programmed(&object, &wanted, &Census::of(proxies, &Published::new(translation.parts)));
@@ -282,7 +282,7 @@ mod tests {
         let proxies = proxies();
         let name = PartName::new(sluice_wire::PartKind::Stage, "shop/prod");
         let old: Parts<Hash> = [(name.clone(), Hash::of(b"old"))].into_iter().collect();
-        let translation = translate(&World::from_objects([stage(&Value::Null).into()]));
+        let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
         let same: Parts<Hash> = [(name.clone(), translation.parts.get(&name).unwrap().hash)].into_iter().collect();
         let _one = proxies.join("one", same);
         assert!(patch_with(&good(), Fleet::Settling, 5, &proxies).is_none());
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn another_number_of_proxies_is_a_recount_and_a_flip_is_not() {
         let proxies = proxies();
-        let translation = translate(&World::from_objects([stage(&Value::Null).into()]));
+        let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
         let published = Published::new(translation.parts);
         let members: Vec<_> = ["a", "b", "c"].map(|name| proxies.join(name, Parts::new())).into();
         assert!(!patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap().recounts);

@@ -7,12 +7,12 @@ use sluice_crds::api_key::SECRET_DATA_KEY;
 use sluice_crds::condition::reason;
 use sluice_wire::{Hash, KeyEntry, KeysPart, PartBody, PartKind, PartName};
 
+use crate::objects::{Kind, ObjectKey, secret_of};
+use crate::problem::Problems;
 use crate::translate::budget;
 use crate::translate::conflicts::Claim;
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
 use crate::translate::usage_plans;
-use crate::world::{Kind, ObjectKey, secret_of};
+use crate::translate::view::View;
 
 /// A changed key sends one of so many shards.
 const SHARDS: u8 = 64;

@@ -7,12 +7,11 @@ use sluice_crds::reference::KeyRef;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource};
 
+use crate::fields;
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
 use crate::translate::key_sets;
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
-use crate::translate::routes::{header_name, http_url};
-use crate::translate::stages::whole_seconds;
-use crate::world::{Kind, ObjectKey};
+use crate::translate::view::View;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
 
@@ -52,7 +51,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
     if spec.token_from.is_empty() {
         problems.invalid("spec.jwt.tokenFrom", "at least one place is needed");
     }
-    let clock_skew_s = whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
+    let clock_skew_s = fields::whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
     if clock_skew_s > MAX_CLOCK_SKEW_S {
         problems.invalid("spec.jwt.clockSkew", "it must be at most 5m");
     }
@@ -79,7 +78,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
 }
 
 fn token_source(at: usize, from: &TokenFrom, problems: &mut Problems) -> TokenSource {
-    let header = header_name(&from.header).unwrap_or_else(|why| {
+    let header = fields::header_name(&from.header).unwrap_or_else(|why| {
         problems.invalid(&format!("spec.jwt.tokenFrom[{at}].header"), why);
         String::new()
     });
@@ -93,14 +92,14 @@ fn keys(view: &View<'_>, key: &ObjectKey, field: &str, issuer: &JwtIssuer, probl
             KeySource::Discovery
         }
         (Some(uri), None) => {
-            if let Err(why) = http_url(uri) {
+            if let Err(why) = fields::http_url(uri) {
                 problems.invalid(&format!("{field}.jwksUri"), why);
             }
             KeySource::Uri(uri.clone())
         }
         (None, Some(source)) => KeySource::Inline(inline(view, key, &format!("{field}.jwks"), source, problems)),
         (None, None) => {
-            if http_url(issuer.issuer.trim_end_matches('/')).is_err() {
+            if fields::http_url(issuer.issuer.trim_end_matches('/')).is_err() {
                 let why = "an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks";
                 problems.invalid(&format!("{field}.issuer"), why);
             }

@@ -1,11 +1,11 @@
 //! How much configuration fits: proxies refuse a configuration as a whole when it is too long, and one tenant must not be
-//! able to bring that about for all. What is left of an object that does not fit is `unit`'s to say.
+//! able to bring that about for all. What is left of an object that does not fit is `node`'s to say.
 
 use std::collections::BTreeMap;
 
 use sluice_wire::{MAX_FRAME_BYTES, MAX_PART_BYTES, Part};
 
-use crate::translate::unit::Unit;
+use crate::translate::node::Node;
 
 /// What all parts may weigh together: the frame that carries them, and later the one that takes them away again, fit
 /// into a frame with room to spare.
@@ -29,7 +29,7 @@ pub(crate) fn text_weight(json: &str) -> usize {
 
 /// Something that takes room.
 pub(crate) struct Load<'a> {
-    pub(crate) unit: &'a Unit,
+    pub(crate) node: &'a Node,
     /// Seconds and nanoseconds of its creation; objects of files have none and are equally old.
     pub(crate) created: Option<(i64, i32)>,
     /// Its weight as it is.
@@ -64,7 +64,7 @@ fn share(budget: usize, mut sums: Vec<usize>) -> usize {
 
 /// Cuts namespaces down to their shares of the budget. In each the oldest objects stay; when not even the places of the
 /// others fit, the namespace is shut: its Stages refuse every request, and there is nothing else of it.
-pub(crate) fn cut(budget: usize, mut namespaces: BTreeMap<&str, Vec<Load<'_>>>) -> BTreeMap<Unit, Cut> {
+pub(crate) fn cut(budget: usize, mut namespaces: BTreeMap<&str, Vec<Load<'_>>>) -> BTreeMap<Node, Cut> {
     let mut cuts = BTreeMap::new();
     let sums = namespaces.values().map(|loads| loads.iter().map(|load| load.full).sum()).collect();
     let share = share(budget, sums);
@@ -72,7 +72,7 @@ pub(crate) fn cut(budget: usize, mut namespaces: BTreeMap<&str, Vec<Load<'_>>>) 
         if loads.iter().map(|load| load.full).sum::<usize>() <= share {
             continue;
         }
-        loads.sort_by(|a, b| (a.created, a.unit).cmp(&(b.created, b.unit)));
+        loads.sort_by(|a, b| (a.created, a.node).cmp(&(b.created, b.node)));
         let mut taken: usize = loads.iter().map(|load| load.closed).sum();
         if taken > share {
             shut(share, loads, &mut cuts);
@@ -82,50 +82,50 @@ pub(crate) fn cut(budget: usize, mut namespaces: BTreeMap<&str, Vec<Load<'_>>>) 
             if taken - load.closed + load.full <= share {
                 taken = taken - load.closed + load.full;
             } else {
-                cuts.insert(load.unit.clone(), Cut::Closed);
+                cuts.insert(load.node.clone(), Cut::Closed);
             }
         }
     }
     cuts
 }
 
-fn shut(share: usize, loads: &[Load<'_>], cuts: &mut BTreeMap<Unit, Cut>) {
+fn shut(share: usize, loads: &[Load<'_>], cuts: &mut BTreeMap<Node, Cut>) {
     let mut taken = 0;
     for load in loads {
-        let fits = load.unit.is_stage() && taken + load.closed <= share;
+        let fits = load.node.is_stage() && taken + load.closed <= share;
         if fits {
             taken += load.closed;
         }
-        cuts.insert(load.unit.clone(), if fits { Cut::Closed } else { Cut::Gone });
+        cuts.insert(load.node.clone(), if fits { Cut::Closed } else { Cut::Gone });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{Kind, ObjectKey};
+    use crate::objects::{Kind, ObjectKey};
 
-    fn unit(kind: Kind, namespace: &str, name: &str) -> Unit {
-        Unit::Object(kind, ObjectKey::new(namespace, name))
+    fn node(kind: Kind, namespace: &str, name: &str) -> Node {
+        Node::Object(kind, ObjectKey::new(namespace, name))
     }
 
-    fn cuts(budget: usize, loads: &[(&Unit, i64, usize, usize)]) -> Vec<(String, Cut)> {
+    fn cuts(budget: usize, loads: &[(&Node, i64, usize, usize)]) -> Vec<(String, Cut)> {
         let mut namespaces: BTreeMap<&str, Vec<Load<'_>>> = BTreeMap::new();
-        for (unit, second, full, closed) in loads {
-            let load = Load { unit, created: Some((*second, 0)), full: *full, closed: *closed };
-            namespaces.entry(unit.namespace()).or_default().push(load);
+        for (node, second, full, closed) in loads {
+            let load = Load { node, created: Some((*second, 0)), full: *full, closed: *closed };
+            namespaces.entry(node.namespace()).or_default().push(load);
         }
-        let name = |unit: Unit| match unit {
-            Unit::Object(_, key) => key.name,
+        let name = |node: Node| match node {
+            Node::Object(_, key) => key.name,
             _ => String::new(),
         };
-        cut(budget, namespaces).into_iter().map(|(unit, cut)| (name(unit), cut)).collect()
+        cut(budget, namespaces).into_iter().map(|(node, cut)| (name(node), cut)).collect()
     }
 
     #[test]
     fn the_newest_objects_of_the_largest_namespace_give_way_and_nobody_else() {
-        let [a, b, c] = ["a", "b", "c"].map(|name| unit(Kind::ApiRoute, "large", name));
-        let small = unit(Kind::ApiRoute, "small", "d");
+        let [a, b, c] = ["a", "b", "c"].map(|name| node(Kind::ApiRoute, "large", name));
+        let small = node(Kind::ApiRoute, "small", "d");
         let loads = [(&a, 3, 40, 10), (&b, 2, 40, 10), (&c, 1, 40, 10), (&small, 9, 30, 10)];
         assert_eq!(cuts(150, &loads), []);
         assert_eq!(cuts(130, &loads), [("a".to_owned(), Cut::Closed)]);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_namespace_whose_very_places_do_not_fit_is_shut() {
-        let (stage, route) = (unit(Kind::Stage, "large", "s"), unit(Kind::ApiRoute, "large", "r"));
+        let (stage, route) = (node(Kind::Stage, "large", "s"), node(Kind::ApiRoute, "large", "r"));
         let loads = [(&stage, 2, 20, 10), (&route, 1, 40, 30)];
         assert_eq!(cuts(30, &loads), [("s".to_owned(), Cut::Closed), ("r".to_owned(), Cut::Gone)]);
         assert_eq!(cuts(5, &loads), [("s".to_owned(), Cut::Gone), ("r".to_owned(), Cut::Gone)]);

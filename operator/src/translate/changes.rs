@@ -1,4 +1,4 @@
-//! What differs between the world as it was translated last and as it is now. Which units a difference makes stale is
+//! What differs between the cluster state as it was translated last and as it is now. Which nodes a difference makes stale is
 //! `memo`'s to say.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::translate::references::Source;
-use crate::world::{Kind, Object, ObjectKey, World};
+use crate::cluster_state::ClusterState;
+use crate::objects::{Kind, Object, ObjectKey};
+use crate::translate::view::Source;
 
-/// Every kind of the world.
+/// Every kind of the cluster state.
 const KINDS: [Kind; 9] = [
     Kind::Stage,
     Kind::ApiRoute,
@@ -23,14 +24,14 @@ const KINDS: [Kind; 9] = [
     Kind::ConfigMap,
 ];
 
-/// The world as it was translated last.
+/// The cluster state as it was translated last.
 #[derive(Default)]
-pub(crate) struct Seen(World);
+pub(crate) struct ChangeTracker(ClusterState);
 
-impl Seen {
+impl ChangeTracker {
     /// Finds out what leads to something else than before, among the objects that may have changed (none: all of them),
     /// and takes the new state over.
-    pub(crate) fn catch_up(&mut self, now: &World, among: Option<&BTreeSet<Source>>) -> BTreeSet<Source> {
+    pub(crate) fn catch_up(&mut self, now: &ClusterState, among: Option<&BTreeSet<Source>>) -> BTreeSet<Source> {
         let mut differs = BTreeSet::new();
         match among {
             Some(among) => among.iter().for_each(|(kind, key)| self.object(now, *kind, key, &mut differs)),
@@ -46,7 +47,7 @@ impl Seen {
         differs
     }
 
-    fn object(&mut self, now: &World, kind: Kind, key: &ObjectKey, differs: &mut BTreeSet<Source>) {
+    fn object(&mut self, now: &ClusterState, kind: Kind, key: &ObjectKey, differs: &mut BTreeSet<Source>) {
         let seen = &mut self.0;
         // Statuses and bookkeeping change without leading to anything else.
         let changed = match kind {
@@ -82,7 +83,7 @@ impl Seen {
     }
 
     /// Whether it differs why an object cannot be read; takes that over too.
-    fn unreadable(&mut self, now: &World, id: &Source) -> bool {
+    fn unreadable(&mut self, now: &ClusterState, id: &Source) -> bool {
         let seen = &mut self.0;
         let unparsable = seen.unparsable.get(id) != now.unparsable.get(id);
         if unparsable {
@@ -128,7 +129,7 @@ fn replace<K>(
 }
 
 /// A slice counts for the Service it belongs to, and for the one it belonged to.
-fn slice(seen: &mut World, now: &World, key: &ObjectKey, differs: &mut BTreeSet<Source>) {
+fn slice(seen: &mut ClusterState, now: &ClusterState, key: &ObjectKey, differs: &mut BTreeSet<Source>) {
     let same = |a: &Arc<EndpointSlice>, b: &Arc<EndpointSlice>| {
         Arc::ptr_eq(a, b) || (a.endpoints == b.endpoints && a.ports == b.ports && a.address_type == b.address_type)
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sluice_wire::Hash;
 
-use crate::world::{Kind, ObjectKey};
+use crate::objects::{Kind, ObjectKey};
 
 /// Something that only one object can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

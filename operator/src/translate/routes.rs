@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_crds::api_route::{HttpMethod, MatchType, ValueMatch, VersionScheme};
 use sluice_crds::condition::reason;
 use sluice_crds::{ApiRoute, api_route as api};
-use sluice_wire::{ApiVersion, FieldMatch, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
+use sluice_wire::{ApiVersion, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
+use crate::fields;
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
+use crate::translate::view::View;
 use crate::translate::{rules, stages};
-use crate::world::{Kind, ObjectKey};
-
-pub(crate) use crate::translate::rules::{header_name, http_url};
 
 /// What a translation of an ApiRoute found out.
 #[derive(Default)]
@@ -225,7 +224,7 @@ fn version(version: &api::ApiVersion, problems: &mut Problems) -> ApiVersion {
         VersionScheme::MediaType => sluice_wire::VersionScheme::MediaType,
         VersionScheme::Query => sluice_wire::VersionScheme::Query(parameter),
         VersionScheme::Header => {
-            if let Err(why) = header_name(&parameter) {
+            if let Err(why) = fields::header_name(&parameter) {
                 problems.invalid(field, why);
             }
             sluice_wire::VersionScheme::Header(parameter)
@@ -235,14 +234,4 @@ fn version(version: &api::ApiVersion, problems: &mut Problems) -> ApiVersion {
         problems.invalid(field, "it names a header or query parameter: it goes with scheme Header or Query only");
     }
     ApiVersion { name: version.name.clone(), scheme }
-}
-
-/// A match, and what is wrong with it.
-pub(crate) fn field_match(field: &ValueMatch, header: bool) -> Result<FieldMatch, String> {
-    let name = if header { header_name(&field.name)? } else { field.name.clone() };
-    match (field.type_, &field.value) {
-        (MatchType::Exact, Some(value)) => Ok(FieldMatch { name, value: Some(value.clone()) }),
-        (MatchType::Present, None) => Ok(FieldMatch { name, value: None }),
-        _ => Err("type Exact needs a value, and type Present must not have one".to_owned()),
-    }
 }

@@ -11,15 +11,15 @@ use sluice_crds::api_route::{
 use sluice_crds::condition::reason;
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_wire::{
-    AuthorizerUse, CacheKey, HeaderEdits, HttpTarget, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache,
-    RulePolicy, Template, TemplatePart, Variable,
+    AuthorizerUse, CacheKey, HeaderEdits, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache, RulePolicy,
+    Template, TemplatePart, Variable,
 };
 
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
-use crate::translate::routes::field_match;
-use crate::translate::{authorizers, stages, upstreams};
-use crate::world::{Kind, ObjectKey};
+use crate::fields;
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
+use crate::translate::view::View;
+use crate::translate::{authorizers, upstreams};
 
 /// Headers that belong to a connection or to a message's framing: only the proxy writes them.
 const RESERVED: [&str; 12] = [
@@ -82,7 +82,7 @@ pub(crate) fn translate(
     let mut fields = |list: &[sluice_crds::api_route::ValueMatch], word: &str, header: bool| {
         let mut all = Vec::new();
         for (n, field) in list.iter().enumerate() {
-            match field_match(field, header) {
+            match fields::field_match(field, header) {
                 Ok(field) => all.push(field),
                 Err(why) => problems.invalid(&format!("{at}.{word}[{n}]"), why),
             }
@@ -136,7 +136,7 @@ impl Reader<'_> {
         let authorizer = self.authorizer(&field, authorizer);
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
         let throttle =
-            rule.throttle.and_then(|limit| stages::throttle(&format!("{}.throttle", self.at), limit, self.problems));
+            rule.throttle.and_then(|limit| fields::throttle(&format!("{}.throttle", self.at), limit, self.problems));
         let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
         let request_headers = self.edits(Side::Request, "request", rule.request.as_ref());
         let response_headers = self.edits(Side::Response, "response", rule.response.as_ref());
@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn cache(&mut self, cache: &ApiRuleCache) -> RuleCache {
-        let ttl_ms = cache.ttl.and_then(|ttl| stages::cache_ttl(&format!("{}.cache.ttl", self.at), ttl, self.problems));
+        let ttl_ms = cache.ttl.and_then(|ttl| fields::cache_ttl(&format!("{}.cache.ttl", self.at), ttl, self.problems));
         let mut keys = Vec::new();
         for (n, text) in cache.keys.iter().enumerate() {
             match self.cache_key(text) {
@@ -206,7 +206,7 @@ impl Reader<'_> {
             return Ok(CacheKey::Query(name.to_owned()));
         }
         if let Some(name) = text.strip_prefix("request.header.").filter(|name| !name.is_empty()) {
-            return header_name(name).map(CacheKey::Header);
+            return fields::header_name(name).map(CacheKey::Header);
         }
         if let Some(name) = text.strip_prefix("context.authorizer.claims.").filter(|name| !name.is_empty()) {
             self.has_claims()?;
@@ -314,13 +314,13 @@ impl Reader<'_> {
                 }
                 None
             }
-            IntegrationType::Http => match http_url(&written.http.as_ref()?.url) {
+            IntegrationType::Http => match fields::http_url(&written.http.as_ref()?.url) {
                 Err(why) => {
                     self.invalid("integration.http.url", why);
                     None
                 }
                 Ok(target) => {
-                    for name in placeholders(target.path.as_deref().unwrap_or_default()) {
+                    for name in fields::placeholders(target.path.as_deref().unwrap_or_default()) {
                         if let Err(why) = self.captured(name) {
                             self.invalid("integration.http.url", why);
                         }
@@ -341,14 +341,8 @@ impl Reader<'_> {
     }
 }
 
-/// A header's name in lower case.
-pub(crate) fn header_name(name: &str) -> Result<String, String> {
-    let parsed = http::HeaderName::from_bytes(name.as_bytes());
-    parsed.map(|name| name.as_str().to_owned()).map_err(|_| format!("{name:?} is not a header name"))
-}
-
 fn free_header_name(side: Side, name: &str) -> Result<String, String> {
-    let name = header_name(name)?;
+    let name = fields::header_name(name)?;
     if RESERVED.contains(&name.as_str()) {
         return Err(format!("the header {name} belongs to the connection and cannot be changed"));
     }
@@ -359,89 +353,4 @@ fn free_header_name(side: Side, name: &str) -> Result<String, String> {
         return Err(format!("the proxy itself writes the request's id into responses: {name} cannot be changed"));
     }
     Ok(name)
-}
-
-fn placeholders(path: &str) -> impl Iterator<Item = &str> {
-    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))
-}
-
-/// An absolute http or https URL, taken apart.
-pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
-    let bad = || {
-        format!(
-            "{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}"
-        )
-    };
-    let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (_, Some(rest)) => (false, rest),
-        _ => return Err(bad()),
-    };
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    if authority.contains('@') {
-        return Err("a URL with a user name or password is not accepted".to_owned());
-    }
-    let authority: http::uri::Authority = authority.parse().map_err(|_| bad())?;
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        None if authority.as_str() != authority.host() => return Err(bad()),
-        None if tls => 443,
-        None => 80,
-    };
-    let host = authority.host().to_ascii_lowercase();
-    let path_char = |b: u8| b.is_ascii_graphic() && !b"\"#<>?\\^`|".contains(&b);
-    if host.is_empty() || port == 0 || !path.bytes().all(path_char) || !balanced(path) {
-        return Err(bad());
-    }
-    let path = Some(path).filter(|path| !path.is_empty()).map(str::to_owned);
-    Ok(HttpTarget { tls, host, port, path })
-}
-
-/// Whether braces come in pairs that do not nest.
-fn balanced(path: &str) -> bool {
-    let mut open = false;
-    for byte in path.bytes() {
-        match (byte, open) {
-            (b'{', false) => open = true,
-            (b'}', true) => open = false,
-            (b'{' | b'}', _) => return false,
-            _ => {}
-        }
-    }
-    !open
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_taken_apart_and_odd_ones_refused() {
-        let target = http_url("https://API.example.com/v2/{proxy}").unwrap();
-        assert_eq!((target.tls, target.host.as_str(), target.port), (true, "api.example.com", 443));
-        assert_eq!(target.path.as_deref(), Some("/v2/{proxy}"));
-        assert_eq!(http_url("http://[::1]:8080").unwrap().port, 8080);
-        assert_eq!(http_url("http://example.com").unwrap().path, None);
-        for bad in [
-            "",
-            "ftp://a",
-            "https://",
-            "https:///x",
-            "http://u:p@a/",
-            "http://a:0",
-            "http://a:99999",
-            "http://a:",
-            "http://a/?q",
-            "http://a/#f",
-            "http://a/{x",
-            "http://a/x}",
-            "http://a/{{x}}",
-            "http://a b/",
-        ] {
-            assert!(http_url(bad).is_err(), "{bad}");
-        }
-    }
 }

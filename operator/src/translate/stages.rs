@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Secret;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_crds::Stage;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
-use sluice_crds::{Stage, field};
 use sluice_wire::{
     Behavior, CertificatePart, Cors, HostPattern, Invalidation, PartBody, PartKind, PartName, StageCache, StagePart,
-    Throttle, Unauthorized,
+    Unauthorized,
 };
 
+use crate::fields;
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
 use crate::translate::conflicts::Claim;
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
-use crate::world::{Kind, ObjectKey};
+use crate::translate::view::View;
 
 /// The longest base path.
 const MAX_BASE_PATH: usize = 256;
@@ -101,7 +102,7 @@ pub(crate) fn translate(
         );
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
-    let throttle = spec.throttle.and_then(|limit| throttle("spec.throttle", limit, problems));
+    let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
     let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
     let secret = spec.tls.as_ref().map(|tls| ObjectKey::new(key.namespace.clone(), tls.secret_name.clone()));
@@ -134,21 +135,8 @@ fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {
     broken.then(|| problems.sentences())
 }
 
-/// A throttle that can work.
-pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems) -> Option<Throttle> {
-    let rate = limit.rate.is_finite() && (0.001..=1_000_000.0).contains(&limit.rate);
-    let burst = (1..=1_000_000).contains(&limit.burst);
-    if !rate {
-        problems.invalid(&format!("{at}.rate"), "it must be from 0.001 to 1000000 requests per second");
-    }
-    if !burst {
-        problems.invalid(&format!("{at}.burst"), "it must be from 1 to 1000000 requests");
-    }
-    (rate && burst).then_some(Throttle { rate: limit.rate, burst: limit.burst })
-}
-
 fn cache(settings: &api::StageCache, problems: &mut Problems) -> Option<StageCache> {
-    let ttl_ms = cache_ttl("spec.cache.ttl", settings.ttl, problems)?;
+    let ttl_ms = fields::cache_ttl("spec.cache.ttl", settings.ttl, problems)?;
     settings.enabled.then_some(StageCache {
         ttl_ms,
         max_bytes: settings.max_bytes.get(),
@@ -164,24 +152,6 @@ fn cache(settings: &api::StageCache, problems: &mut Problems) -> Option<StageCac
     })
 }
 
-/// A time to keep responses for, in milliseconds.
-pub(crate) fn cache_ttl(at: &str, ttl: field::Duration, problems: &mut Problems) -> Option<u64> {
-    let ms = u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX);
-    if (1_000..=3_600_000).contains(&ms) {
-        return Some(ms);
-    }
-    problems.invalid(at, "it must be from 1s to 1h");
-    None
-}
-
-/// A time that is written in whole seconds: a part of one would get lost.
-pub(crate) fn whole_seconds(at: &str, time: field::Duration, problems: &mut Problems) -> u64 {
-    if time.get().subsec_nanos() > 0 {
-        problems.invalid(at, "it must be whole seconds");
-    }
-    time.get().as_secs()
-}
-
 fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
     let wild = ["*", "http://*", "https://*"];
     let everybody = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
@@ -189,7 +159,7 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
         let why = "it cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
         problems.invalid("spec.cors.allowCredentials", why);
     }
-    let max_age_s = settings.max_age.map(|age| whole_seconds("spec.cors.maxAge", age, problems));
+    let max_age_s = settings.max_age.map(|age| fields::whole_seconds("spec.cors.maxAge", age, problems));
     if max_age_s.is_some_and(|age| age > 86_400) {
         problems.invalid("spec.cors.maxAge", "it must be at most 24h");
     }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use sluice_wire::{Endpoints, PartBody, PartKind, PartName, UpstreamPart};
 
-use crate::translate::references::View;
-use crate::world::{Kind, ObjectKey};
+use crate::objects::{Kind, ObjectKey};
+use crate::translate::view::View;
 
 /// More addresses of one Service port are left out: a part has a bounded size.
 const MAX_ADDRESSES: usize = 10_000;

@@ -4,10 +4,11 @@ use sluice_crds::condition::reason;
 use sluice_crds::{UsagePlan, field};
 use sluice_wire::{PartBody, PartKind, PartName, PlanPart, PlanStage, RuleThrottle};
 
-use crate::translate::problem::Problems;
-use crate::translate::references::View;
+use crate::fields;
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
 use crate::translate::stages;
-use crate::world::{Kind, ObjectKey};
+use crate::translate::view::View;
 
 /// The name of a UsagePlan's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -17,7 +18,7 @@ pub(crate) fn part_name(key: &ObjectKey) -> PartName {
 /// The part. A plan whose own throttle cannot be used opens nothing, or its keys would be unlimited.
 pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Problems) -> PartBody {
     let object = Kind::UsagePlan.object(key);
-    let throttle = plan.spec.throttle.and_then(|limit| stages::throttle("spec.throttle", limit, problems));
+    let throttle = plan.spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let unusable = plan.spec.throttle.is_some() && throttle.is_none();
     let mut opened: Vec<PlanStage> = Vec::new();
     for (at, stage) in plan.spec.stages.iter().enumerate() {
@@ -36,7 +37,7 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, prob
         for (at, limit) in stage.throttles.iter().enumerate() {
             let field = format!("{field}.throttles[{at}]");
             let numbers = field::Throttle { rate: limit.rate, burst: limit.burst };
-            let bucket = stages::throttle(&field, numbers, problems);
+            let bucket = fields::throttle(&field, numbers, problems);
             match (rule(view, key, &limit.rule), bucket) {
                 (Ok((route, rule)), Some(throttle)) => throttles.push(RuleThrottle { route, rule, throttle }),
                 (Err(Unknown::Odd(why)), _) => problems.invalid(&format!("{field}.rule"), why),

@@ -10,12 +10,12 @@ use crate::publish::{Census, Current};
 
 /// What was looked at last, and what is still to be looked at.
 #[derive(Default)]
-pub(crate) struct Due {
+pub(crate) struct StatusQueue {
     last: Option<(Arc<Current>, Arc<Census>)>,
     open: BTreeSet<ObjectRef>,
 }
 
-impl Due {
+impl StatusQueue {
     /// Takes over what changed: `live` are objects that changed in the cluster.
     pub(crate) fn note(&mut self, current: &Arc<Current>, census: &Arc<Census>, live: BTreeSet<ObjectRef>) {
         self.open.extend(live);
@@ -74,10 +74,11 @@ mod tests {
     use sluice_wire::Parts;
 
     use super::*;
+    use crate::cluster_state::ClusterState;
     use crate::metrics::Metrics;
+    use crate::objects::Object;
     use crate::publish::{Fleet, Published};
     use crate::translate::Translator;
-    use crate::world::{Object, World};
 
     fn stage(name: usize, rate: u32) -> Object {
         let value = json!({
@@ -88,9 +89,9 @@ mod tests {
     }
 
     struct Rig {
-        due: Due,
+        due: StatusQueue,
         fleet: Fleet,
-        world: World,
+        state: ClusterState,
         translator: Translator,
         current: Arc<Current>,
     }
@@ -98,9 +99,9 @@ mod tests {
     impl Rig {
         fn new(objects: usize) -> Self {
             let mut rig = Self {
-                due: Due::default(),
+                due: StatusQueue::default(),
                 fleet: Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
-                world: World::from_objects((0..objects).map(|n| stage(n, 1))),
+                state: ClusterState::from_objects((0..objects).map(|n| stage(n, 1))),
                 translator: Translator::new(),
                 current: Arc::new(Current { published: Published::new(Parts::new()), statuses: BTreeMap::new() }),
             };
@@ -109,7 +110,7 @@ mod tests {
         }
 
         fn publish(&mut self) {
-            let translation = self.translator.translate(&self.world);
+            let translation = self.translator.translate(&self.state);
             let published = Published::new(translation.parts);
             self.current = Arc::new(Current { published, statuses: translation.statuses });
         }
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!((rig.open(), rig.open()), (50, 50), "the proxy serves none of them yet");
         one.applied(&rig.current.published, Vec::new());
         assert_eq!((rig.open(), rig.open()), (50, 0));
-        rig.world.apply(stage(7, 2));
+        rig.state.apply(stage(7, 2));
         rig.publish();
         assert_eq!((rig.open(), rig.open()), (1, 1), "the proxy does not serve it yet");
         one.applied(&rig.current.published, Vec::new());

@@ -1,4 +1,4 @@
-//! Looking things up in the world while writing down what was looked at, so that a change of it, and only that, leads to
+//! Looking things up in the cluster state while writing down what was looked at, so that a change of it, and only that, leads to
 //! another translation. What a missing thing means is said by the kinds' own rooms.
 
 use std::cell::RefCell;
@@ -9,23 +9,24 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use sluice_crds::{ApiRoute, Authorizer, Stage, UsagePlan};
 
+use crate::cluster_state::ClusterState;
+use crate::objects::{Kind, ObjectKey};
 use crate::translate::conflicts::Claims;
-use crate::world::{Kind, ObjectKey, World};
 
 /// Something that was looked at. Of Services `EndpointSlice` means all slices of the Service with that key.
 pub(crate) type Source = (Kind, ObjectKey);
 
-/// The world as one translation sees it.
+/// The cluster state as one translation sees it.
 pub(crate) struct View<'a> {
-    world: &'a World,
+    state: &'a ClusterState,
     /// Who claimed what first.
     pub(crate) claims: &'a Claims,
     reads: RefCell<BTreeSet<Source>>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(world: &'a World, claims: &'a Claims) -> Self {
-        Self { world, claims, reads: RefCell::default() }
+    pub(crate) fn new(state: &'a ClusterState, claims: &'a Claims) -> Self {
+        Self { state, claims, reads: RefCell::default() }
     }
 
     /// Everything that was looked at.
@@ -41,9 +42,9 @@ impl<'a> View<'a> {
     /// How to speak of an object that is not there: it does not exist, or it cannot be read.
     pub(crate) fn absence(&self, kind: Kind, key: &ObjectKey) -> String {
         let id = (kind, key.clone());
-        if self.world.unparsable.contains_key(&id) {
+        if self.state.unparsable.contains_key(&id) {
             format!("{kind} {key} cannot be read; correct it first")
-        } else if self.world.unknown.contains(&id) {
+        } else if self.state.unknown.contains(&id) {
             format!(
                 "the API server has not said yet whether there is a {kind} {key}, or does not let the operator read it"
             )
@@ -54,38 +55,38 @@ impl<'a> View<'a> {
 
     /// Whether nobody has said yet that the object exists, or that it does not. It must have been looked up.
     pub(crate) fn is_unknown(&self, kind: Kind, key: &ObjectKey) -> bool {
-        self.world.unknown.contains(&(kind, key.clone()))
+        self.state.unknown.contains(&(kind, key.clone()))
     }
 
     pub(crate) fn stage(&self, key: &ObjectKey) -> Option<&'a Arc<Stage>> {
-        self.look(Kind::Stage, &self.world.stages, key)
+        self.look(Kind::Stage, &self.state.stages, key)
     }
 
     pub(crate) fn api_route(&self, key: &ObjectKey) -> Option<&'a Arc<ApiRoute>> {
-        self.look(Kind::ApiRoute, &self.world.api_routes, key)
+        self.look(Kind::ApiRoute, &self.state.api_routes, key)
     }
 
     pub(crate) fn authorizer(&self, key: &ObjectKey) -> Option<&'a Arc<Authorizer>> {
-        self.look(Kind::Authorizer, &self.world.authorizers, key)
+        self.look(Kind::Authorizer, &self.state.authorizers, key)
     }
 
     pub(crate) fn usage_plan(&self, key: &ObjectKey) -> Option<&'a Arc<UsagePlan>> {
-        self.look(Kind::UsagePlan, &self.world.usage_plans, key)
+        self.look(Kind::UsagePlan, &self.state.usage_plans, key)
     }
 
     pub(crate) fn service(&self, key: &ObjectKey) -> Option<&'a Arc<Service>> {
-        self.look(Kind::Service, &self.world.services, key)
+        self.look(Kind::Service, &self.state.services, key)
     }
 
     pub(crate) fn secret(&self, key: &ObjectKey) -> Option<&'a Arc<Secret>> {
-        self.look(Kind::Secret, &self.world.secrets, key)
+        self.look(Kind::Secret, &self.state.secrets, key)
     }
 
     pub(crate) fn config_map(&self, key: &ObjectKey) -> Option<&'a Arc<ConfigMap>> {
-        self.look(Kind::ConfigMap, &self.world.config_maps, key)
+        self.look(Kind::ConfigMap, &self.state.config_maps, key)
     }
 
     pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
-        self.look(Kind::EndpointSlice, &self.world.endpoint_slices, service).into_iter().flat_map(BTreeMap::values)
+        self.look(Kind::EndpointSlice, &self.state.endpoint_slices, service).into_iter().flat_map(BTreeMap::values)
     }
 }

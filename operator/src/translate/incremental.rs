@@ -6,30 +6,35 @@ use std::sync::Arc;
 
 use sluice_wire::{KeyEntry, Part};
 
+use crate::cluster_state::ClusterState;
+use crate::objects::{Kind, ObjectKey};
 use crate::translate::budget::{self, Cut, Load};
-use crate::translate::changes::Seen;
+use crate::translate::changes::ChangeTracker;
 use crate::translate::conflicts::Claims;
-use crate::translate::references::{Source, View};
-use crate::translate::unit::{self, Output, Unit};
-use crate::translate::{Detail, Translation, Wanted, api_keys, stages, upstreams};
-use crate::world::{Kind, ObjectKey, World};
+use crate::translate::desired::{DesiredStatus, Detail};
+use crate::translate::node::Node;
+use crate::translate::object;
+use crate::translate::output::Output;
+use crate::translate::translation::Translation;
+use crate::translate::view::{Source, View};
+use crate::translate::{api_keys, stages, upstreams};
 
 /// A translator that remembers.
 pub struct Translator {
-    seen: Seen,
-    reads: BTreeMap<Unit, BTreeSet<Source>>,
-    readers: BTreeMap<Source, BTreeSet<Unit>>,
+    seen: ChangeTracker,
+    reads: BTreeMap<Node, BTreeSet<Source>>,
+    readers: BTreeMap<Source, BTreeSet<Node>>,
     claims: Claims,
-    outputs: BTreeMap<Unit, Output>,
-    needed: BTreeMap<Unit, usize>,
+    outputs: BTreeMap<Node, Output>,
+    needed: BTreeMap<Node, usize>,
     /// The ApiKeys with an entry.
     shards: BTreeMap<u8, BTreeSet<ObjectKey>>,
     rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
     /// What all outputs weigh together.
     weight: usize,
     limits: Limits,
-    shard_cuts: BTreeMap<u8, BTreeMap<Unit, Cut>>,
-    cuts: BTreeMap<Unit, Cut>,
+    shard_cuts: BTreeMap<u8, BTreeMap<Node, Cut>>,
+    cuts: BTreeMap<Node, Cut>,
     translation: Translation,
     translated: usize,
 }
@@ -44,8 +49,8 @@ struct Limits {
 /// What has to be brought up to date after objects were translated.
 #[derive(Default)]
 struct Stale {
-    derived: BTreeSet<Unit>,
-    publish: BTreeSet<Unit>,
+    derived: BTreeSet<Node>,
+    publish: BTreeSet<Node>,
     shards: BTreeSet<u8>,
     recount: BTreeSet<ObjectKey>,
 }
@@ -67,7 +72,7 @@ impl Translator {
     #[must_use]
     pub fn limited(total: usize, shard: usize) -> Self {
         Self {
-            seen: Seen::default(),
+            seen: ChangeTracker::default(),
             reads: BTreeMap::new(),
             readers: BTreeMap::new(),
             claims: Claims::default(),
@@ -90,44 +95,48 @@ impl Translator {
         self.translated
     }
 
-    /// What the world leads to.
-    pub fn translate(&mut self, world: &World) -> Translation {
-        self.update(world, None);
+    /// What the cluster state leads to.
+    pub fn translate(&mut self, state: &ClusterState) -> Translation {
+        self.update(state, None);
         self.translation.clone()
     }
 
-    /// What the world leads to when nothing but `among` changed since the last call, unless that is what it led to before:
+    /// What the cluster state leads to when nothing but `among` changed since the last call, unless that is what it led to before:
     /// most changes are our own statuses coming back.
-    pub fn translate_changed(&mut self, world: &World, among: &BTreeSet<(Kind, ObjectKey)>) -> Option<Translation> {
-        (self.update(world, Some(among)) > 0).then(|| self.translation.clone())
+    pub fn translate_changed(
+        &mut self,
+        state: &ClusterState,
+        among: &BTreeSet<(Kind, ObjectKey)>,
+    ) -> Option<Translation> {
+        (self.update(state, Some(among)) > 0).then(|| self.translation.clone())
     }
 
     /// Translates what changed and returns how much that was.
-    fn update(&mut self, world: &World, among: Option<&BTreeSet<Source>>) -> usize {
-        let changed = self.seen.catch_up(world, among);
-        let mut dirty: BTreeSet<Unit> = BTreeSet::new();
+    fn update(&mut self, state: &ClusterState, among: Option<&BTreeSet<Source>>) -> usize {
+        let changed = self.seen.catch_up(state, among);
+        let mut dirty: BTreeSet<Node> = BTreeSet::new();
         for source in &changed {
             if Kind::OURS.contains(&source.0) {
-                dirty.insert(Unit::Object(source.0, source.1.clone()));
+                dirty.insert(Node::Object(source.0, source.1.clone()));
             }
             dirty.extend(self.readers.get(source).into_iter().flatten().cloned());
         }
-        self.reclaim(world, &mut dirty);
+        self.reclaim(state, &mut dirty);
         let mut stale = Stale::default();
         self.translated = dirty.len();
-        for unit in dirty {
-            match unit {
-                Unit::Object(kind, key) => self.object(world, kind, key, &mut stale),
+        for node in dirty {
+            match node {
+                Node::Object(kind, key) => self.object(state, kind, key, &mut stale),
                 other => drop(stale.derived.insert(other)),
             }
         }
-        for unit in std::mem::take(&mut stale.derived) {
-            self.derived(world, unit, &mut stale);
+        for node in std::mem::take(&mut stale.derived) {
+            self.derived(state, node, &mut stale);
         }
         self.cut(&mut stale);
-        for unit in stale.publish {
-            self.publish(&unit);
-            if let Unit::Object(Kind::Stage, key) = unit {
+        for node in stale.publish {
+            self.publish(&node);
+            if let Node::Object(Kind::Stage, key) = node {
                 stale.recount.insert(key);
             }
         }
@@ -142,30 +151,30 @@ impl Translator {
 
     /// Brings the claims of changed objects up to date; whoever wins or loses something by that becomes dirty, and with
     /// a Stage the routes that looked at it.
-    fn reclaim(&mut self, world: &World, dirty: &mut BTreeSet<Unit>) {
+    fn reclaim(&mut self, state: &ClusterState, dirty: &mut BTreeSet<Node>) {
         let mut touched = BTreeSet::new();
-        for unit in dirty.iter() {
-            let Unit::Object(kind, key) = unit else { continue };
-            let view = View::new(world, &self.claims);
-            let now = unit::claims_of(&view, world, *kind, key);
+        for node in dirty.iter() {
+            let Node::Object(kind, key) = node else { continue };
+            let view = View::new(state, &self.claims);
+            let now = object::claims_of(&view, state, *kind, key);
             // Reads are kept by the translation, which claims again.
             touched.extend(self.claims.replace(&(*kind, key.clone()), now));
         }
         for (kind, key) in touched {
             let source = (kind, key);
             dirty.extend(self.readers.get(&source).into_iter().flatten().cloned());
-            dirty.insert(Unit::Object(source.0, source.1));
+            dirty.insert(Node::Object(source.0, source.1));
         }
     }
 
-    fn object(&mut self, world: &World, kind: Kind, key: ObjectKey, stale: &mut Stale) {
-        let view = View::new(world, &self.claims);
-        drop(unit::claims_of(&view, world, kind, &key));
-        let output = unit::object(&view, world, kind, &key);
+    fn object(&mut self, state: &ClusterState, kind: Kind, key: ObjectKey, stale: &mut Stale) {
+        let view = View::new(state, &self.claims);
+        drop(object::claims_of(&view, state, kind, &key));
+        let output = object::translate(&view, state, kind, &key);
         let reads = view.into_reads();
-        let unit = Unit::Object(kind, key.clone());
-        self.remember(&unit, reads);
-        let before = self.outputs.remove(&unit).unwrap_or_default();
+        let node = Node::Object(kind, key.clone());
+        self.remember(&node, reads);
+        let before = self.outputs.remove(&node).unwrap_or_default();
         let now = output.unwrap_or_default();
         self.need(&before, &now, stale);
         if kind == Kind::ApiKey && (before.key != now.key || before.created != now.created) {
@@ -189,7 +198,7 @@ impl Translator {
             self.translation.statuses.remove(object);
         }
         let there = now.status.is_some();
-        self.replace(unit, &before, there.then_some(now), stale);
+        self.replace(node, &before, there.then_some(now), stale);
     }
 
     /// Counts who needs what is not an object.
@@ -210,39 +219,39 @@ impl Translator {
         }
     }
 
-    fn derived(&mut self, world: &World, unit: Unit, stale: &mut Stale) {
-        let before = self.outputs.remove(&unit).unwrap_or_default();
-        if !self.needed.contains_key(&unit) {
-            self.remember(&unit, BTreeSet::new());
-            self.replace(unit, &before, None, stale);
+    fn derived(&mut self, state: &ClusterState, node: Node, stale: &mut Stale) {
+        let before = self.outputs.remove(&node).unwrap_or_default();
+        if !self.needed.contains_key(&node) {
+            self.remember(&node, BTreeSet::new());
+            self.replace(node, &before, None, stale);
             return;
         }
-        let view = View::new(world, &self.claims);
-        let made = match &unit {
-            Unit::Upstream(service, port) => {
+        let view = View::new(state, &self.claims);
+        let made = match &node {
+            Node::Upstream(service, port) => {
                 upstreams::translate(&view, service, *port).map(|body| (upstreams::part_name(service, *port), body))
             }
-            Unit::Certificate(secret) => {
+            Node::Certificate(secret) => {
                 stages::certificate_part(&view, secret).map(|body| (stages::certificate_name(secret), body))
             }
-            Unit::Object(..) => None,
+            Node::Object(..) => None,
         };
         let reads = view.into_reads();
-        self.remember(&unit, reads);
+        self.remember(&node, reads);
         let now = Output::of(made.map(|(name, body)| Arc::new(Part::new(name, &body))).into_iter().collect());
-        self.replace(unit, &before, Some(now), stale);
+        self.replace(node, &before, Some(now), stale);
     }
 
     /// Puts an output in the place of another; its parts are published when it is known what fits.
-    fn replace(&mut self, unit: Unit, before: &Output, now: Option<Output>, stale: &mut Stale) {
+    fn replace(&mut self, node: Node, before: &Output, now: Option<Output>, stale: &mut Stale) {
         for part in &before.parts {
             self.translation.parts.remove(&part.name);
         }
         self.weight -= before.weight;
         if let Some(now) = now {
             self.weight += now.weight;
-            stale.publish.insert(unit.clone());
-            self.outputs.insert(unit, now);
+            stale.publish.insert(node.clone());
+            self.outputs.insert(node, now);
         }
     }
 
@@ -259,33 +268,33 @@ impl Translator {
         let mut cuts = BTreeMap::new();
         if self.weight > self.limits.total {
             let mut namespaces: BTreeMap<&str, Vec<Load<'_>>> = BTreeMap::new();
-            for (unit, output) in &self.outputs {
-                namespaces.entry(unit.namespace()).or_default().push(load(unit, output));
+            for (node, output) in &self.outputs {
+                namespaces.entry(node.namespace()).or_default().push(load(node, output));
             }
             cuts = budget::cut(self.limits.total, namespaces);
         }
-        for (unit, cut) in self.shard_cuts.values().flatten() {
-            cuts.entry(unit.clone()).or_insert(*cut);
+        for (node, cut) in self.shard_cuts.values().flatten() {
+            cuts.entry(node.clone()).or_insert(*cut);
         }
         if cuts.is_empty() && self.cuts.is_empty() {
             return;
         }
-        let units = self.cuts.keys().chain(cuts.keys());
-        for unit in units.filter(|unit| self.cuts.get(*unit) != cuts.get(*unit)) {
-            if let Unit::Object(Kind::ApiKey, key) = unit {
+        let nodes = self.cuts.keys().chain(cuts.keys());
+        for node in nodes.filter(|node| self.cuts.get(*node) != cuts.get(*node)) {
+            if let Node::Object(Kind::ApiKey, key) = node {
                 stale.shards.insert(api_keys::shard_of(key));
             }
-            stale.publish.insert(unit.clone());
+            stale.publish.insert(node.clone());
         }
         self.cuts = cuts;
     }
 
-    fn cuts_of_shard(&self, shard: u8) -> BTreeMap<Unit, Cut> {
-        let units: Vec<Unit> = self.keys(shard).map(|key| Unit::Object(Kind::ApiKey, key.clone())).collect();
+    fn cuts_of_shard(&self, shard: u8) -> BTreeMap<Node, Cut> {
+        let nodes: Vec<Node> = self.keys(shard).map(|key| Node::Object(Kind::ApiKey, key.clone())).collect();
         let mut namespaces: BTreeMap<&str, Vec<Load<'_>>> = BTreeMap::new();
-        for unit in &units {
-            let output = self.outputs.get(unit);
-            namespaces.entry(unit.namespace()).or_default().extend(output.map(|output| load(unit, output)));
+        for node in &nodes {
+            let output = self.outputs.get(node);
+            namespaces.entry(node.namespace()).or_default().extend(output.map(|output| load(node, output)));
         }
         budget::cut(self.limits.shard, namespaces)
     }
@@ -295,9 +304,9 @@ impl Translator {
     }
 
     /// Publishes what of an output may be published.
-    fn publish(&mut self, unit: &Unit) {
-        let Some(output) = self.outputs.get(unit) else { return };
-        let (parts, status) = output.after(self.cuts.get(unit).copied());
+    fn publish(&mut self, node: &Node) {
+        let Some(output) = self.outputs.get(node) else { return };
+        let (parts, status) = output.after(self.cuts.get(node).copied());
         for part in &output.parts {
             self.translation.parts.remove(&part.name);
         }
@@ -312,8 +321,8 @@ impl Translator {
     fn shard(&mut self, shard: u8) {
         let name = api_keys::shard_name(shard);
         let entry = |key: &ObjectKey| -> Option<KeyEntry> {
-            let unit = Unit::Object(Kind::ApiKey, key.clone());
-            self.outputs.get(&unit).filter(|_| !self.cuts.contains_key(&unit))?.key.clone()
+            let node = Node::Object(Kind::ApiKey, key.clone());
+            self.outputs.get(&node).filter(|_| !self.cuts.contains_key(&node))?.key.clone()
         };
         match api_keys::shard_part(self.keys(shard).filter_map(entry).collect()) {
             Some(body) => drop(self.translation.parts.insert(name.clone(), Arc::new(Part::new(name, &body)))),
@@ -329,32 +338,32 @@ impl Translator {
         if let Some(wanted) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
             && wanted.detail != (Detail::Stage { routes: count })
         {
-            let mut now = Wanted::clone(wanted);
+            let mut now = DesiredStatus::clone(wanted);
             now.detail = Detail::Stage { routes: count };
             *wanted = Arc::new(now);
         }
     }
 
-    fn remember(&mut self, unit: &Unit, reads: BTreeSet<Source>) {
-        let before = self.reads.remove(unit).unwrap_or_default();
+    fn remember(&mut self, node: &Node, reads: BTreeSet<Source>) {
+        let before = self.reads.remove(node).unwrap_or_default();
         for source in before.difference(&reads) {
             if let Some(readers) = self.readers.get_mut(source) {
-                readers.remove(unit);
+                readers.remove(node);
                 if readers.is_empty() {
                     self.readers.remove(source);
                 }
             }
         }
         for source in reads.difference(&before) {
-            self.readers.entry(source.clone()).or_default().insert(unit.clone());
+            self.readers.entry(source.clone()).or_default().insert(node.clone());
         }
         if !reads.is_empty() {
-            self.reads.insert(unit.clone(), reads);
+            self.reads.insert(node.clone(), reads);
         }
     }
 }
 
-fn load<'a>(unit: &'a Unit, output: &Output) -> Load<'a> {
+fn load<'a>(node: &'a Node, output: &Output) -> Load<'a> {
     let closed = output.closed().iter().map(|part| budget::weight(part)).sum();
-    Load { unit, created: output.created, full: output.weight, closed }
+    Load { node, created: output.created, full: output.weight, closed }
 }

@@ -1,14 +1,14 @@
-//! What has to be known before the world is shown, and how long that may take. What is known is `cluster`'s.
+//! What has to be known before the cluster state is shown, and how long that may take. What is known is `cluster`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::world::{Kind, ObjectKey};
+use crate::objects::{Kind, ObjectKey};
 
 /// How long changes are held back for the sake of a Secret or ConfigMap that somebody has just begun to name.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const NAMED_OBJECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After so many bad answers in a row the object counts as one that cannot be had.
 const BAD_ANSWERS: u32 = 5;
 
@@ -25,7 +25,7 @@ pub(super) enum Failure {
 
 /// What is waited for. The first time everything must be known: going on without a Secret would take away what proxies
 /// serve. Later a named object is waited for, but only a little: whoever names new ones must not hold everybody up.
-pub(super) struct Waiting {
+pub(super) struct SyncBarrier {
     kinds: BTreeSet<Kind>,
     /// With the number of bad answers.
     named: BTreeMap<(Kind, ObjectKey), u32>,
@@ -34,7 +34,7 @@ pub(super) struct Waiting {
     unshown: Option<Instant>,
 }
 
-impl Waiting {
+impl SyncBarrier {
     /// Nothing was shown yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
         Self { kinds: kinds.into_iter().collect(), named: BTreeMap::new(), shown: false, unshown: None }
@@ -77,7 +77,7 @@ impl Waiting {
 
     /// When waiting for named objects ends.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.unshown.filter(|_| self.shown).map(|since| since + PATIENCE)
+        self.unshown.filter(|_| self.shown).map(|since| since + NAMED_OBJECT_TIMEOUT)
     }
 
     /// It was shown; what was waited for in vain is not waited for a second time.
@@ -96,8 +96,8 @@ mod tests {
         (Kind::Secret, ObjectKey::new("shop", name))
     }
 
-    fn begun() -> Waiting {
-        let mut waiting = Waiting::new([Kind::Stage]);
+    fn begun() -> SyncBarrier {
+        let mut waiting = SyncBarrier::new([Kind::Stage]);
         waiting.begin(named("tls"));
         waiting.changed();
         waiting
@@ -141,7 +141,7 @@ mod tests {
             waiting.changed();
             tokio::time::advance(Duration::from_millis(100)).await;
         }
-        assert_eq!(started.elapsed(), PATIENCE);
+        assert_eq!(started.elapsed(), NAMED_OBJECT_TIMEOUT);
         waiting.shown();
         waiting.changed();
         assert!(waiting.is_over(), "a watch that never answers delays a change only once");

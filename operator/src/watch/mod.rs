@@ -1,5 +1,5 @@
-//! Watches an API server into a World. A bad object is only itself unreadable, and nothing is shown before every initial
-//! list is complete: an object that nobody has answered for yet is unknown, not absent. What the world leads to is not
+//! Watches an API server into a ClusterState. A bad object is only itself unreadable, and nothing is shown before every initial
+//! list is complete: an object that nobody has answered for yet is unknown, not absent. What the cluster state leads to is not
 //! known here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Kind, Object, ObjectKey, Unparsable, World};
+use crate::cluster_state::ClusterState;
+use crate::objects::{Kind, Object, ObjectKey, Unparsable};
 
-mod waiting;
+mod barrier;
 
-use waiting::{Failure, Waiting};
+use barrier::{Failure, SyncBarrier};
 
 /// A watch is renewed that often, so that one that hangs without a word is noticed: see [`READ_TIMEOUT`].
 const WATCH_SECONDS: u32 = 50;
@@ -62,7 +63,7 @@ impl std::fmt::Display for Scope {
 }
 
 /// What a watch saw. The number tells a watch from an earlier one of the same scope.
-struct Seen {
+struct WatchEvent {
     scope: Scope,
     watch: u64,
     change: Change,
@@ -77,23 +78,23 @@ enum Change {
     Failed(Failure),
 }
 
-/// Takes the world in until `stop`. `show` gets the world and which of its objects changed; it is called as often as
+/// Takes the cluster state in until `stop`. `show` gets the cluster state and which of its objects changed; it is called as often as
 /// changes come, with all that came meanwhile.
 pub async fn run(
     client: Client,
     stop: CancellationToken,
-    mut show: impl FnMut(&World, &BTreeSet<(Kind, ObjectKey)>) + Send,
+    mut show: impl FnMut(&ClusterState, &BTreeSet<(Kind, ObjectKey)>) + Send,
 ) {
     let (events, mut seen) = mpsc::channel(QUEUE);
-    let mut keeper = Keeper {
+    let mut keeper = WatchManager {
         client,
         events,
         watches: BTreeMap::new(),
         next: 0,
         named: BTreeMap::new(),
         owners: BTreeMap::new(),
-        world: World::default(),
-        waiting: Waiting::new(KINDS),
+        state: ClusterState::default(),
+        waiting: SyncBarrier::new(KINDS),
     };
     for kind in KINDS {
         keeper.watch(Scope::All(kind));
@@ -117,7 +118,7 @@ pub async fn run(
             keeper.waiting.changed();
         }
         if keeper.waiting.is_over() {
-            show(&keeper.world, &changed);
+            show(&keeper.state, &changed);
             keeper.waiting.shown();
             changed.clear();
         }
@@ -135,33 +136,33 @@ impl Drop for Watch {
     }
 }
 
-struct Keeper {
+struct WatchManager {
     client: Client,
-    events: mpsc::Sender<Seen>,
+    events: mpsc::Sender<WatchEvent>,
     watches: BTreeMap<Scope, Watch>,
     next: u64,
     /// Which Secrets and ConfigMaps an object names.
     named: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
     /// By how many objects each is named.
     owners: BTreeMap<(Kind, ObjectKey), usize>,
-    world: World,
-    waiting: Waiting,
+    state: ClusterState,
+    waiting: SyncBarrier,
 }
 
-impl Keeper {
+impl WatchManager {
     fn watch(&mut self, scope: Scope) {
         self.next += 1;
         let id = self.next;
         let task = tokio::spawn(follow(self.client.clone(), scope.clone(), id, self.events.clone()));
         if let Scope::One(kind, key) = &scope {
             self.waiting.begin((*kind, key.clone()));
-            self.world.unknown.insert((*kind, key.clone()));
+            self.state.unknown.insert((*kind, key.clone()));
         }
         self.watches.insert(scope, Watch { id, task });
     }
 
-    fn take(&mut self, seen: Seen, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
-        let Seen { scope, watch: id, change } = seen;
+    fn take(&mut self, seen: WatchEvent, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        let WatchEvent { scope, watch: id, change } = seen;
         if self.watches.get(&scope).is_none_or(|watch| watch.id != id) {
             return;
         }
@@ -177,7 +178,7 @@ impl Keeper {
                 tracing::debug!(scope = %scope, objects = objects.len(), "list complete");
                 let there: BTreeSet<ObjectKey> = objects.iter().map(|object| object.identity().1).collect();
                 let before = match &scope {
-                    Scope::All(kind) => self.world.keys(*kind),
+                    Scope::All(kind) => self.state.keys(*kind),
                     Scope::One(_, key) => vec![key.clone()],
                 };
                 for key in before.iter().filter(|key| !there.contains(*key)) {
@@ -186,10 +187,10 @@ impl Keeper {
                 for object in objects {
                     self.apply(object, changed);
                 }
-                // Even an empty list is news: the first one completes the world.
+                // Even an empty list is news: the first one completes the cluster state.
                 if let Scope::One(kind, key) = scope {
                     let named = (kind, key);
-                    self.world.unknown.remove(&named);
+                    self.state.unknown.remove(&named);
                     self.waiting.end(&named);
                     changed.insert(named);
                 } else {
@@ -205,7 +206,7 @@ impl Keeper {
         if Kind::OURS.contains(&identity.0) {
             self.name(&identity, object.names().into_iter().collect(), changed);
         }
-        self.world.apply(object);
+        self.state.apply(object);
         changed.insert(identity);
     }
 
@@ -214,7 +215,7 @@ impl Keeper {
         if Kind::OURS.contains(&kind) {
             self.name(&identity, BTreeSet::new(), changed);
         }
-        self.world.remove(kind, key);
+        self.state.remove(kind, key);
         changed.insert(identity);
     }
 
@@ -239,7 +240,7 @@ impl Keeper {
                 self.owners.remove(&named);
                 self.watches.remove(&Scope::One(*kind, key.clone()));
                 self.waiting.end(&named);
-                self.world.remove(*kind, key);
+                self.state.remove(*kind, key);
                 changed.insert(named);
             }
         }
@@ -254,7 +255,7 @@ impl Keeper {
     }
 }
 
-async fn follow(client: Client, scope: Scope, id: u64, events: mpsc::Sender<Seen>) {
+async fn follow(client: Client, scope: Scope, id: u64, events: mpsc::Sender<WatchEvent>) {
     match scope.kind() {
         Kind::Stage => follow_kind::<Stage>(client, scope, id, events).await,
         Kind::ApiRoute => follow_kind::<ApiRoute>(client, scope, id, events).await,
@@ -268,7 +269,7 @@ async fn follow(client: Client, scope: Scope, id: u64, events: mpsc::Sender<Seen
     }
 }
 
-async fn follow_kind<K>(client: Client, scope: Scope, id: u64, events: mpsc::Sender<Seen>)
+async fn follow_kind<K>(client: Client, scope: Scope, id: u64, events: mpsc::Sender<WatchEvent>)
 where
     K: kube::Resource<DynamicType = ()> + DeserializeOwned,
     Object: From<K>,
@@ -304,7 +305,7 @@ where
             Ok(watcher::Event::Apply(object)) => Change::Apply(Box::new(parse::<K>(kind, object))),
             Ok(watcher::Event::Delete(object)) => Change::Delete(key_of(&object)),
         };
-        if events.send(Seen { scope: scope.clone(), watch: id, change }).await.is_err() {
+        if events.send(WatchEvent { scope: scope.clone(), watch: id, change }).await.is_err() {
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! A directory of YAML → objects of the world, as strictly as an API server would take them.
+//! A directory of YAML → objects of the cluster state, as strictly as an API server would take them.
 //! What the objects lead to is translation's; which cluster they would stand in does not matter.
 
 mod core;
@@ -21,7 +21,7 @@ use std::{
 pub use watch::watch;
 
 use self::yaml::Mark;
-use super::{Kind, Object, ObjectKey};
+use crate::objects::{Kind, Object, ObjectKey};
 
 /// A larger manifest is refused: an API server takes no object of this size either.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sluice_wire::ObjectRef;
 use tokio::sync::watch;
 
-use crate::world::{Kind, Object, ObjectKey, World};
+use crate::cluster_state::ClusterState;
+use crate::objects::{Kind, Object, ObjectKey};
 
 /// The objects as they are in the cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Live {
+pub struct StatusCache {
     objects: Arc<Mutex<Objects>>,
     changed: watch::Sender<u64>,
 }
@@ -25,7 +26,7 @@ struct Objects {
     failed_keys: BTreeMap<ObjectRef, String>,
 }
 
-impl Live {
+impl StatusCache {
     fn lock(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,8 +35,8 @@ impl Live {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes over what changed in the world.
-    pub fn update(&self, world: &World, changed: &BTreeSet<(Kind, ObjectKey)>) {
+    /// Takes over what changed in the cluster state.
+    pub fn update(&self, state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>) {
         let mut ours = changed.iter().filter(|(kind, _)| Kind::OURS.contains(kind)).peekable();
         if ours.peek().is_none() {
             return;
@@ -44,13 +45,13 @@ impl Live {
             let mut objects = self.lock();
             for (kind, key) in ours {
                 let found = match kind {
-                    Kind::Stage => world.stages.get(key).cloned().map(Object::Stage),
-                    Kind::ApiRoute => world.api_routes.get(key).cloned().map(Object::ApiRoute),
-                    Kind::Authorizer => world.authorizers.get(key).cloned().map(Object::Authorizer),
-                    Kind::ApiKey => world.api_keys.get(key).cloned().map(Object::ApiKey),
-                    _ => world.usage_plans.get(key).cloned().map(Object::UsagePlan),
+                    Kind::Stage => state.stages.get(key).cloned().map(Object::Stage),
+                    Kind::ApiRoute => state.api_routes.get(key).cloned().map(Object::ApiRoute),
+                    Kind::Authorizer => state.authorizers.get(key).cloned().map(Object::Authorizer),
+                    Kind::ApiKey => state.api_keys.get(key).cloned().map(Object::ApiKey),
+                    _ => state.usage_plans.get(key).cloned().map(Object::UsagePlan),
                 };
-                let unparsable = || world.unparsable.get(&(*kind, key.clone())).cloned();
+                let unparsable = || state.unparsable.get(&(*kind, key.clone())).cloned();
                 let found = found.or_else(|| unparsable().map(|why| Object::Unparsable(*kind, key.clone(), why)));
                 let object = kind.object(key);
                 match found {
@@ -114,13 +115,13 @@ mod tests {
 
     #[test]
     fn changes_of_other_peoples_objects_wake_nobody() {
-        let live = Live::default();
+        let live = StatusCache::default();
         let mut changes = live.changes();
         changes.mark_unchanged();
         let key = ObjectKey::new("shop", "orders");
-        live.update(&World::default(), &BTreeSet::from([(Kind::EndpointSlice, key.clone())]));
+        live.update(&ClusterState::default(), &BTreeSet::from([(Kind::EndpointSlice, key.clone())]));
         assert!(!changes.has_changed().unwrap());
-        live.update(&World::default(), &BTreeSet::from([(Kind::ApiRoute, key)]));
+        live.update(&ClusterState::default(), &BTreeSet::from([(Kind::ApiRoute, key)]));
         assert!(changes.has_changed().unwrap());
         assert_eq!(live.take_changed().len(), 1);
         assert!(live.take_changed().is_empty());

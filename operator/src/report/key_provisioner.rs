@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::objects::{Kind, Object};
 use crate::publish::Current;
-use crate::report::{Live, keys};
+use crate::report::{StatusCache, keys};
 use crate::translate::Detail;
-use crate::world::{Kind, Object};
 
 /// Keys that are made at the same time.
 const CONCURRENT: usize = 8;
@@ -29,10 +29,10 @@ const AGAIN: [Duration; 5] = [
 ];
 
 /// Makes keys.
-pub(crate) struct Maker {
+pub(crate) struct KeyProvisioner {
     client: Client,
     current: watch::Receiver<Option<Arc<Current>>>,
-    live: Live,
+    live: StatusCache,
 }
 
 /// What was tried, and when it may be tried again.
@@ -59,8 +59,8 @@ impl Attempts {
     }
 }
 
-impl Maker {
-    pub(crate) fn new(client: Client, current: watch::Receiver<Option<Arc<Current>>>, live: Live) -> Self {
+impl KeyProvisioner {
+    pub(crate) fn new(client: Client, current: watch::Receiver<Option<Arc<Current>>>, live: StatusCache) -> Self {
         Self { client, current, live }
     }
 

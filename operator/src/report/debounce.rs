@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// The pace of one fleet.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Debounce {
     size: usize,
     quiet: Duration,
     /// When a size was said last.
@@ -24,7 +24,7 @@ pub(crate) struct Pace {
     moved: Instant,
 }
 
-impl Pace {
+impl Debounce {
     pub(crate) fn new() -> Self {
         Self { size: 0, quiet: QUIET, said: None, waits: None, moved: Instant::now() }
     }
@@ -70,7 +70,7 @@ mod tests {
 
     /// How often a size is said while a hundred proxies arrive, one every so many seconds, and the size in the end.
     async fn growth(every: u64) -> (usize, usize) {
-        let mut pace = Pace::new();
+        let mut pace = Debounce::new();
         let (mut said, mut last) = (0, 0);
         for second in 0..(100 * every + 400) {
             let size = usize::try_from(second / every).unwrap_or_default().min(99) + 1;
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_single_change_after_some_calm_is_said_at_once() {
-        let mut pace = Pace::new();
+        let mut pace = Debounce::new();
         for size in [2, 3, 2] {
             pace.count(size);
             assert!(pace.is_open(), "{size}");

@@ -1,4 +1,4 @@
-//! One YAML document → one object of the world, or what is wrong with it.
+//! One YAML document → one object of the cluster state, or what is wrong with it.
 //! Whether the object can work together with others is translation's to say.
 
 use base64::Engine as _;
@@ -20,7 +20,7 @@ use super::{
     core::{self, CoreKind},
     yaml::{Content, Document, Mark, Node},
 };
-use crate::world::{Kind, Object, ObjectKey, Unparsable};
+use crate::objects::{Kind, Object, ObjectKey, Unparsable};
 
 /// Kinds that are plainly not configuration and not worth a word either.
 const SILENT: [&str; 1] = ["Namespace"];

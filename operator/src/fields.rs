@@ -1,0 +1,141 @@
+//! Parsers of fields that several kinds have: header names, URLs, matches, throttles, durations. Each returns the parsed
+//! value, or adds a problem or returns a message.
+
+use sluice_crds::api_route::{MatchType, ValueMatch};
+use sluice_crds::field;
+use sluice_wire::{FieldMatch, HttpTarget, Throttle};
+
+use crate::problem::Problems;
+
+/// A header's name in lower case.
+pub(crate) fn header_name(name: &str) -> Result<String, String> {
+    let parsed = http::HeaderName::from_bytes(name.as_bytes());
+    parsed.map(|name| name.as_str().to_owned()).map_err(|_| format!("{name:?} is not a header name"))
+}
+
+/// A match, and what is wrong with it.
+pub(crate) fn field_match(field: &ValueMatch, header: bool) -> Result<FieldMatch, String> {
+    let name = if header { header_name(&field.name)? } else { field.name.clone() };
+    match (field.type_, &field.value) {
+        (MatchType::Exact, Some(value)) => Ok(FieldMatch { name, value: Some(value.clone()) }),
+        (MatchType::Present, None) => Ok(FieldMatch { name, value: None }),
+        _ => Err("type Exact needs a value, and type Present must not have one".to_owned()),
+    }
+}
+
+/// A throttle that can work.
+pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems) -> Option<Throttle> {
+    let rate = limit.rate.is_finite() && (0.001..=1_000_000.0).contains(&limit.rate);
+    let burst = (1..=1_000_000).contains(&limit.burst);
+    if !rate {
+        problems.invalid(&format!("{at}.rate"), "it must be from 0.001 to 1000000 requests per second");
+    }
+    if !burst {
+        problems.invalid(&format!("{at}.burst"), "it must be from 1 to 1000000 requests");
+    }
+    (rate && burst).then_some(Throttle { rate: limit.rate, burst: limit.burst })
+}
+
+/// A time to keep responses for, in milliseconds.
+pub(crate) fn cache_ttl(at: &str, ttl: field::Duration, problems: &mut Problems) -> Option<u64> {
+    let ms = u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX);
+    if (1_000..=3_600_000).contains(&ms) {
+        return Some(ms);
+    }
+    problems.invalid(at, "it must be from 1s to 1h");
+    None
+}
+
+/// A time that is written in whole seconds: a part of one would get lost.
+pub(crate) fn whole_seconds(at: &str, time: field::Duration, problems: &mut Problems) -> u64 {
+    if time.get().subsec_nanos() > 0 {
+        problems.invalid(at, "it must be whole seconds");
+    }
+    time.get().as_secs()
+}
+
+/// The names of the path parameters that a URL refers to.
+pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))
+}
+
+/// An absolute http or https URL, taken apart.
+pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
+    let bad = || {
+        format!(
+            "{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}"
+        )
+    };
+    let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (_, Some(rest)) => (false, rest),
+        _ => return Err(bad()),
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    if authority.contains('@') {
+        return Err("a URL with a user name or password is not accepted".to_owned());
+    }
+    let authority: http::uri::Authority = authority.parse().map_err(|_| bad())?;
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        None if authority.as_str() != authority.host() => return Err(bad()),
+        None if tls => 443,
+        None => 80,
+    };
+    let host = authority.host().to_ascii_lowercase();
+    let path_char = |b: u8| b.is_ascii_graphic() && !b"\"#<>?\\^`|".contains(&b);
+    if host.is_empty() || port == 0 || !path.bytes().all(path_char) || !balanced(path) {
+        return Err(bad());
+    }
+    let path = Some(path).filter(|path| !path.is_empty()).map(str::to_owned);
+    Ok(HttpTarget { tls, host, port, path })
+}
+
+/// Whether braces come in pairs that do not nest.
+fn balanced(path: &str) -> bool {
+    let mut open = false;
+    for byte in path.bytes() {
+        match (byte, open) {
+            (b'{', false) => open = true,
+            (b'}', true) => open = false,
+            (b'{' | b'}', _) => return false,
+            _ => {}
+        }
+    }
+    !open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart_and_odd_ones_refused() {
+        let target = http_url("https://API.example.com/v2/{proxy}").unwrap();
+        assert_eq!((target.tls, target.host.as_str(), target.port), (true, "api.example.com", 443));
+        assert_eq!(target.path.as_deref(), Some("/v2/{proxy}"));
+        assert_eq!(http_url("http://[::1]:8080").unwrap().port, 8080);
+        assert_eq!(http_url("http://example.com").unwrap().path, None);
+        for bad in [
+            "",
+            "ftp://a",
+            "https://",
+            "https:///x",
+            "http://u:p@a/",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://a/?q",
+            "http://a/#f",
+            "http://a/{x",
+            "http://a/x}",
+            "http://a/{{x}}",
+            "http://a b/",
+        ] {
+            assert!(http_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The result of translating one node, and its reduced form for a namespace that exceeds its configuration quota. Which
+//! nodes are reduced is decided by `budget`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use sluice_crds::condition::{ACCEPTED, Status, reason};
+use sluice_wire::{AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PlanPart, RoutePart, RuleAction, StagePart};
+
+use crate::objects::ObjectKey;
+use crate::translate::budget::{self, Cut};
+use crate::translate::desired::{DesiredStatus, Served};
+use crate::translate::node::Node;
+
+/// What a node leads to.
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) parts: Vec<Arc<Part>>,
+    pub(crate) status: Option<(ObjectRef, DesiredStatus)>,
+    pub(crate) needs: BTreeSet<Node>,
+    pub(crate) key: Option<KeyEntry>,
+    pub(crate) rules: BTreeMap<ObjectKey, usize>,
+    /// When the object was created.
+    pub(crate) created: Option<(i64, i32)>,
+    /// What the parts and the key weigh together.
+    pub(crate) weight: usize,
+    /// The parts that only keep their places; made when there is need.
+    closed: OnceLock<Vec<Arc<Part>>>,
+}
+
+impl Output {
+    /// An output of parts alone.
+    pub(crate) fn of(parts: Vec<Arc<Part>>) -> Self {
+        let weight = parts.iter().map(|part| budget::weight(part)).sum();
+        Self { parts, weight, ..Self::default() }
+    }
+
+    /// The parts that only keep their places. What has no other form than the one it has stays as it is.
+    pub(crate) fn closed(&self) -> &[Arc<Part>] {
+        self.closed.get_or_init(|| self.parts.iter().filter_map(|part| closed(part)).map(Arc::new).collect())
+    }
+
+    /// What is published of it, and what is said.
+    pub(crate) fn after(&self, cut: Option<Cut>) -> (&[Arc<Part>], Option<(ObjectRef, DesiredStatus)>) {
+        let Some(cut) = cut else { return (&self.parts, self.status.clone()) };
+        let status = self.status.clone().map(|(object, wanted)| (object, refused(wanted)));
+        (if cut == Cut::Closed { self.closed() } else { &[] }, status)
+    }
+}
+
+fn refused(mut wanted: DesiredStatus) -> DesiredStatus {
+    let why = "The configuration of the namespace, or of all API keys together, is longer than proxies take, and newer \
+               objects give way to older ones: nothing of this object is served. Make objects smaller or fewer.";
+    if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
+        accepted.status = Status::False;
+        accepted.reason = reason::INVALID;
+        accepted.message = why.to_owned();
+    }
+    wanted.problems.push(reason::INVALID);
+    wanted.served = Served::Nothing;
+    wanted
+}
+
+/// The part in a form that keeps its place and refuses; none when it has no place to keep.
+pub(crate) fn closed(part: &Part) -> Option<Part> {
+    let body = match part.decode().ok()? {
+        PartBody::Route(route) => PartBody::Route(closed_route(route)),
+        PartBody::Stage(stage) => PartBody::Stage(StagePart {
+            throttle: None,
+            cache: None,
+            cors: None,
+            invalid: Some("too long".to_owned()),
+            ..stage
+        }),
+        PartBody::Authorizer(AuthorizerPart { object, .. }) => {
+            PartBody::Authorizer(AuthorizerPart { object, jwt: None, invalid: Some("too long".to_owned()) })
+        }
+        PartBody::Plan(PlanPart { object, .. }) => {
+            PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
+        }
+        // What a rule leads to is not what makes it a rule's turn.
+        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => return Some(part.clone()),
+    };
+    Some(Part::new(part.name.clone(), &body))
+}
+
+fn closed_route(mut route: RoutePart) -> RoutePart {
+    for rule in &mut route.rules {
+        rule.action = RuleAction::Invalid { why: "too long".to_owned() };
+    }
+    route
+}
