@@ -31,7 +31,7 @@ def judge(value, most, form):
     """A figure beside its goal."""
     if value is None:
         return "not measured"
-    return f"{form.format(value)}, {'reached' if value <= most else 'not reached'}"
+    return f"{form.format(value)}, {'met' if value <= most else 'not met'}"
 
 
 def goals(results, scenario):
@@ -77,7 +77,7 @@ def render(results):
                     out.append(f"{name} dropped {dropped:,} lines of its access log in scenario {s.name}: it did less work than the others there.")
     if "memory" in results:
         rows = []
-        for label, title in (("idle", "one route, no load yet"), ("routes", f"{ROUTES:,} routes, each called")):
+        for label, title in (("idle", "one route, before load"), ("routes", f"{ROUTES:,} routes, each requested")):
             row = [title]
             for name in names:
                 both = results["memory"].get(name, {}).get(label)
@@ -91,7 +91,7 @@ def render(results):
         if "failed" in ours:
             out.append(f"One change among 10,000 routes under load: failed: {ours['failed']}")
         else:
-            out.append(f"One change among {ours['routes']:,} routes under load, from the frame being sent to the first answer by it, "
-                       f"{ours['changes']} changes: p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms, most {ours['max_ms']:.1f} ms "
+            out.append(f"One change among {ours['routes']:,} routes under load, from sending the frame to the first response that uses it, "
+                       f"{ours['changes']} changes: p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms, maximum {ours['max_ms']:.1f} ms "
                        f"(goal p99 ≤ 50 ms: {judge(ours['p99_ms'], CHANGE_GOAL_MS, '{:.1f}')}).")
     return "\n\n".join(out)

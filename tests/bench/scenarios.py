@@ -45,14 +45,14 @@ class Scenario:
 
 
 SCENARIOS = [
-    Scenario("plain", "plain proxying, 1 KiB answers", goals=(("nginx", 1.15),)),
+    Scenario("plain", "plain proxying, 1 KiB responses", goals=(("nginx", 1.15),)),
     Scenario("routes", "10,000 routes", routes=10_000, goals=(("plain", 1.05),)),
-    Scenario("jwt", "JWT (RS256) seen before, 100 clients", jwt=True, goals=(("plain", 1.08),)),
+    Scenario("jwt", "JWT (RS256), verified before, 100 clients", jwt=True, goals=(("plain", 1.08),)),
     Scenario("key", "API key, 1 of 1,000", key=True, goals=(("plain", 1.05),)),
     Scenario("all", "JWT, API key and throttle over 1,000 routes", routes=1_000, jwt=True, key=True, throttle="open",
              goals=(("plain", 1.15), ("envoy", 0.3))),
     Scenario("cache", "cache hit, 100 entries", cache=True, goals=(("nginx", 0.8),)),
     Scenario("429", "throttled: 429", throttle="closed", status=429, goals=(("nginx", 1.0),)),
-    Scenario("tls", "TLS 1.3, kept connections", tls=True, goals=(("nginx", 0.95),)),
-    Scenario("body", "64 KiB answers", body=65_536, goals=(("nginx", 1.0),)),
+    Scenario("tls", "TLS 1.3, persistent connections", tls=True, goals=(("nginx", 0.95),)),
+    Scenario("body", "64 KiB responses", body=65_536, goals=(("nginx", 1.0),)),
 ]
