@@ -1,32 +1,27 @@
 //! Starting the command, reading what it prints, and asking what it serves.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+pub(crate) use sluice_kit::http1::send;
+use sluice_kit::tls::{Issued, client_config};
+use sluice_kit::{Http2, http1};
+pub(crate) use sluice_kit::{Response as Answer, eventually};
 
-/// Nothing here takes longer on a machine that works.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Sends a request without a body on a connection of its own; or why there was no response.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]) -> std::io::Result<Answer> {
+    http1::send(address, method, path, fields, "")
+}
 
-/// Waits until `check` gives something.
-pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(Instant::now() < end, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// The status and body of a GET, or why there was none.
+pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let answer = http1::get(address, path)?;
+    Ok((answer.status, answer.body))
 }
 
 /// The repository's examples.
@@ -171,80 +166,14 @@ fn follow(stream: impl std::io::Read + Send + 'static, printed: Arc<Mutex<String
     });
 }
 
-/// What came back.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// Status line and fields, in lower case.
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-/// Sends a request without a body on a connection of its own; or why there was no answer.
-pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]) -> std::io::Result<Answer> {
-    send(address, method, path, fields, "")
-}
-
-/// The same with a body.
-pub(crate) fn send(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    fields: &[(&str, &str)],
-    content: &str,
-) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
-    for (name, value) in fields {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !content.is_empty() {
-        request.push_str(&format!("content-length: {}\r\n", content.len()));
-    }
-    stream.write_all(format!("{request}\r\n{content}").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let bad = || std::io::Error::other(format!("not an answer: {answer:?}"));
-    let status = answer.split(' ').nth(1).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(bad)?;
-    Ok(Answer { status, head: head.to_lowercase(), body: body.to_owned() })
-}
-
-/// The status and body of a GET, or why there was none.
-pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let answer = ask(address, "GET", path, &[])?;
-    Ok((answer.status, answer.body))
-}
-
 /// The status and body of a GET over TLS and HTTP/2 from `name`, whose certificate must be `certificate`.
 pub(crate) fn get_tls(
     address: SocketAddr,
-    name: &'static str,
-    certificate: &CertificateDer<'static>,
+    name: &str,
+    certificate: &Issued,
     path: &str,
 ) -> anyhow::Result<(u16, String)> {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let call = async {
-        let stream = tokio::net::TcpStream::connect(address).await?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(ServerName::try_from(name)?, stream).await?;
-        anyhow::ensure!(stream.get_ref().1.alpn_protocol() == Some(b"h2"), "HTTP/2 was not chosen");
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream)).await?;
-        tokio::spawn(async move { connection.await.ok() });
-        let request = http::Request::get(format!("https://{name}{path}")).body(Empty::<Bytes>::new())?;
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        #[expect(clippy::disallowed_methods, reason = "the body is limited")]
-        let body = Limited::new(body, 1 << 20).collect().await.map_err(|error| anyhow::anyhow!("no body: {error}"))?;
-        Ok((head.status.as_u16(), String::from_utf8(body.to_bytes().into())?))
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, call).await? })
+    let client = Http2::connect_tls(address, name, client_config(&[certificate], &["h2", "http/1.1"]))?;
+    let (status, body, _) = client.ask(http::Request::get(format!("https://{name}{path}")).body(Http2::empty())?);
+    Ok((status, body))
 }

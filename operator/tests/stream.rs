@@ -10,6 +10,8 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
+use sluice_kit::eventually_async as eventually;
+use sluice_kit::tls::{Issued, client_config, issue};
 use sluice_operator::metrics::Metrics;
 use sluice_operator::publish::server::{CertificateFiles, Server};
 use sluice_operator::publish::{Admission, Fleet, Publisher};
@@ -38,12 +40,12 @@ impl Drop for Rig {
     }
 }
 
-fn files(name: &str) -> (std::path::PathBuf, rcgen::CertifiedKey<rcgen::KeyPair>) {
+fn files(name: &str) -> (std::path::PathBuf, Issued) {
     let folder = std::env::temp_dir().join(format!("sluice-stream-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["operator.test".to_owned()]).unwrap();
-    std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
-    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let made = issue("operator.test");
+    std::fs::write(folder.join("tls.crt"), &made.chain_pem).unwrap();
+    std::fs::write(folder.join("tls.key"), &made.key_pem).unwrap();
     (folder, made)
 }
 
@@ -55,13 +57,7 @@ async fn rig(name: &str) -> Rig {
     let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
     let (address, stop) = (server.address(), CancellationToken::new());
     tokio::spawn(server.serve(publisher.subscribe(), fleet.clone(), stop.clone()));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Rig { address, roots: Arc::new(config), publisher, fleet, stop, folder }
+    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, fleet, stop, folder }
 }
 
 struct Proxy {
@@ -137,14 +133,6 @@ impl<S: futures::Stream> futures::Stream for Stream<S> {
     type Item = S::Item;
     fn poll_next(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<S::Item>> {
         self.0.lock().unwrap().as_mut().poll_next(cx)
-    }
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

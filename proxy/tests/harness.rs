@@ -1,12 +1,13 @@
-//! A proxy in this process, backends that tell what they saw, and raw requests.
+//! A proxy in this process, and parts to configure it with. Clients and backends are the test kit's.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use prometheus::Registry;
+pub use sluice_kit::backend::ok;
+pub use sluice_kit::http1::{read_head, read_response as read_answer};
+pub use sluice_kit::{Backend, Http2, Response as Answer, eventually};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 use sluice_wire::*;
 
@@ -100,9 +101,7 @@ impl Gate {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.proxy.http_addr().unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream
+        sluice_kit::http1::connect(self.proxy.http_addr().unwrap()).unwrap()
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -110,18 +109,7 @@ impl Gate {
     }
 
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.1\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            text.push_str("host: shop.example\r\n");
-        }
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !body.is_empty() {
-            text.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        text.push_str("\r\n");
-        text.push_str(body);
+        let text = sluice_kit::http1::request("shop.example", method, path, headers, body);
         let mut stream = self.connect();
         stream.write_all(text.as_bytes()).unwrap();
         if method == "HEAD" { read_head(&mut stream) } else { read_answer(&mut stream) }
@@ -134,137 +122,10 @@ impl Gate {
     }
 }
 
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-}
-
-pub fn read_head(stream: &mut impl std::io::Read) -> Answer {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            _ => break,
-        }
-    }
-    let text = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = text.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-    Answer { status, headers, body: String::new() }
-}
-
-pub fn read_answer(stream: &mut impl std::io::Read) -> Answer {
-    let mut answer = read_head(stream);
-    let mut body = Vec::new();
-    if let Some(length) = answer.header("content-length").and_then(|v| v.parse::<usize>().ok()) {
-        body.resize(length, 0);
-        stream.read_exact(&mut body).unwrap();
-    } else if answer.header("transfer-encoding").is_some() {
-        loop {
-            let mut line = Vec::new();
-            let mut byte = [0];
-            while !line.ends_with(b"\r\n") {
-                stream.read_exact(&mut byte).unwrap();
-                line.push(byte[0]);
-            }
-            let size = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap();
-            let mut chunk = vec![0; size + 2];
-            stream.read_exact(&mut chunk).unwrap();
-            if size == 0 {
-                break;
-            }
-            body.extend_from_slice(&chunk[..size]);
-        }
-    }
-    answer.body = String::from_utf8_lossy(&body).into_owned();
-    answer
-}
-
-/// A backend in threads: it answers with what a function makes of the raw head and body of a request.
-pub struct Backend {
-    pub address: SocketAddr,
-    pub requests: Arc<AtomicUsize>,
-    pub connections: Arc<AtomicUsize>,
-}
-
-impl Backend {
-    pub fn start(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (seen, opened, answer) = (requests.clone(), connections.clone(), Arc::new(answer));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                opened.fetch_add(1, Ordering::SeqCst);
-                let (seen, answer) = (seen.clone(), answer.clone());
-                std::thread::spawn(move || {
-                    while let Some((head, body)) = read_request(&mut stream) {
-                        seen.fetch_add(1, Ordering::SeqCst);
-                        let text = answer(&head, &body);
-                        if text.is_empty() || stream.write_all(text.as_bytes()).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, requests, connections }
-    }
-
-    /// A backend that repeats the request it got.
-    pub fn echo() -> Self {
-        Self::start(|head, body| ok(&format!("{head}{body}")))
-    }
-}
-
-pub fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let lower = head.to_ascii_lowercase();
-    let mut body = Vec::new();
-    if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()) {
-        body.resize(length, 0);
-        stream.read_exact(&mut body).ok()?;
-    } else if lower.contains("transfer-encoding: chunked") {
-        let mut text = Vec::new();
-        while !text.ends_with(b"0\r\n\r\n") {
-            if stream.read(&mut byte).ok()? == 0 {
-                return None;
-            }
-            text.push(byte[0]);
-        }
-        body = text;
-    }
-    Some((head, String::from_utf8_lossy(&body).into_owned()))
-}
-
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
+/// A client connects to the port for HTTP.
+impl From<&Gate> for SocketAddr {
+    fn from(gate: &Gate) -> Self {
+        gate.proxy.http_addr().unwrap()
     }
 }
 
@@ -348,66 +209,4 @@ pub fn route(name: &str, rules: Vec<Rule>) -> (PartName, PartBody) {
         rules,
     };
     (PartName::new(PartKind::Route, format!("shop/{name}")), PartBody::Route(part))
-}
-
-/// A client that speaks HTTP/2 without TLS, on one connection.
-pub struct Http2 {
-    sender: hyper::client::conn::http2::SendRequest<AnyBody>,
-    runtime: tokio::runtime::Runtime,
-}
-
-pub type AnyBody = http_body_util::combinators::BoxBody<bytes::Bytes, std::convert::Infallible>;
-
-/// Status, body and trailers.
-pub type Told = (u16, String, http::HeaderMap);
-
-impl Http2 {
-    pub fn connect(gate: &Gate) -> Self {
-        use hyper_util::rt::{TokioExecutor, TokioIo};
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let address = gate.proxy.http_addr().unwrap();
-        let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-            let (sender, connection) = made.unwrap();
-            tokio::spawn(connection);
-            sender
-        });
-        Self { sender, runtime }
-    }
-
-    pub fn empty() -> http_body_util::Empty<bytes::Bytes> {
-        http_body_util::Empty::new()
-    }
-
-    pub fn ask<B>(&self, request: http::Request<B>) -> Told
-    where
-        B: http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + Sync + 'static,
-    {
-        self.ask_all(vec![request]).remove(0)
-    }
-
-    pub fn ask_all<B>(&self, requests: Vec<http::Request<B>>) -> Vec<Told>
-    where
-        B: http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + Sync + 'static,
-    {
-        use http_body_util::BodyExt as _;
-        let calls = requests.into_iter().map(|request| {
-            let sent = self.sender.clone().send_request(request.map(AnyBody::new));
-            async move {
-                let answer = sent.await.unwrap();
-                let status = answer.status().as_u16();
-                let mut body = answer.into_body();
-                let (mut bytes, mut trailers) = (Vec::new(), http::HeaderMap::new());
-                while let Some(frame) = body.frame().await {
-                    match frame.unwrap().into_data() {
-                        Ok(data) => bytes.extend_from_slice(&data),
-                        Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
-                    }
-                }
-                (status, String::from_utf8(bytes).unwrap(), trailers)
-            }
-        });
-        self.runtime.block_on(futures::future::join_all(calls))
-    }
 }

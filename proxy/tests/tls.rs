@@ -4,21 +4,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use sluice_kit::tls::{Issued, client_config, issue};
 use sluice_wire::*;
 
 use crate::harness::*;
-
-struct Issued {
-    chain_pem: String,
-    key_pem: String,
-    der: rustls::pki_types::CertificateDer<'static>,
-}
-
-fn issue(name: &str) -> Issued {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    Issued { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
-}
 
 fn certificate(name: &str, issued: &Issued) -> (PartName, PartBody) {
     let object = ObjectRef::new("Secret", "shop", name);
@@ -27,11 +17,7 @@ fn certificate(name: &str, issued: &Issued) -> (PartName, PartBody) {
 }
 
 fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Answer> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.der.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let config = Arc::new(client_config(&[trusted], &[]));
     let connection =
         ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).map_err(std::io::Error::other)?;
     let stream = std::net::TcpStream::connect(gate.proxy.https_addr().unwrap())?;
@@ -64,26 +50,8 @@ fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
     assert_eq!(gate.get("/a").status, 200);
 }
 
-/// A backend that speaks TLS with the given certificate and answers once per connection.
 fn tls_backend(issued: &Issued) -> u16 {
-    use rustls::pki_types::pem::PemObject as _;
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![issued.der.clone()], key).unwrap());
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut stream = StreamOwned::new(connection, stream.unwrap());
-            // A client that does not trust the certificate ends the handshake here.
-            if read_head(&mut stream).headers.iter().any(|(name, _)| name == "host") {
-                stream.write_all(ok("over tls").as_bytes()).unwrap();
-            }
-        }
-    });
-    port
+    Backend::start_tls(issued, |_, _| ok("over tls")).address.port()
 }
 
 fn outside(host: &str, port: u16) -> Vec<(PartName, PartBody)> {
@@ -113,12 +81,7 @@ fn http2_is_agreed_on_in_the_handshake_and_a_silent_client_is_let_go() {
     let with = StagePart { certificate: Some(PartName::new(PartKind::Certificate, "shop/tls")), ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("over http2")))];
     gate.put(vec![stage_part(with), certificate("tls", &issued), route("r", rules)]);
-    let mut roots = RootCertStore::empty();
-    roots.add(issued.der.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut config = client_config(&[&issued], &["h2", "http/1.1"]);
     let address = gate.proxy.https_addr().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use crate::fixtures::{mock, route, service, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::backend::{self, Backend};
-use crate::harness::client::get;
-use crate::harness::eventually::{SOON, eventually};
 use crate::harness::identity::{self, Identity};
 use crate::harness::load::Load;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
 
 async fn space(name: &str) -> anyhow::Result<(&'static Fleet, Space)> {
     let fleet = Fleet::shared().await?;
@@ -22,7 +22,7 @@ async fn space(name: &str) -> anyhow::Result<(&'static Fleet, Space)> {
 async fn a_change_of_endpoints_moves_the_traffic_without_a_refused_request() -> anyhow::Result<()> {
     const HOST: &str = "endpoints.example";
     let (fleet, space) = space("endpoints").await?;
-    let (old, new) = (Backend::start("old").await?, Backend::start("new").await?);
+    let (old, new) = (Backend::start("old")?, Backend::start("new")?);
     space.apply(&backend::service("pets")).await?;
     space.apply(&backend::endpoints("pets", 0, Some(&old))).await?;
     space.apply(&stage("prod", HOST)).await?;
@@ -61,7 +61,7 @@ async fn a_service_without_endpoints_answers_503_until_it_has_some() -> anyhow::
     space.apply(&route("pets", "prod", "/pets", service("pets"))).await?;
     space.programmed("ApiRoute", "pets").await?;
     assert_eq!(fleet.status(&get(HOST, "/pets")).await?, 503);
-    let backend = Backend::start("pets").await?;
+    let backend = Backend::start("pets")?;
     space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
     answers_with(fleet, HOST, "/pets", 200).await
 }
@@ -231,7 +231,7 @@ async fn a_route_to_a_missing_service_says_so_until_the_service_is_there() -> an
         space.condition("ApiRoute", "pets", "ResolvedRefs", |condition| condition.status == "False").await?;
     assert_eq!(condition.reason, "BackendNotFound");
     answers_with(fleet, HOST, "/pets", 500).await?;
-    let backend = Backend::start("pets").await?;
+    let backend = Backend::start("pets")?;
     space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
     space.apply(&backend::service("pets")).await?;
     space.programmed("ApiRoute", "pets").await?;

@@ -5,11 +5,11 @@ use serde_json::json;
 use crate::fixtures::{mock, route, service, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::backend::{self, Backend};
-use crate::harness::client::get;
-use crate::harness::eventually::{SOON, eventually};
 use crate::harness::load::Load;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
 
 const HOST: &str = "churn.example";
 const EDITS: u32 = 200;
@@ -29,7 +29,7 @@ impl Dice {
 async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::Result<()> {
     let fleet = Fleet::shared().await?;
     let space = Space::new(ApiServer::shared().await?.client().await?, "churn").await?;
-    let backends = [Backend::start("zero").await?, Backend::start("one").await?];
+    let backends = [Backend::start("zero")?, Backend::start("one")?];
     space.apply(&stage("prod", HOST)).await?;
     space.apply(&backend::service("pets")).await?;
     space.apply(&backend::endpoints("pets", 0, backends.first())).await?;

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
-use crate::harness::client::get;
-use crate::harness::eventually::{SOON, eventually};
 use crate::harness::load::Load;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
 
 const HOST: &str = "many-keys.example";
 /// More than are written in one round.

@@ -6,12 +6,12 @@ use http::Method;
 use crate::fixtures;
 use crate::harness::api_server::ApiServer;
 use crate::harness::backend::Backend;
-use crate::harness::client::get;
 use crate::harness::identity::Identity;
 use crate::harness::objects::Space;
 use crate::harness::programs::{Fleet, Proxy};
 use crate::harness::promtool::Promtool;
 use crate::harness::repository;
+use sluice_kit::client::get;
 
 const HOST: &str = "metrics.example";
 
@@ -20,7 +20,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
     let promtool = Promtool::find().await?;
     let fleet = Fleet::shared().await?;
     let space = Space::new(ApiServer::shared().await?.client().await?, "metrics").await?;
-    let (backend, identity) = (Backend::start("orders").await?, Identity::new()?);
+    let (backend, identity) = (Backend::start("orders")?, Identity::new()?);
     fixtures::quickstart(&space, HOST, &backend, &identity).await?;
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "orders"), ("Authorizer", "customers"), ("ApiKey", "acme")] {
         space.programmed(kind, name).await?;
@@ -28,7 +28,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
     let documented = std::fs::read_to_string(repository().join("docs/metrics.md"))?;
 
     let operator = fleet.operator.metrics().await?;
-    assert!(operator.header("content-type").starts_with("text/plain"), "{operator:?}");
+    assert!(operator.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{operator:?}");
     promtool.check_metrics(&operator.body).await?;
     for line in [
         r#"sluice_proxies{state="current"} "#,

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
-use crate::harness::client::get;
-use crate::harness::eventually::{SOON, eventually};
 use crate::harness::load::Load;
 use crate::harness::objects::{Condition, Space};
 use crate::harness::programs::{Fleet, Proxy};
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
 
 const HOST: &str = "outage.example";
 

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::fixtures::{self, mock, route};
 use crate::harness::api_server::{ApiServer, SYSTEM};
 use crate::harness::backend::Backend;
-use crate::harness::eventually::{SOON, eventually};
 use crate::harness::identity::Identity;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
 use crate::harness::repository;
+use sluice_kit::{SOON, until as eventually};
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
@@ -116,7 +116,7 @@ async fn the_operator_needs_every_right_that_the_chart_gives_it_and_asks_for_no_
     let server = ApiServer::start("rights").await?;
     let _fleet = Fleet::start(&server).await?;
     let space = Space::new(server.client().await?, "rights").await?;
-    let (backend, identity) = (Backend::start("orders").await?, Identity::new()?);
+    let (backend, identity) = (Backend::start("orders")?, Identity::new()?);
     fixtures::quickstart(&space, "rights.example", &backend, &identity).await?;
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "orders"), ("Authorizer", "customers"), ("ApiKey", "acme")] {
         space.programmed(kind, name).await?;

@@ -15,10 +15,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::eventually::{SOON, eventually};
 use super::objects::Space;
 use super::process::{Process, folder, port};
 use super::{documents, repository};
+use sluice_kit::{SOON, until as eventually};
 
 /// Where the operator and the proxies have their ServiceAccounts.
 pub(crate) const SYSTEM: &str = "sluice-system";

@@ -1,90 +1,41 @@
-//! Small HTTP servers behind the API: each names itself and says what reached it.
+//! Small HTTP servers behind the API: each responds with its name and with the request as it arrived.
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, UdpSocket};
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use sluice_kit::backend::described;
 
-/// A server that answers every request with JSON: its `name`, and the request's method, path and headers.
+/// A server that responds to every request with JSON: its `name`, and the request's method, path and headers. It ends when
+/// it is dropped.
 #[derive(Debug)]
-pub(crate) struct Backend {
-    address: SocketAddr,
-    requests: Arc<AtomicU64>,
-    task: JoinHandle<()>,
-}
+pub(crate) struct Backend(sluice_kit::Backend);
 
 impl Backend {
-    /// Listens on this machine's own address: the API server refuses loopback in EndpointSlices. Traffic to a machine's
+    /// Listens on this machine's own address: the API server rejects loopback in EndpointSlices. Traffic to a machine's
     /// own address never leaves it.
-    pub(crate) async fn start(name: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((own_address()?, 0)).await?;
-        let address = listener.local_addr()?;
-        let requests = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(accept(listener, name.to_owned(), requests.clone()));
-        Ok(Self { address, requests, task })
+    pub(crate) fn start(name: &str) -> anyhow::Result<Self> {
+        let name = name.to_owned();
+        Ok(Self(sluice_kit::Backend::start_on(own_address()?, None, move |head, _| described(&name, head))))
     }
 
-    /// How many requests have come.
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+    /// How many requests it got.
+    pub(crate) fn requests(&self) -> usize {
+        self.0.requests()
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.close();
     }
-}
-
-async fn accept(listener: TcpListener, name: String, requests: Arc<AtomicU64>) {
-    // Connections end with the server.
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
-        while connections.try_join_next().is_some() {}
-        let (name, requests) = (name.clone(), requests.clone());
-        connections.spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                requests.fetch_add(1, Ordering::Relaxed);
-                let answer = answer(&name, &request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is not the backend's matter.
-            connection.await.ok();
-        });
-    }
-}
-
-fn answer(name: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let headers: serde_json::Map<String, Value> = request
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.to_string(), Value::from(String::from_utf8_lossy(value.as_bytes()))))
-        .collect();
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let body = json!({"name": name, "method": request.method().as_str(), "path": path, "headers": headers});
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// The address from which this machine would talk to others. Nothing is sent: connecting a UDP socket only asks the
 /// kernel for the route.
 fn own_address() -> anyhow::Result<IpAddr> {
     const HINT: &str = "the system tests need an address of this machine that is not loopback, because the API server \
-                        refuses loopback in EndpointSlices";
+                        rejects loopback in EndpointSlices";
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;
     // 198.51.100.0/24 is for documentation.
     socket.connect(("198.51.100.1", 9)).context(HINT)?;
@@ -106,9 +57,9 @@ pub(crate) fn service(name: &str) -> Value {
 pub(crate) fn endpoints(service: &str, number: u32, backend: Option<&Backend>) -> Value {
     let endpoints: Vec<Value> = backend
         .iter()
-        .map(|backend| json!({"addresses": [backend.address.ip()], "conditions": {"ready": true, "serving": true}}))
+        .map(|backend| json!({"addresses": [backend.0.address.ip()], "conditions": {"ready": true, "serving": true}}))
         .collect();
-    let port = backend.map_or(80, |backend| backend.address.port());
+    let port = backend.map_or(80, |backend| backend.0.address.port());
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": format!("{service}-{number}"), "labels": {"kubernetes.io/service-name": service}},

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use super::client::{Call, Session};
 use super::programs::Fleet;
+use sluice_kit::client::{Call, Session};
 
 /// Between two requests of one client: the machine has other work to do.
 const PACE: Duration = Duration::from_millis(2);

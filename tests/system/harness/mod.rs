@@ -3,8 +3,6 @@
 
 pub(crate) mod api_server;
 pub(crate) mod backend;
-pub(crate) mod client;
-pub(crate) mod eventually;
 pub(crate) mod identity;
 pub(crate) mod load;
 pub(crate) mod objects;

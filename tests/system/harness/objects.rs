@@ -7,7 +7,7 @@ use kube::api::{
 };
 use serde_json::Value;
 
-use super::eventually::{SOON, eventually};
+use sluice_kit::{SOON, until as eventually};
 
 /// A namespace of one case; never deleted, because without a controller manager it would stay `Terminating`.
 #[derive(Clone)]

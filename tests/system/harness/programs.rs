@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use tokio::sync::OnceCell;
 
 use super::api_server::{ApiServer, SYSTEM};
-use super::client::{Answer, Call, get};
-use super::eventually::eventually;
 use super::process::{Process, port};
+use sluice_kit::Response;
+use sluice_kit::client::{Call, get};
+use sluice_kit::until as eventually;
 
 /// From its start until a program says that it is ready.
 const READY: Duration = Duration::from_secs(60);
@@ -100,7 +101,7 @@ impl Fleet {
     }
 
     /// Sends the request to every proxy and returns the answers, one for each.
-    pub(crate) async fn all(&self, call: &Call) -> anyhow::Result<Vec<Answer>> {
+    pub(crate) async fn all(&self, call: &Call) -> anyhow::Result<Vec<Response>> {
         let mut answers = Vec::new();
         for proxy in &self.proxies {
             answers.push(call.send(proxy.http).await.with_context(|| format!("{} failed", proxy.name))?);
@@ -135,7 +136,7 @@ impl Operator {
     }
 
     /// What its `/metrics` answers.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<Answer> {
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Response> {
         get("admin", "/metrics").send(self.admin).await
     }
 }
@@ -154,12 +155,12 @@ impl Proxy {
     }
 
     /// What its `/readyz` answers.
-    pub(crate) async fn readiness(&self) -> anyhow::Result<Answer> {
+    pub(crate) async fn readiness(&self) -> anyhow::Result<Response> {
         get("admin", "/readyz").send(self.admin).await
     }
 
     /// What its `/metrics` answers.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<Answer> {
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Response> {
         get("admin", "/metrics").send(self.admin).await
     }
 

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
+use sluice_kit::eventually_async as eventually;
 
 use super::super::fetch::{Fetch, FetchError};
 use super::super::sets::Timing;
@@ -142,17 +143,6 @@ fn an_issuer_that_is_down_at_first_is_said_and_not_waited_for_twice() {
         }
         assert_eq!(web.asked(), 1);
     });
-}
-
-/// Waits for `done`, with a deadline.
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if done() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what} did not happen");
 }
 
 #[test]

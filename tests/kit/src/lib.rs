@@ -1,0 +1,32 @@
+//! What the tests of several packages share: waiting for a condition, HTTP/1 and HTTP/2 clients, backends, certificates.
+//!
+//! The kit depends on none of the other packages and knows nothing of Sluice; what belongs to one package's tests (a
+//! proxy in this process, a Kubernetes API server) stays in that package's `tests/harness`.
+//!
+//! | you need | take |
+//! | --- | --- |
+//! | to wait until something holds | [`eventually`], [`eventually_async`], [`until`] |
+//! | a request from a thread, byte by byte if need be | [`http1`] |
+//! | a request from async code, or a kept connection | [`client`] |
+//! | HTTP/2, with TLS or without | [`Http2`] |
+//! | a backend that responds as a closure says | [`Backend`] |
+//! | a certificate, and TLS settings that trust it | [`tls`] |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads what its own servers send"
+)]
+
+pub mod backend;
+pub mod client;
+pub mod http1;
+pub mod http2;
+pub mod tls;
+pub mod wait;
+
+pub use backend::Backend;
+pub use http1::Response;
+pub use http2::Http2;
+pub use wait::{SOON, eventually, eventually_async, until};
