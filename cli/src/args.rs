@@ -1,5 +1,4 @@
-//! What can be written on the command line, and the help that teaches it.
-//! What the settings lead to is each command's.
+//! Command line arguments and their help texts. The commands' modules use the parsed values.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -7,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
-/// An API gateway for Kubernetes, on your desk.
+/// Serves and validates Sluice manifests without a cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "sluice",
@@ -17,42 +16,41 @@ use clap::{Parser, Subcommand};
 Examples:
   sluice dev examples/quickstart       serve the quickstart and print curl lines to try it
   sluice dev DIR --service shop/orders:80=127.0.0.1:3000
-                                       serve your manifests in front of a program on your desk
-  sluice lint DIR                      check manifests, for example before a commit
+                                       serve your manifests in front of a local program
+  sluice lint DIR                      validate manifests, for example before a commit
 
-Each flag can be set in the environment as well: --listen is SLUICE_LISTEN."
+Each flag can also be set in the environment: --listen is SLUICE_LISTEN."
 )]
 pub(crate) struct Args {
-    /// What the program's own log shows: error, warn, info, debug or trace. It goes to standard error.
+    /// Log level of the program's own log on standard error: error, warn, info, debug or trace.
     #[arg(long, env = "SLUICE_LOG", default_value = "warn", global = true, value_name = "LEVEL")]
     pub(crate) log: String,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What `sluice dev --help` begins with.
+/// First part of `sluice dev --help`.
 const ABOUT_DEV: &str = "\
-Serves a folder of manifests with the real proxy, configured by the operator's own translation, without a cluster.
+Serves a folder of manifests with the real proxy and the operator's translation, without a cluster.
 
-Every .yaml, .yml and .json file below DIR is read, as strictly as an API server reads it. A saved file takes effect at once
-and costs no request. A file that cannot be read is reported with line and column, and its objects stay as they last were; an
-object that cannot work is refused alone.
+Reads each .yaml, .yml and .json file below DIR and validates it as strictly as an API server. A saved file takes effect at
+once and interrupts no request. A file that cannot be parsed is reported with line and column, and its last valid objects stay
+in effect. An invalid object does not affect other objects.
 
-What a cluster would add is made here: the key of an ApiKey without a Secret, and where a Service is. A Service leads to the
-address that --service gives, else to the EndpointSlices in the folder, else to its externalName. A Service that carries the
-annotation sluice.dev/dev-server is served by this program itself: `example-backend` says what reached it,
-`identity-provider` gives out tokens.";
+An ApiKey without a Secret gets a generated key. A Service is forwarded to the address of --service, else to the EndpointSlices
+in the folder, else to its externalName. A Service with the annotation sluice.dev/dev-server is served by this program:
+`example-backend` responds with a description of each request, `identity-provider` issues tokens.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve a folder of manifests, and every change to it.
+    /// Serve a folder of manifests and follow its changes.
     #[command(long_about = ABOUT_DEV)]
     Dev(Dev),
-    /// Check a folder of manifests without serving it.
+    /// Validate a folder of manifests without serving it.
     Lint(Lint),
-    /// Run one of the small servers behind the quickstart.
+    /// Run one of the example servers of the quickstart.
     #[command(subcommand)]
     Example(Example),
 }
@@ -64,21 +62,21 @@ Examples:
   sluice dev examples/quickstart
   sluice dev deploy/ --listen 127.0.0.1:0 --service shop/orders:80=127.0.0.1:3000 --service shop/users:80=localhost:3001
 
-It stops on Ctrl-C (SIGINT) or SIGTERM, after the requests that are being answered.")]
+Ctrl-C (SIGINT) or SIGTERM stops the program after the requests in progress.")]
 pub(crate) struct Dev {
     /// The folder with the manifests.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Where the API is served; port 0 takes a free one, which is printed.
+    /// Address for HTTP; port 0 selects a free port, which is printed.
     #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub(crate) listen: SocketAddr,
-    /// Where the API is served over TLS, for Stages with `tls`. Unset: nowhere.
+    /// Address for TLS, for Stages with `tls`. Unset: no TLS.
     #[arg(long, env = "SLUICE_HTTPS", value_name = "ADDR")]
     pub(crate) https: Option<SocketAddr>,
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "127.0.0.1:9091", value_name = "ADDR")]
     pub(crate) admin: SocketAddr,
-    /// Where a Service is; can be given several times. In the environment, separated by commas.
+    /// Address of a Service's port; can be repeated. In the environment, separated by commas.
     #[arg(long = "service", env = "SLUICE_SERVICE", value_delimiter = ',', value_name = "NAMESPACE/NAME:PORT=ADDR")]
     pub(crate) services: Vec<Mapping>,
 }
@@ -86,7 +84,7 @@ pub(crate) struct Dev {
 /// Settings of `sluice lint`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit code 0 when every object is accepted and finds what it names, 1 otherwise.
+Exit code 0 if each object is accepted and each reference is resolved, otherwise 1.
 
 Examples:
   sluice lint examples/quickstart
@@ -100,32 +98,32 @@ pub(crate) struct Lint {
 /// The example servers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Example {
-    /// A server that answers every request with what it saw of it.
+    /// A server that responds to each request with a JSON description of it.
     Backend {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
         listen: SocketAddr,
-        /// What it calls itself in its answers.
+        /// Name of the server in its responses.
         #[arg(long, env = "SLUICE_NAME", default_value = "example backend", value_name = "NAME")]
         name: String,
     },
-    /// An identity provider that gives a token to everybody who asks. For trying out, never to guard anything.
+    /// An identity provider that issues a token to every client. For trials only; it protects nothing.
     #[command(after_help = "\
 Examples:
   sluice example idp --listen 127.0.0.1:9400
   curl -H 'accept: text/plain' -d client_id=me -d scope=orders.read http://127.0.0.1:9400/token
 
-POST /token takes the form fields client_id, scope, audience and expires_in, all optional, and answers in JSON as OAuth 2.0
-has it, or with the bare token where `accept: text/plain` is asked for. /jwks has the key, which is made at the start;
-/.well-known/openid-configuration describes it all.")]
+POST /token has the optional form fields client_id, scope, audience and expires_in. The response is JSON (OAuth 2.0), or the
+token alone with `accept: text/plain`. /jwks returns the public key, which is generated at the start.
+/.well-known/openid-configuration is the discovery document.")]
     Idp {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:9400", value_name = "ADDR")]
         listen: SocketAddr,
-        /// The tokens' `iss`. Unset: http:// and the address.
+        /// `iss` of the tokens. Unset: http:// and the address.
         #[arg(long, env = "SLUICE_ISSUER", value_name = "URL")]
         issuer: Option<String>,
-        /// The tokens' `aud` when a request names none.
+        /// `aud` of the tokens if a request has no audience.
         #[arg(long, env = "SLUICE_AUDIENCE", default_value = "shop", value_name = "NAME")]
         audience: String,
     },
@@ -138,16 +136,16 @@ pub(crate) struct ServicePort {
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) name: String,
-    /// The port as the Service lists it.
+    /// The port in the Service's `ports`.
     pub(crate) port: u16,
 }
 
-/// Where a port of a Service is.
+/// The address of a Service's port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mapping {
     /// The port.
     pub(crate) service: ServicePort,
-    /// Where it leads.
+    /// The address that requests are forwarded to.
     pub(crate) address: SocketAddr,
 }
 
@@ -171,7 +169,7 @@ impl FromStr for Mapping {
     }
 }
 
-/// The address that a text names; IPv4 is preferred, for that is what most programs on a desk listen on.
+/// Resolves an address. IPv4 is preferred, because most local programs listen on it.
 fn resolve(text: &str) -> Option<SocketAddr> {
     let found: Vec<SocketAddr> = text.to_socket_addrs().ok()?.filter(|address| address.port() > 0).collect();
     found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()

@@ -1,5 +1,4 @@
-//! `sluice lint`: judges a folder once, by the operator's own translation, without serving it.
-//! What a problem is, is said by the folder's reader and the translation.
+//! `sluice lint`: validates a folder once with the operator's translation, without serving it.
 
 use std::process::ExitCode;
 
@@ -10,23 +9,23 @@ use crate::args;
 use crate::dev::{check_folder, local::Local, world_of};
 use crate::report::{self, Refusals};
 
-/// Judges the folder; exit code 1 on any problem.
+/// Validates the folder; exit code 1 on any problem.
 pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let loaded = manifests::load(&settings.folder);
     let mut world = world_of(&loaded);
-    // What a cluster would make: keys of ApiKeys.
+    // Generated keys of ApiKeys, which a cluster would have.
     for object in Local::new(&[]).complete(&world)? {
         world.apply(object);
     }
     let translation = Translator::new().translate(&world);
     if translation.statuses.is_empty() {
-        println!("{} holds no Stage, ApiRoute, Authorizer, ApiKey or UsagePlan.", settings.folder.display());
+        println!("{} contains no Stage, ApiRoute, Authorizer, ApiKey or UsagePlan.", settings.folder.display());
     } else {
         println!("{}", report::objects(&translation.statuses, &Refusals::new()));
     }
-    report::say(&report::of_files(&loaded));
-    report::say(&report::of_objects(&translation.statuses, &Refusals::new(), &loaded));
+    report::print(&report::of_files(&loaded));
+    report::print(&report::of_objects(&translation.statuses, &Refusals::new(), &loaded));
     let clean = !loaded.has_errors() && translation.is_clean();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,5 @@
-//! The `sluice` command: serves and checks folders of manifests without a cluster.
-//! Translation is the operator's and serving the proxy's; this joins them and talks to people.
+//! The `sluice` command: serves and validates folders of manifests without a cluster. It combines the operator's
+//! translation with the proxy.
 
 use std::process::ExitCode;
 
@@ -39,7 +39,7 @@ fn run(args: args::Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Serves an example server until the program is asked to stop.
+/// Runs an example server until a signal to stop arrives.
 async fn serve_example(example: args::Example) -> anyhow::Result<ExitCode> {
     use anyhow::Context as _;
 

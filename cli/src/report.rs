@@ -1,5 +1,4 @@
-//! What became of the objects, as tables and sentences for a terminal.
-//! What a condition says is the operator's; which version is in force is the proxy's.
+//! Tables and messages about objects for a terminal, from the operator's statuses and the proxy's diagnostics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use sluice_wire::ObjectRef;
 
 use crate::table;
 
-/// Statuses by object, as a translation has them.
+/// The desired status of each object, from the translation.
 pub(crate) type Statuses = BTreeMap<ObjectRef, Arc<DesiredStatus>>;
-/// Sentences of the proxy about objects that it cannot serve as written.
+/// Messages of the proxy about objects that it cannot serve as written.
 pub(crate) type Refusals = BTreeMap<ObjectRef, String>;
 
-/// The objects with their conditions.
+/// A table of the objects with their state.
 pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
     let rows: Vec<Vec<String>> = statuses
         .iter()
@@ -31,7 +30,7 @@ pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
     table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)
 }
 
-/// What is to be known about the files: errors first marked, then notes.
+/// Problems of the files: `!` marks errors, `-` marks notes.
 pub(crate) fn of_files(loaded: &Loaded) -> Vec<String> {
     let mark = |problem: &&Problem| match problem.severity {
         Severity::Error => format!("! {problem}"),
@@ -40,8 +39,8 @@ pub(crate) fn of_files(loaded: &Loaded) -> Vec<String> {
     loaded.problems().iter().map(mark).collect()
 }
 
-/// A sentence for each problem of objects: where it stands, which object, which field, what to do. Objects that the
-/// schema refuses are left out: the problem of their file says it already.
+/// One message for each problem of an object: location, object, field, cause. Objects that the schema rejects are left
+/// out, because the problems of their file contain the message.
 pub(crate) fn of_objects(statuses: &Statuses, refusals: &Refusals, loaded: &Loaded) -> Vec<String> {
     let mut places = BTreeMap::new();
     for located in loaded.objects() {
@@ -64,18 +63,18 @@ pub(crate) fn of_objects(statuses: &Statuses, refusals: &Refusals, loaded: &Load
 }
 
 /// Prints lines.
-pub(crate) fn say(lines: &[String]) {
+pub(crate) fn print(lines: &[String]) {
     lines.iter().for_each(|line| println!("{line}"));
 }
 
-/// The statuses that differ from those before.
+/// The statuses that differ between two translations.
 pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
     let differs =
         |(object, wanted): &(&ObjectRef, &Arc<DesiredStatus>)| before.get(*object).is_none_or(|old| old != *wanted);
     after.iter().filter(differs).map(|(object, wanted)| (object.clone(), wanted.clone())).collect()
 }
 
-/// `Ready`, or the reason why not.
+/// `Ready`, or the reason of the first condition that is False.
 fn state(object: &ObjectRef, wanted: &DesiredStatus, refusals: &Refusals) -> String {
     let bad = wanted.conditions.iter().find(|condition| condition.status == Status::False);
     match bad {
@@ -97,7 +96,7 @@ fn detail(wanted: &DesiredStatus) -> String {
     }
 }
 
-/// What is served where: method, URL, rule and where it leads.
+/// A table of the served URLs: method, URL, rule, integration.
 pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
     let mut rows = Vec::new();
     for (key, route) in &world.api_routes {
@@ -117,21 +116,21 @@ pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
                     methods,
                     format!("{base}{base_path}{version}{}{host}", rule.path),
                     format!("{}/{}", key.name, rule.name),
-                    leads_to(&rule.integration),
+                    integration(&rule.integration),
                 ]);
             }
         }
     }
-    table::render(&["METHOD", "URL", "RULE", "LEADS TO"], &rows)
+    table::render(&["METHOD", "URL", "RULE", "INTEGRATION"], &rows)
 }
 
-fn leads_to(integration: &sluice_crds::api_route::Integration) -> String {
+fn integration(integration: &sluice_crds::api_route::Integration) -> String {
     match integration.type_ {
         IntegrationType::Service => {
             integration.service.as_ref().map(|service| format!("Service {}:{}", service.name, service.port))
         }
         IntegrationType::Http => integration.http.as_ref().map(|http| http.url.clone()),
-        IntegrationType::Mock => integration.mock.as_ref().map(|mock| format!("a fixed {}", mock.status)),
+        IntegrationType::Mock => integration.mock.as_ref().map(|mock| format!("Mock {}", mock.status)),
     }
     .unwrap_or_default()
 }

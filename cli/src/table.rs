@@ -1,9 +1,8 @@
-//! Tables on a terminal: columns as wide as their widest cell.
-//! What stands in them is the caller's.
+//! Text tables whose columns are as wide as their widest cell.
 
 use std::fmt::Write as _;
 
-/// The rows below their titles, in columns; the last column is not padded.
+/// Renders titles and rows in columns. The last column is not padded.
 pub(crate) fn render(titles: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());

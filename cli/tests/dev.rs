@@ -1,4 +1,4 @@
-//! `sluice dev`: what it offers is true, edits cost no request, mistakes stay where they are made.
+//! `sluice dev`: the printed calls work, edits interrupt no request, errors are isolated.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use base64::Engine as _;
 
 use crate::harness::{Answer, Folder, Sluice, ask, eventually, examples, get, get_tls, send};
 
-/// Whether the lines can be pasted here: they need curl. Where nobody would see that they were not tried they must be.
+/// Whether curl is installed. In CI it must be, because the test would otherwise be skipped unnoticed.
 fn curl() -> bool {
     let there = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
     assert!(there || std::env::var_os("CI").is_none(), "curl is not installed, and the printed lines are curl lines");
@@ -27,7 +27,7 @@ fn shell(before: &str, line: &str) -> String {
 }
 
 #[test]
-fn every_line_that_the_quickstart_offers_gives_the_status_it_promises() {
+fn every_printed_call_of_the_quickstart_returns_its_expected_status() {
     if !curl() {
         return;
     }
@@ -66,13 +66,13 @@ fn the_second_read_comes_from_the_cache() {
     let read = || -> Answer { ask(sluice.address(), "GET", "/orders/42", &[("authorization", &bearer)]).unwrap() };
     let (first, second) = (read(), read());
     assert_eq!((first.status, second.status), (200, 200), "{first:?}");
-    assert_eq!(first.body, second.body, "the backend numbers its answers");
+    assert_eq!(first.body, second.body, "the backend numbers its responses");
     assert!(second.header("cache-status").is_some_and(|status| status.contains("; hit")), "{second:?}");
     assert!(second.body.contains(r#""customer":"acme""#), "{second:?}");
 }
 
 #[test]
-fn an_edit_under_traffic_takes_effect_within_a_second_and_costs_no_request() {
+fn an_edit_under_traffic_takes_effect_within_a_second_and_interrupts_no_request() {
     let folder = Folder::copy_of("quickstart");
     let stage = folder.read("stage.yaml");
     // These callers are faster than the quickstart's throttle allows.
@@ -112,7 +112,7 @@ fn an_edit_under_traffic_takes_effect_within_a_second_and_costs_no_request() {
 }
 
 #[test]
-fn a_broken_file_is_named_with_line_and_column_and_everything_stays_served() {
+fn a_broken_file_is_reported_with_line_and_column_and_its_objects_stay_served() {
     let folder = Folder::copy_of("quickstart");
     let sluice = Sluice::dev(&folder.0);
     let original = folder.read("orders.yaml");
@@ -131,7 +131,7 @@ fn a_broken_file_is_named_with_line_and_column_and_everything_stays_served() {
 }
 
 #[test]
-fn a_misspelt_field_says_which_one_was_meant() {
+fn a_misspelt_field_is_reported_with_a_suggestion() {
     let folder = Folder::copy_of("quickstart");
     let sluice = Sluice::dev(&folder.0);
     folder.write("acme.yaml", &folder.read("acme.yaml").replace("customerId", "custommerId"));
@@ -166,7 +166,7 @@ fn a_deleted_file_is_no_longer_served() {
 }
 
 #[test]
-fn versions_are_told_apart_as_the_example_says() {
+fn versions_are_distinguished_as_the_example_describes() {
     let sluice = Sluice::dev(&examples().join("versions"));
     assert_eq!(get(sluice.address(), "/v1/hello").unwrap().1.trim(), "hello from v1");
     assert!(get(sluice.address(), "/hello").unwrap().1.contains("name a version"));
@@ -175,26 +175,26 @@ fn versions_are_told_apart_as_the_example_says() {
 }
 
 #[test]
-fn an_interrupt_ends_it_well() {
+fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());
 }
 
 #[test]
-fn a_mapped_service_leads_to_the_program_on_the_desk_and_a_dead_one_is_a_502() {
-    let backend = Sluice::backend("on the desk");
+fn a_mapped_service_is_forwarded_to_the_local_program_and_an_unreachable_one_is_a_502() {
+    let backend = Sluice::backend("on this machine");
     let folder = Folder::copy_of("quickstart");
     std::fs::remove_file(folder.0.join("orders-service.yaml")).unwrap();
     let mapping = format!("shop/orders:80={}", backend.address());
     let sluice = Sluice::dev_with(&folder.0, &["--service", &mapping]);
     let (status, body) = get(sluice.address(), "/burst").unwrap();
-    assert!(status == 200 && body.contains("on the desk"), "{status} {body}");
+    assert!(status == 200 && body.contains("on this machine"), "{status} {body}");
     assert!(backend.stop().success());
     assert_eq!(get(sluice.address(), "/burst").unwrap().0, 502);
 }
 
 #[test]
-fn one_broken_rule_answers_500_and_its_neighbours_as_always() {
+fn one_broken_rule_returns_500_and_other_rules_are_not_affected() {
     let folder = Folder::copy_of("quickstart");
     let sluice = Sluice::dev(&folder.0);
     let orders = folder.read("orders.yaml");
@@ -237,14 +237,14 @@ fn metrics_and_readiness_are_served() {
     let sluice = Sluice::dev(&examples().join("versions"));
     assert_eq!(get(sluice.address(), "/v1/hello").unwrap().0, 200);
     let printed = sluice.printed();
-    let admin = printed.split("Metrics are at http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let admin = printed.split("Metrics: http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
     let (_, metrics) = get(admin, "/metrics").unwrap();
     assert!(metrics.contains("sluice_requests_total{"), "{metrics}");
 }
 
 #[test]
-fn a_port_in_use_is_refused_and_never_shared() {
+fn a_port_in_use_is_rejected_and_never_shared() {
     let first = Sluice::dev(&examples().join("versions"));
     let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(["dev", "--admin", "127.0.0.1:0", "--listen", &first.address().to_string()])

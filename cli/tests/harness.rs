@@ -87,7 +87,7 @@ impl Sluice {
     pub(crate) fn dev_with(folder: &Path, more: &[&str]) -> Self {
         let arguments = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         let sluice = Self::start(arguments.iter().chain(more).map(OsStr::new).chain([folder.as_os_str()]));
-        sluice.wait_for("Ctrl-C ends it");
+        sluice.wait_for("Press Ctrl-C to stop");
         sluice
     }
 

@@ -1,4 +1,4 @@
-//! `sluice lint`: exit codes, and that the examples are clean.
+//! `sluice lint`: exit codes, and no problems in the examples.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -25,7 +25,7 @@ fn every_example_is_clean() {
 }
 
 #[test]
-fn problems_of_files_and_of_objects_give_exit_code_1_and_are_named() {
+fn problems_of_files_and_objects_are_reported_with_exit_code_1() {
     for (from, to, named) in [
         ("path: /health", "path: [/health", "orders.yaml:"),
         ("  stages: [{name: prod}]", "  stages: [{name: prd}]", "StageNotFound"),
@@ -41,7 +41,7 @@ fn problems_of_files_and_of_objects_give_exit_code_1_and_are_named() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_said_so() {
+fn a_missing_folder_is_reported() {
     let output = lint(Path::new("/nowhere/at/all"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));

@@ -1,5 +1,5 @@
-//! Lines for a terminal that try out what is served: one demonstration for each thing that a rule can ask of its callers.
-//! The lines come from the objects, so that they are right for any folder; what is not known here is left out.
+//! Example calls as `curl` lines: one for each check that a rule can have. The lines are generated from the objects, so
+//! that they are correct for any folder. Rules whose credentials are unknown are left out.
 
 use sluice_crds::api_route::{ApiRoute, AuthorizerRef, AuthorizerRefType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
@@ -9,13 +9,13 @@ use sluice_operator::objects::ObjectKey;
 
 use super::local::{Local, key_text};
 
-/// What is needed to write the lines.
+/// The input of the example calls.
 pub(crate) struct Context<'a> {
     /// The completed world.
     pub(crate) world: &'a ClusterState,
-    /// What stands in for the cluster.
+    /// The local replacements for the cluster.
     pub(crate) local: &'a Local,
-    /// Where the API is served: `http://127.0.0.1:8080`.
+    /// The URL of the API: `http://127.0.0.1:8080`.
     pub(crate) base: &'a str,
 }
 
@@ -24,11 +24,11 @@ struct Served<'a> {
     stage_key: ObjectKey,
     route: &'a ApiRoute,
     rule: &'a Rule,
-    /// The curl arguments that reach it, without credentials.
+    /// The curl arguments that match it, without credentials.
     target: String,
 }
 
-/// Which demonstrations have been written.
+/// Which example calls have been written.
 #[derive(Default)]
 struct Shown {
     token: bool,
@@ -37,7 +37,7 @@ struct Shown {
     open: usize,
 }
 
-/// The lines, with the status that each one gives behind it.
+/// The example calls, each with its expected status code in a comment.
 pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut shown = Shown::default();
@@ -56,7 +56,7 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
 }
 
 impl<'a> Context<'a> {
-    /// The rules that stages serve, each with a way to reach it.
+    /// The rules that Stages serve.
     fn served(&self) -> Vec<Served<'a>> {
         let mut all = Vec::new();
         for (key, route) in &self.world.api_routes {
@@ -72,7 +72,7 @@ impl<'a> Context<'a> {
         all
     }
 
-    /// With a token, without one, with one of another scope, and once more from the cache. False: no token can be had.
+    /// Calls with a token, from the cache, without a token, and with another scope. False: no local issuer.
     fn token_lines(&self, served: &Served<'_>, authorizer: &AuthorizerRef, lines: &mut Vec<String>) -> bool {
         let Some(endpoint) = self.token_endpoint(served, authorizer) else { return false };
         let get = |scope: &str| {
@@ -95,14 +95,14 @@ impl<'a> Context<'a> {
         true
     }
 
-    /// The token endpoint, where one of the authorizer's issuers is served here.
+    /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.
     fn token_endpoint(&self, served: &Served<'_>, authorizer: &AuthorizerRef) -> Option<String> {
         let key = ObjectKey::new(&served.stage_key.namespace, authorizer.name.as_deref()?);
         let jwt = self.world.authorizers.get(&key)?.spec.jwt.as_ref()?;
         jwt.issuers.iter().find_map(|issuer| self.local.token_endpoint(&issuer.issuer))
     }
 
-    /// With a key that is valid for the stage, and without one. False: no such key is known.
+    /// Calls with and without an API key. False: no valid key is known.
     fn key_lines(&self, served: &Served<'_>, lines: &mut Vec<String>) -> bool {
         let Some(text) = self.key_for(&served.stage_key) else { return false };
         let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
@@ -130,7 +130,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A rule that asks for nothing: as it is, or in a burst where its throttle is small.
+/// Calls of a rule without checks: one call, or a burst if it has a small throttle.
 fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
     let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
     match served.rule.throttle {
@@ -138,7 +138,7 @@ fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
             let count: Vec<String> = (0..throttle.burst + 3).map(|number| (number + 1).to_string()).collect();
             let count = count.join(" ");
             lines.push(format!(
-                "for i in {count}; do curl -s -o /dev/null -w '%{{http_code}} ' {target}; done; echo   # ends in 429: {name}"
+                "for i in {count}; do curl -s -o /dev/null -w '%{{http_code}} ' {target}; done; echo   # ends with 429: {name}"
             ));
             shown.burst = true;
         }
@@ -150,7 +150,7 @@ fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
     }
 }
 
-/// The status of a call that succeeds, or a word where only the backend knows.
+/// The status code of a successful call.
 fn ok_status(rule: &Rule) -> String {
     rule.integration.mock.as_ref().map_or_else(|| "200".to_owned(), |mock| mock.status.to_string())
 }
@@ -162,7 +162,7 @@ fn method(rule: &Rule) -> &'static str {
     }
 }
 
-/// Method, headers and URL that a rule matches.
+/// The curl arguments for a request that the rule matches.
 fn target(base: &str, stage: &Stage, route: &ApiRoute, rule: &Rule) -> String {
     let mut flags = String::new();
     if method(rule) == "HEAD" {
@@ -204,7 +204,7 @@ fn query_pair(field: &sluice_crds::api_route::ValueMatch) -> String {
     format!("{}={}", field.name, field.value.as_deref().unwrap_or("any"))
 }
 
-/// A segment of a path template with something in the place of its parameter.
+/// A segment of a path template, with an example value for a parameter.
 fn example_segment(segment: &str) -> String {
     match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         Some(name) if name.ends_with('+') => "a/b".to_owned(),

@@ -1,5 +1,5 @@
-//! What a cluster would add to a folder of manifests: where Services are, generated API keys, servers that run.
-//! The objects are completed before they are translated; translation itself is the operator's and knows nothing of this.
+//! Adds the objects that a cluster would add to a folder of manifests: EndpointSlices, generated API keys, example
+//! servers. The translation runs on the completed objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,54 +14,54 @@ use sluice_operator::objects::{Kind, Object, ObjectKey, secret_of};
 use crate::args::{Mapping, ServicePort};
 use crate::example::{Server, backend::Backend, idp::Idp};
 
-/// The annotation by which a Service asks to be served by `sluice dev` itself.
+/// The annotation of a Service that requests an example server.
 const DEV_SERVER: &str = "sluice.dev/dev-server";
-/// The audience of tokens that the local identity provider makes when a request names none.
+/// The default audience of the local identity provider's tokens.
 const AUDIENCE: &str = "shop";
 
-/// What stands in for a cluster.
+/// Local replacements for the cluster.
 #[derive(Default)]
 pub(crate) struct Local {
-    /// Where ports of Services are, by flag or by a server of our own.
+    /// Addresses of Service ports, from flags or example servers.
     addresses: BTreeMap<ServicePort, SocketAddr>,
-    /// Ports that a flag names: these Services exist even when the folder does not say so.
+    /// Ports from `--service`: these Services exist even if the folder does not contain them.
     flagged: BTreeSet<ServicePort>,
-    /// Keys made for ApiKeys that have no Secret, by the Secret's key. They live as long as the program.
+    /// Generated keys of ApiKeys without a Secret, by Secret. They are valid until the program stops.
     api_keys: BTreeMap<ObjectKey, String>,
-    /// Running servers.
+    /// Running example servers.
     servers: BTreeMap<ServicePort, Server>,
-    /// Issuers that are served here, with the address of their token endpoint.
+    /// Issuers of local identity providers, with their addresses.
     issuers: BTreeMap<String, SocketAddr>,
 }
 
 impl Local {
-    /// A stand-in with the mappings of the command line.
+    /// Creates the replacements with the mappings of the command line.
     pub(crate) fn new(mappings: &[Mapping]) -> Self {
         let addresses: BTreeMap<_, _> = mappings.iter().map(|m| (m.service.clone(), m.address)).collect();
         Self { flagged: addresses.keys().cloned().collect(), addresses, ..Self::default() }
     }
 
-    /// The token endpoint of an issuer that is served here.
+    /// The token endpoint of a local issuer.
     pub(crate) fn token_endpoint(&self, issuer: &str) -> Option<String> {
         self.issuers.get(issuer).map(|address| format!("http://{address}/token"))
     }
 
-    /// The servers that were started here: what they serve and where.
+    /// The running example servers with their addresses.
     pub(crate) fn servers(&self) -> impl Iterator<Item = (&ServicePort, SocketAddr)> {
         self.servers.iter().map(|(port, server)| (port, server.address()))
     }
 
-    /// What is wrong with the dev servers that Services ask for; those that can be started are.
+    /// Starts the example servers that Services request; returns the problems.
     pub(crate) async fn start_servers(&mut self, world: &ClusterState) -> Vec<String> {
         let mut problems = Vec::new();
-        let mut wished = BTreeSet::new();
+        let mut requested = BTreeSet::new();
         for (key, service) in &world.services {
             let wanted = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
             let Some(wanted) = wanted else { continue };
             let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
             for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
                 let port = ServicePort { namespace: key.namespace.clone(), name: key.name.clone(), port };
-                wished.insert(port.clone());
+                requested.insert(port.clone());
                 if self.addresses.contains_key(&port) {
                     continue;
                 }
@@ -70,13 +70,14 @@ impl Local {
                 }
             }
         }
-        self.stop_all_but(&wished);
+        self.stop_all_but(&requested);
         problems
     }
 
-    /// Ends the servers that no Service asks for any more.
-    fn stop_all_but(&mut self, wished: &BTreeSet<ServicePort>) {
-        let unwanted: Vec<ServicePort> = self.servers.keys().filter(|port| !wished.contains(*port)).cloned().collect();
+    /// Stops the servers that no Service requests.
+    fn stop_all_but(&mut self, requested: &BTreeSet<ServicePort>) {
+        let unwanted: Vec<ServicePort> =
+            self.servers.keys().filter(|port| !requested.contains(*port)).cloned().collect();
         for port in unwanted {
             if let Some(server) = self.servers.remove(&port) {
                 self.issuers.retain(|_, address| *address != server.address());
@@ -94,7 +95,7 @@ impl Local {
             }
             "identity-provider" => {
                 let issuer = format!("http://{host}:{}", port.port);
-                // The Service's own port where it is free, so that people meet the same one each time.
+                // The Service's own port if it is free, so that the address is stable.
                 let server = match Server::start(loopback(port.port), Idp::new(&issuer, AUDIENCE)?).await {
                     Ok(server) => server,
                     Err(_) => Server::start(loopback(0), Idp::new(&issuer, AUDIENCE)?)
@@ -105,8 +106,8 @@ impl Local {
                 server
             }
             other => anyhow::bail!(
-                "the annotation {DEV_SERVER} says {other:?}, where example-backend and identity-provider are known; \
-                 write one of them, or take the annotation away and give the address with --service"
+                "the annotation {DEV_SERVER} has the unknown value {other:?}; use example-backend or identity-provider, \
+                 or remove the annotation and set the address with --service"
             ),
         };
         self.addresses.insert(port.clone(), server.address());
@@ -114,7 +115,7 @@ impl Local {
         Ok(())
     }
 
-    /// The objects that the world has besides those of the folder, and those that replace the folder's.
+    /// The additional objects, and the replacements for objects of the folder.
     pub(crate) fn complete(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = self.endpoints(world)?;
         objects.extend(self.secrets(world)?);
@@ -122,7 +123,7 @@ impl Local {
         Ok(objects)
     }
 
-    /// An EndpointSlice for each mapped port, and Services for mappings that the folder has none for.
+    /// An EndpointSlice for each mapped port, and Services for mappings without a Service in the folder.
     fn endpoints(&self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         let mut missing: BTreeMap<ObjectKey, Vec<u16>> = BTreeMap::new();
@@ -164,15 +165,15 @@ impl Local {
         Ok(objects)
     }
 
-    /// The EndpointSlices of the folder that a mapping overrules: `--service` wins over them.
-    pub(crate) fn overruled(&self, world: &ClusterState) -> Vec<ObjectKey> {
+    /// The EndpointSlices of the folder that a mapping overrides.
+    pub(crate) fn overridden(&self, world: &ClusterState) -> Vec<ObjectKey> {
         let services: BTreeSet<_> =
             self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
         let slices = services.iter().filter_map(|service| world.endpoint_slices.get(service));
         slices.flat_map(|slices| slices.keys().cloned()).collect()
     }
 
-    /// Secrets for ApiKeys that name none, as the operator makes them in a cluster.
+    /// Secrets for ApiKeys without one, as the operator creates them in a cluster.
     fn secrets(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         for (key, api_key) in &world.api_keys {
@@ -198,8 +199,8 @@ impl Local {
         Ok(objects)
     }
 
-    /// The Authorizer with the URLs of key sets that name a mapped Service replaced by the Service's address; none when
-    /// nothing is replaced. A desk has no cluster DNS.
+    /// The Authorizer with key set URLs of mapped Services replaced by local addresses, because there is no cluster DNS.
+    /// None: nothing is replaced.
     fn with_reachable_keys(&self, authorizer: &Authorizer) -> Option<Object> {
         let mut changed = authorizer.clone();
         let mut any = false;
@@ -226,7 +227,7 @@ impl Local {
     }
 }
 
-/// The text of an ApiKey's key, where the world has it.
+/// The text of an ApiKey's key, if it is known.
 pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> {
     let api_key = world.api_keys.get(key)?;
     let secret = world.secrets.get(&ObjectKey::new(&key.namespace, secret_of(api_key)))?;
@@ -241,7 +242,7 @@ pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> 
 pub(crate) async fn complete(local: &mut Local, folder: &ClusterState) -> anyhow::Result<(ClusterState, Vec<String>)> {
     let mut world = folder.clone();
     let problems = local.start_servers(folder).await;
-    for key in local.overruled(folder) {
+    for key in local.overridden(folder) {
         world.remove(Kind::EndpointSlice, &key);
     }
     for object in local.complete(folder)? {
@@ -252,7 +253,7 @@ pub(crate) async fn complete(local: &mut Local, folder: &ClusterState) -> anyhow
 
 fn new_api_key() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
-    aws_lc_rs::rand::fill(&mut bytes).context("cannot make an API key")?;
+    aws_lc_rs::rand::fill(&mut bytes).context("cannot generate an API key")?;
     let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("sk_{hexadecimal}"))
 }
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dev_server_runs_while_a_service_asks_for_it_and_a_flag_goes_before_it() {
+    async fn a_dev_server_runs_while_a_service_requests_it_and_a_flag_overrides_it() {
         let service = |annotations: serde_json::Value| -> ClusterState {
             let value = json!({
                 "metadata": {"name": "identity", "namespace": "shop", "annotations": annotations},
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mapping_without_a_service_makes_one_and_its_endpoints() {
+    async fn a_mapping_without_a_service_creates_one_with_endpoints() {
         let mut local = Local::new(&["shop/orders:80=127.0.0.1:3000".parse().unwrap()]);
         let (world, problems) = complete(&mut local, &ClusterState::default()).await.unwrap();
         let key = ObjectKey::new("shop", "orders");

@@ -1,5 +1,5 @@
-//! `sluice dev`: a folder of manifests, translated as the operator does and served by the proxy, in one process.
-//! This connects the parts; completing the folder is `local`'s, the lines to try it are `curl`'s.
+//! `sluice dev`: translates a folder of manifests with the operator's translation and serves it with the proxy, in one
+//! process. `local` adds what a cluster would add, `curl` writes the example calls, `print` the output.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,23 +24,23 @@ mod session;
 
 use session::{News, Session};
 
-/// How long requests may take to end once the program is asked to stop.
+/// Time for requests in progress after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves the folder until the program is asked to stop.
+/// Serves the folder until a signal to stop arrives.
 pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let mut stop = pin!(signals::shutdown());
-    // Watching begins before the first reading, so that no change is missed.
+    // The watch starts before the first load, so that no change is missed.
     let mut changes = pin!(manifests::watch(&settings.folder));
     let mut loaded = load(&settings.folder, None).await?;
 
     let registry = Registry::new();
     let readiness = Readiness::default();
     let waiting = readiness.block("the first configuration");
-    let admin = admin::serve(settings.admin, registry.clone(), readiness)
-        .await
-        .with_context(|| format!("cannot listen on {} for metrics; --admin names another address", settings.admin))?;
+    let admin = admin::serve(settings.admin, registry.clone(), readiness).await.with_context(|| {
+        format!("cannot listen on {} for metrics; set another address with --admin", settings.admin)
+    })?;
     let proxy = start_proxy(&settings, registry)?;
     let address = proxy.http_addr().context("the proxy has no address")?;
     let base = format!("http://{address}");
@@ -67,28 +67,28 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    println!("Stopping after the requests that are being answered.");
-    tokio::task::spawn_blocking(move || proxy.shutdown(GRACE)).await.context("the proxy did not stop in order")?;
+    println!("Stopping after the requests in progress.");
+    tokio::task::spawn_blocking(move || proxy.shutdown(GRACE)).await.context("the proxy did not shut down cleanly")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses what is not a folder that can be read.
+/// Fails if the path is not a readable folder.
 pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let found = std::fs::metadata(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
     if !found.is_dir() {
-        bail!("{} is a file; give the folder that it is in", folder.display());
+        bail!("{} is a file; pass the folder that contains it", folder.display());
     }
     Ok(())
 }
 
-/// The folder as it is now; files that cannot be read keep the objects of the reading before.
+/// Loads the folder. Files that cannot be parsed keep the objects of the previous load.
 async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> {
     let folder = folder.to_owned();
     let mut loaded =
-        tokio::task::spawn_blocking(move || manifests::load(&folder)).await.context("cannot read the folder")?;
+        tokio::task::spawn_blocking(move || manifests::load(&folder)).await.context("cannot load the folder")?;
     if let Some(before) = before {
         if !loaded.directory_problems.is_empty() {
-            // What cannot be looked at is not known to be gone.
+            // A directory that cannot be read does not mean that its files are deleted.
             for (path, manifest) in &before.files {
                 loaded.files.entry(path.clone()).or_insert_with(|| manifest.clone());
             }
@@ -113,7 +113,7 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         threads: None,
         access_log: LogSink::Stdout,
         registry,
-        // Programs on a desk are on its loopback addresses.
+        // Local backends listen on loopback addresses.
         allow_loopback: true,
         extra_roots: Vec::new(),
         runtime: tokio::runtime::Handle::current(),
@@ -121,18 +121,19 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
     proxy.context("cannot start the proxy")
 }
 
-/// The proxy's sockets share their port among its threads, and would share it with another `sluice dev` as well: half of
-/// the requests would go to the other folder.
+/// Fails if the port is in use. The proxy's threads share their port (SO_REUSEPORT) and would also share it with another
+/// `sluice dev`, which would then get half of the requests.
 fn check_free(address: SocketAddr) -> anyhow::Result<()> {
-    let taken =
-        || format!("cannot listen on {address}; --listen and --https name other addresses, port 0 takes a free one");
+    let taken = || {
+        format!("cannot listen on {address}; set another address with --listen or --https, port 0 selects a free port")
+    };
     std::net::TcpListener::bind(address).map(drop).with_context(taken)
 }
 
-/// Puts the folder in force; gives what changed.
+/// Applies the folder to the proxy and returns what changed.
 async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<News> {
     let step = session.prepare(&world_of(loaded)).await?;
-    // Applying compiles, which takes as long as the change is large.
+    // Applying compiles the changed parts, which blocks.
     let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));
     session.conclude(step, &ack)
 }

@@ -1,5 +1,4 @@
-//! What `sluice dev` says: a table of what it serves, lines to try it, and news after each change.
-//! The words of a problem are the operator's and the proxy's.
+//! The output of `sluice dev`: tables of objects and URLs, example calls, and the changes after each save.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,57 +9,60 @@ use super::curl;
 use super::session::{News, Session};
 use crate::report::{self, Statuses};
 
-/// Where everything is.
+/// Addresses to print.
 pub(crate) struct Places<'a> {
-    /// The folder.
+    /// The folder that is served.
     pub(crate) folder: &'a Path,
-    /// Where the API is served: `http://127.0.0.1:8080`.
+    /// The URL of the API: `http://127.0.0.1:8080`.
     pub(crate) base: &'a str,
-    /// The same over TLS, if it is.
+    /// The address for TLS, if any.
     pub(crate) https: Option<SocketAddr>,
-    /// Where metrics are.
+    /// The address of the admin endpoint.
     pub(crate) admin: SocketAddr,
 }
 
-/// Everything, once the folder is served for the first time.
+/// Prints the complete state after the first load.
 pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     println!("Serving {} at {}\n", places.folder.display(), places.base);
     if let Some(address) = places.https {
-        println!("Over TLS at https://{address}\n");
+        println!("TLS at https://{address}\n");
     }
     println!("{}", report::objects(&session.statuses, &session.refusals));
     println!("{}", report::urls(&session.world, places.base));
     for (port, address) in session.local.servers() {
-        println!("Service {}/{}:{} runs here, at http://{address}", port.namespace, port.name, port.port);
+        println!(
+            "Service {}/{}:{} is served by an example server at http://{address}",
+            port.namespace, port.name, port.port
+        );
     }
-    report::say(&report::of_files(loaded));
+    report::print(&report::of_files(loaded));
     problems(session, &session.statuses, loaded);
     let lines = curl::lines(&curl::Context { world: &session.world, local: &session.local, base: places.base });
     if !lines.is_empty() {
         println!("\nTry it in another terminal:\n");
         lines.iter().for_each(|line| println!("  {line}"));
     }
-    println!("\nMetrics are at http://{}/metrics. A saved file is served at once. Ctrl-C ends it.", places.admin);
+    println!("\nMetrics: http://{}/metrics. Saved files take effect at once. Press Ctrl-C to stop.", places.admin);
 }
 
-/// What a change brought.
+/// Prints what a change of the folder changed.
 pub(crate) fn change(session: &Session, news: &News, loaded: &Loaded) {
     if loaded.has_errors() {
-        println!("\nThe folder changed. It is served as it is now, but for what is marked with !");
+        println!("\nThe folder changed. The new state is served, except for the errors marked with !");
     } else {
-        println!("\nThe folder changed and is served as it is now.");
+        println!("\nThe folder changed. The new state is served.");
     }
     if !news.changed.is_empty() {
         println!("\n{}", report::objects(&news.changed, &session.refusals));
     }
-    news.gone.iter().for_each(|object| println!("{object} is gone."));
-    // Notes were told at the start.
+    news.gone.iter().for_each(|object| println!("{object} was removed."));
+    // Notes were printed at the start.
     let errors: Vec<String> = report::of_files(loaded).into_iter().filter(|line| line.starts_with('!')).collect();
-    report::say(&errors);
+    report::print(&errors);
     problems(session, &news.changed, loaded);
 }
 
 fn problems(session: &Session, statuses: &Statuses, loaded: &Loaded) {
     session.server_problems.iter().for_each(|problem| println!("! {problem}"));
-    report::say(&report::of_objects(statuses, &session.refusals, loaded));
+    report::print(&report::of_objects(statuses, &session.refusals, loaded));
 }

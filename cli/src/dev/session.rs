@@ -1,5 +1,4 @@
-//! From a folder's world to the proxy: what is remembered between two states of the folder.
-//! Reading the folder is `folder`'s, and what is printed is `print`'s.
+//! The state of `sluice dev` between two changes of the folder, and the delta for the proxy.
 
 use std::sync::Arc;
 
@@ -13,29 +12,29 @@ use super::local::{self, Local};
 use crate::args;
 use crate::report::{Refusals, Statuses, changed};
 
-/// What is remembered.
+/// The state between two changes.
 pub(crate) struct Session {
     pub(crate) local: Local,
     /// The completed world of the last state that was translated.
     pub(crate) world: ClusterState,
     pub(crate) statuses: Statuses,
     pub(crate) refusals: Refusals,
-    /// What is wrong with the servers that Services ask for.
+    /// Problems of the example servers that Services request.
     pub(crate) server_problems: Vec<String>,
     translator: Translator,
     served: Parts<Arc<Part>>,
 }
 
-/// What a change brought.
+/// The result of a change.
 #[derive(Default)]
 pub(crate) struct News {
-    /// Objects whose status is new or another.
+    /// Objects with a new or changed status.
     pub(crate) changed: Statuses,
-    /// Objects that are gone.
+    /// Objects that were removed.
     pub(crate) gone: Vec<ObjectRef>,
 }
 
-/// What is to be put in force, and what is said of the objects then.
+/// A delta for the proxy, and the statuses that hold after it is applied.
 pub(crate) struct Step {
     pub(crate) delta: Delta,
     published: Published,
@@ -43,7 +42,7 @@ pub(crate) struct Step {
 }
 
 impl Session {
-    /// Nothing is served yet.
+    /// An empty session.
     pub(crate) fn new(mappings: &[args::Mapping]) -> Self {
         Self {
             local: Local::new(mappings),
@@ -64,17 +63,17 @@ impl Session {
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
     }
 
-    /// Takes in what the proxy said; gives what changed.
+    /// Evaluates the proxy's acknowledgement and returns what changed.
     pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<News> {
         if let Outcome::Refused { why } = &ack.outcome {
-            bail!("the proxy refused the change and serves what it had: {why}");
+            bail!("the proxy rejected the change and keeps the previous configuration: {why}");
         }
         self.served = step.published.parts;
         let refusals: Refusals =
             ack.diagnostics.iter().map(|found| (found.object.clone(), found.message.clone())).collect();
         let mut changed = changed(&self.statuses, &step.statuses);
-        let answered_otherwise = |object| self.refusals.get(object) != refusals.get(object);
-        let others = step.statuses.iter().filter(|(object, _)| answered_otherwise(*object));
+        let diagnosed_differently = |object| self.refusals.get(object) != refusals.get(object);
+        let others = step.statuses.iter().filter(|(object, _)| diagnosed_differently(*object));
         changed.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
         let gone = self.statuses.keys().filter(|object| !step.statuses.contains_key(*object)).cloned().collect();
         (self.statuses, self.refusals) = (step.statuses, refusals);

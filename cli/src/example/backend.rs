@@ -1,31 +1,31 @@
-//! The service behind the quickstart: answers every request with what it saw of it.
-//! It keeps nothing; the number in each answer shows whether a response is fresh or came from a cache.
+//! The example backend: responds to each request with a JSON description of it. The number in each response shows
+//! whether the response came from a cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::serve::{Answer, Call, Handler, json, text};
+use super::serve::{Call, Handler, Reply, json, text};
 
 /// The backend.
 #[derive(Debug, Default)]
 pub(crate) struct Backend {
-    /// Requests answered so far.
+    /// Number of responses so far.
     served: AtomicU64,
-    /// Appears in every answer, to tell several backends apart.
+    /// Name in each response, which distinguishes several backends.
     name: String,
 }
 
 impl Backend {
-    /// A backend that calls itself `name`.
+    /// Creates a backend with a name.
     pub(crate) fn new(name: impl Into<String>) -> Self {
         Self { served: AtomicU64::new(0), name: name.into() }
     }
 }
 
 impl Handler for Backend {
-    fn answer(&self, call: &Call) -> Answer {
+    fn respond(&self, call: &Call) -> Reply {
         if call.uri().path() == "/healthz" {
             return text(StatusCode::OK, "ok\n");
         }
@@ -33,7 +33,7 @@ impl Handler for Backend {
         let header = |name: &str| call.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut body = json!({
             "servedBy": self.name,
-            "answer": number,
+            "response": number,
             "method": call.method().as_str(),
             "path": call.uri().path(),
         });

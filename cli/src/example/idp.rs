@@ -1,5 +1,5 @@
-//! An identity provider for trying Sluice out: OpenID Connect discovery, a key set and a token endpoint.
-//! It asks nobody for a password, so it guards nothing; its key is made at the start and never leaves the process.
+//! An identity provider for trials: OpenID Connect discovery, a key set and a token endpoint. It does not authenticate
+//! clients. Its key is generated at the start and never leaves the process.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,11 +12,11 @@ use http::{Method, StatusCode, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::serve::{Answer, Call, Handler, json as answer_json, text};
+use super::serve::{Call, Handler, Reply, json as json_reply, text};
 
-/// How long a token is valid when the request does not say.
+/// Default lifetime of a token, in seconds.
 const DEFAULT_LIFETIME: u64 = 3600;
-/// The longest time a token is made for.
+/// Maximum lifetime of a token, in seconds.
 const MAX_LIFETIME: u64 = 24 * 3600;
 
 /// The identity provider.
@@ -29,9 +29,9 @@ pub(crate) struct Idp {
 }
 
 impl Idp {
-    /// A provider that signs as `issuer` for `audience`, with a new key.
+    /// Creates a provider with a new key.
     pub(crate) fn new(issuer: impl Into<String>, audience: impl Into<String>) -> anyhow::Result<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("cannot make a signing key")?;
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("cannot generate a signing key")?;
         let private = pair.to_pkcs8v1().context("cannot encode the signing key")?;
         // An uncompressed point: 4, then x and y of 32 bytes each (SEC 1, 2.3.3).
         let Some((x, y)) = pair.public_key().as_ref().get(1..).and_then(|point| point.split_at_checked(32)) else {
@@ -63,7 +63,7 @@ impl Idp {
         })
     }
 
-    /// A token for what the form asks for, and how long it is valid.
+    /// Issues a token for the form; returns it with its lifetime in seconds.
     fn token(&self, form: &BTreeMap<String, String>) -> anyhow::Result<(String, u64)> {
         let field = |name: &str, default: &str| form.get(name).cloned().unwrap_or_else(|| default.to_owned());
         let lifetime = match form.get("expires_in") {
@@ -73,9 +73,9 @@ impl Idp {
         let lifetime = lifetime.with_context(|| format!("expires_in must be from 1 to {MAX_LIFETIME} seconds"))?;
         let grant = field("grant_type", "client_credentials");
         if grant != "client_credentials" {
-            bail!("the only grant_type is client_credentials");
+            bail!("grant_type must be client_credentials");
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
         let client = field("client_id", "newcomer");
         let claims = json!({
             "iss": self.issuer,
@@ -94,23 +94,23 @@ impl Idp {
 }
 
 impl Handler for Idp {
-    fn answer(&self, call: &Call) -> Answer {
+    fn respond(&self, call: &Call) -> Reply {
         let get = matches!(*call.method(), Method::GET | Method::HEAD);
         match call.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/.well-known/openid-configuration" if get => answer_json(StatusCode::OK, &self.discovery()),
-            "/jwks" if get => answer_json(StatusCode::OK, &self.key_set),
-            "/token" if call.method() == Method::POST => self.answer_token(call),
+            "/.well-known/openid-configuration" if get => json_reply(StatusCode::OK, &self.discovery()),
+            "/jwks" if get => json_reply(StatusCode::OK, &self.key_set),
+            "/token" if call.method() == Method::POST => self.token_reply(call),
             "/token" | "/jwks" | "/.well-known/openid-configuration" => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "/token takes POST, the others take GET\n")
+                text(StatusCode::METHOD_NOT_ALLOWED, "use POST for /token and GET for the other paths\n")
             }
-            _ => text(StatusCode::NOT_FOUND, "there are /.well-known/openid-configuration, /jwks and /token\n"),
+            _ => text(StatusCode::NOT_FOUND, "known paths: /.well-known/openid-configuration, /jwks, /token\n"),
         }
     }
 }
 
 impl Idp {
-    fn answer_token(&self, call: &Call) -> Answer {
+    fn token_reply(&self, call: &Call) -> Reply {
         let plain = call.headers().get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"text/plain");
         let made = std::str::from_utf8(call.body())
             .context("the body is not UTF-8 text")
@@ -118,11 +118,11 @@ impl Idp {
             .and_then(|form| Ok((self.token(&form)?, form.get("scope").cloned().unwrap_or_default())));
         match made {
             Ok(((token, _), _)) if plain => text(StatusCode::OK, token),
-            Ok(((token, lifetime), scope)) => answer_json(
+            Ok(((token, lifetime), scope)) => json_reply(
                 StatusCode::OK,
                 &json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": scope}),
             ),
-            Err(error) => answer_json(
+            Err(error) => json_reply(
                 StatusCode::BAD_REQUEST,
                 &json!({"error": "invalid_request", "error_description": format!("{error:#}")}),
             ),
@@ -130,13 +130,13 @@ impl Idp {
     }
 }
 
-/// The fields of a form (application/x-www-form-urlencoded); the last one of a name counts.
+/// Parses a form (application/x-www-form-urlencoded). The last field of a name wins.
 fn parse_form(body: &str) -> BTreeMap<String, String> {
     let pairs = body.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect()
 }
 
-/// Undoes the form's escapes; what is no escape stays as it is.
+/// Decodes a form value. Invalid escapes are kept.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_read_with_its_escapes() {
+    fn a_form_is_decoded() {
         let form = parse_form("scope=orders.read+orders.write&client_id=a%26b%c3%a4&x&%=%zz");
         assert_eq!(form["scope"], "orders.read orders.write");
         assert_eq!(form["client_id"], "a&bä");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_verifies_with_the_published_key_set_and_carries_what_was_asked_for() {
+    fn a_token_verifies_with_the_published_key_set_and_has_the_requested_claims() {
         let idp = Idp::new("http://idp.example", "shop").unwrap();
         let form = parse_form("client_id=acme&scope=orders.read");
         let (token, lifetime) = idp.token(&form).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_out_of_bounds_is_refused() {
+    fn a_lifetime_out_of_bounds_is_rejected() {
         let idp = Idp::new("http://idp.example", "shop").unwrap();
         for bad in ["expires_in=0", "expires_in=86401", "expires_in=x", "grant_type=password"] {
             assert!(idp.token(&parse_form(bad)).is_err(), "{bad}");

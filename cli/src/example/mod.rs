@@ -1,5 +1,4 @@
-//! The servers behind the quickstart: a backend and an identity provider, both real HTTP servers.
-//! They exist to try Sluice out and to test it; nothing of the gateway is here.
+//! The example servers of the quickstart: a backend and an identity provider. They are for trials and tests.
 
 pub(crate) mod backend;
 pub(crate) mod idp;

@@ -1,5 +1,4 @@
-//! Serving HTTP/1.1 and h2c for the example servers: a listener, a cap on connections and on bodies, an orderly end.
-//! What is answered is each server's.
+//! HTTP/1.1 and h2c for the example servers: a listener, limits for connections and bodies, graceful shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,25 +17,25 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-/// More connections than this wait.
+/// Further connections wait.
 const MAX_CONNECTIONS: usize = 1024;
-/// A longer request body is answered with 413.
+/// A longer request body gets 413.
 const MAX_BODY_BYTES: usize = 64 << 10;
-/// How long a client may take for a request's head, and for its body.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a request's head, and for its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request whose body has been read.
 pub(crate) type Call = Request<Bytes>;
-/// What a server answers.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// A response.
+pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// What answers the requests of a server.
+/// The request handler of a server.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, call: &Call) -> Answer;
+    /// Handles one request.
+    fn respond(&self, call: &Call) -> Reply;
 }
 
-/// A running server; it ends when this is dropped, after the requests that are being answered.
+/// A running server. Dropping it stops the server after the requests in progress.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -45,7 +44,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on `address` and lets `handler` answer.
+    /// Listens on `address` and serves with `handler`.
     pub(crate) async fn start(address: SocketAddr, handler: impl Handler) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -54,7 +53,7 @@ impl Server {
         Ok(Self { address, stop, accepting })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -83,10 +82,10 @@ async fn accept(listener: TcpListener, handler: Arc<impl Handler>, stopped: watc
         tokio::spawn(async move {
             let service = service_fn(move |request| respond(handler.clone(), request));
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
-            // Its result refers to the channel, which must not be held while the connection ends.
+            // `wait_for` returns a borrow of the channel, which must not be held while the connection shuts down.
             let asked_to_stop = async { drop(stopped.wait_for(|stop| *stop).await) };
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -96,38 +95,38 @@ async fn accept(listener: TcpListener, handler: Arc<impl Handler>, stopped: watc
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(error, "a connection ended early");
+                tracing::debug!(error, "a client connection failed");
             }
             drop(permit);
         });
     }
 }
 
-async fn respond(handler: Arc<impl Handler>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn respond(handler: Arc<impl Handler>, request: Request<Incoming>) -> Result<Reply, Infallible> {
     let (head, body) = request.into_parts();
     // Limited caps the body, as the ban on `collect` asks for.
     #[allow(clippy::disallowed_methods, reason = "the body is wrapped in Limited")]
-    let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    let read = tokio::time::timeout(READ_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     Ok(match read {
-        Ok(Ok(body)) => handler.answer(&Request::from_parts(head, body.to_bytes())),
+        Ok(Ok(body)) => handler.respond(&Request::from_parts(head, body.to_bytes())),
         Ok(Err(_)) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or ended early\n"),
         Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n"),
     })
 }
 
 /// A response in plain text.
-pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     with_type(status, HeaderValue::from_static("text/plain; charset=utf-8"), body.into())
 }
 
 /// A response in JSON.
-pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
     with_type(status, HeaderValue::from_static("application/json"), format!("{body}\n").into())
 }
 
-fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    answer
+fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
 }
