@@ -1,4 +1,4 @@
-{{- /* Labels of every object. Call with (dict "root" $ "component" "operator" | "proxy"). */ -}}
+{{- /* Labels of each object. Call with (dict "root" $ "component" "operator" | "proxy"). */ -}}
 {{- define "sluice.labels" -}}
 {{ include "sluice.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -7,7 +7,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{- /* The part of the labels that never changes: selectors are immutable. */ -}}
+{{- /* The constant part of the labels, because selectors are immutable. */ -}}
 {{- define "sluice.selector" -}}
 app.kubernetes.io/name: sluice
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -52,7 +52,7 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{- /* Placement and everything else a Pod may be given from outside. Call with the operator's or the proxy's values. */ -}}
+{{- /* Scheduling settings of a Pod. Call with the operator's or the proxy's values. */ -}}
 {{- define "sluice.placement" -}}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
