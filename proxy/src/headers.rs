@@ -1,12 +1,11 @@
-//! Header rules at the gateway's two sides: what belongs to one connection, what is trusted, what the gateway says itself.
-//! Edits that a rule asks for are rendered by `integration::template`.
+//! Header rules between client and upstream: hop-by-hop headers, headers that clients must not send, and headers that the
+//! gateway adds. A rule's own edits are in `pipeline`.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, SERVER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
-use crate::exchange::Exchange;
-use crate::gateway::{Edits, Matched};
+use crate::client::Origin;
 use crate::reject::Reject;
 
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -83,7 +82,7 @@ pub(crate) fn strip_claims(headers: &mut HeaderMap) {
 
 /// The method that `X-HTTP-Method-Override` asks for, as AWS REST APIs understand it: one of their seven. None: it does not
 /// ask.
-pub(crate) fn asked_method(headers: &HeaderMap) -> Result<Option<Method>, Reject> {
+pub(crate) fn overridden_method(headers: &HeaderMap) -> Result<Option<Method>, Reject> {
     let mut values = headers.get_all(METHOD_OVERRIDE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -108,13 +107,6 @@ pub(crate) fn passes(value: &HeaderValue) -> usize {
         info.split(|byte| *byte == b';').next().is_some_and(|name| name.trim_ascii() == GATEWAY.as_bytes())
     };
     names.filter(|info| name(info)).count()
-}
-
-/// What the gateway knows about a connection, as header values made once.
-pub(crate) struct Origin {
-    pub(crate) source: HeaderValue,
-    pub(crate) port: HeaderValue,
-    pub(crate) tls: bool,
 }
 
 /// Says for whom the gateway forwards, and that it did.
@@ -158,36 +150,6 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
 /// What is left of `Expect`: hyper has answered it.
 pub(crate) fn strip_expect(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
-}
-
-/// Applies a rule's edits. A field the rule sets loses every other spelling of its name, so that a caller cannot send
-/// a second one that the backend takes for the first.
-pub(crate) fn edit(headers: &mut HeaderMap, edits: Option<&Edits>, exchange: &Exchange, matched: &Matched<'_>) {
-    let Some(edits) = edits else { return };
-    for name in &edits.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &edits.set {
-        let value = value.render(exchange, matched);
-        strip_aliases(headers, name);
-        headers.insert(name.clone(), value);
-    }
-    for (name, value) in &edits.add {
-        headers.append(name.clone(), value.render(exchange, matched));
-    }
-}
-
-fn strip_aliases(headers: &mut HeaderMap, name: &HeaderName) {
-    let same = |other: &HeaderName| {
-        let plain = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
-        other.as_str().len() == name.as_str().len()
-            && other != name
-            && other.as_str().bytes().map(plain).eq(name.as_str().bytes().map(plain))
-    };
-    let aliases: Vec<HeaderName> = headers.keys().filter(|other| same(other)).cloned().collect();
-    for alias in aliases {
-        headers.remove(alias);
-    }
 }
 
 /// AWS REST APIs rename what the backend says about its own connection, and then it belongs to no connection any more.
@@ -243,17 +205,5 @@ mod tests {
         ] {
             assert_eq!(passes(&HeaderValue::from_static(value)), wanted, "{value}");
         }
-    }
-
-    #[test]
-    fn other_spellings_of_a_set_field_go() {
-        let mut headers = HeaderMap::new();
-        for name in ["x-user.id", "x_user_id", "x-user-id", "x-user-idx"] {
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("evil"));
-        }
-        strip_aliases(&mut headers, &HeaderName::from_static("x-user-id"));
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["x-user-id", "x-user-idx"]);
     }
 }

@@ -1,14 +1,15 @@
-//! Sluice's data plane: accepts requests, judges them by one compiled configuration and passes them on.
-//! Where configuration comes from is [`config`]'s business; how objects become parts is the operator's.
+//! Sluice's data plane: accepts requests, checks them against one compiled configuration and forwards them.
+//! [`config`] receives configuration; the operator translates objects to parts.
 
 mod auth;
+mod body;
 mod cache;
+mod client;
 mod compile;
 pub mod config;
 mod cors;
 mod deadline;
 mod dialling;
-mod exchange;
 mod gateway;
 mod headers;
 mod id;
@@ -21,3 +22,6 @@ mod pipeline;
 mod reject;
 pub mod run;
 mod state;
+mod timeouts;
+
+pub use timeouts::Timeouts;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
+use sluice_proxy::Timeouts;
 use sluice_proxy::config::{Session, Sink, file, store::Store, subscribe};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 
@@ -91,6 +92,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         registry,
         allow_loopback: flags.allow_loopback,
         extra_roots: Vec::new(),
+        timeouts: Timeouts::default(),
         runtime: tokio::runtime::Handle::current(),
     })?);
     proxy.reserve(flags.admin.port());

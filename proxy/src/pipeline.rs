@@ -1,13 +1,18 @@
-//! One request, from top to bottom. Calls, in their order, and nothing else: what each step decides is in its own module.
+//! One request, from top to bottom: the steps in their order. What a step decides is in its own module.
 
-mod answer;
+mod admission;
 mod caching;
 mod checks;
+mod edits;
+mod exchange;
 mod forward;
+mod response;
+mod response_body;
+mod tunnel;
+mod worker;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::ORIGIN;
 use http::request::Parts;
@@ -15,94 +20,85 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
-use crate::exchange::piece::Flow;
-use crate::exchange::{Body, Exchange};
+use crate::client::{Flow, Peer};
 use crate::gateway::router::View;
 use crate::gateway::{Action, Gateway, Matched, Stage, below};
-use crate::id::RequestId;
-use crate::listen::admission::{Admitted, admit, host_of};
-use crate::listen::{Peer, Worker};
+use crate::headers;
+use crate::listen::Handler;
+use crate::observe::Recorder;
 use crate::reject::Reject;
-use answer::{Asked, Reply};
+use admission::{Admitted, admit, host_of};
 use forward::{Call, Upgrade};
+use response::{Expected, Reply};
+use response_body::ResponseBody;
+use worker::ConfigSnapshot;
 
-/// Answers one request; `flow` is that of its HTTP/2 stream.
-pub(crate) async fn serve(
-    worker: Arc<Worker>,
+pub(crate) use exchange::Exchange;
+pub(crate) use worker::Worker;
+
+impl Handler for Arc<Worker> {
+    type Body = ResponseBody;
+
+    fn handle(
+        &self,
+        peer: Arc<Peer>,
+        flow: Option<Arc<Flow>>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
+        serve(self.snapshot(), self.recorder.clone(), peer, flow, request)
+    }
+}
+
+/// Serves one request with one snapshot of the configuration; `flow` is that of its HTTP/2 stream.
+async fn serve(
+    snapshot: Arc<ConfigSnapshot>,
+    recorder: Arc<Recorder>,
     peer: Arc<Peer>,
     flow: Option<Arc<Flow>>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let (parts, body) = request.into_parts();
-    let asked = Asked::of(&parts, flow);
+    let expected = Expected::of(&parts, flow);
     let origin = parts.headers.get(ORIGIN).cloned();
+    let gateway = &*snapshot.gateway;
     let (exchange, reply) = match admit(&parts) {
         Ok(admitted) => {
             let Admitted { host, authority, path, websocket } = admitted;
-            let mut exchange = begin(worker, peer, &parts, host, path.clone());
+            let mut exchange = Exchange::new(recorder, peer, &parts, host, path.clone());
             // In a box: what is passed down six calls would be copied into six futures.
             let mut request = Box::new(Call { authority, parts, body, upgrade: None });
             request.upgrade = websocket.then(|| Upgrade::take(&mut request.parts));
-            let reply = run(&mut exchange, request, &path).await;
-            let reply = reply.unwrap_or_else(|reject| answer::refuse(&mut exchange, &reject));
+            let reply = run(&mut exchange, gateway, request, &path).await;
+            let reply = reply.unwrap_or_else(|reject| response::reject(&mut exchange, &reject));
             (exchange, reply)
         }
         Err(reject) => {
             let host = host_of(&parts).unwrap_or_default();
-            let mut exchange = begin(worker, peer, &parts, host, Arc::from(parts.uri.path()));
-            exchange.stage = addressed(&exchange);
-            let reply = answer::refuse(&mut exchange, &reject);
+            let mut exchange = Exchange::new(recorder, peer, &parts, host, Arc::from(parts.uri.path()));
+            // The Stage decides the form of the response, as far as host and path can be read.
+            exchange.stage = gateway.hosts.find(&exchange.host, &exchange.path).cloned();
+            let reply = response::reject(&mut exchange, &reject);
             (exchange, reply)
         }
     };
-    Ok(answer::seal(exchange, reply, asked, origin.as_ref()))
+    Ok(response::finish(exchange, reply, expected, origin.as_ref()))
 }
 
-/// The Stage whose words a request is refused with that has no reading: by what can be read of it.
-fn addressed(exchange: &Exchange) -> Option<Arc<Stage>> {
-    exchange.worker.pin().gateway.hosts.find(&exchange.host, &exchange.path).cloned()
-}
-
-fn begin(worker: Arc<Worker>, peer: Arc<Peer>, parts: &Parts, host: String, path: Arc<str>) -> Box<Exchange> {
-    Box::new(Exchange {
-        worker,
-        started: Instant::now(),
-        id: RequestId::new(),
-        peer,
-        method: parts.method.clone(),
-        version: parts.version,
-        host,
-        path,
-        stage: None,
-        rule: None,
-        caller: None,
-        key: None,
-        status: 0,
-        reason: "",
-        cache: "",
-        upstream: None,
-        sent: 0,
-        complete: false,
-    })
-}
-
-/// `whole` is the canonical path of a request that has one reading.
-async fn run(exchange: &mut Exchange, mut request: Box<Call>, whole: &str) -> Result<Reply, Reject> {
+/// The steps of an admitted request; `whole` is its canonical path.
+async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>, whole: &str) -> Result<Reply, Reject> {
     let parts = &mut request.parts;
-    let pin = exchange.worker.pin();
-    let gateway = &*pin.gateway;
     let stage = find_stage(gateway, &exchange.host, whole)?;
     exchange.stage = Some(stage.clone());
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
     checks::head_size(stage.behavior, parts)?;
-    // Before anything is decided: the steps see what the integration will see.
-    crate::headers::strip_hop_by_hop(&mut parts.headers);
+    // First, so that the steps see the request that the integration will see.
+    headers::strip_hop_by_hop(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {
         aws_method(exchange, parts)?;
     }
-    crate::headers::strip_claims(&mut parts.headers);
+    headers::strip_claims(&mut parts.headers);
     if let Some(cors) = &stage.cors
         && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
     {
@@ -117,18 +113,18 @@ async fn run(exchange: &mut Exchange, mut request: Box<Call>, whole: &str) -> Re
     let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
-    let mut reply = caching::answer(exchange, &matched, policy, request, passed).await?;
-    crate::headers::edit(&mut reply.headers, policy.response.as_deref(), exchange, &matched);
+    let mut reply = caching::respond(exchange, &matched, policy, request, passed).await?;
+    edits::apply(&mut reply.headers, policy.response.as_deref(), exchange, &matched);
     Ok(reply)
 }
 
-/// AWS REST APIs match and forward the method that a field asks for, and have seven methods, also behind `ANY`.
+/// AWS REST APIs match and forward the method named in X-HTTP-Method-Override, and have seven methods, also for `ANY`.
 fn aws_method(exchange: &mut Exchange, parts: &mut Parts) -> Result<(), Reject> {
-    if let Some(method) = crate::headers::asked_method(&parts.headers)? {
+    if let Some(method) = headers::overridden_method(&parts.headers)? {
         exchange.method.clone_from(&method);
         parts.method = method;
     }
-    if crate::headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
+    if headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
 }
 
 fn find_stage(gateway: &Gateway, host: &str, path: &str) -> Result<Arc<Stage>, Reject> {

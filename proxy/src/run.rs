@@ -17,15 +17,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::auth::{Fetcher, FetcherSettings, KeySets};
+use crate::client::Connections;
 use crate::compile::Control;
 use crate::config::Configuration;
 use crate::dialling::Dialling;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, server_config};
-use crate::listen::{Shared, Worker, accept, bind};
+use crate::listen::{MAX_CONNECTIONS, Shared, accept, bind};
+use crate::observe::Recorder;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::pipeline::Worker;
 use crate::state::State;
+use crate::timeouts::Timeouts;
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -53,6 +57,8 @@ pub struct Settings {
     pub allow_loopback: bool,
     /// Authorities that outside integrations are trusted by, beside the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Timeouts of client connections.
+    pub timeouts: Timeouts,
     /// Runs what is not on the request path.
     pub runtime: tokio::runtime::Handle,
 }
@@ -86,7 +92,7 @@ pub struct Proxy {
     https: Option<SocketAddr>,
     control: Mutex<Served>,
     drain: watch::Sender<bool>,
-    ending: Arc<AtomicBool>,
+    drain_began: Arc<AtomicBool>,
     alive: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -118,15 +124,15 @@ impl Proxy {
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
         let certificates = Arc::new(Certificates::default());
         let (drain, draining) = watch::channel(false);
-        let ending = Arc::new(AtomicBool::new(false));
+        let drain_began = Arc::new(AtomicBool::new(false));
+        let log = Arc::new(log);
+        let no_stage = metrics.stage("");
         let shared = Arc::new(Shared {
-            gateway: gateway.clone(),
-            metrics: metrics.clone(),
-            log,
-            nowhere: metrics.stage(""),
-            connections: AtomicUsize::new(0),
+            connections: Connections::new(MAX_CONNECTIONS, metrics.connections.clone()),
+            connections_refused: metrics.connections_refused.clone(),
+            timeouts: Arc::new(settings.timeouts),
             draining,
-            ending: ending.clone(),
+            drain_began: drain_began.clone(),
         });
         let dialling = Dialling::new(settings.allow_loopback);
         let extra_roots = settings.extra_roots.clone();
@@ -134,7 +140,7 @@ impl Proxy {
         let tls = Arc::new(client_config(settings.extra_roots)?);
         let key_sets = KeySets::new(settings.runtime.clone(), fetcher);
         let state = State::new(key_sets, metrics.clone(), tls, dialling.clone(), threads);
-        let control = Control::new(gateway, certificates.clone(), state);
+        let control = Control::new(gateway.clone(), certificates.clone(), state);
         let server = Arc::new(server_config(certificates)?);
         let (stop, stopping) = watch::channel(false);
         let alive = Arc::new(AtomicUsize::new(0));
@@ -143,7 +149,7 @@ impl Proxy {
             https: None,
             control: Mutex::new(Served { control, configuration: Configuration::default() }),
             drain,
-            ending,
+            drain_began,
             alive,
             stop,
             threads: Mutex::default(),
@@ -158,14 +164,16 @@ impl Proxy {
             if index == 0 {
                 proxy.http.iter().chain(&proxy.https).for_each(|address| proxy.reserve(address.port()));
             }
-            let worker = Arc::new(Worker::new(shared.clone(), index));
+            let recorder = Recorder { worker: index, no_stage: no_stage.clone(), log: log.clone() };
+            let worker = Worker::new(gateway.clone(), recorder);
             let sockets = Sockets {
                 http: http.map(|(_, socket)| socket),
                 https: https.map(|(_, socket)| socket),
                 tls: server.clone(),
             };
+            let running = Running::enter(&proxy.alive);
             let thread =
-                spawn(worker, sockets, stopping.clone(), Running::enter(&proxy.alive)).map_err(StartError::Thread)?;
+                spawn(shared.clone(), worker, sockets, stopping.clone(), running).map_err(StartError::Thread)?;
             proxy.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(proxy)
@@ -227,7 +235,7 @@ impl Proxy {
 
     /// Stops accepting, lets requests in progress end for at most `grace`, then ends the threads. Blocks.
     pub fn shutdown(&self, grace: Duration) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.drain_began.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
         let deadline = Instant::now() + grace;
         while self.metrics.connections.get() > 0 && Instant::now() < deadline {
@@ -284,13 +292,14 @@ fn listen(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), St
 }
 
 fn spawn(
+    shared: Arc<Shared>,
     worker: Arc<Worker>,
     sockets: Sockets,
     mut stop: watch::Receiver<bool>,
     running: Running,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let name = format!("worker-{}", worker.index);
+    let name = format!("worker-{}", worker.recorder.worker);
     std::thread::Builder::new().name(name).spawn(move || {
         let running = running;
         runtime.block_on(async {
@@ -298,7 +307,7 @@ fn spawn(
             for (socket, tls) in [(sockets.http, None), (sockets.https, Some(sockets.tls))] {
                 let Some(socket) = socket else { continue };
                 match TcpListener::from_std(socket) {
-                    Ok(listener) => drop(tokio::spawn(accept(worker.clone(), listener, tls))),
+                    Ok(listener) => drop(tokio::spawn(accept(shared.clone(), listener, tls, worker.clone()))),
                     Err(error) => {
                         tracing::error!(%error, "cannot use a listening socket");
                         return;

@@ -8,6 +8,7 @@ use prometheus::Registry;
 pub use sluice_kit::backend::ok;
 pub use sluice_kit::http1::{read_head, read_response as read_answer};
 pub use sluice_kit::{Backend, Http2, Response as Answer, eventually};
+use sluice_proxy::Timeouts;
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 use sluice_wire::*;
 
@@ -60,6 +61,7 @@ impl Gate {
             registry: registry.clone(),
             allow_loopback,
             extra_roots,
+            timeouts: Timeouts::default(),
             runtime: runtime.handle().clone(),
         })
         .unwrap();

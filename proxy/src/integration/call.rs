@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::balance::Upstream;
 use super::pool::{Connection, Endpoint, Lease, Wanted};
+use crate::body::{RequestBody, UploadState};
 use crate::deadline::within;
-use crate::exchange::body::{Fate, Outgoing};
 use crate::reject::Reject;
 
 /// Attempts to connect, over different endpoints.
@@ -37,10 +37,10 @@ pub(crate) enum Kind {
 pub(crate) async fn call(
     upstream: &Upstream,
     thread: usize,
-    request: Box<Request<Outgoing>>,
+    request: Box<Request<RequestBody>>,
     kind: Kind,
     timeout: Duration,
-    fate: Option<&Fate>,
+    upload: Option<&UploadState>,
 ) -> Result<Answer, Reject> {
     let work = attempts(upstream, thread, request, kind);
     tokio::pin!(work);
@@ -50,7 +50,7 @@ pub(crate) async fn call(
             return result;
         }
         // The time of the upload is the client's.
-        match fate.map(|fate| fate.until(timeout)) {
+        match upload.map(|upload| upload.deadline(timeout)) {
             Some(later) if later > Instant::now() => until = later,
             _ => return Err(Reject::Timeout),
         }
@@ -60,7 +60,7 @@ pub(crate) async fn call(
 async fn attempts(
     upstream: &Upstream,
     thread: usize,
-    mut request: Box<Request<Outgoing>>,
+    mut request: Box<Request<RequestBody>>,
     kind: Kind,
 ) -> Result<Answer, Reject> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
@@ -113,18 +113,18 @@ async fn attempts(
 /// Why there is no answer on one connection.
 enum Failed {
     /// The request is as it was.
-    Unsent { back: Box<Request<Outgoing>>, kept: bool },
+    Unsent { back: Box<Request<RequestBody>>, kept: bool },
     /// It was sent, nothing can have happened twice, and here it is again.
-    Lost(Box<Request<Outgoing>>),
+    Lost(Box<Request<RequestBody>>),
     /// For good.
     For(Reject),
 }
 
-type Sent = (Response<Incoming>, Option<http1::SendRequest<Outgoing>>);
+type Sent = (Response<Incoming>, Option<http1::SendRequest<RequestBody>>);
 
 async fn over_http1(
-    mut sender: http1::SendRequest<Outgoing>,
-    mut request: Box<Request<Outgoing>>,
+    mut sender: http1::SendRequest<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     kept: bool,
 ) -> Result<Sent, Failed> {
     for_http1(&mut request);
@@ -149,8 +149,8 @@ async fn over_http1(
 /// those that came after a GOAWAY, and streams it refuses. Such a request may be repeated whatever its method. `retire` is
 /// called for a connection that takes no more requests.
 async fn over_http2(
-    mut sender: http2::SendRequest<Outgoing>,
-    request: Box<Request<Outgoing>>,
+    mut sender: http2::SendRequest<RequestBody>,
+    request: Box<Request<RequestBody>>,
     again: bool,
     retire: impl FnOnce(),
 ) -> Result<Response<Incoming>, Failed> {
@@ -190,8 +190,8 @@ fn lost(error: &hyper::Error) -> bool {
 }
 
 /// hyper frames a body of unknown length for methods that usually have one; for others it would leave the body out.
-fn for_http1(request: &mut Request<Outgoing>) {
-    let streamed = matches!(request.body(), Outgoing::Stream(_));
+fn for_http1(request: &mut Request<RequestBody>) {
+    let streamed = matches!(request.body(), RequestBody::Stream(_));
     let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
     if streamed && bodiless && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -199,7 +199,7 @@ fn for_http1(request: &mut Request<Outgoing>) {
 }
 
 /// HTTP/2 names the host in the target.
-fn for_http2(mut request: Request<Outgoing>) -> Result<Request<Outgoing>, Reject> {
+fn for_http2(mut request: Request<RequestBody>) -> Result<Request<RequestBody>, Reject> {
     let bad = || Reject::Malformed("The host is not a host name.");
     let host = request.headers_mut().remove(HOST).ok_or_else(bad)?;
     let mut target = std::mem::take(request.uri_mut()).into_parts();
@@ -216,7 +216,7 @@ fn for_http2(mut request: Request<Outgoing>) -> Result<Request<Outgoing>, Reject
 }
 
 /// A request as it was before [`for_http2`].
-fn from_http2(mut request: Request<Outgoing>) -> Request<Outgoing> {
+fn from_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
     let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let target = request.uri().path_and_query().cloned().map(Uri::from);
     if let (Some(host), Some(target)) = (host, target) {
@@ -231,16 +231,16 @@ fn is_io(error: &hyper::Error) -> bool {
 }
 
 /// May be sent twice (RFC 9110, 9.2.2).
-fn idempotent(request: &Request<Outgoing>) -> bool {
+fn idempotent(request: &Request<RequestBody>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 /// A copy of a request without a body.
-fn copy(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    if !matches!(request.body(), Outgoing::Empty) {
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !matches!(request.body(), RequestBody::Empty) {
         return None;
     }
-    let mut copy = Request::new(Outgoing::Empty);
+    let mut copy = Request::new(RequestBody::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

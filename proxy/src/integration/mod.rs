@@ -6,4 +6,3 @@ pub(crate) mod call;
 mod names;
 pub(crate) mod pool;
 pub(crate) mod template;
-pub(crate) mod tunnel;

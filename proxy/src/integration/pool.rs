@@ -13,9 +13,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::names::{self, Name};
+use crate::body::RequestBody;
 use crate::deadline::lately;
 use crate::dialling::{DialError, Dialling};
-use crate::exchange::body::Outgoing;
 
 /// From the look-up of a name to a connection (and its TLS handshake) that can be used.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub(crate) enum Speech {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Outgoing>,
+    sender: http1::SendRequest<RequestBody>,
     since: Instant,
 }
 
@@ -80,15 +80,15 @@ pub(crate) struct Endpoint {
 #[derive(Default)]
 struct Thread {
     idle: Vec<Idle>,
-    h2: Option<http2::SendRequest<Outgoing>>,
+    h2: Option<http2::SendRequest<RequestBody>>,
     /// Counts the HTTP/2 connections that were made.
     made: u64,
 }
 
 /// A connection that can carry a request.
 pub(crate) enum Connection {
-    Http1 { sender: http1::SendRequest<Outgoing>, reused: bool },
-    Http2 { sender: http2::SendRequest<Outgoing>, number: u64 },
+    Http1 { sender: http1::SendRequest<RequestBody>, reused: bool },
+    Http2 { sender: http2::SendRequest<RequestBody>, number: u64 },
 }
 
 /// Counts a request against its endpoint for as long as it lives.
@@ -102,13 +102,17 @@ impl Drop for Outstanding {
 
 /// A connection in use. Dropped, the connection is closed; given back, it serves the next request.
 pub(crate) struct Lease {
-    sender: Option<http1::SendRequest<Outgoing>>,
+    sender: Option<http1::SendRequest<RequestBody>>,
     thread: usize,
     outstanding: Outstanding,
 }
 
 impl Lease {
-    pub(crate) fn new(sender: Option<http1::SendRequest<Outgoing>>, thread: usize, outstanding: Outstanding) -> Self {
+    pub(crate) fn new(
+        sender: Option<http1::SendRequest<RequestBody>>,
+        thread: usize,
+        outstanding: Outstanding,
+    ) -> Self {
         Self { sender, thread, outstanding }
     }
 
@@ -170,7 +174,7 @@ impl Endpoint {
         self.threads[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, thread: usize, sender: http1::SendRequest<Outgoing>) {
+    fn put(&self, thread: usize, sender: http1::SendRequest<RequestBody>) {
         if sender.is_closed() {
             return;
         }
@@ -183,7 +187,7 @@ impl Endpoint {
         }
     }
 
-    fn take(&self, thread: usize) -> Option<http1::SendRequest<Outgoing>> {
+    fn take(&self, thread: usize) -> Option<http1::SendRequest<RequestBody>> {
         let now = lately();
         let mut kept = self.thread(thread);
         while let Some(idle) = kept.idle.pop() {
@@ -231,7 +235,7 @@ impl Endpoint {
         }
     }
 
-    async fn start_h2(&self) -> Result<http2::SendRequest<Outgoing>, ConnectError> {
+    async fn start_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let work = async {
             let stream = self.dial().await?;
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -250,7 +254,7 @@ impl Endpoint {
         tokio::time::timeout(CONNECT_TIMEOUT, work).await.map_err(|_| ConnectError::Timeout)?
     }
 
-    async fn start(&self, upgrades: bool) -> Result<http1::SendRequest<Outgoing>, ConnectError> {
+    async fn start(&self, upgrades: bool) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
         let work = async {
             let stream = self.dial().await?;
             match &self.speech {
@@ -288,7 +292,7 @@ pub(crate) enum Wanted {
     Upgrade,
 }
 
-async fn handshake<I>(io: TokioIo<I>, upgrades: bool) -> Result<http1::SendRequest<Outgoing>, ConnectError>
+async fn handshake<I>(io: TokioIo<I>, upgrades: bool) -> Result<http1::SendRequest<RequestBody>, ConnectError>
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {

@@ -3,8 +3,8 @@
 use http::HeaderValue;
 use sluice_wire::{Template, TemplatePart, Variable};
 
-use crate::exchange::Exchange;
 use crate::gateway::Matched;
+use crate::pipeline::Exchange;
 
 /// A value: fixed ones are made once.
 pub(crate) enum Value {

@@ -1,31 +1,29 @@
-//! The streams of one HTTP/2 connection: those on which nothing moves are reset, and a connection that is only held is
-//! closed. Costs one entry per request and one timer per connection; HTTP/1.1 has its sockets' and hyper's timers.
+//! The streams of one HTTP/2 connection: a stream without progress is reset, an idle connection is closed. Costs one entry
+//! per request and one timer per connection; with HTTP/1.1 sockets and hyper have timers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use super::MAX_STREAMS;
-use crate::exchange::piece::Flow;
+use crate::client::Flow;
 
-/// How often a connection is looked at.
-pub(super) const TICK: Duration = Duration::from_secs(10);
-/// An answer of which less than [`LEAST`] bytes leave in so many ticks, while there is more, is given up: 30 to 40 s.
-const STILL: u32 = 3;
-const LEAST: u64 = 8 * 1024;
-/// A connection without requests is told to go after so many ticks: 60 s.
+/// A response of which fewer than [`MIN_BYTES`] bytes are sent in this many checks, while more wait, is aborted: 30 to 40 s.
+const STALLED: u32 = 3;
+const MIN_BYTES: u64 = 8 * 1024;
+/// A connection without requests is shut down after this many checks: 60 s.
 const IDLE: u32 = 6;
-/// A client that was told to go and has no requests left is cut off after so many ticks.
-const FAREWELL: u32 = 3;
+/// A connection that was shut down and has no requests left is closed after this many checks.
+const CLOSE: u32 = 3;
 
 struct Stream {
     flow: Arc<Flow>,
-    /// What serves it. Ended with pieces still lying: the connection holds the end of the answer.
+    /// The task that serves it. When it has ended and bytes still wait, the connection holds the end of the response.
     task: Option<AbortHandle>,
-    /// What had left when it began to be still.
+    /// Bytes that were sent when progress was last seen.
     since: Option<u64>,
-    still: u32,
+    /// Checks without progress.
+    stalled: u32,
 }
 
 impl Stream {
@@ -33,16 +31,16 @@ impl Stream {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
 
-    /// Nobody else speaks of it any more.
+    /// Nothing else refers to it.
     fn ended(&self) -> bool {
         Arc::strong_count(&self.flow) == 1 && !self.running()
     }
 
-    fn look(&mut self) {
-        match (self.flow.lying(), self.since) {
-            (Some(now), Some(since)) if now - since < LEAST => self.still += 1,
+    fn check(&mut self) {
+        match (self.flow.waiting(), self.since) {
+            (Some(now), Some(since)) if now - since < MIN_BYTES => self.stalled += 1,
             (now, _) => {
-                self.still = 0;
+                self.stalled = 0;
                 self.since = now;
             }
         }
@@ -53,18 +51,18 @@ impl Stream {
 #[derive(Clone, Default)]
 pub(super) struct Streams(Arc<Mutex<Vec<Stream>>>);
 
-/// What a look at a connection finds.
+/// The streams of a connection at one check.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+struct Check {
     /// Requests are being served.
     busy: bool,
-    /// Ends of answers lie in the connection and do not leave.
-    lying: bool,
+    /// Ends of responses wait in the connection without progress.
+    stuck: bool,
 }
 
 impl Streams {
     fn list(&self) -> MutexGuard<'_, Vec<Stream>> {
-        // Poison would mean a panic between statements that cannot panic.
+        // Poisoned only by a panic between statements that cannot panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,24 +73,24 @@ impl Streams {
         if list.len() >= 2 * MAX_STREAMS as usize {
             list.retain(|stream| !stream.ended());
         }
-        list.push(Stream { flow: flow.clone(), task: None, since: None, still: 0 });
+        list.push(Stream { flow: flow.clone(), task: None, since: None, stalled: 0 });
         flow
     }
 
-    fn look(&self) -> Look {
-        let mut found = Look { busy: false, lying: false };
+    fn check(&self) -> Check {
+        let mut found = Check { busy: false, stuck: false };
         self.list().retain_mut(|stream| {
-            stream.look();
-            match (stream.running(), stream.still >= STILL) {
+            stream.check();
+            match (stream.running(), stream.stalled >= STALLED) {
                 (true, true) => {
                     if let Some(task) = &stream.task {
-                        // Dropping the answer resets the stream.
-                        stream.flow.give_up();
+                        // Dropping the response resets the stream.
+                        stream.flow.abort();
                         task.abort();
                     }
                 }
                 (true, false) => found.busy = true,
-                (false, true) => found.lying = true,
+                (false, true) => found.stuck = true,
                 (false, false) => {}
             }
             !stream.ended()
@@ -114,39 +112,38 @@ where
     }
 }
 
-/// What becomes of a connection.
+/// What to do with a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Stay,
-    /// It is told to go: no new requests, those that are being served end.
-    Farewell,
-    /// It is cut off.
-    Leave,
+pub(super) enum Action {
+    Keep,
+    /// Accept no new requests and finish those that are being served.
+    Shutdown,
+    Close,
 }
 
-/// Judges a connection at each tick.
+/// Decides about a connection at each check.
 #[derive(Default)]
 pub(super) struct Watch {
     idle: u32,
-    told: bool,
+    shut_down: bool,
 }
 
 impl Watch {
-    pub(super) fn tick(&mut self, streams: &Streams) -> Verdict {
-        self.judge(&streams.look())
+    pub(super) fn check(&mut self, streams: &Streams) -> Action {
+        self.decide(&streams.check())
     }
 
-    fn judge(&mut self, look: &Look) -> Verdict {
-        self.idle = if look.busy { 0 } else { self.idle + 1 };
-        if self.told {
-            return if self.idle >= FAREWELL { Verdict::Leave } else { Verdict::Stay };
+    fn decide(&mut self, check: &Check) -> Action {
+        self.idle = if check.busy { 0 } else { self.idle + 1 };
+        if self.shut_down {
+            return if self.idle >= CLOSE { Action::Close } else { Action::Keep };
         }
-        if look.lying || self.idle >= IDLE {
-            self.told = true;
+        if check.stuck || self.idle >= IDLE {
+            self.shut_down = true;
             self.idle = 0;
-            return Verdict::Farewell;
+            return Action::Shutdown;
         }
-        Verdict::Stay
+        Action::Keep
     }
 }
 
@@ -156,21 +153,21 @@ mod tests {
     use hyper::rt::Executor as _;
 
     use super::*;
-    use crate::exchange::piece::Piece;
+    use crate::client::TrackedBytes;
 
     #[tokio::test]
-    async fn a_stream_on_which_nothing_moves_is_ended_and_others_are_not() {
+    async fn a_stream_without_progress_is_aborted_and_others_are_not() {
         let streams = Streams::default();
         let stuck = streams.begin();
-        let piece = Piece::new(Bytes::from_static(b"a"), Some(&stuck));
+        let chunk = TrackedBytes::new(Bytes::from_static(b"a"), Some(&stuck));
         streams.execute(std::future::pending::<()>());
         let moving = streams.begin();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         streams.execute(async { ended.await.unwrap_or_default() });
-        let mut trickle = Piece::new(Bytes::from(vec![0; 64 * 1024]), Some(&moving));
-        for _ in 0..=STILL {
+        let mut trickle = TrackedBytes::new(Bytes::from(vec![0; 64 * 1024]), Some(&moving));
+        for _ in 0..=STALLED {
             trickle.advance(4 * 1024);
-            assert_eq!(streams.look(), Look { busy: true, lying: false });
+            assert_eq!(streams.check(), Check { busy: true, stuck: false });
         }
         while streams.list()[0].running() {
             tokio::task::yield_now().await;
@@ -180,30 +177,30 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop((moving, stuck));
-        assert_eq!(streams.look(), Look { busy: false, lying: true });
-        drop(piece);
-        assert_eq!(streams.look(), Look { busy: false, lying: false });
+        assert_eq!(streams.check(), Check { busy: false, stuck: true });
+        drop(chunk);
+        assert_eq!(streams.check(), Check { busy: false, stuck: false });
         assert!(streams.list().is_empty());
     }
 
     #[test]
-    fn a_connection_that_is_only_held_is_told_to_go_and_then_cut_off() {
-        let idle = || Look { busy: false, lying: false };
+    fn an_idle_connection_is_shut_down_and_then_closed() {
+        let idle = || Check { busy: false, stuck: false };
         let mut watch = Watch::default();
-        let verdicts: Vec<Verdict> = (0..IDLE + FAREWELL).map(|_| watch.judge(&idle())).collect();
-        let farewell = IDLE as usize - 1;
-        for (at, verdict) in verdicts.iter().enumerate() {
+        let actions: Vec<Action> = (0..IDLE + CLOSE).map(|_| watch.decide(&idle())).collect();
+        let shutdown = IDLE as usize - 1;
+        for (at, action) in actions.iter().enumerate() {
             let wanted = match at {
-                at if at == farewell => Verdict::Farewell,
-                at if at == farewell + FAREWELL as usize => Verdict::Leave,
-                _ => Verdict::Stay,
+                at if at == shutdown => Action::Shutdown,
+                at if at == shutdown + CLOSE as usize => Action::Close,
+                _ => Action::Keep,
             };
-            assert_eq!(*verdict, wanted, "{at}");
+            assert_eq!(*action, wanted, "{at}");
         }
         let mut watch = Watch::default();
-        assert_eq!(watch.judge(&Look { busy: true, lying: true }), Verdict::Farewell);
+        assert_eq!(watch.decide(&Check { busy: true, stuck: true }), Action::Shutdown);
         for _ in 0..10 {
-            assert_eq!(watch.judge(&Look { busy: true, lying: true }), Verdict::Stay);
+            assert_eq!(watch.decide(&Check { busy: true, stuck: true }), Action::Keep);
         }
     }
 }

@@ -1,6 +1,5 @@
-//! The access log: one JSON line for each request. Each worker thread writes lines into memory of its own; a thread of the
-//! log's takes them from there and writes them out. A reader that is too slow loses lines, never delays requests; lost
-//! lines are counted. What happened to a request is the exchange's knowledge.
+//! The access log: one JSON line per request. Each worker thread adds lines to its own buffer; the log's thread takes and
+//! writes them. A reader that is too slow loses lines and never delays requests; lost lines are counted.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -12,19 +11,19 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Version;
 use prometheus::IntCounter;
 
-use crate::exchange::Exchange;
+use super::record::Record;
 
-/// Lines of a thread that may wait, in bytes.
+/// Bytes of lines that may wait, per worker thread.
 const MAX_WAITING: usize = 1 << 20;
-/// Lines gather for so long before they are written together: woken for each line, the log's thread would push a worker off
-/// its core for each request.
+/// How long lines are collected before they are written together: woken for each line, the log's thread would preempt a
+/// worker for each request.
 const GATHER: Duration = Duration::from_millis(10);
-/// At the end the last lines have so long.
+/// How long the end of the program waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Longer texts from outside are cut.
 const MAX_TEXT: usize = 1024;
 
-/// Where lines go.
+/// The log, and the thread that writes it.
 pub(crate) struct AccessLog {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
@@ -32,7 +31,7 @@ pub(crate) struct AccessLog {
 }
 
 struct Shared {
-    /// Lines that wait, one text for each worker thread.
+    /// Lines that wait, one buffer per worker thread.
     waiting: Box<[Mutex<String>]>,
     stop: AtomicBool,
 }
@@ -54,16 +53,17 @@ impl AccessLog {
         Ok(Self { shared, writer, dropped })
     }
 
-    pub(crate) fn write(&self, exchange: &Exchange, took: Duration) {
+    /// Adds the line of a request that the worker thread served.
+    pub(crate) fn write(&self, worker: usize, record: &Record<'_>) {
         let Some(writer) = &self.writer else { return };
-        let at = exchange.worker.index.min(self.shared.waiting.len() - 1);
+        let at = worker.min(self.shared.waiting.len() - 1);
         let mut waiting = locked(&self.shared.waiting[at]);
         if waiting.len() >= MAX_WAITING {
             self.dropped.inc();
             return;
         }
         let first = waiting.is_empty();
-        line(&mut waiting, exchange, took);
+        line(&mut waiting, record);
         drop(waiting);
         if first {
             writer.thread().unpark();
@@ -94,7 +94,7 @@ fn write(mut sink: Box<dyn Write + Send>, shared: &Shared) {
         let mut found = false;
         for waiting in &shared.waiting {
             taken.clear();
-            // The worker gets the emptied text back, with its room.
+            // The worker gets the empty buffer back, with its capacity.
             std::mem::swap(&mut *locked(waiting), &mut taken);
             found |= !taken.is_empty();
             if let Err(error) = sink.write_all(taken.as_bytes()) {
@@ -116,64 +116,64 @@ fn write(mut sink: Box<dyn Write + Send>, shared: &Shared) {
     }
 }
 
-fn line(out: &mut String, exchange: &Exchange, took: Duration) {
+fn line(out: &mut String, record: &Record<'_>) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     out.push_str(r#"{"time":"#);
     thousandths(out, time.as_secs(), time.subsec_millis());
-    fixed(out, r#","requestId":""#, exchange.id.as_str());
-    if let Some(said) = exchange.stage.as_ref().and_then(|stage| stage.log.as_deref()) {
-        out.push_str(said);
+    fixed(out, r#","requestId":""#, record.request_id);
+    if let Some((_, Some(stage))) = record.stage {
+        out.push_str(stage);
     }
-    if let Some(rule) = &exchange.rule {
-        out.push_str(&rule.log);
+    if let Some((_, rule)) = record.rule {
+        out.push_str(rule);
     }
-    text(out, r#","method":""#, exchange.method.as_str());
-    fixed(out, r#","scheme":""#, if exchange.peer.origin.tls { "https" } else { "http" });
-    text(out, r#","host":""#, &exchange.host);
-    text(out, r#","path":""#, &exchange.path);
-    let protocol = match exchange.version {
+    text(out, r#","method":""#, record.method);
+    fixed(out, r#","scheme":""#, if record.tls { "https" } else { "http" });
+    text(out, r#","host":""#, record.host);
+    text(out, r#","path":""#, record.path);
+    let protocol = match record.version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     };
     fixed(out, r#","protocol":""#, protocol);
-    number(out, r#","status":"#, exchange.status.into());
-    millis(out, r#","durationMs":"#, took);
-    number(out, r#","bytes":"#, exchange.sent);
-    fixed(out, r#","sourceIp":""#, exchange.peer.origin.source.to_str().unwrap_or_default());
-    if let Some(upstream) = exchange.upstream {
+    number(out, r#","status":"#, record.status.into());
+    millis(out, r#","durationMs":"#, record.took);
+    number(out, r#","bytes":"#, record.sent);
+    fixed(out, r#","sourceIp":""#, record.source.to_str().unwrap_or_default());
+    if let Some(upstream) = record.upstream {
         millis(out, r#","upstreamMs":"#, upstream);
     }
-    if !exchange.reason.is_empty() {
-        fixed(out, r#","reason":""#, exchange.reason);
+    if !record.reason.is_empty() {
+        fixed(out, r#","reason":""#, record.reason);
     }
-    if !exchange.cache.is_empty() {
-        fixed(out, r#","cache":""#, exchange.cache);
+    if !record.cache.is_empty() {
+        fixed(out, r#","cache":""#, record.cache);
     }
-    if let Some(caller) = &exchange.caller {
-        text(out, r#","issuer":""#, &caller.issuer);
-        text(out, r#","subject":""#, caller.subject.as_deref().unwrap_or_default());
+    if let Some(caller) = &record.caller {
+        text(out, r#","issuer":""#, caller.issuer);
+        text(out, r#","subject":""#, caller.subject);
     }
-    if let Some(key) = &exchange.key {
-        text(out, r#","apiKey":""#, &key.id);
-        if let Some(customer) = &key.customer {
+    if let Some((id, customer)) = record.api_key {
+        text(out, r#","apiKey":""#, id);
+        if let Some(customer) = customer {
             text(out, r#","customerId":""#, customer);
         }
     }
-    if !exchange.complete {
+    if !record.complete {
         out.push_str(r#","aborted":true"#);
     }
     out.push_str("}\n");
 }
 
-/// What each line of a stage says of it.
+/// The part of each line that names its stage.
 pub(crate) fn of_stage(stage: &str) -> Box<str> {
     let mut out = String::new();
     text(&mut out, r#","stage":""#, stage);
     out.into()
 }
 
-/// What each line of a rule says of it.
+/// The part of each line that names its route and rule.
 pub(crate) fn of_rule(route: &str, rule: &str) -> Box<str> {
     let mut out = String::new();
     text(&mut out, r#","route":""#, route);
@@ -181,7 +181,7 @@ pub(crate) fn of_rule(route: &str, rule: &str) -> Box<str> {
     out.into()
 }
 
-/// `before` is `,"name":`, and a quotation mark where a text follows, as below: one piece, of a length the compiler knows.
+/// `before` is `,"name":`, with a quotation mark where a text follows: one literal, of a length that the compiler knows.
 #[inline]
 fn number(out: &mut String, before: &'static str, value: u64) {
     out.push_str(before);
@@ -202,7 +202,7 @@ fn thousandths(out: &mut String, whole: u64, rest: u32) {
     out.push_str(std::str::from_utf8(&places).unwrap_or_default());
 }
 
-/// A text of our own, in which nothing needs to be escaped.
+/// A text of the proxy, which needs no escaping.
 #[inline]
 fn fixed(out: &mut String, before: &'static str, value: &str) {
     out.push_str(before);
@@ -210,7 +210,7 @@ fn fixed(out: &mut String, before: &'static str, value: &str) {
     out.push('"');
 }
 
-/// A text from outside.
+/// A text from outside, escaped and cut.
 #[inline]
 fn text(out: &mut String, before: &'static str, value: &str) {
     out.push_str(before);
@@ -224,7 +224,7 @@ fn escape(out: &mut String, value: &str) {
         end -= 1;
     }
     let value = value.get(..end).unwrap_or_default();
-    // Without a way out in the middle the compiler looks at many bytes at once.
+    // A fold without early exit: the compiler compares many bytes at once.
     let plain = |byte: u8| (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
     if value.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(value);

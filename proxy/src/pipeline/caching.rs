@@ -1,5 +1,5 @@
-//! The cache around the integration: a kept answer, another request's answer, or the integration's own.
-//! What may be kept is `cache`'s decision; how the integration is called is `forward`'s.
+//! The cache in front of the integration: a stored response, the response to a coalesced request, or the integration's own.
+//! `cache` decides what may be stored; `forward` calls the integration.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use sluice_wire::{Behavior, CacheKey};
 
-use super::answer::{self, Reply, ReplyBody};
 use super::checks::Passed;
+use super::exchange::Exchange;
 use super::forward::{self, Call};
+use super::response::{self, Reply, ReplyBody};
 use crate::cache::{
     self, CallerKey, IGNORED_WARNING, Invalidate, Keep, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
 };
-use crate::exchange::Exchange;
 use crate::gateway::{Caching, Matched, Policy, path};
 use crate::reject::Reject;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Answers from the cache where the rule has one, from the integration otherwise.
-pub(crate) async fn answer(
+/// Responds from the cache where the rule has one, from the integration otherwise.
+pub(crate) async fn respond(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
@@ -100,7 +100,7 @@ async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
 
 fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     exchange.cache = phase.text();
-    matched.stage.metrics.cache(exchange.worker.index, phase);
+    matched.stage.metrics.cache(exchange.recorder.worker, phase);
 }
 
 fn kept(exchange: &mut Exchange, matched: &Matched<'_>, stored: &Stored, phase: fn(Duration) -> Phase) -> Reply {
@@ -167,7 +167,7 @@ fn store(
     };
     let mut headers = reply.headers.clone();
     // Places for what each answer from the cache gets, so that it is written there and nothing has to grow.
-    for name in [http::header::AGE, CACHE_STATUS, answer::request_id(behavior)] {
+    for name in [http::header::AGE, CACHE_STATUS, response::request_id(behavior)] {
         headers.insert(name, HeaderValue::from_static(""));
     }
     let head = cache::Head { status: reply.status, headers, stored_at: asked_at, ttl };
@@ -177,7 +177,7 @@ fn store(
             let begun = Keep::begin(lead, head, length, Instant::now()).ok_or(NotStored::Memory)?;
             *keep = Some(Box::new(begun));
         }
-        ReplyBody::Switched(_) => {}
+        ReplyBody::Upgraded(_) => {}
     }
     Ok(ttl)
 }

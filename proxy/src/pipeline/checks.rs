@@ -1,5 +1,5 @@
-//! Who may call, and how often: the authorizer, scopes, the API key, limits, the size of the body.
-//! Each check's meaning is in its own module; their order is here.
+//! The checks before an integration is called, in their order: authorizer, scopes, API key, limits, size of the body.
+//! What a check decides is in its own module.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
+use super::exchange::Exchange;
 use crate::auth::{Refusal, Verdict, insufficient_scope};
-use crate::exchange::Exchange;
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
@@ -23,7 +23,7 @@ const AWS_HEAD: usize = 10_240;
 /// The longest path and query of a native stage.
 const NATIVE_TARGET: usize = 8 * 1024;
 
-/// Proof that every check has been made. Without it there is no integration.
+/// Proof that every check was made. An integration cannot be called without it.
 pub(crate) struct Passed(());
 
 /// Makes every check.
@@ -51,7 +51,7 @@ pub(crate) async fn pass(
         true => Some(api_key(exchange, gateway, matched, headers)?),
         false => None,
     };
-    limits(exchange.worker.index, gateway, matched, policy, plan)?;
+    limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
     Ok(Passed(()))
 }
 

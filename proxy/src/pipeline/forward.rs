@@ -1,5 +1,5 @@
-//! From a permitted request to an answer: what is sent to the integration, and what its answer loses on the way back.
-//! Connections and endpoints are `integration`'s.
+//! Calls the integration: builds its request, and removes what belongs to its connection from its response.
+//! Connections and endpoints are in `integration`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,18 +13,19 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sluice_wire::Behavior;
 
-use super::answer::{Reply, ReplyBody};
 use super::checks::{self, Passed};
-use crate::exchange::Exchange;
-use crate::exchange::body::{Fate, Outgoing};
+use super::edits;
+use super::exchange::Exchange;
+use super::response::{Reply, ReplyBody};
+use super::tunnel;
+use crate::body::{RequestBody, UploadState};
 use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy, path};
 use crate::headers;
 use crate::integration::balance::Upstream;
 use crate::integration::call::{Answer, Kind, call};
-use crate::integration::tunnel;
 use crate::reject::Reject;
 
-/// A client's wish to change the protocol.
+/// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
     client: Option<OnUpgrade>,
 }
@@ -36,7 +37,7 @@ impl Upgrade {
     }
 }
 
-/// A request that may be passed on.
+/// A request that may be forwarded.
 pub(crate) struct Call {
     pub(crate) authority: Option<HeaderValue>,
     pub(crate) parts: Parts,
@@ -109,7 +110,7 @@ async fn send(
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
-    headers::edit(&mut parts.headers, policy.request.as_deref(), exchange, matched);
+    edits::apply(&mut parts.headers, policy.request.as_deref(), exchange, matched);
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => {
@@ -129,23 +130,24 @@ async fn send(
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let Call { parts, body, upgrade, .. } = *request;
-    let (outgoing, fate) = if body.is_end_stream() || kind == Kind::Upgrade {
-        (Outgoing::Empty, None)
+    let (outgoing, upload) = if body.is_end_stream() || kind == Kind::Upgrade {
+        (RequestBody::Empty, None)
     } else {
-        let fate = Arc::new(Fate::new());
-        let outgoing = Outgoing::stream(body, checks::body_limit(matched), fate.clone(), exchange.peer.clone());
-        (outgoing, Some(fate))
+        let upload = Arc::new(UploadState::new());
+        let limit = checks::body_limit(matched);
+        let outgoing = RequestBody::stream(body, limit, upload.clone(), exchange.peer.clone());
+        (outgoing, Some(upload))
     };
-    let fate = fate.as_deref();
+    let upload = upload.as_deref();
     let started = Instant::now();
     let request = Box::new(Request::from_parts(parts, outgoing));
-    let sent = call(upstream, exchange.worker.index, request, kind, policy.timeout, fate).await;
+    let sent = call(upstream, exchange.recorder.worker, request, kind, policy.timeout, upload).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
-    matched.rule.metrics.upstream(exchange.worker.index, took);
-    let answer = sent.map_err(|reject| fate.map_or(reject.clone(), |fate| blame(fate, reject)))?;
-    if let Some(fate) = fate {
-        fate.answered();
+    matched.rule.metrics.upstream(exchange.recorder.worker, took);
+    let answer = sent.map_err(|reject| upload.map_or(reject.clone(), |upload| attribute(upload, reject)))?;
+    if let Some(upload) = upload {
+        upload.response_began();
     }
     receive(answer, upgrade, matched.stage.behavior)
 }
@@ -164,13 +166,13 @@ fn target(uri: &Uri, path: &str) -> Result<Uri, Reject> {
         .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))
 }
 
-/// A call that failed because of the client's body is the client's fault.
-fn blame(fate: &Fate, reject: Reject) -> Reject {
-    if fate.too_large() {
+/// The rejection of a call that failed: where the client's body was the cause, the one for that.
+fn attribute(upload: &UploadState, reject: Reject) -> Reject {
+    if upload.too_large() {
         Reject::BodyTooLarge
-    } else if fate.stalled() {
+    } else if upload.stalled() {
         Reject::BodyTimeout
-    } else if fate.broken() {
+    } else if upload.broken() {
         Reject::Malformed("The body could not be read.")
     } else {
         reject
@@ -206,7 +208,7 @@ fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Resu
         headers::strip_hop_by_hop(&mut headers);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let body = ReplyBody::Switched(Box::new(tunnel::Ends { client, server, lease }));
+        let body = ReplyBody::Upgraded(Box::new(tunnel::Ends { client, server, lease }));
         return Ok(Reply { status: parts.status, headers, body });
     }
     let (mut parts, incoming) = response.into_parts();

@@ -1,5 +1,5 @@
-//! What a request must be before anybody looks at it: one reading only. Everything that two programs could understand
-//! differently is refused here. What is allowed for whom is decided later, by the pipeline's steps.
+//! Admits requests that have one meaning only. A request that two programs could read differently is rejected here, before
+//! any other step.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Connections that changed their protocol (WebSocket): bytes are copied both ways until one side ends.
-//! Whether a request may do so was decided like for every other request.
+//! Connections that changed their protocol (WebSocket): bytes are copied in both directions until one side ends.
+//! The request passed the same checks as every other.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::pool::Lease;
-use crate::exchange::Exchange;
-use crate::exchange::body::STALL;
-use crate::listen::Open;
+use super::exchange::Exchange;
+use crate::integration::pool::Lease;
 
-/// A tunnel through which nothing passes in either direction for this long is closed (AWS: 10 minutes).
-const IDLE: Duration = Duration::from_secs(600);
 /// Of each direction.
 const BUFFER: usize = 16 * 1024;
 /// Both sides have agreed to switch already.
@@ -29,13 +25,9 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Joins both sides; the exchange is recorded when they part.
+    /// Joins both sides; the exchange is recorded when the tunnel ends.
     pub(crate) fn join(self, exchange: Box<Exchange>) {
-        let open = Open::stay(&exchange.worker.shared);
-        tokio::spawn(async move {
-            copy(self, exchange).await;
-            drop(open);
-        });
+        tokio::spawn(copy(self, exchange));
     }
 }
 
@@ -48,14 +40,15 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
     };
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
-    let (up, down) = (Way::default(), Way::default());
-    // Each way by itself: one that is full does not hold up the other.
+    let timeouts = exchange.peer.timeouts.clone();
+    let (up, down) = (Way::new(timeouts.write), Way::new(timeouts.write));
+    // Each direction by itself: one that is full does not delay the other.
     let both = futures::future::try_join(up.carry(from_client, to_upstream), down.carry(from_upstream, to_client));
     tokio::select! {
         ended = both => if let Err(error) = ended {
             tracing::debug!(%error, "a tunnel ended early");
         },
-        () = idle(&up, &down) => tracing::debug!("a tunnel was idle for too long"),
+        () = idle(&up, &down, timeouts.tunnel_idle) => tracing::debug!("a tunnel was idle for too long"),
     }
     exchange.sent += down.bytes.load(Ordering::Relaxed);
     exchange.complete = true;
@@ -64,14 +57,17 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
 }
 
 /// One direction.
-#[derive(Default)]
 struct Way {
-    /// What it has carried.
     bytes: AtomicU64,
+    write_timeout: Duration,
 }
 
 impl Way {
-    /// Carries until the reading side ends, and says so to the other.
+    fn new(write_timeout: Duration) -> Self {
+        Self { bytes: AtomicU64::new(0), write_timeout }
+    }
+
+    /// Copies until the reading side ends, and then closes the other.
     async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -81,19 +77,19 @@ impl Way {
             }
             self.bytes.fetch_add(size as u64, Ordering::Relaxed);
             let stalled = |_| io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing");
-            tokio::time::timeout(STALL, to.write_all(&buffer[..size])).await.map_err(stalled)??;
+            tokio::time::timeout(self.write_timeout, to.write_all(&buffer[..size])).await.map_err(stalled)??;
         }
     }
 }
 
-/// Returns when neither way has carried anything for [`IDLE`], give or take a tenth.
-async fn idle(up: &Way, down: &Way) {
-    let carried = || (up.bytes.load(Ordering::Relaxed), down.bytes.load(Ordering::Relaxed));
-    let (mut seen, mut quiet) = (carried(), 0);
-    while quiet < 10 {
-        tokio::time::sleep(IDLE / 10).await;
-        let now = carried();
-        quiet = if now == seen { quiet + 1 } else { 0 };
-        seen = now;
+/// Returns when nothing was copied in either direction for `timeout`, give or take a tenth.
+async fn idle(up: &Way, down: &Way, timeout: Duration) {
+    let copied = || (up.bytes.load(Ordering::Relaxed), down.bytes.load(Ordering::Relaxed));
+    let (mut last, mut unchanged) = (copied(), 0);
+    while unchanged < 10 {
+        tokio::time::sleep(timeout / 10).await;
+        let now = copied();
+        unchanged = if now == last { unchanged + 1 } else { 0 };
+        last = now;
     }
 }

@@ -1,4 +1,4 @@
-//! Answers: what the integration, the cache or a refusal gives, and what every answer gets before it leaves.
+//! Responses: from the integration, the cache or a rejection, and the headers that every response gets before it is sent.
 //! Status, headers and body of a rejection are in `reject`.
 
 use std::sync::Arc;
@@ -11,37 +11,38 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
-use crate::exchange::body::Keep;
-use crate::exchange::piece::Flow;
-use crate::exchange::{Body, Exchange};
+use super::exchange::Exchange;
+use super::response_body::ResponseBody;
+use super::tunnel;
+use crate::cache::Keep;
+use crate::client::Flow;
 use crate::integration::pool::Lease;
-use crate::integration::tunnel;
 use crate::reject::Reject;
 
-/// What the client's connection expects of its answer, whatever becomes of the request.
-pub(crate) struct Asked {
+/// What the client's connection expects of the response, whatever happens to the request.
+pub(crate) struct Expected {
     head: bool,
-    /// Whether it may go on in another protocol (RFC 9110, 7.8).
+    /// Whether the request asks for another protocol (RFC 9110, 7.8).
     upgrade: bool,
-    /// Of an HTTP/2 stream.
+    /// With HTTP/2.
     flow: Option<Arc<Flow>>,
 }
 
-impl Asked {
+impl Expected {
     pub(crate) fn of(parts: &Parts, flow: Option<Arc<Flow>>) -> Self {
         let upgrade = parts.version == Version::HTTP_11 && parts.headers.contains_key(UPGRADE);
         Self { head: parts.method == Method::HEAD, upgrade, flow }
     }
 }
 
-/// An answer before it is sealed.
+/// A response before [`finish`].
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: ReplyBody,
 }
 
-/// Where an answer's body comes from.
+/// Where a response's body comes from.
 pub(crate) enum ReplyBody {
     Full(Bytes),
     Stream {
@@ -49,34 +50,31 @@ pub(crate) enum ReplyBody {
         lease: Lease,
         keep: Option<Box<Keep>>,
     },
-    /// There is none: the connection changes its protocol.
-    Switched(Box<tunnel::Ends>),
+    /// None: the connection changes its protocol.
+    Upgraded(Box<tunnel::Ends>),
 }
 
 impl Reply {
-    /// An answer without a body.
+    /// A response without a body.
     pub(crate) fn fixed(status: StatusCode, headers: HeaderMap) -> Self {
         Self { status, headers, body: ReplyBody::Full(Bytes::new()) }
     }
-}
 
-impl Reply {
     /// The body's length, where it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match &self.body {
             ReplyBody::Full(bytes) => Some(bytes.len() as u64),
             ReplyBody::Stream { incoming, .. } => incoming.size_hint().exact(),
-            ReplyBody::Switched(_) => None,
+            ReplyBody::Upgraded(_) => None,
         }
     }
 }
 
-/// The answer to a request that is refused.
-pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
+/// The response to a rejected request.
+pub(crate) fn reject(exchange: &mut Exchange, reject: &Reject) -> Reply {
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
-    let worker = exchange.worker.clone();
-    let metrics = exchange.stage.as_ref().map_or(&worker.shared.nowhere, |stage| &stage.metrics);
-    metrics.reject(worker.index, reject.index());
+    let metrics = exchange.stage.as_ref().map_or(&exchange.recorder.no_stage, |stage| &stage.metrics);
+    metrics.reject(exchange.recorder.worker, reject.index());
     if exchange.reason.is_empty() {
         exchange.reason = reject.reason();
     }
@@ -84,7 +82,7 @@ pub(crate) fn refuse(exchange: &mut Exchange, reject: &Reject) -> Reply {
     Reply { status, headers, body: ReplyBody::Full(body) }
 }
 
-/// Where the request's id is said.
+/// The header with the request's id.
 pub(crate) const fn request_id(behavior: Behavior) -> HeaderName {
     HeaderName::from_static(match behavior {
         Behavior::Native => "x-request-id",
@@ -93,13 +91,14 @@ pub(crate) const fn request_id(behavior: Behavior) -> HeaderName {
     })
 }
 
-/// The last touches: request id, cross-origin headers, and the exchange that records itself when the body is gone.
-pub(crate) fn seal(
+/// Adds the request id and cross-origin headers, and joins the body with the exchange, which records the request when the
+/// body is dropped.
+pub(crate) fn finish(
     mut exchange: Box<Exchange>,
     reply: Reply,
-    asked: Asked,
+    expected: Expected,
     origin: Option<&HeaderValue>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let Reply { status, mut headers, body } = reply;
     exchange.status = status.as_u16();
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
@@ -112,31 +111,31 @@ pub(crate) fn seal(
     {
         cors.decorate(origin, &mut headers);
     }
-    if asked.upgrade && status != StatusCode::SWITCHING_PROTOCOLS {
-        // The client may already be speaking another protocol: nothing more is read from it.
+    if expected.upgrade && status != StatusCode::SWITCHING_PROTOCOLS {
+        // The client may already use another protocol: nothing more is read from it.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if exchange.method == Method::HEAD && !asked.head {
-        // The client did not send HEAD but asked for it in a field: it waits for as many bytes as it is told.
+    if exchange.method == Method::HEAD && !expected.head {
+        // The client sent another method than HEAD: it would wait for as many bytes as the header says.
         headers.remove(CONTENT_LENGTH);
     }
     let body = match body {
-        ReplyBody::Full(bytes) if bytes.is_empty() => Body::empty(Some(exchange)),
-        ReplyBody::Full(bytes) => Body::full(bytes, Some(exchange)),
-        ReplyBody::Stream { incoming, lease, keep } => Body::stream(incoming, lease, keep, Some(exchange)),
-        ReplyBody::Switched(ends) => {
+        ReplyBody::Full(bytes) if bytes.is_empty() => ResponseBody::empty(Some(exchange)),
+        ReplyBody::Full(bytes) => ResponseBody::full(bytes, Some(exchange)),
+        ReplyBody::Stream { incoming, lease, keep } => ResponseBody::stream(incoming, lease, keep, exchange),
+        ReplyBody::Upgraded(ends) => {
             ends.join(exchange);
-            Body::empty(None)
+            ResponseBody::empty(None)
         }
     };
-    let body = if asked.head { body.head_only() } else { body.counted(asked.flow) };
+    let body = if expected.head { body.head_only() } else { body.tracked(expected.flow) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-/// A preflight was answered with its own headers: it has no rule.
+/// The response to a preflight has its own headers; it has no rule.
 fn preflight(exchange: &Exchange, status: StatusCode) -> bool {
     exchange.rule.is_none() && status == StatusCode::NO_CONTENT
 }

@@ -1,0 +1,125 @@
+//! Sockets with a write timeout: a client that reads nothing of its response is disconnected. Timeouts of request heads are in
+//! `listen`, of request bodies in `body`, between requests in hyper.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::client::Peer;
+
+/// A stream on which a write that makes no progress for a while fails.
+pub(crate) struct WriteTimeout<S> {
+    stream: S,
+    peer: Arc<Peer>,
+    timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl<S> WriteTimeout<S> {
+    pub(crate) fn new(stream: S, peer: Arc<Peer>, timeout: Duration) -> Self {
+        Self { stream, peer, timeout, timer: None, waiting: false }
+    }
+
+    fn check<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.waiting = false;
+            return polled;
+        }
+        let deadline = Instant::now() + self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(deadline);
+        }
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        // While the client reads a response slowly, its next head may have arrived and must wait.
+        if buffer.filled().len() > before && !this.waiting {
+            this.peer.state.bytes_read();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.check(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bytes);
+        this.check(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_flush(cx) {
+            // A flush with nothing to write says nothing about the client.
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => this.check(cx, Poll::Pending),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.check(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::client::{Connections, Origin};
+
+    #[tokio::test]
+    async fn a_client_that_stops_reading_is_disconnected_and_one_that_reads_is_not() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let one = || http::HeaderValue::from_static("1");
+        let origin = Origin { source: one(), port: one(), tls: false };
+        let gauge = prometheus::IntGauge::new("connections", "Connections.").unwrap();
+        let open = Connections::new(1, gauge).open().unwrap();
+        let peer = Peer::new(origin, Arc::default(), open);
+        let mut socket = WriteTimeout::new(near, peer, Duration::from_millis(50));
+        let writing = tokio::spawn(async move {
+            let result = socket.write_all(&[1; 64]).await;
+            (result, socket)
+        });
+        let mut all = [0; 64];
+        far.read_exact(&mut all).await.unwrap();
+        let (result, mut socket) = writing.await.unwrap();
+        result.unwrap();
+        let error = socket.write_all(&[1; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,217 @@
+//! A response's body on its way to the client. Dropping it drops the exchange, which records the request.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::exchange::Exchange;
+use crate::body::BodyError;
+use crate::cache::Keep;
+use crate::client::{Flow, TrackedBytes};
+use crate::integration::pool::Lease;
+
+/// A timeout that each frame starts again; a timer is set only while waiting.
+struct IdleTimeout {
+    timer: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+}
+
+impl IdleTimeout {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+        timer.as_mut().poll(cx)
+    }
+
+    fn progress(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(Instant::now() + self.timeout);
+        }
+    }
+}
+
+/// A response's body.
+pub(crate) struct ResponseBody {
+    kind: Kind,
+    exchange: Option<Box<Exchange>>,
+    /// With HTTP/2.
+    flow: Option<Arc<Flow>>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Stream(Box<Download>),
+}
+
+/// An upstream's body that is forwarded as it arrives.
+struct Download {
+    incoming: Incoming,
+    idle: IdleTimeout,
+    /// Released when the response was read to its end, closed otherwise.
+    lease: Option<Lease>,
+    keep: Option<Box<Keep>>,
+}
+
+impl ResponseBody {
+    /// No body: it is complete, and nothing will poll it.
+    pub(crate) fn empty(exchange: Option<Box<Exchange>>) -> Self {
+        let mut body = Self { kind: Kind::Empty, exchange, flow: None };
+        body.complete();
+        body
+    }
+
+    pub(crate) fn full(bytes: Bytes, exchange: Option<Box<Exchange>>) -> Self {
+        Self { kind: Kind::Full(bytes), exchange, flow: None }
+    }
+
+    pub(crate) fn stream(incoming: Incoming, lease: Lease, keep: Option<Box<Keep>>, exchange: Box<Exchange>) -> Self {
+        if incoming.is_end_stream() {
+            lease.give_back();
+            if let Some(keep) = keep {
+                keep.finish();
+            }
+            return Self::empty(Some(exchange));
+        }
+        let idle = IdleTimeout { timer: None, timeout: exchange.peer.timeouts.stream_idle };
+        let download = Download { incoming, idle, lease: Some(lease), keep };
+        Self { kind: Kind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
+    }
+
+    /// Counts the bytes of an HTTP/2 response until they are sent.
+    pub(crate) fn tracked(mut self, flow: Option<Arc<Flow>>) -> Self {
+        self.flow = flow;
+        self
+    }
+
+    /// Responds to HEAD: hyper sends the head and does not poll the body.
+    pub(crate) fn head_only(mut self) -> Self {
+        self.complete();
+        self
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.sent += bytes as u64;
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.complete = true;
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // The connection took the last bytes, and the client did not.
+        if let (Some(flow), Some(exchange)) = (&self.flow, &mut self.exchange)
+            && flow.is_aborted()
+        {
+            exchange.complete = false;
+        }
+    }
+}
+
+impl Download {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.progress();
+                if let (Some(keep), Some(data)) = (&mut self.keep, frame.data_ref())
+                    && !keep.add(data)
+                    && let Some(keep) = self.keep.take()
+                {
+                    keep.give_up();
+                }
+                // With a known length hyper does not poll again after the last bytes.
+                if self.incoming.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.keep = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                self.keep = None;
+                Poll::Ready(Some(Err(BodyError::Stalled)))
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some(keep) = self.keep.take() {
+            keep.finish();
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = TrackedBytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<TrackedBytes>, BodyError>>> {
+        let this = self.get_mut();
+        match &mut this.kind {
+            Kind::Empty => {
+                this.complete();
+                Poll::Ready(None)
+            }
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.kind = Kind::Empty;
+                this.count(bytes.len());
+                this.complete();
+                Poll::Ready(Some(Ok(Frame::data(TrackedBytes::new(bytes, this.flow.as_ref())))))
+            }
+            Kind::Stream(download) => {
+                let polled = ready!(download.poll(cx));
+                let ended = polled.is_none() || download.incoming.is_end_stream();
+                if let Some(Ok(frame)) = &polled {
+                    let size = frame.data_ref().map_or(0, Bytes::len);
+                    this.count(size);
+                }
+                if ended {
+                    this.complete();
+                }
+                let flow = this.flow.as_ref();
+                Poll::Ready(
+                    polled.map(|result| result.map(|frame| frame.map_data(|data| TrackedBytes::new(data, flow)))),
+                )
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            Kind::Stream(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(download) => download.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How long the proxy waits for clients. The defaults are those of production; tests start proxies with shorter ones.
+//! Timeouts of upstreams belong to their rules and to the HTTP client.
+
+use std::time::Duration;
+
+/// Timeouts of client connections. Each bounds one wait.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// TLS handshake.
+    pub tls_handshake: Duration,
+    /// From the accepted connection, or the end of its TLS handshake, to the first byte of a request.
+    pub first_byte: Duration,
+    /// From the first byte of an HTTP/1.1 request's head to its last.
+    pub head: Duration,
+    /// Between two requests of an HTTP/1.1 connection: longer than the 60 seconds for which load balancers keep theirs.
+    pub idle: Duration,
+    /// Without progress of a write to a client's socket.
+    pub write: Duration,
+    /// For each 8 KiB of a request body, until the response begins; only time spent waiting for the client counts.
+    pub upload: Duration,
+    /// Without progress of a response body, or of a request body once the response has begun: as for AWS's response streams.
+    pub stream_idle: Duration,
+    /// Without a byte in either direction of a WebSocket connection (AWS: 10 minutes).
+    pub tunnel_idle: Duration,
+    /// How often an HTTP/2 connection is checked. A response without progress is reset after three checks, a connection
+    /// without requests is told to close after six and closed after three more.
+    pub http2_check: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tls_handshake: Duration::from_secs(10),
+            first_byte: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
+            upload: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(300),
+            tunnel_idle: Duration::from_secs(600),
+            http2_check: Duration::from_secs(10),
+        }
+    }
+}
