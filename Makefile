@@ -5,6 +5,7 @@ CARGO ?= cargo
 # What `make run` serves, and how: `make run EXAMPLE=examples/versions ARGS="--listen 127.0.0.1:9000"`.
 EXAMPLE ?= examples/quickstart
 ARGS ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check generate lint bench test-cluster
@@ -12,30 +13,35 @@ ARGS ?=
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Commands build the whole workspace and name the program, so that all of them share the compiled dependencies:
+# docs/decisions/0001-one-build.md
 run: ## Build sluice and serve the quickstart, without a cluster.
-	$(CARGO) build --locked -p sluice-cli
-	@exec target/debug/sluice dev $(EXAMPLE) $(ARGS)
+	@tests/prerequisites rust
+	$(CARGO) build --locked --workspace --bin sluice
+	@exec $(TARGET)/sluice dev $(EXAMPLE) $(ARGS)
 
 test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
-	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked --workspace
+	@CARGO="$(CARGO)" tests/run
 
 check: ## Formatting, clippy, generated files, layers, dependency policy, documentation.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) run --locked --quiet -p sluice-crds --bin crdgen -- --check crds/manifests charts/sluice-crds/templates
+	$(CARGO) build --locked --quiet --workspace --bin crdgen
+	$(TARGET)/crdgen --check crds/manifests charts/sluice-crds/templates
 	tests/layers
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
 	elif [ -n "$$CI" ]; then echo "cargo-deny is not installed" >&2; exit 1; \
 	else echo "left out: cargo-deny is not installed (cargo install cargo-deny)" >&2; fi
+	@echo "formatting, clippy, generated files, layers, dependencies and documentation: all hold"
 
 generate: ## Write the generated files anew: the resource definitions in crds/manifests.
-	$(CARGO) run --locked --quiet -p sluice-crds --bin crdgen -- --out crds/manifests charts/sluice-crds/templates
+	$(CARGO) build --locked --quiet --workspace --bin crdgen
+	$(TARGET)/crdgen --out crds/manifests charts/sluice-crds/templates
 
 lint: ## Check the manifests of every example.
-	$(CARGO) build --locked -p sluice-cli
-	@for folder in examples/*/; do echo "== $$folder"; target/debug/sluice lint "$$folder" || exit 1; done
+	$(CARGO) build --locked --workspace --bin sluice
+	@for folder in examples/*/; do echo "== $$folder"; $(TARGET)/sluice lint "$$folder" || exit 1; done
 
 bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.
 	tests/bench/run
