@@ -1,10 +1,10 @@
-//! The operator's metrics, built once from a registry. Where they are served is the admin endpoint's.
+//! The operator's metrics, registered once.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::translate::Translation;
 
-/// Everything the operator counts.
+/// All metrics of the operator.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) translate_duration: Histogram,
@@ -24,31 +24,31 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let durations =
-            HistogramOpts::new("sluice_translate_duration_seconds", "Time a translation of changed objects took.");
+            HistogramOpts::new("sluice_translate_duration_seconds", "Duration of a translation of changed objects.");
         let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
         let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let metrics = Self {
             translate_duration: Histogram::with_opts(durations.buckets(buckets))?,
             translate_problems: gauges(
                 "sluice_translate_problems",
-                "Problems of objects right now, by kind of object and reason.",
+                "Current problems of objects, by kind and reason.",
                 &["kind", "reason"],
             )?,
             snapshot_version: gauges(
                 "sluice_snapshot_version_info",
-                "The version that is published right now.",
+                "Version of the published configuration.",
                 &["version"],
             )?,
-            snapshot_bytes: IntGauge::new("sluice_snapshot_bytes", "Size of the published configuration.")?,
+            snapshot_bytes: IntGauge::new("sluice_snapshot_bytes", "Size of the published configuration in bytes.")?,
             proxies: gauges(
                 "sluice_proxies",
-                "Connected proxies, by whether they serve what is published.",
+                "Connected proxies, by whether they serve the published configuration.",
                 &["state"],
             )?,
-            acks: counters("sluice_proxy_acks_total", "What became of configuration sent to proxies.", &["outcome"])?,
+            acks: counters("sluice_proxy_acks_total", "Configuration acknowledgements, by outcome.", &["outcome"])?,
             status_patches: counters(
                 "sluice_status_patches_total",
-                "Patches of statuses, by kind of object and outcome.",
+                "Status patches, by kind of object and outcome.",
                 &["kind", "outcome"],
             )?,
         };
@@ -62,7 +62,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Shows what was translated.
+    /// Sets the metrics of a translation.
     pub(crate) fn translated(&self, translation: &Translation) {
         self.translate_problems.reset();
         for (object, wanted) in &translation.statuses {
@@ -72,7 +72,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what is published.
+    /// Sets the metrics of the published configuration.
     pub(crate) fn published(&self, version: &str, growth: i64) {
         self.snapshot_version.reset();
         self.snapshot_version.with_label_values(&[version]).set(1);

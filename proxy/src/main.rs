@@ -1,5 +1,4 @@
-//! The program `sluice-proxy`: reads its flags, starts the proxy, follows its source of configuration, stops in order.
-//! Nothing about requests is decided here.
+//! The program `sluice-proxy`: parses flags, starts the proxy, subscribes to its configuration, and shuts down.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,49 +20,49 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version)]
 struct Flags {
-    /// The operator's stream, such as https://sluice-operator:9443.
+    /// URL of the operator's configuration stream, such as https://sluice-operator:9443.
     #[arg(long, env = "SLUICE_OPERATOR", required_unless_present = "config", conflicts_with = "config")]
     operator: Option<http::Uri>,
-    /// The authority of the operator's certificate, as a PEM file. Unset: the system's authorities.
+    /// CA certificate of the operator, as a PEM file. Unset: the system's root certificates.
     #[arg(long, env = "SLUICE_OPERATOR_CA")]
     operator_ca: Option<PathBuf>,
-    /// A service account token to show to the operator, read anew for each connection.
+    /// File with the service account token for the operator; read for each connection.
     #[arg(long, env = "SLUICE_TOKEN_FILE", conflicts_with = "secret_file")]
     token_file: Option<PathBuf>,
-    /// A secret shared with the operator, instead of a token.
+    /// File with a secret shared with the operator, instead of a token; read for each connection.
     #[arg(long, env = "SLUICE_SECRET_FILE")]
     secret_file: Option<PathBuf>,
-    /// Where the last good configuration is kept for the next start. Best on a memory volume: it may hold private keys.
+    /// Directory for the last known good configuration. Private keys are stored only on a memory volume (tmpfs, ramfs).
     #[arg(long, env = "SLUICE_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// A saved configuration to serve instead of an operator's.
+    /// Configuration file to serve, instead of a subscription to an operator.
     #[arg(long, env = "SLUICE_CONFIG")]
     config: Option<PathBuf>,
-    /// Where HTTP is served.
+    /// Address for HTTP. Unset: no HTTP.
     #[arg(long, env = "SLUICE_HTTP")]
     http: Option<SocketAddr>,
-    /// Where HTTPS is served.
+    /// Address for HTTPS. Unset: no HTTPS.
     #[arg(long, env = "SLUICE_HTTPS")]
     https: Option<SocketAddr>,
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9091")]
     admin: SocketAddr,
-    /// This proxy's name, usually its pod's.
+    /// Name of this proxy. With tokens it must be the name of the Pod.
     #[arg(long, env = "SLUICE_NAME", default_value = "proxy")]
     name: String,
-    /// Worker threads. Unset: one for each core.
+    /// Number of worker threads. Unset: one for each core.
     #[arg(long, env = "SLUICE_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// What is logged beside requests: error, warn, info, debug, or filters such as sluice_proxy=debug.
+    /// Log level: error, warn, info, debug, or a filter such as sluice_proxy=debug. The access log is separate.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     log: String,
-    /// Allows upstreams on this machine's loopback addresses: for development.
+    /// Allow connections to loopback addresses, for development.
     #[arg(long, env = "SLUICE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
-    /// Seconds between the signal to stop and the last new connection: load balancers need them to notice.
+    /// Seconds after the signal to stop in which connections are accepted, so that load balancers can remove this proxy.
     #[arg(long, env = "SLUICE_DRAIN_DELAY", default_value_t = 5)]
     drain_delay: u64,
-    /// Seconds that requests in progress may take after that.
+    /// Seconds for requests in progress after that.
     #[arg(long, env = "SLUICE_DRAIN_GRACE", default_value_t = 30)]
     drain_grace: u64,
 }
@@ -72,7 +71,7 @@ fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     logging::init(&flags.log)?;
     if flags.http.is_none() && flags.https.is_none() {
-        bail!("nothing to serve: give --http or --https an address such as 0.0.0.0:8080");
+        bail!("nothing to serve: set --http or --https to an address such as 0.0.0.0:8080");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(flags))
@@ -119,15 +118,15 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
                 let mut session = Session::start(flags.name.clone(), sink, store);
                 match subscribe::run(&settings, &mut session).await {}
             }
-            (None, None) => bail!("there is no source of configuration: give --operator or --config"),
+            (None, None) => bail!("no source of configuration: set --operator or --config"),
         }
     };
     tokio::select! {
         ended = follow => return ended,
         signal = signals::shutdown() => tracing::info!(signal = signal?, "stopping"),
-        () = crashed(&proxy) => bail!("a worker thread has ended"),
+        () = crashed(&proxy) => bail!("a worker thread ended unexpectedly"),
     }
-    let _draining = readiness.block("the end: this proxy is stopping");
+    let _draining = readiness.block("shutdown");
     tokio::time::sleep(Duration::from_secs(flags.drain_delay)).await;
     let grace = Duration::from_secs(flags.drain_grace);
     tokio::task::spawn_blocking(move || proxy.shutdown(grace)).await?;
@@ -149,13 +148,13 @@ fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
         refused: Box::new(move || refused.refused()),
         set_connected: Box::new(move |connected| {
             if before.replace(connected) != Some(connected) {
-                tracing::info!(connected, "the operator's stream changed");
+                tracing::info!(connected, "connection to the operator changed");
             }
         }),
     }
 }
 
-/// Ends when a worker thread does: a proxy that serves with half its threads must be started anew.
+/// Resolves when a worker thread ends: a proxy with missing threads must be restarted.
 async fn crashed(proxy: &Proxy) {
     let started = proxy.threads_alive();
     while proxy.threads_alive() >= started {

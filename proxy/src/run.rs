@@ -129,7 +129,7 @@ impl Proxy {
         let no_stage = metrics.stage("");
         let shared = Arc::new(Shared {
             connections: Connections::new(MAX_CONNECTIONS, metrics.connections.clone()),
-            connections_refused: metrics.connections_refused.clone(),
+            connections_rejected: metrics.connections_rejected.clone(),
             timeouts: Arc::new(settings.timeouts),
             draining,
             drain_began: drain_began.clone(),

@@ -179,7 +179,7 @@ impl Membership {
 
     /// The proxy refused a configuration and serves the one before.
     pub(crate) fn refused(&self, version: Hash, why: String) {
-        self.fleet.metrics.acks.with_label_values(&["refused"]).inc();
+        self.fleet.metrics.acks.with_label_values(&["rejected"]).inc();
         self.update(|member| {
             member.refused = Some((version, why));
             member.lagging = false;

@@ -1,4 +1,4 @@
-//! The admin endpoint: `/metrics`, `/healthz`, `/readyz`. It changes nothing and shows no configuration.
+//! The admin endpoint: `/metrics`, `/healthz`, `/readyz`. It is read-only and shows no configuration.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 
 use crate::Readiness;
 
-/// More connections than this wait: scrapers and probes need a few.
+/// Further connections wait. Scrapers and probes need a few.
 const MAX_CONNECTIONS: usize = 64;
-/// A connection that does nothing, or takes longer for a request's head, is closed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a request's head; also the idle timeout of a connection.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running admin endpoint; it stops when this is dropped.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -67,16 +67,16 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
         let (registry, readiness) = (registry.clone(), readiness.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = respond(request.method(), request.uri().path(), &registry, &readiness);
-                async move { Ok::<_, Infallible>(answer) }
+                let response = respond(request.method(), request.uri().path(), &registry, &readiness);
+                async move { Ok::<_, Infallible>(response) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(READ_TIMEOUT)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "an admin connection ended early");
+                tracing::debug!(%error, "an admin connection failed");
             }
             drop(permit);
         });
@@ -85,7 +85,7 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
 
 fn respond(method: &Method, path: &str, registry: &Registry, readiness: &Readiness) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n".to_owned());
     }
     match path {
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
@@ -100,14 +100,11 @@ fn respond(method: &Method, path: &str, registry: &Registry, readiness: &Readine
         "/metrics" => match TextEncoder::new().encode_to_string(&registry.gather()) {
             Ok(page) => text(StatusCode::OK, page),
             Err(error) => {
-                tracing::error!(%error, "cannot write the metrics page");
-                text(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the metrics page could not be written; see the log\n".to_owned(),
-                )
+                tracing::error!(%error, "cannot encode the metrics");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics; see the log\n".to_owned())
             }
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, "known paths: /metrics, /healthz, /readyz\n".to_owned()),
     }
 }
 
@@ -130,13 +127,13 @@ mod tests {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     #[tokio::test]
-    async fn readiness_health_and_metrics_are_told_over_http() {
+    async fn readiness_health_and_metrics_are_served_over_http() {
         let registry = Registry::new();
         let counter = IntCounter::new("sluice_test_total", "Counts in a test.").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();

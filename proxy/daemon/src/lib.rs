@@ -1,5 +1,4 @@
-//! What both programs need to be good daemons: logging, signals, readiness and the admin endpoint.
-//! Nothing here knows about configuration or requests.
+//! Logging, signals, readiness and the admin endpoint of both programs. Independent of configuration and requests.
 
 pub mod admin;
 pub mod logging;

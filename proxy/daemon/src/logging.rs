@@ -1,47 +1,47 @@
-//! The program's own log: fields and a short sentence on standard error. Access logs are the proxy's and do not pass here.
+//! The program's own log: fields and a short message on standard error. The proxy's access log is separate.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging at `level` (`error` to `trace`, or `sluice_proxy=debug,info`); `RUST_LOG` wins where it is set.
-/// Lines are JSON, or text for people where standard error is a terminal.
+/// Initializes logging at `level` (`error` to `trace`, or `sluice_proxy=debug,info`). `RUST_LOG` overrides it. Lines are
+/// JSON, or plain text if standard error is a terminal.
 pub fn init(level: &str) -> Result<(), InvalidLevel> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|source| InvalidLevel { filter, source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second initialisation (several programs in one process) keeps the first.
+    // A second initialization (several programs in one process) keeps the first.
     let started = if std::io::stderr().is_terminal() {
         builder.with_target(false).try_init()
     } else {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     };
     if started.is_err() {
-        tracing::debug!("logging is set up already");
+        tracing::debug!("logging is already initialized");
     }
     Ok(())
 }
 
-/// An error with its causes, in one line: `cannot connect: the certificate has expired`.
+/// An error with its causes in one line: `cannot connect: the certificate has expired`.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let said = error.to_string();
-        // Some wrappers say what they wrap.
-        if !text.ends_with(&said) {
+        let message = error.to_string();
+        // Some wrappers repeat the message of their source.
+        if !text.ends_with(&message) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&message);
         }
         cause = error.source();
     }
     text
 }
 
-/// The level is not one that can be read.
+/// The log level is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the log level {filter:?}: write error, warn, info, debug or trace, or module=level pairs")]
+#[error("invalid log level {filter:?}: use error, warn, info, debug or trace, or module=level pairs")]
 pub struct InvalidLevel {
     filter: String,
     #[source]
@@ -54,13 +54,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Said(&'static str, #[source] Option<Box<Said>>);
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
 
     #[test]
-    fn causes_are_said_once_and_in_order() {
-        let inner = Said("it has expired", None);
-        let middle = Said("bad certificate: it has expired", Some(Box::new(inner)));
-        let outer = Said("cannot connect", Some(Box::new(middle)));
+    fn each_cause_is_printed_once_and_in_order() {
+        let inner = Layer("it has expired", None);
+        let middle = Layer("bad certificate: it has expired", Some(Box::new(inner)));
+        let outer = Layer("cannot connect", Some(Box::new(middle)));
         assert_eq!(chain(&outer), "cannot connect: bad certificate: it has expired");
     }
 }

@@ -1,14 +1,14 @@
-//! Whether the program is ready: it is while nobody holds a blocker. Serving the answer is the admin endpoint's.
+//! Readiness of the program: it is ready while no blocker exists.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The blockers held right now.
+/// The current blockers.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     held: Arc<Mutex<Vec<(u64, String)>>>,
 }
 
-/// While it lives the program is not ready.
+/// The program is not ready while this exists.
 #[derive(Debug)]
 #[must_use = "dropping it makes the program ready"]
 pub struct Blocker {
@@ -25,7 +25,7 @@ impl Readiness {
         Blocker { readiness: self.clone(), id }
     }
 
-    /// What the program waits for; empty: it is ready.
+    /// What the program waits for. Empty: it is ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_when_the_last_blocker_is_dropped() {
+    fn the_program_is_ready_after_the_last_blocker_is_dropped() {
         let readiness = Readiness::default();
         let first = readiness.block("first configuration");
         let second = readiness.block("listeners");

@@ -1,10 +1,10 @@
-//! When to stop: SIGTERM or SIGINT. What stopping means is the program's.
+//! Signals to stop: SIGTERM and SIGINT.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves with the signal's name once the program is asked to stop.
+/// Resolves with the signal's name when a signal to stop arrives.
 pub async fn shutdown() -> io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

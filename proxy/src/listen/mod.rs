@@ -66,7 +66,7 @@ pub(crate) trait Handler: Clone + Send + 'static {
 pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     /// Connections closed because there were too many.
-    pub(crate) connections_refused: IntCounter,
+    pub(crate) connections_rejected: IntCounter,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) draining: watch::Receiver<bool>,
     /// The same as a flag that is cheap to read; set first.
@@ -110,7 +110,7 @@ pub(crate) async fn accept(
             }
         };
         let Some(open) = shared.connections.open() else {
-            shared.connections_refused.inc();
+            shared.connections_rejected.inc();
             continue;
         };
         if stream.set_nodelay(true).is_err() {

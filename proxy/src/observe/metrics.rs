@@ -36,7 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) rejected: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) connections: IntGauge,
-    pub(crate) connections_refused: IntCounter,
+    pub(crate) connections_rejected: IntCounter,
 }
 
 /// The figures of one stage.
@@ -76,27 +76,29 @@ impl Metrics {
         };
         let stages = Stages::new(workers)?;
         registry.register(Box::new(stages.clone()))?;
-        let version =
-            GaugeVec::new(Opts::new("sluice_config_version_info", "The configuration that is served."), &["version"])?;
+        let version = GaugeVec::new(
+            Opts::new("sluice_config_version_info", "Version of the configuration that is served."),
+            &["version"],
+        )?;
         registry.register(Box::new(version.clone()))?;
         let applied =
-            Gauge::new("sluice_config_last_applied_timestamp_seconds", "When the configuration last changed.")?;
+            Gauge::new("sluice_config_last_applied_timestamp_seconds", "Time of the last configuration change.")?;
         registry.register(Box::new(applied.clone()))?;
-        let connections = IntGauge::new("sluice_connections", "Open client connections.")?;
+        let connections = IntGauge::new("sluice_connections", "Open client connections, including WebSockets.")?;
         registry.register(Box::new(connections.clone()))?;
         Ok(Self {
             stages,
             version,
             applied,
-            rejected: single("sluice_config_rejected_total", "Configurations that were refused.")?,
+            rejected: single("sluice_config_rejected_total", "Configurations that were rejected as a whole.")?,
             log_dropped: single(
                 "sluice_access_log_dropped_total",
-                "Access log lines lost because their reader is too slow.",
+                "Access log lines dropped because standard output is read too slowly.",
             )?,
             connections,
-            connections_refused: single(
-                "sluice_connections_refused_total",
-                "Client connections closed because there were too many.",
+            connections_rejected: single(
+                "sluice_connections_rejected_total",
+                "Client connections closed because of the connection limit.",
             )?,
         })
     }
@@ -205,22 +207,27 @@ const fn family(name: &'static str, help: &'static str, labels: &'static [&'stat
 const FAMILIES: [Family; 6] = {
     use MetricType::{COUNTER, HISTOGRAM};
     [
-        family("sluice_requests_total", "Answered requests.", &["stage", "route", "code"], COUNTER),
+        family("sluice_requests_total", "Completed requests.", &["stage", "route", "code"], COUNTER),
         family(
             "sluice_request_duration_seconds",
-            "From a request's head to the end of its answer.",
+            "Time from the head of the request to the end of the response.",
             &["stage", "route"],
             HISTOGRAM,
         ),
         family(
             "sluice_upstream_duration_seconds",
-            "From sending a request to the head of the answer.",
+            "Time from forwarding the request to the head of the response.",
             &["stage", "route"],
             HISTOGRAM,
         ),
-        family("sluice_rejects_total", "Requests refused by the gateway.", &["stage", "reason"], COUNTER),
-        family("sluice_throttled_total", "Requests refused by a limit.", &["stage", "scope"], COUNTER),
-        family("sluice_cache_requests_total", "Requests to cached rules.", &["stage", "result"], COUNTER),
+        family("sluice_rejects_total", "Requests rejected by the gateway, by reason.", &["stage", "reason"], COUNTER),
+        family("sluice_throttled_total", "Requests rejected by a throttle.", &["stage", "scope"], COUNTER),
+        family(
+            "sluice_cache_requests_total",
+            "Requests to rules with a cache, by result.",
+            &["stage", "result"],
+            COUNTER,
+        ),
     ]
 };
 
