@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use sluice_operator::manifests;
+use sluice_operator::objects::Kind;
 use sluice_operator::translate::Translator;
 
 use crate::args;
@@ -20,7 +21,8 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     }
     let translation = Translator::new().translate(&world);
     if translation.statuses.is_empty() {
-        println!("{} contains no Stage, ApiRoute, Authorizer, ApiKey or UsagePlan.", settings.folder.display());
+        let kinds: Vec<&str> = Kind::OWN.iter().map(|kind| kind.as_str()).collect();
+        println!("{} contains no object of these kinds: {}.", settings.folder.display(), kinds.join(", "));
     } else {
         println!("{}", report::objects(&translation.statuses, &Refusals::new()));
     }

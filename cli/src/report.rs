@@ -8,7 +8,7 @@ use sluice_crds::condition::Status;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{Loaded, Problem, Severity};
 use sluice_operator::objects::{Object, ObjectKey};
-use sluice_operator::translate::{DesiredStatus, Detail};
+use sluice_operator::translate::DesiredStatus;
 use sluice_wire::ObjectRef;
 
 use crate::table;
@@ -24,7 +24,7 @@ pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
         .iter()
         .map(|(object, wanted)| {
             let state = state(object, wanted, refusals);
-            vec![object.kind.to_string(), object.id(), state, detail(wanted)]
+            vec![object.kind.to_string(), object.id(), state, wanted.detail.to_string()]
         })
         .collect();
     table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)
@@ -81,18 +81,6 @@ fn state(object: &ObjectRef, wanted: &DesiredStatus, refusals: &Refusals) -> Str
         Some(condition) => condition.reason.to_owned(),
         None if refusals.contains_key(object) => "Rejected".to_owned(),
         None => "Ready".to_owned(),
-    }
-}
-
-fn detail(wanted: &DesiredStatus) -> String {
-    match &wanted.detail {
-        Detail::Stage { routes: 1 } => "1 rule".to_owned(),
-        Detail::Stage { routes } => format!("{routes} rules"),
-        Detail::ApiKey { prefix, secret, .. } => match prefix {
-            Some(prefix) => format!("{prefix} in Secret {secret}"),
-            None => format!("Secret {secret}"),
-        },
-        Detail::None => String::new(),
     }
 }
 

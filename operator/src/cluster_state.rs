@@ -2,46 +2,141 @@
 //! what the objects are translated to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
+use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched, for_kind, kinds};
 
-use crate::objects::{Kind, Object, ObjectKey, Unparsable};
-
-/// The label by which an EndpointSlice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// Everything, as it is right now.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "the names are the kinds")]
-pub struct ClusterState {
-    pub stages: BTreeMap<ObjectKey, Arc<Stage>>,
-    pub api_routes: BTreeMap<ObjectKey, Arc<ApiRoute>>,
-    pub authorizers: BTreeMap<ObjectKey, Arc<Authorizer>>,
-    pub api_keys: BTreeMap<ObjectKey, Arc<ApiKey>>,
-    pub usage_plans: BTreeMap<ObjectKey, Arc<UsagePlan>>,
-    pub services: BTreeMap<ObjectKey, Arc<Service>>,
-    pub secrets: BTreeMap<ObjectKey, Arc<Secret>>,
-    pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
-    /// EndpointSlices by the Service they belong to, then by their own key.
-    pub endpoint_slices: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<EndpointSlice>>>,
-    /// Objects that cannot be read.
-    pub unparsable: BTreeMap<(Kind, ObjectKey), Unparsable>,
-    /// Objects of which nobody has said yet whether they exist: not the same as not existing.
-    pub unknown: BTreeSet<(Kind, ObjectKey)>,
-    slice_service: BTreeMap<ObjectKey, ObjectKey>,
+/// The objects of one kind, and their groups (see [`Watched::group`]).
+#[derive(Clone, Debug)]
+pub struct Store<K> {
+    objects: BTreeMap<ObjectKey, Arc<K>>,
+    groups: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<K>>>,
 }
 
+impl<K> Default for Store<K> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), groups: BTreeMap::new() }
+    }
+}
+
+impl<K> Deref for Store<K> {
+    type Target = BTreeMap<ObjectKey, Arc<K>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.objects
+    }
+}
+
+impl<'a, K> IntoIterator for &'a Store<K> {
+    type Item = (&'a ObjectKey, &'a Arc<K>);
+    type IntoIter = std::collections::btree_map::Iter<'a, ObjectKey, Arc<K>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.objects.iter()
+    }
+}
+
+impl<K: Watched> Store<K> {
+    /// The objects of a group.
+    pub fn group(&self, group: &ObjectKey) -> impl Iterator<Item = (&ObjectKey, &Arc<K>)> + use<'_, K> {
+        self.groups.get(group).into_iter().flatten()
+    }
+
+    fn insert(&mut self, key: ObjectKey, object: Arc<K>) {
+        self.remove(&key);
+        if let Some(group) = object.group() {
+            self.groups.entry(group).or_default().insert(key.clone(), object.clone());
+        }
+        self.objects.insert(key, object);
+    }
+
+    fn remove(&mut self, key: &ObjectKey) {
+        let Some(group) = self.objects.remove(key).and_then(|object| object.group()) else { return };
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.remove(key);
+            if members.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+    }
+}
+
+/// A kind with a store.
+pub trait Stored: Watched {
+    /// Its store.
+    fn store(state: &ClusterState) -> &Store<Self>;
+    /// Its store, to change it.
+    fn store_mut(state: &mut ClusterState) -> &mut Store<Self>;
+}
+
+macro_rules! define_state {
+    (
+        own { $($own:ident: $own_type:ty, $own_store:ident, $own_watch:ident;)* }
+        others { $($other:ident: $other_type:ty, $other_store:ident, $other_watch:ident;)* }
+    ) => {
+        /// All objects, in their current state.
+        #[derive(Clone, Debug, Default)]
+        #[allow(missing_docs, reason = "the names are the kinds")]
+        pub struct ClusterState {
+            $(pub $own_store: Store<$own_type>,)*
+            $(pub $other_store: Store<$other_type>,)*
+            /// Objects that cannot be parsed.
+            pub unparsable: BTreeMap<(Kind, ObjectKey), Unparsable>,
+            /// Objects of which it is not known yet whether they exist. This is not the same as not existing.
+            pub unknown: BTreeSet<(Kind, ObjectKey)>,
+        }
+
+        $(impl Stored for $own_type {
+            fn store(state: &ClusterState) -> &Store<Self> {
+                &state.$own_store
+            }
+
+            fn store_mut(state: &mut ClusterState) -> &mut Store<Self> {
+                &mut state.$own_store
+            }
+        })*
+        $(impl Stored for $other_type {
+            fn store(state: &ClusterState) -> &Store<Self> {
+                &state.$other_store
+            }
+
+            fn store_mut(state: &mut ClusterState) -> &mut Store<Self> {
+                &mut state.$other_store
+            }
+        })*
+
+        impl ClusterState {
+            fn insert(&mut self, key: ObjectKey, object: Object) {
+                match object {
+                    $(Object::$own(object) => self.$own_store.insert(key, object),)*
+                    $(Object::$other(object) => self.$other_store.insert(key, object),)*
+                    Object::Unparsable(kind, key, unparsable) => {
+                        // An invalid update never leaves the previous version in place.
+                        self.remove(kind, &key);
+                        self.unparsable.insert((kind, key), unparsable);
+                    }
+                }
+            }
+        }
+    };
+}
+kinds!(define_state);
+
 impl ClusterState {
-    /// A cluster state of these objects; of two with the same identity the later one counts.
+    /// The state that these objects make; of two with the same identity the later one counts.
     pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
         let mut state = Self::default();
         for object in objects {
             state.apply(object);
         }
         state
+    }
+
+    /// The objects of a kind.
+    #[must_use]
+    pub fn store<K: Stored>(&self) -> &Store<K> {
+        K::store(self)
     }
 
     /// Adds an object, or replaces the one with its identity.
@@ -53,91 +148,47 @@ impl ClusterState {
         if !self.unknown.is_empty() {
             self.unknown.remove(&(kind, key.clone()));
         }
-        match object {
-            Object::Stage(object) => drop(self.stages.insert(key, object)),
-            Object::ApiRoute(object) => drop(self.api_routes.insert(key, object)),
-            Object::Authorizer(object) => drop(self.authorizers.insert(key, object)),
-            Object::ApiKey(object) => drop(self.api_keys.insert(key, object)),
-            Object::UsagePlan(object) => drop(self.usage_plans.insert(key, object)),
-            Object::Service(object) => drop(self.services.insert(key, object)),
-            Object::Secret(object) => drop(self.secrets.insert(key, object)),
-            Object::ConfigMap(object) => drop(self.config_maps.insert(key, object)),
-            Object::EndpointSlice(object) => self.apply_slice(key, object),
-            Object::Unparsable(kind, key, unparsable) => {
-                // An invalid update never leaves the old version running.
-                self.remove(kind, &key);
-                self.unparsable.insert((kind, key), unparsable);
-            }
-        }
+        self.insert(key, object);
     }
 
-    /// Takes an object away, if it is there.
+    /// Removes an object, if it is there.
     pub fn remove(&mut self, kind: Kind, key: &ObjectKey) {
         let id = (kind, key.clone());
         self.unparsable.remove(&id);
         self.unknown.remove(&id);
-        match kind {
-            Kind::Stage => drop(self.stages.remove(key)),
-            Kind::ApiRoute => drop(self.api_routes.remove(key)),
-            Kind::Authorizer => drop(self.authorizers.remove(key)),
-            Kind::ApiKey => drop(self.api_keys.remove(key)),
-            Kind::UsagePlan => drop(self.usage_plans.remove(key)),
-            Kind::Service => drop(self.services.remove(key)),
-            Kind::Secret => drop(self.secrets.remove(key)),
-            Kind::ConfigMap => drop(self.config_maps.remove(key)),
-            Kind::EndpointSlice => self.remove_slice(key),
-        }
+        for_kind!(kind, K => K::store_mut(self).remove(key));
     }
 
-    /// The keys of the objects of a kind that can be read, or cannot.
+    /// One object.
+    #[must_use]
+    pub fn object(&self, kind: Kind, key: &ObjectKey) -> Option<Object> {
+        let found = for_kind!(kind, K => K::store(self).get(key).cloned().map(Object::from));
+        let unparsable = || self.unparsable.get(&(kind, key.clone())).cloned();
+        found.or_else(|| unparsable().map(|why| Object::Unparsable(kind, key.clone(), why)))
+    }
+
+    /// The keys of all objects of a kind, whether they can be parsed or not.
     #[must_use]
     pub fn keys(&self, kind: Kind) -> Vec<ObjectKey> {
-        let mut keys: Vec<ObjectKey> = match kind {
-            Kind::Stage => self.stages.keys().cloned().collect(),
-            Kind::ApiRoute => self.api_routes.keys().cloned().collect(),
-            Kind::Authorizer => self.authorizers.keys().cloned().collect(),
-            Kind::ApiKey => self.api_keys.keys().cloned().collect(),
-            Kind::UsagePlan => self.usage_plans.keys().cloned().collect(),
-            Kind::Service => self.services.keys().cloned().collect(),
-            Kind::Secret => self.secrets.keys().cloned().collect(),
-            Kind::ConfigMap => self.config_maps.keys().cloned().collect(),
-            Kind::EndpointSlice => self.slice_service.keys().cloned().collect(),
-        };
+        let mut keys: Vec<ObjectKey> = for_kind!(kind, K => K::store(self).keys().cloned().collect());
         keys.extend(self.unparsable.keys().filter(|(other, _)| *other == kind).map(|(_, key)| key.clone()));
         keys
     }
 
-    /// An EndpointSlice with the Service it belongs to.
-    pub(crate) fn slice(&self, key: &ObjectKey) -> Option<(&ObjectKey, &Arc<EndpointSlice>)> {
-        let service = self.slice_service.get(key)?;
-        Some((service, self.endpoint_slices.get(service)?.get(key)?))
-    }
-
-    fn apply_slice(&mut self, key: ObjectKey, slice: Arc<EndpointSlice>) {
-        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)).cloned();
-        let service = service.map(|name| ObjectKey::new(key.namespace.clone(), name));
-        if self.slice_service.get(&key) != service.as_ref() {
-            self.remove_slice(&key);
-        }
-        if let Some(service) = service {
-            self.slice_service.insert(key.clone(), service.clone());
-            self.endpoint_slices.entry(service).or_default().insert(key, slice);
-        }
-    }
-
-    fn remove_slice(&mut self, key: &ObjectKey) {
-        let Some(service) = self.slice_service.remove(key) else { return };
-        if let Some(slices) = self.endpoint_slices.get_mut(&service) {
-            slices.remove(key);
-            if slices.is_empty() {
-                self.endpoint_slices.remove(&service);
-            }
+    /// Takes over one object, or its absence, from another state; without what is known of objects that cannot be parsed.
+    pub(crate) fn take_over<K: Stored>(&mut self, key: &ObjectKey, from: &Self) {
+        match K::store(from).get(key) {
+            Some(object) => K::store_mut(self).insert(key.clone(), object.clone()),
+            None => K::store_mut(self).remove(key),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use sluice_crds::Stage;
+
     use super::*;
 
     fn slice(name: &str, service: &str) -> Object {
@@ -151,12 +202,13 @@ mod tests {
     #[test]
     fn a_slice_follows_its_label_and_leaves_nothing_behind() {
         let mut state = ClusterState::from_objects([slice("a", "orders"), slice("b", "orders")]);
-        assert_eq!(state.endpoint_slices[&ObjectKey::new("shop", "orders")].len(), 2);
+        let orders = ObjectKey::new("shop", "orders");
+        assert_eq!(state.endpoint_slices.group(&orders).count(), 2);
         state.apply(slice("a", "stock"));
-        assert_eq!(state.endpoint_slices[&ObjectKey::new("shop", "orders")].len(), 1);
+        assert_eq!(state.endpoint_slices.group(&orders).count(), 1);
         state.remove(Kind::EndpointSlice, &ObjectKey::new("shop", "a"));
         state.remove(Kind::EndpointSlice, &ObjectKey::new("shop", "b"));
-        assert!(state.endpoint_slices.is_empty());
+        assert!(state.endpoint_slices.is_empty() && state.endpoint_slices.groups.is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Problems of one object, and the conditions they become. What is a problem is said by the kinds' own rooms.
+//! Problems of one object, and the conditions that report them. What is a problem is decided by `fields` and by the
+//! translation of each kind.
 
 use sluice_crds::condition::{self, ACCEPTED, RESOLVED_REFS, Status, reason};
 
@@ -12,6 +13,7 @@ const MAX_WHY_BYTES: usize = 1000;
 pub(crate) struct Problems {
     accepted: Vec<(&'static str, String)>,
     resolved: Vec<(&'static str, String)>,
+    pending: Option<&'static str>,
 }
 
 impl Problems {
@@ -28,6 +30,11 @@ impl Problems {
     /// A reference leads nowhere, or nowhere useful.
     pub(crate) fn unresolved(&mut self, reason: &'static str, field: &str, why: impl std::fmt::Display) {
         self.resolved.push((reason, sentence(field, why)));
+    }
+
+    /// It is not decided yet whether the object is accepted; `why` is a sentence. Any problem of the object goes before.
+    pub(crate) fn pending(&mut self, why: &'static str) {
+        self.pending = Some(why);
     }
 
     /// How many there are.
@@ -51,6 +58,7 @@ impl Problems {
     pub(crate) fn extend(&mut self, other: Self) {
         self.accepted.extend(other.accepted);
         self.resolved.extend(other.resolved);
+        self.pending = self.pending.or(other.pending);
     }
 
     /// The reasons with how often each occurs, for metrics.
@@ -66,10 +74,11 @@ impl Problems {
             let message = if problems.is_empty() { well.to_owned() } else { listed(problems) };
             condition::Wanted { type_, status, reason, message, observed_generation: generation }
         };
-        vec![
-            one(ACCEPTED, reason::ACCEPTED, "The object is valid.", &self.accepted),
-            one(RESOLVED_REFS, reason::RESOLVED_REFS, "Every reference is resolved.", &self.resolved),
-        ]
+        let mut accepted = one(ACCEPTED, reason::ACCEPTED, "The object is valid.", &self.accepted);
+        if let (true, Some(why)) = (self.accepted.is_empty(), self.pending) {
+            (accepted.status, accepted.reason, accepted.message) = (Status::Unknown, reason::PENDING, why.to_owned());
+        }
+        vec![accepted, one(RESOLVED_REFS, reason::RESOLVED_REFS, "Every reference is resolved.", &self.resolved)]
     }
 }
 

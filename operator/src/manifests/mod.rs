@@ -1,7 +1,6 @@
 //! A directory of YAML → objects of the cluster state, as strictly as an API server would take them.
 //! What the objects lead to is translation's; which cluster they would stand in does not matter.
 
-mod core;
 mod object;
 mod scalar;
 mod walk;

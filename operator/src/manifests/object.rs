@@ -1,26 +1,14 @@
-//! One YAML document → one object of the cluster state, or what is wrong with it.
-//! Whether the object can work together with others is translation's to say.
+//! Reads one YAML document as an object, or finds what is wrong with it. References to other objects are checked by
+//! `translate`.
 
-use base64::Engine as _;
-use k8s_openapi::{
-    ByteString,
-    api::{
-        core::v1::{ConfigMap, Secret, Service},
-        discovery::v1::EndpointSlice,
-    },
-};
-use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, sync::OnceLock};
+
 use serde_json::Value;
-use sluice_crds::{
-    API_VERSION, ApiKey, ApiRoute, Authorizer, Stage, UsagePlan,
-    schema::{self, Fault, Judge, Path, Place, Step, closest},
-};
+use sluice_crds::API_VERSION;
+use sluice_crds::schema::{self, Fault, Judge, Path, Place, SchemaError, Step, closest};
 
-use super::{
-    core::{self, CoreKind},
-    yaml::{Content, Document, Mark, Node},
-};
-use crate::objects::{Kind, Object, ObjectKey, Unparsable};
+use super::yaml::{Content, Document, Mark, Node};
+use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched as _, for_kind};
 
 /// Kinds that are plainly not configuration and not worth a word either.
 const SILENT: [&str; 1] = ["Namespace"];
@@ -33,42 +21,18 @@ pub(super) struct Outcome {
     pub(super) notes: Vec<(Mark, String)>,
 }
 
-/// Which type a document is of.
-#[derive(Clone, Copy)]
-enum Type {
-    Ours(Kind),
-    Core(CoreKind),
-}
-
-impl Type {
-    const fn kind(self) -> Kind {
-        match self {
-            Self::Ours(kind) => kind,
-            Self::Core(CoreKind::Secret) => Kind::Secret,
-            Self::Core(CoreKind::ConfigMap) => Kind::ConfigMap,
-            Self::Core(CoreKind::Service) => Kind::Service,
-            Self::Core(CoreKind::EndpointSlice) => Kind::EndpointSlice,
-        }
+/// The validators of all kinds that manifests may hold; compiled once.
+fn validator(kind: Kind) -> Result<&'static Judge, String> {
+    static VALIDATORS: OnceLock<Result<BTreeMap<Kind, Judge>, SchemaError>> = OnceLock::new();
+    let missing = || format!("The schema of {kind} is missing.");
+    if kind.is_own() {
+        return schema::judges().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing);
     }
-
-    const fn api_version(self) -> &'static str {
-        match self {
-            Self::Ours(_) => API_VERSION,
-            Self::Core(kind) => kind.api_version(),
-        }
-    }
-
-    fn judge(self) -> Result<&'static Judge, String> {
-        let missing = || format!("The schema of {} is missing.", self.kind());
-        match self {
-            Self::Ours(kind) => schema::judges().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing),
-            Self::Core(kind) => core::judges().map_err(ToString::to_string)?.get(&kind).ok_or_else(missing),
-        }
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        Kind::OURS.into_iter().map(Self::Ours).chain(CoreKind::ALL.into_iter().map(Self::Core))
-    }
+    let compile = || {
+        let schemas = Kind::ALL.iter().filter_map(|kind| Some((*kind, for_kind!(*kind, K => K::manifest_schema())?)));
+        schemas.map(|(kind, schema)| Ok((kind, Judge::new(&schema)?))).collect()
+    };
+    VALIDATORS.get_or_init(compile).as_ref().map_err(ToString::to_string)?.get(&kind).ok_or_else(missing)
 }
 
 /// Reads one document; empty ones come to nothing.
@@ -82,8 +46,8 @@ pub(super) fn read(document: &Document) -> Outcome {
 fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
     match &node.content {
         Content::Scalar(Value::Null) => outcome.errors.extend(faults),
-        Content::Map(_) => match type_of(node) {
-            Ok(Some(type_)) => read_object(node, type_, faults, outcome),
+        Content::Map(_) => match kind_of(node) {
+            Ok(Some(kind)) => read_object(node, kind, faults, outcome),
             Ok(None) if node.text("kind") == Some("List") => read_list(node, faults, outcome),
             Ok(None) => {
                 outcome.errors.extend(faults);
@@ -115,33 +79,33 @@ fn read_list(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
     }
 }
 
-/// The type that `apiVersion` and `kind` name; none when it is a kind that is not used here.
-fn type_of(node: &Node) -> Result<Option<Type>, (Mark, String)> {
+/// The kind that `apiVersion` and `kind` name; none when it is a kind that is not used here.
+fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
     let value_at = |key: &str| node.entry(key).map_or(node.at, |entry| entry.value.at);
     let Some(kind) = node.text("kind") else {
         return Err((value_at("kind"), "The object needs a kind, for example ApiRoute.".to_owned()));
     };
-    let known = Type::all().find(|type_| type_.kind().as_str() == kind);
+    let known = Kind::named(kind);
     let Some(api_version) = node.text("apiVersion") else {
-        let version = known.map_or(API_VERSION, Type::api_version);
+        let version = known.map_or_else(|| API_VERSION.to_owned(), Kind::api_version);
         return Err((value_at("apiVersion"), format!("The object needs an apiVersion: write apiVersion: {version}.")));
     };
-    if let Some(type_) = known {
-        if type_.api_version() == api_version {
-            return Ok(Some(type_));
+    if let Some(known) = known {
+        let served = known.api_version();
+        if served == api_version {
+            return Ok(Some(known));
         }
         // Other projects have kinds of these names as well: only near versions are taken for ours.
         let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
-        let (ours, _) = type_.api_version().split_once('/').unwrap_or(("", type_.api_version()));
-        let near = group == ours || closest(group, [ours]).is_some() || matches!(type_, Type::Ours(_));
+        let near = group == known.group() || closest(group, [known.group().as_str()]).is_some() || known.is_own();
         if near {
-            let message = format!("{kind} is not served in {api_version}: write apiVersion: {}.", type_.api_version());
+            let message = format!("{kind} is not served in {api_version}: write apiVersion: {served}.");
             return Err((value_at("apiVersion"), message));
         }
         return Ok(None);
     }
-    let here: Vec<&str> =
-        Type::all().filter(|type_| type_.api_version() == api_version).map(|type_| type_.kind().as_str()).collect();
+    let here = Kind::ALL.iter().filter(|kind| kind.api_version() == api_version);
+    let here: Vec<&str> = here.map(|kind| kind.as_str()).collect();
     let meant = closest(kind, here.iter().copied());
     if api_version == API_VERSION || (meant.is_some() && api_version != "v1") {
         let hint =
@@ -151,23 +115,24 @@ fn type_of(node: &Node) -> Result<Option<Type>, (Mark, String)> {
     Ok(None)
 }
 
-fn read_object(node: &Node, type_: Type, mut faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_object(node: &Node, kind: Kind, mut faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
     let mut value = node.to_json();
-    if let (Type::Ours(_), Value::Object(map)) = (type_, &mut value) {
+    if let (true, Value::Object(map)) = (kind.is_own(), &mut value) {
         // As with `kubectl apply`: a status is the operator's to write.
         map.remove("status");
     }
-    let identity = identity(&value).map(|key| (type_.kind(), key));
-    match type_.judge() {
+    let key = key_of(kind, &value);
+    match validator(kind) {
         Ok(judge) => {
-            let secret = matches!(type_, Type::Core(CoreKind::Secret));
+            let sensitive = for_kind!(kind, K => K::SENSITIVE);
             let found = judge.judge(&mut value);
-            faults.extend(found.iter().map(|fault| (node.locate(&fault.path, fault.place), told(fault, secret))));
+            faults
+                .extend(found.iter().map(|fault| (node.locate(&fault.path, fault.place), described(fault, sensitive))));
         }
         Err(error) => faults.push((node.at, error)),
     }
     if faults.is_empty() {
-        match typed(type_, value, node) {
+        match typed(kind, value, node) {
             Ok(object) => {
                 outcome.objects.push((node.at, object));
                 return;
@@ -176,7 +141,7 @@ fn read_object(node: &Node, type_: Type, mut faults: Vec<(Mark, String)>, outcom
         }
     }
     faults.sort();
-    if let (Some((kind, key)), Some((_, first))) = (identity, faults.first()) {
+    if let (Some(key), Some((_, first))) = (key, faults.first()) {
         let why = match faults.len() {
             1 => first.clone(),
             several => format!("{first} ({} more faults)", several - 1),
@@ -186,72 +151,34 @@ fn read_object(node: &Node, type_: Type, mut faults: Vec<(Mark, String)>, outcom
     outcome.errors.extend(faults);
 }
 
-/// A fault's words, without the content of Secrets.
-fn told(fault: &Fault, secret: bool) -> String {
+/// The message of a fault, without the content of Secrets.
+fn described(fault: &Fault, sensitive: bool) -> String {
     let content = matches!(fault.path.steps(), [Step::Key(first), ..] if first == "data" || first == "stringData");
-    if secret && content {
+    if sensitive && content {
         return format!("{} must be a text. Put it in quotes.", fault.path);
     }
     fault.to_string()
 }
 
-fn identity(value: &Value) -> Option<ObjectKey> {
+fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
     let metadata = value.get("metadata")?;
     let name = metadata.get("name")?.as_str().filter(|name| !name.is_empty())?;
-    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("default");
+    let default = if kind.is_namespaced() { "default" } else { "" };
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or(default);
     Some(ObjectKey::new(namespace, name))
 }
 
-fn typed(type_: Type, mut value: Value, node: &Node) -> Result<Object, (Mark, String)> {
-    if value["metadata"]["namespace"].is_null() {
+fn typed(kind: Kind, mut value: Value, node: &Node) -> Result<Object, (Mark, String)> {
+    if kind.is_namespaced() && value["metadata"]["namespace"].is_null() {
         value["metadata"]["namespace"] = "default".into();
     }
-    match type_ {
-        Type::Ours(Kind::Stage) => from_value::<Stage>(value, node).map(Object::from),
-        Type::Ours(Kind::ApiRoute) => from_value::<ApiRoute>(value, node).map(Object::from),
-        Type::Ours(Kind::Authorizer) => from_value::<Authorizer>(value, node).map(Object::from),
-        Type::Ours(Kind::ApiKey) => from_value::<ApiKey>(value, node).map(Object::from),
-        Type::Ours(Kind::UsagePlan) => from_value::<UsagePlan>(value, node).map(Object::from),
-        Type::Ours(other) => Err((node.at, format!("{other} is not a kind of Sluice."))),
-        Type::Core(CoreKind::Secret) => secret(value, node).map(Object::from),
-        Type::Core(CoreKind::ConfigMap) => {
-            decodable(&mut value, "binaryData", node)?;
-            from_value::<ConfigMap>(value, node).map(Object::from)
-        }
-        Type::Core(CoreKind::Service) => from_value::<Service>(value, node).map(Object::from),
-        Type::Core(CoreKind::EndpointSlice) => from_value::<EndpointSlice>(value, node).map(Object::from),
-    }
-}
-
-fn from_value<K: DeserializeOwned>(value: Value, node: &Node) -> Result<K, (Mark, String)> {
-    serde_json::from_value(value).map_err(|error| (node.at, format!("The object cannot be read: {error}.")))
-}
-
-/// A Secret as an API server keeps it: `stringData` has gone into `data`.
-fn secret(mut value: Value, node: &Node) -> Result<Secret, (Mark, String)> {
-    decodable(&mut value, "data", node)?;
-    // The reader's own words could hold a piece of the content.
-    let mut secret: Secret =
-        serde_json::from_value(value).map_err(|_| (node.at, "The Secret cannot be read.".to_owned()))?;
-    if let Some(texts) = secret.string_data.take() {
-        let data = secret.data.get_or_insert_default();
-        data.extend(texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
-    }
-    Ok(secret)
-}
-
-/// Takes line ends out of Base64, as an API server does, and says which entry is not Base64.
-fn decodable(value: &mut Value, field: &str, node: &Node) -> Result<(), (Mark, String)> {
-    let Some(Value::Object(entries)) = value.get_mut(field) else { return Ok(()) };
-    for (key, entry) in entries {
-        let Value::String(text) = entry else { continue };
-        text.retain(|c| !matches!(c, '\r' | '\n'));
-        if base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).is_err() {
-            let path: Path = [Step::Key(field.to_owned()), Step::Key(key.clone())].into_iter().collect();
-            let hint = if field == "data" { " Write plain text under stringData." } else { "" };
-            let message = format!("{path} is not Base64.{hint}");
-            return Err((node.locate(&path, Place::Value), message));
-        }
-    }
-    Ok(())
+    let unreadable = |path: Path, message| (node.locate(&path, Place::Value), message);
+    for_kind!(kind, K => {
+        K::normalize(&mut value).map_err(|(path, message)| unreadable(path, message))?;
+        serde_json::from_value::<K>(value).map(Object::from).map_err(|error| {
+            // The deserializer's message could hold a piece of the content.
+            let why = if K::SENSITIVE { String::new() } else { format!(": {error}") };
+            (node.at, format!("The {kind} cannot be read{why}."))
+        })
+    })
 }

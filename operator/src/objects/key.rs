@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 
-/// Namespace and name: an object's identity among those of its kind.
+use crate::objects::scope::KnownScope;
+
+/// Namespace and name: an object's identity within its kind. The namespace of cluster-scoped objects is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Its namespace.
@@ -14,20 +16,21 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// A key from its two words.
+    /// The key of that namespace and name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// The key of an object; objects without a namespace (files) are in `default`.
-    pub fn of<K: kube::Resource>(object: &K) -> Self {
-        let namespace = object.meta().namespace.clone().unwrap_or_else(|| "default".to_owned());
-        Self { namespace, name: object.name_any() }
+    /// The key of an object. An object of a manifest that names no namespace is in `default`.
+    pub fn of<K: Resource<Scope: KnownScope>>(object: &K) -> Self {
+        let namespaced = <K as Resource>::Scope::NAMESPACED;
+        let default = || if namespaced { "default".to_owned() } else { String::new() };
+        Self { namespace: object.namespace().unwrap_or_else(default), name: object.name_any() }
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
 }

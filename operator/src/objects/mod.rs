@@ -1,7 +1,27 @@
-//! The kinds of objects that the operator works with and their identities: the lowest module of the operator.
+//! The kinds of objects that the operator watches and their identities: the lowest module of the operator. Each kind is one
+//! row in `table.rs` and one file here. What an object is translated to is decided by `translate`.
 
 mod key;
+mod manifest_schema;
 mod object;
+mod scope;
+mod table;
+mod watched;
 
+mod api_key;
+mod api_route;
+mod authorizer;
+mod config_map;
+mod endpoint_slice;
+mod secret;
+mod service;
+mod stage;
+mod usage_plan;
+
+pub use api_key::secret_of;
 pub use key::ObjectKey;
-pub use object::{Kind, Object, Unparsable, secret_of};
+pub use object::{Object, Unparsable};
+pub use scope::Watch;
+pub use table::{Kind, Own, Tabled};
+pub(crate) use table::{for_kind, for_own_kind, for_own_object, kinds};
+pub use watched::Watched;

@@ -8,20 +8,19 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, DynamicObject, Patch as KubePatch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as EventReporter};
-use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
 use sluice_crds::condition::{ACCEPTED, Status};
-use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
 use sluice_wire::ObjectRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::objects::{Kind, Object};
+use crate::objects::{Kind, Object, for_own_kind};
 use crate::publish::{Census, Current, Fleet, programmed};
 use crate::report::debounce::Debounce;
 use crate::report::key_provisioner::KeyProvisioner;
@@ -284,7 +283,7 @@ impl Reporter {
         }
         let version = resource_version(&live);
         let without_times = timeless(&patch.status);
-        let outcome = self.apply(object, uid(&live), &patch.status).await;
+        let outcome = self.apply(object, live.uid(), &patch.status).await;
         let word = match &outcome {
             Ok(true) => "written",
             Ok(false) => "gone",
@@ -336,7 +335,7 @@ impl Reporter {
     }
 
     async fn tell(&self, object: &ObjectRef, live: &Object, transitions: &[status::Transition]) {
-        let Some(reference) = reference(live) else { return };
+        let Some(reference) = live.reference() else { return };
         for transition in transitions {
             let cut = (0..=MAX_NOTE_BYTES.min(transition.message.len())).rev();
             let end = cut.into_iter().find(|end| transition.message.is_char_boundary(*end)).unwrap_or(0);
@@ -392,46 +391,10 @@ fn timeless(status: &serde_json::Value) -> serde_json::Value {
 }
 
 fn resource(kind: &str) -> Option<ApiResource> {
-    match kind {
-        "Stage" => Some(ApiResource::erase::<Stage>(&())),
-        "ApiRoute" => Some(ApiResource::erase::<ApiRoute>(&())),
-        "Authorizer" => Some(ApiResource::erase::<Authorizer>(&())),
-        "ApiKey" => Some(ApiResource::erase::<ApiKey>(&())),
-        "UsagePlan" => Some(ApiResource::erase::<UsagePlan>(&())),
-        _ => None,
-    }
+    let kind = Kind::named(kind)?;
+    for_own_kind!(kind, K => ApiResource::erase::<K>(&()))
 }
 
 fn resource_version(object: &Object) -> Option<String> {
-    match object {
-        Object::Stage(object) => object.resource_version(),
-        Object::ApiRoute(object) => object.resource_version(),
-        Object::Authorizer(object) => object.resource_version(),
-        Object::ApiKey(object) => object.resource_version(),
-        Object::UsagePlan(object) => object.resource_version(),
-        _ => None,
-    }
-}
-
-fn uid(object: &Object) -> Option<String> {
-    match object {
-        Object::Stage(object) => object.uid(),
-        Object::ApiRoute(object) => object.uid(),
-        Object::Authorizer(object) => object.uid(),
-        Object::ApiKey(object) => object.uid(),
-        Object::UsagePlan(object) => object.uid(),
-        Object::Unparsable(_, _, unparsable) => unparsable.uid.clone(),
-        _ => None,
-    }
-}
-
-fn reference(object: &Object) -> Option<k8s_openapi::api::core::v1::ObjectReference> {
-    match object {
-        Object::Stage(object) => Some(object.object_ref(&())),
-        Object::ApiRoute(object) => Some(object.object_ref(&())),
-        Object::Authorizer(object) => Some(object.object_ref(&())),
-        Object::ApiKey(object) => Some(object.object_ref(&())),
-        Object::UsagePlan(object) => Some(object.object_ref(&())),
-        _ => None,
-    }
+    object.meta().and_then(|meta| meta.resource_version.clone())
 }

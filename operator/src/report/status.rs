@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use sluice_crds::condition::{self, PROGRAMMED, Status, TYPES, reason};
 use sluice_crds::stage::ProxyCount;
 
-use crate::objects::Object;
+use crate::objects::{Kind, Object, Own as _, for_own_kind, for_own_object};
 use crate::publish::Programmed;
-use crate::translate::{DesiredStatus, Detail};
+use crate::translate::{DesiredStatus, Translate as _};
 
 /// A change of a condition that is worth an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,48 +31,22 @@ pub(crate) struct Patch {
 
 /// What an object's status says right now.
 pub(crate) struct Present {
+    kind: Kind,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) generation: Option<i64>,
     detail: Value,
 }
 
+/// What the status of an object says now.
 pub(crate) fn present(object: &Object) -> Present {
-    let present = |conditions: Option<&Vec<Condition>>, generation: Option<i64>, detail| Present {
-        conditions: conditions.cloned().unwrap_or_default(),
-        generation,
-        detail,
-    };
-    match object {
-        Object::Stage(object) => {
-            let status = object.status.as_ref();
-            let detail = json!({
-                "proxies": status.and_then(|status| status.proxies.as_ref()),
-                "routes": status.and_then(|status| status.routes),
-            });
-            present(status.map(|s| &s.conditions), status.and_then(|s| s.observed_generation), detail)
-        }
-        Object::ApiKey(object) => {
-            let status = object.status.as_ref();
-            let detail = json!({
-                "prefix": status.and_then(|status| status.prefix.as_ref()),
-                "secretName": status.and_then(|status| status.secret_name.as_ref()),
-            });
-            present(status.map(|s| &s.conditions), status.and_then(|s| s.observed_generation), detail)
-        }
-        Object::ApiRoute(object) => {
-            let status = object.status.as_ref();
-            present(status.map(|s| &s.conditions), status.and_then(|s| s.observed_generation), Value::Null)
-        }
-        Object::Authorizer(object) => {
-            let status = object.status.as_ref();
-            present(status.map(|s| &s.conditions), status.and_then(|s| s.observed_generation), Value::Null)
-        }
-        Object::UsagePlan(object) => {
-            let status = object.status.as_ref();
-            present(status.map(|s| &s.conditions), status.and_then(|s| s.observed_generation), Value::Null)
-        }
-        _ => present(None, None, Value::Null),
-    }
+    let (kind, _) = object.identity();
+    let present = for_own_object!(object, object => Present {
+        kind,
+        conditions: object.conditions().to_vec(),
+        generation: object.observed_generation(),
+        detail: object.present_detail(),
+    });
+    present.unwrap_or_else(|| Present { kind, conditions: Vec::new(), generation: None, detail: Value::Null })
 }
 
 /// Whether what the status says about the fleet is kept for a while: right after a start the fleet is only just
@@ -122,7 +96,9 @@ pub(crate) fn patch(
             });
         }
     }
-    let detail = if kept { kept_detail(present, wanted) } else { detail(wanted, programmed) };
+    let kept_proxies = || present.detail.get("proxies").cloned().unwrap_or_default();
+    let proxies = if kept { kept_proxies() } else { counted_proxies(programmed) };
+    let detail = detail(present.kind, wanted, proxies);
     let (rest, present_rest) = (without_counts(&detail), without_counts(&present.detail));
     changed |= rest != present_rest;
     counted |= detail != present.detail;
@@ -169,40 +145,13 @@ fn keeps(present: &Present, wanted: &DesiredStatus, programmed: &Programmed) -> 
     good && !programmed.contradicted && programmed.condition.reason != reason::REJECTED
 }
 
-fn detail(wanted: &DesiredStatus, programmed: &Programmed) -> Value {
+fn counted_proxies(programmed: &Programmed) -> Value {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    match &wanted.detail {
-        Detail::None => Value::Null,
-        Detail::Stage { routes } => json!({
-            "proxies": ProxyCount::new(count(programmed.serving), count(programmed.total)),
-            "routes": count(*routes),
-        }),
-        Detail::ApiKey { prefix, secret, .. } => json!({"prefix": prefix, "secretName": secret}),
-    }
+    json!(ProxyCount::new(count(programmed.serving), count(programmed.total)))
 }
 
-fn kept_detail(present: &Present, wanted: &DesiredStatus) -> Value {
-    match &wanted.detail {
-        Detail::Stage { routes } => json!({
-            "proxies": present.detail.get("proxies"),
-            "routes": i32::try_from(*routes).unwrap_or(i32::MAX),
-        }),
-        _ => detail(
-            wanted,
-            &Programmed {
-                condition: condition::Wanted {
-                    type_: PROGRAMMED,
-                    status: Status::Unknown,
-                    reason: reason::PENDING,
-                    message: String::new(),
-                    observed_generation: None,
-                },
-                serving: 0,
-                total: 0,
-                contradicted: false,
-            },
-        ),
-    }
+fn detail(kind: Kind, wanted: &DesiredStatus, proxies: Value) -> Value {
+    for_own_kind!(kind, K => K::desired_detail(&wanted.detail, proxies)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -37,22 +37,14 @@ impl StatusCache {
 
     /// Takes over what changed in the cluster state.
     pub fn update(&self, state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>) {
-        let mut ours = changed.iter().filter(|(kind, _)| Kind::OURS.contains(kind)).peekable();
+        let mut ours = changed.iter().filter(|(kind, _)| kind.is_own()).peekable();
         if ours.peek().is_none() {
             return;
         }
         {
             let mut objects = self.lock();
             for (kind, key) in ours {
-                let found = match kind {
-                    Kind::Stage => state.stages.get(key).cloned().map(Object::Stage),
-                    Kind::ApiRoute => state.api_routes.get(key).cloned().map(Object::ApiRoute),
-                    Kind::Authorizer => state.authorizers.get(key).cloned().map(Object::Authorizer),
-                    Kind::ApiKey => state.api_keys.get(key).cloned().map(Object::ApiKey),
-                    _ => state.usage_plans.get(key).cloned().map(Object::UsagePlan),
-                };
-                let unparsable = || state.unparsable.get(&(*kind, key.clone())).cloned();
-                let found = found.or_else(|| unparsable().map(|why| Object::Unparsable(*kind, key.clone(), why)));
+                let found = state.object(*kind, key);
                 let object = kind.object(key);
                 match found {
                     Some(found) => drop(objects.all.insert(object.clone(), found)),

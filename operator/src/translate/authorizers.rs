@@ -1,6 +1,7 @@
-//! Authorizers to whose tokens are believed. Verifying tokens is the proxy's.
+//! Translates Authorizers to trusted issuers and their keys. Proxies verify tokens.
 
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sluice_crds::authorizer::{JwksSource, JwksSourceType, JwtAlgorithm, JwtAuthorizer, JwtIssuer};
 use sluice_crds::condition::reason;
 use sluice_crds::reference::KeyRef;
@@ -10,7 +11,9 @@ use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, P
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
+use crate::translate::desired::Detail;
 use crate::translate::key_sets;
+use crate::translate::kind::{Translate, Translated};
 use crate::translate::view::View;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
@@ -20,13 +23,18 @@ pub(crate) fn part_name(key: &ObjectKey) -> PartName {
     PartName::new(PartKind::Authorizer, key.to_string())
 }
 
-/// The part; with any problem it is one that lets nobody in.
-pub(crate) fn translate(
-    view: &View<'_>,
-    key: &ObjectKey,
-    authorizer: &Authorizer,
-    problems: &mut Problems,
-) -> PartBody {
+impl Translate for Authorizer {
+    fn part_name(key: &ObjectKey) -> PartName {
+        part_name(key)
+    }
+
+    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
+        Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
+    }
+}
+
+/// The part; with any problem it is one that authorizes no request.
+fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mut Problems) -> PartBody {
     let object = Kind::Authorizer.object(key);
     let jwt = match &authorizer.spec.jwt {
         Some(spec) => Some(jwt(view, key, spec, problems)),
@@ -134,10 +142,10 @@ fn inline(view: &View<'_>, key: &ObjectKey, field: &str, source: &JwksSource, pr
 
 fn content<'a>(view: &View<'a>, kind: Kind, holder: &ObjectKey, named: &KeyRef) -> Result<&'a [u8], String> {
     let found = if kind == Kind::Secret {
-        let secret = view.secret(holder).ok_or_else(|| view.absence(kind, holder))?;
+        let secret = view.get::<Secret>(holder).ok_or_else(|| view.absence(kind, holder))?;
         secret.data.as_ref().and_then(|data| data.get(&named.key)).map(|ByteString(bytes)| bytes.as_slice())
     } else {
-        let map = view.config_map(holder).ok_or_else(|| view.absence(kind, holder))?;
+        let map = view.get::<ConfigMap>(holder).ok_or_else(|| view.absence(kind, holder))?;
         let text = map.data.as_ref().and_then(|data| data.get(&named.key)).map(String::as_bytes);
         text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice()))
     };

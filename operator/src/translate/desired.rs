@@ -2,6 +2,7 @@
 //! decided by `publish`; `report` writes it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use sluice_crds::condition;
 use sluice_wire::PartName;
@@ -52,4 +53,17 @@ pub enum Detail {
         /// Whether the operator must make that Secret.
         must_generate: bool,
     },
+}
+
+/// As one line for people.
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Stage { routes: 1 } => f.write_str("1 rule"),
+            Self::Stage { routes } => write!(f, "{routes} rules"),
+            Self::ApiKey { prefix: Some(prefix), secret, .. } => write!(f, "{prefix} in Secret {secret}"),
+            Self::ApiKey { prefix: None, secret, .. } => write!(f, "Secret {secret}"),
+        }
+    }
 }

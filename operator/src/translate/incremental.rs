@@ -116,7 +116,7 @@ impl Translator {
         let changed = self.seen.catch_up(state, among);
         let mut dirty: BTreeSet<Node> = BTreeSet::new();
         for source in &changed {
-            if Kind::OURS.contains(&source.0) {
+            if source.0.is_own() {
                 dirty.insert(Node::Object(source.0, source.1.clone()));
             }
             dirty.extend(self.readers.get(source).into_iter().flatten().cloned());
@@ -156,8 +156,8 @@ impl Translator {
         for node in dirty.iter() {
             let Node::Object(kind, key) = node else { continue };
             let view = View::new(state, &self.claims);
-            let now = object::claims_of(&view, state, *kind, key);
-            // Reads are kept by the translation, which claims again.
+            // The reads are recorded by the translation, which reads the same.
+            let now = object::claims(&view, state, *kind, key);
             touched.extend(self.claims.replace(&(*kind, key.clone()), now));
         }
         for (kind, key) in touched {
@@ -169,7 +169,6 @@ impl Translator {
 
     fn object(&mut self, state: &ClusterState, kind: Kind, key: ObjectKey, stale: &mut Stale) {
         let view = View::new(state, &self.claims);
-        drop(object::claims_of(&view, state, kind, &key));
         let output = object::translate(&view, state, kind, &key);
         let reads = view.into_reads();
         let node = Node::Object(kind, key.clone());

@@ -11,6 +11,7 @@ mod conflicts;
 mod desired;
 mod incremental;
 mod key_sets;
+mod kind;
 mod node;
 mod object;
 mod output;
@@ -24,6 +25,7 @@ mod view;
 
 pub use desired::{DesiredStatus, Detail, Served};
 pub use incremental::Translator;
+pub(crate) use kind::Translate;
 pub use translation::Translation;
 
 /// Translates a cluster state from scratch.

@@ -5,19 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_crds::api_route::{HttpMethod, MatchType, ValueMatch, VersionScheme};
 use sluice_crds::condition::reason;
-use sluice_crds::{ApiRoute, api_route as api};
-use sluice_wire::{ApiVersion, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
+use sluice_crds::{ApiRoute, Stage, api_route as api};
+use sluice_wire::{ApiVersion, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
+use crate::translate::desired::Detail;
+use crate::translate::kind::{self, Translate};
+use crate::translate::node::Node;
 use crate::translate::view::View;
 use crate::translate::{rules, stages};
 
 /// What a translation of an ApiRoute found out.
 #[derive(Default)]
-pub(crate) struct Translated {
+struct Translated {
     /// The parts: one, or several where stages serve different rules of it.
     pub(crate) parts: Vec<(PartName, RoutePart)>,
     /// Service ports that rules lead to.
@@ -75,7 +78,7 @@ fn stage_keys<'a>(key: &'a ObjectKey, route: &'a ApiRoute) -> impl Iterator<Item
 }
 
 /// Every operation of every stage that the ApiRoute wants to serve.
-pub(crate) fn claims(key: &ObjectKey, route: &ApiRoute) -> BTreeSet<Claim> {
+fn claims(key: &ObjectKey, route: &ApiRoute) -> BTreeSet<Claim> {
     let mut claims = BTreeSet::new();
     for stage in stage_keys(key, route) {
         let version = version_text(route.spec.version.as_ref());
@@ -87,8 +90,28 @@ pub(crate) fn claims(key: &ObjectKey, route: &ApiRoute) -> BTreeSet<Claim> {
     claims
 }
 
+impl Translate for ApiRoute {
+    fn claims(&self, _view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
+        claims(key, self)
+    }
+
+    fn part_name(key: &ObjectKey) -> PartName {
+        part_name(key)
+    }
+
+    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> kind::Translated {
+        let Translated { parts, upstreams, rules } = translate(view, key, self, problems);
+        let parts = parts.into_iter().map(|(name, part)| (name, PartBody::Route(part)));
+        kind::Translated {
+            needs: upstreams.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect(),
+            rules,
+            ..kind::Translated::of(parts, Detail::None)
+        }
+    }
+}
+
 /// The parts of an ApiRoute.
-pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut Problems) -> Translated {
+fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut Problems) -> Translated {
     let mut translated = Translated::default();
     let version = route.spec.version.as_ref().map(|version| self::version(version, problems));
     let mut written: Vec<Option<Rule>> = Vec::new();
@@ -122,7 +145,7 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, prob
     let mut groups: BTreeMap<BTreeSet<(usize, HttpMethod)>, Vec<ObjectKey>> = BTreeMap::new();
     for (at, stage) in stage_keys(key, route).enumerate() {
         let field = format!("spec.stages[{at}].name");
-        match view.stage(&stage) {
+        match view.get::<Stage>(&stage) {
             None => problems.accept(reason::STAGE_NOT_FOUND, &field, view.absence(Kind::Stage, &stage)),
             Some(found) if !stages::is_served(view, &stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");

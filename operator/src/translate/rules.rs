@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_crds::ApiRoute;
+use k8s_openapi::api::core::v1::Service;
 use sluice_crds::api_route::{
     AuthorizerRef, AuthorizerRefType, CacheScope, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
     MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache,
 };
 use sluice_crds::condition::reason;
 use sluice_crds::field::ApiKeyRequirement;
+use sluice_crds::{ApiRoute, Authorizer};
 use sluice_wire::{
     AuthorizerUse, CacheKey, HeaderEdits, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache, RulePolicy,
     Template, TemplatePart, Variable,
@@ -161,7 +162,7 @@ impl Reader<'_> {
         match (named.type_, &named.name) {
             (AuthorizerRefType::Ref, Some(name)) => {
                 let key = ObjectKey::new(self.key.namespace.clone(), name.clone());
-                if self.view.authorizer(&key).is_none() {
+                if self.view.get::<Authorizer>(&key).is_none() {
                     let why = self.view.absence(Kind::Authorizer, &key);
                     self.problems.unresolved(reason::AUTHORIZER_NOT_FOUND, &format!("{field}.name"), why);
                 }
@@ -293,7 +294,7 @@ impl Reader<'_> {
                 let service = written.service.as_ref()?;
                 let key = ObjectKey::new(self.key.namespace.clone(), service.name.clone());
                 let field = format!("{}.integration.service", self.at);
-                match self.view.service(&key) {
+                match self.view.get::<Service>(&key) {
                     None => {
                         let why = self.view.absence(Kind::Service, &key);
                         self.problems.unresolved(reason::BACKEND_NOT_FOUND, &format!("{field}.name"), why);

@@ -1,10 +1,11 @@
-//! Stages to where an API answers: hosts, base path, certificate and defaults. Which rules a Stage serves is the routes'.
+//! Translates Stages to hosts, base path, certificate and defaults. `routes` decides which rules a Stage serves.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
 use sluice_crds::Stage;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
@@ -17,6 +18,9 @@ use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::conflicts::Claim;
+use crate::translate::desired::Detail;
+use crate::translate::kind::{Translate, Translated};
+use crate::translate::node::Node;
 use crate::translate::view::View;
 
 /// The longest base path.
@@ -37,7 +41,7 @@ fn claim(host: &str, base_path: &str) -> Claim {
 }
 
 /// The hosts below which the Stage wants its base path.
-pub(crate) fn claims(stage: &Stage) -> BTreeSet<Claim> {
+fn claims(stage: &Stage) -> BTreeSet<Claim> {
     let base_path = &stage.spec.base_path;
     if base_path_problem(base_path).is_some() {
         return BTreeSet::new();
@@ -65,8 +69,40 @@ fn base_path_problem(path: &str) -> Option<String> {
     })
 }
 
+impl Translate for Stage {
+    fn claims(&self, _view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
+        claims(self)
+    }
+
+    fn part_name(key: &ObjectKey) -> PartName {
+        part_name(key)
+    }
+
+    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
+        let (part, secret) = part(view, key, self, problems);
+        Translated {
+            relies_on: secret.iter().map(certificate_name).collect(),
+            needs: secret.into_iter().map(Node::Certificate).collect(),
+            ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { routes: 0 })
+        }
+    }
+
+    fn desired_detail(detail: &Detail, proxies: Value) -> Value {
+        let Detail::Stage { routes } = detail else { return Value::Null };
+        json!({"proxies": proxies, "routes": i32::try_from(*routes).unwrap_or(i32::MAX)})
+    }
+
+    fn present_detail(&self) -> Value {
+        let status = self.status.as_ref();
+        json!({
+            "proxies": status.and_then(|status| status.proxies.as_ref()),
+            "routes": status.and_then(|status| status.routes),
+        })
+    }
+}
+
 /// A Stage's part and the Secret of its certificate. No part: nothing of the Stage can be served.
-pub(crate) fn translate(
+fn part(
     view: &View<'_>,
     key: &ObjectKey,
     stage: &Stage,
@@ -176,7 +212,7 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
 
 fn certificate_is_good(view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> bool {
     let field = "spec.tls.secretName";
-    let Some(secret) = view.secret(key) else {
+    let Some(secret) = view.get::<Secret>(key) else {
         problems.unresolved(reason::SECRET_NOT_FOUND, field, view.absence(Kind::Secret, key));
         return false;
     };
@@ -191,7 +227,7 @@ fn certificate_is_good(view: &View<'_>, key: &ObjectKey, problems: &mut Problems
 
 /// The part for the certificate in a Secret; none when it is gone or cannot be used.
 pub(crate) fn certificate_part(view: &View<'_>, key: &ObjectKey) -> Option<PartBody> {
-    view.secret(key).and_then(|secret| certificate(key, secret).ok()).map(PartBody::Certificate)
+    view.get::<Secret>(key).and_then(|secret| certificate(key, secret).ok()).map(PartBody::Certificate)
 }
 
 /// Reads a chain and its key and checks that they belong together. Messages never show content.

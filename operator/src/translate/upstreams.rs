@@ -1,9 +1,10 @@
-//! Service ports to addresses, by EndpointSlice. Choosing among the addresses is the proxy's.
+//! Translates ports of Services to addresses, by their EndpointSlices. Proxies choose among the addresses.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use sluice_wire::{Endpoints, PartBody, PartKind, PartName, UpstreamPart};
 
 use crate::objects::{Kind, ObjectKey};
@@ -44,7 +45,7 @@ fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
 
 /// The part for a port of a Service; none when the Service or the port is gone.
 pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, port: u16) -> Option<PartBody> {
-    let service = view.service(key)?;
+    let service = view.get::<Service>(key)?;
     let object = Kind::Service.object(key);
     if let Some(host) = external_name(service) {
         let endpoints = Endpoints::Name { host: host.trim_end_matches('.').to_ascii_lowercase(), port };
@@ -66,7 +67,9 @@ fn addresses(view: &View<'_>, key: &ObjectKey, service: &Service, listed: &Servi
     let family = families.and_then(|families| families.first());
     let wanted = listed.name.as_deref().unwrap_or_default();
     let mut found = BTreeSet::new();
-    for slice in view.slices(key).filter(|slice| family.is_none_or(|family| *family == slice.address_type)) {
+    for slice in
+        view.group::<EndpointSlice>(key).filter(|slice| family.is_none_or(|family| *family == slice.address_type))
+    {
         let ports = slice.ports.iter().flatten();
         let numbers = ports.filter(|port| port.name.as_deref().unwrap_or_default() == wanted);
         let numbers: Vec<u16> = numbers.filter_map(|port| port.port.and_then(|n| u16::try_from(n).ok())).collect();

@@ -1,12 +1,14 @@
-//! UsagePlans to which stages their keys open, and how fast. Which keys belong to a plan is the ApiKeys' to say.
+//! Translates UsagePlans to the stages that their keys open and the throttles of these keys. ApiKeys name their plans.
 
 use sluice_crds::condition::reason;
-use sluice_crds::{UsagePlan, field};
+use sluice_crds::{ApiRoute, Stage, UsagePlan, field};
 use sluice_wire::{PartBody, PartKind, PartName, PlanPart, PlanStage, RuleThrottle};
 
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
+use crate::translate::desired::Detail;
+use crate::translate::kind::{Translate, Translated};
 use crate::translate::stages;
 use crate::translate::view::View;
 
@@ -15,8 +17,18 @@ pub(crate) fn part_name(key: &ObjectKey) -> PartName {
     PartName::new(PartKind::Plan, key.to_string())
 }
 
+impl Translate for UsagePlan {
+    fn part_name(key: &ObjectKey) -> PartName {
+        part_name(key)
+    }
+
+    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
+        Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
+    }
+}
+
 /// The part. A plan whose own throttle cannot be used opens nothing, or its keys would be unlimited.
-pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Problems) -> PartBody {
+fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Problems) -> PartBody {
     let object = Kind::UsagePlan.object(key);
     let throttle = plan.spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let unusable = plan.spec.throttle.is_some() && throttle.is_none();
@@ -25,7 +37,7 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, prob
         let stage_key = ObjectKey::new(key.namespace.clone(), stage.name.clone());
         let field = format!("spec.stages[{at}]");
         let mut usable = !unusable;
-        if view.stage(&stage_key).is_none() {
+        if view.get::<Stage>(&stage_key).is_none() {
             problems.unresolved(
                 reason::STAGE_NOT_FOUND,
                 &format!("{field}.name"),
@@ -69,7 +81,7 @@ fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, St
         Unknown::Odd(format!("{reference:?} names no rule: {example}"))
     })?;
     let route_key = ObjectKey::new(key.namespace.clone(), route);
-    let found = view.api_route(&route_key);
+    let found = view.get::<ApiRoute>(&route_key);
     let found = found.ok_or_else(|| Unknown::Missing(view.absence(Kind::ApiRoute, &route_key)))?;
     if !found.spec.rules.iter().any(|candidate| candidate.name == rule) {
         return Err(Unknown::Missing(format!("ApiRoute {route_key} has no rule {rule:?}")));

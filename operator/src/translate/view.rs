@@ -1,25 +1,21 @@
-//! Looking things up in the cluster state while writing down what was looked at, so that a change of it, and only that, leads to
-//! another translation. What a missing thing means is said by the kinds' own rooms.
+//! The cluster state as one translation sees it. It records what the translation read, so that a change of that, and only of
+//! that, leads to another translation.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use sluice_crds::{ApiRoute, Authorizer, Stage, UsagePlan};
-
-use crate::cluster_state::ClusterState;
+use crate::cluster_state::{ClusterState, Stored};
 use crate::objects::{Kind, ObjectKey};
 use crate::translate::conflicts::Claims;
 
-/// Something that was looked at. Of Services `EndpointSlice` means all slices of the Service with that key.
+/// An object, or a group of objects, that a translation read.
 pub(crate) type Source = (Kind, ObjectKey);
 
-/// The cluster state as one translation sees it.
+/// The cluster state, with a record of what was read.
 pub(crate) struct View<'a> {
     state: &'a ClusterState,
-    /// Who claimed what first.
+    /// All claims.
     pub(crate) claims: &'a Claims,
     reads: RefCell<BTreeSet<Source>>,
 }
@@ -29,17 +25,28 @@ impl<'a> View<'a> {
         Self { state, claims, reads: RefCell::default() }
     }
 
-    /// Everything that was looked at.
+    /// Everything that was read.
     pub(crate) fn into_reads(self) -> BTreeSet<Source> {
         self.reads.into_inner()
     }
 
-    fn look<K>(&self, kind: Kind, map: &'a BTreeMap<ObjectKey, K>, key: &ObjectKey) -> Option<&'a K> {
+    fn read(&self, kind: Kind, key: &ObjectKey) {
         self.reads.borrow_mut().insert((kind, key.clone()));
-        map.get(key)
     }
 
-    /// How to speak of an object that is not there: it does not exist, or it cannot be read.
+    /// One object.
+    pub(crate) fn get<K: Stored>(&self, key: &ObjectKey) -> Option<&'a Arc<K>> {
+        self.read(K::KIND, key);
+        self.state.store::<K>().get(key)
+    }
+
+    /// The objects of a group: see `Watched::group`.
+    pub(crate) fn group<K: Stored>(&self, group: &ObjectKey) -> impl Iterator<Item = &'a Arc<K>> + use<'a, K> {
+        self.read(K::KIND, group);
+        self.state.store::<K>().group(group).map(|(_, object)| object)
+    }
+
+    /// The message about an object that is absent: it does not exist, cannot be parsed, or is not known yet.
     pub(crate) fn absence(&self, kind: Kind, key: &ObjectKey) -> String {
         let id = (kind, key.clone());
         if self.state.unparsable.contains_key(&id) {
@@ -53,40 +60,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether nobody has said yet that the object exists, or that it does not. It must have been looked up.
+    /// Whether it is not known yet that the object exists, or that it does not. It must have been read before.
     pub(crate) fn is_unknown(&self, kind: Kind, key: &ObjectKey) -> bool {
         self.state.unknown.contains(&(kind, key.clone()))
-    }
-
-    pub(crate) fn stage(&self, key: &ObjectKey) -> Option<&'a Arc<Stage>> {
-        self.look(Kind::Stage, &self.state.stages, key)
-    }
-
-    pub(crate) fn api_route(&self, key: &ObjectKey) -> Option<&'a Arc<ApiRoute>> {
-        self.look(Kind::ApiRoute, &self.state.api_routes, key)
-    }
-
-    pub(crate) fn authorizer(&self, key: &ObjectKey) -> Option<&'a Arc<Authorizer>> {
-        self.look(Kind::Authorizer, &self.state.authorizers, key)
-    }
-
-    pub(crate) fn usage_plan(&self, key: &ObjectKey) -> Option<&'a Arc<UsagePlan>> {
-        self.look(Kind::UsagePlan, &self.state.usage_plans, key)
-    }
-
-    pub(crate) fn service(&self, key: &ObjectKey) -> Option<&'a Arc<Service>> {
-        self.look(Kind::Service, &self.state.services, key)
-    }
-
-    pub(crate) fn secret(&self, key: &ObjectKey) -> Option<&'a Arc<Secret>> {
-        self.look(Kind::Secret, &self.state.secrets, key)
-    }
-
-    pub(crate) fn config_map(&self, key: &ObjectKey) -> Option<&'a Arc<ConfigMap>> {
-        self.look(Kind::ConfigMap, &self.state.config_maps, key)
-    }
-
-    pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
-        self.look(Kind::EndpointSlice, &self.state.endpoint_slices, service).into_iter().flat_map(BTreeMap::values)
     }
 }

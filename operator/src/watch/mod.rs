@@ -6,21 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use sluice_crds::{ApiKey, ApiRoute, Authorizer, Stage, UsagePlan};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::ClusterState;
-use crate::objects::{Kind, Object, ObjectKey, Unparsable};
+use crate::objects::{Kind, Object, ObjectKey, Unparsable, for_kind};
 
 mod barrier;
 
@@ -203,7 +200,7 @@ impl WatchManager {
 
     fn apply(&mut self, object: Object, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
         let identity = object.identity();
-        if Kind::OURS.contains(&identity.0) {
+        if identity.0.is_own() {
             self.name(&identity, object.names().into_iter().collect(), changed);
         }
         self.state.apply(object);
@@ -212,7 +209,7 @@ impl WatchManager {
 
     fn remove(&mut self, kind: Kind, key: &ObjectKey, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
         let identity = (kind, key.clone());
-        if Kind::OURS.contains(&kind) {
+        if kind.is_own() {
             self.name(&identity, BTreeSet::new(), changed);
         }
         self.state.remove(kind, key);
@@ -256,17 +253,7 @@ impl WatchManager {
 }
 
 async fn follow(client: Client, scope: Scope, id: u64, events: mpsc::Sender<WatchEvent>) {
-    match scope.kind() {
-        Kind::Stage => follow_kind::<Stage>(client, scope, id, events).await,
-        Kind::ApiRoute => follow_kind::<ApiRoute>(client, scope, id, events).await,
-        Kind::Authorizer => follow_kind::<Authorizer>(client, scope, id, events).await,
-        Kind::ApiKey => follow_kind::<ApiKey>(client, scope, id, events).await,
-        Kind::UsagePlan => follow_kind::<UsagePlan>(client, scope, id, events).await,
-        Kind::Service => follow_kind::<Service>(client, scope, id, events).await,
-        Kind::EndpointSlice => follow_kind::<EndpointSlice>(client, scope, id, events).await,
-        Kind::Secret => follow_kind::<Secret>(client, scope, id, events).await,
-        Kind::ConfigMap => follow_kind::<ConfigMap>(client, scope, id, events).await,
-    }
+    for_kind!(scope.kind(), K => follow_kind::<K>(client, scope, id, events).await);
 }
 
 async fn follow_kind<K>(client: Client, scope: Scope, id: u64, events: mpsc::Sender<WatchEvent>)

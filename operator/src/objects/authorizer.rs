@@ -1,0 +1,30 @@
+//! Authorizer, apart from its translation.
+
+use serde_json::Value;
+use sluice_crds::Authorizer;
+use sluice_crds::authorizer::JwksSourceType;
+
+use crate::objects::key::ObjectKey;
+use crate::objects::table::Kind;
+use crate::objects::watched::{Watched, same_own};
+
+impl Watched for Authorizer {
+    fn same(&self, other: &Self) -> bool {
+        self.spec == other.spec && same_own(&self.metadata, &other.metadata)
+    }
+
+    fn names(&self) -> Vec<(Kind, ObjectKey)> {
+        let namespace = ObjectKey::of(self).namespace;
+        let issuers = self.spec.jwt.iter().flat_map(|jwt| &jwt.issuers);
+        let sources = issuers.filter_map(|issuer| issuer.jwks.as_ref());
+        let named = sources.filter_map(|source| match source.type_ {
+            JwksSourceType::ConfigMap => source.config_map.as_ref().map(|named| (Kind::ConfigMap, &named.name)),
+            JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, &named.name)),
+        });
+        named.map(|(kind, name)| (kind, ObjectKey::new(namespace.clone(), name))).collect()
+    }
+
+    fn manifest_schema() -> Option<Value> {
+        None
+    }
+}

@@ -1,0 +1,63 @@
+//! Service.
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+use crate::objects::manifest_schema::{anything, list, object, protocol};
+use crate::objects::watched::Watched;
+
+impl Watched for Service {
+    fn same(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+
+    fn manifest_schema() -> Option<Value> {
+        Some(object(&["spec"], &[("spec", service_spec()), ("status", anything())]))
+    }
+}
+
+fn service_spec() -> Value {
+    let mut port = object(
+        &["port"],
+        &[
+            ("name", json!({"type": "string"})),
+            ("port", json!({"type": "integer", "minimum": 1, "maximum": 65535, "description": "Example: `80`."})),
+            ("targetPort", json!({"x-kubernetes-int-or-string": true})),
+            ("nodePort", json!({"type": "integer"})),
+            ("protocol", protocol()),
+            ("appProtocol", json!({"type": "string"})),
+        ],
+    );
+    port["description"] = json!("A port of the Service.");
+    let types = json!({"type": "string", "enum": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"], "default": "ClusterIP"});
+    let mut spec = object(
+        &[],
+        &[
+            ("type", types),
+            ("externalName", json!({"type": "string", "minLength": 1, "maxLength": 253})),
+            ("ports", list(port)),
+            ("selector", json!({"type": "object", "additionalProperties": {"type": "string"}})),
+            ("clusterIP", json!({"type": "string"})),
+        ],
+    );
+    for name in [
+        "allocateLoadBalancerNodePorts",
+        "clusterIPs",
+        "externalIPs",
+        "externalTrafficPolicy",
+        "healthCheckNodePort",
+        "internalTrafficPolicy",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "loadBalancerClass",
+        "loadBalancerIP",
+        "loadBalancerSourceRanges",
+        "publishNotReadyAddresses",
+        "sessionAffinity",
+        "sessionAffinityConfig",
+        "trafficDistribution",
+    ] {
+        spec["properties"][name] = anything();
+    }
+    spec
+}

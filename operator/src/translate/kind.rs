@@ -1,0 +1,71 @@
+//! What the translation of each kind of object provides. One file of this directory implements it per kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sluice_wire::{KeyEntry, PartBody, PartName};
+
+use crate::cluster_state::Stored;
+use crate::objects::{ObjectKey, Own};
+use crate::problem::Problems;
+use crate::translate::conflicts::Claim;
+use crate::translate::desired::Detail;
+use crate::translate::node::Node;
+use crate::translate::view::View;
+
+/// A kind that is translated and whose status is reported.
+pub(crate) trait Translate: Stored + Own {
+    /// What only one object can have, and this one wants. It may read only what [`Self::translate`] reads as well: these
+    /// reads decide when it is asked again.
+    fn claims(&self, _view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
+        BTreeSet::new()
+    }
+
+    /// The part that an object of this kind has, or is in. A proxy that still has a part of that name runs an earlier
+    /// generation of an object that has no parts now.
+    fn part_name(key: &ObjectKey) -> PartName;
+
+    /// The parts of the object, and what its status says. With a problem, the affected rules, keys or hosts reject requests.
+    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated;
+
+    /// The members that the status of this kind has besides conditions and generation, as they should be. `proxies` is the
+    /// number of proxies that serve the object.
+    fn desired_detail(_detail: &Detail, _proxies: Value) -> Value {
+        Value::Null
+    }
+
+    /// The same members, as the status has them now.
+    fn present_detail(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// The result of translating an object.
+pub(crate) struct Translated {
+    /// Its parts.
+    pub(crate) parts: Vec<(PartName, PartBody)>,
+    /// Nodes whose parts its own parts refer to.
+    pub(crate) needs: BTreeSet<Node>,
+    /// Names of parts of others that a proxy must have in their current form to run this object.
+    pub(crate) relies_on: BTreeSet<PartName>,
+    /// Its entry in a shard of keys.
+    pub(crate) key: Option<KeyEntry>,
+    /// The number of rules by the Stage that serves them.
+    pub(crate) rules: BTreeMap<ObjectKey, usize>,
+    /// What its status says besides conditions.
+    pub(crate) detail: Detail,
+}
+
+impl Translated {
+    /// A translation to these parts, with that detail.
+    pub(crate) fn of(parts: impl IntoIterator<Item = (PartName, PartBody)>, detail: Detail) -> Self {
+        Self {
+            parts: parts.into_iter().collect(),
+            needs: BTreeSet::new(),
+            relies_on: BTreeSet::new(),
+            key: None,
+            rules: BTreeMap::new(),
+            detail,
+        }
+    }
+}
