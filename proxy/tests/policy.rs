@@ -29,7 +29,7 @@ fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
     let gold = PlanPart {
         object: ObjectRef::new("UsagePlan", "shop", "gold"),
         stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
-        throttle: Some(Throttle { rate: 0.001, burst: 3 }),
+        throttle: Some(Throttle { rate: 1, per_ms: 1_000_000, burst: 3 }),
     };
     let guarded = RulePolicy { api_key: true, ..policy(mock("in")) };
     gate.put(vec![
@@ -72,7 +72,7 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
         digest: Hash::of(b"secret-of-ann-0123456789"),
         plans: vec![plan.clone()],
     };
-    let throttle = Throttle { rate: 0.001, burst: 2 };
+    let throttle = Throttle { rate: 1, per_ms: 1_000_000, burst: 2 };
     let gold = PlanPart {
         object: ObjectRef::new("UsagePlan", "shop", "gold"),
         stages: vec![PlanStage {
@@ -100,7 +100,7 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
 #[test]
 fn a_stages_default_limit_counts_each_rule_by_itself() {
     let mut gate = Gate::start();
-    let limited = StagePart { throttle: Some(Throttle { rate: 0.001, burst: 2 }), ..stage() };
+    let limited = StagePart { throttle: Some(Throttle { rate: 1, per_ms: 1_000_000, burst: 2 }), ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("a"))), rule("b", "GET", "/b", policy(mock("b")))];
     gate.put(vec![stage_part(limited), route("r", rules)]);
     let statuses: Vec<u16> = ["/a", "/a", "/a", "/b"].iter().map(|path| gate.get(path).status).collect();
