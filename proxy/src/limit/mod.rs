@@ -179,8 +179,10 @@ impl Level {
             return;
         }
         let (old, new) = (before.token(), share.token());
-        self.used = rescaled(self.used, old, new);
-        self.set_aside = rescaled(self.set_aside, old, new);
+        // The sum is often a whole number of tokens and then stays exact, however it is divided.
+        let total = rescaled(self.used + self.set_aside, old, new);
+        self.used = rescaled(self.used, old, new).min(total);
+        self.set_aside = total - self.used;
         let room = rescaled(before.capacity(), old, new);
         let capacity = share.capacity();
         if capacity < room {

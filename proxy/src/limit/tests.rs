@@ -96,6 +96,18 @@ fn another_period_keeps_what_was_used() {
 }
 
 #[test]
+fn a_fleet_of_every_size_leaves_whole_tokens_whole() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    let bucket = limit(&limits, "a", 0, 100);
+    assert_eq!(passes(&bucket, 1, start, 100), 100);
+    for proxies in (2..50).flat_map(|proxies| [proxies, 1, 2 * proxies + 1]) {
+        assert_eq!(passes(&bucket, proxies, start, 1), 0, "{proxies} proxies");
+    }
+    assert_eq!(passes(&limit(&limits, "a", 0, 130), 1, start, 100), 30);
+}
+
+#[test]
 fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
     let limits = Limits::default();
     let start = Instant::now();
