@@ -22,7 +22,6 @@ mod pipeline;
 mod reject;
 pub mod run;
 mod state;
-mod template;
 mod timeouts;
 
 pub use timeouts::Timeouts;

@@ -49,22 +49,35 @@ impl Gate {
     }
 
     pub fn with(allow_loopback: bool, extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>) -> Self {
+        Self::configured(|settings| {
+            settings.allow_loopback = allow_loopback;
+            settings.extra_roots = extra_roots;
+        })
+    }
+
+    /// A proxy with production timeouts, except for those that the test changes.
+    pub fn with_timeouts(change: impl FnOnce(&mut Timeouts)) -> Self {
+        Self::configured(|settings| change(&mut settings.timeouts))
+    }
+
+    pub fn configured(change: impl FnOnce(&mut Settings)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let registry = Registry::new();
         let log = Log::default();
         let any = Some("127.0.0.1:0".parse().unwrap());
-        let proxy = Proxy::start(Settings {
+        let mut settings = Settings {
             http: any,
             https: any,
             threads: Some(2),
             access_log: LogSink::Writer(Box::new(log.clone())),
             registry: registry.clone(),
-            allow_loopback,
-            extra_roots,
+            allow_loopback: true,
+            extra_roots: Vec::new(),
             timeouts: Timeouts::default(),
             runtime: runtime.handle().clone(),
-        })
-        .unwrap();
+        };
+        change(&mut settings);
+        let proxy = Proxy::start(settings).unwrap();
         Self { proxy, registry, log, parts: Parts::new(), _runtime: runtime }
     }
 

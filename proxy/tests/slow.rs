@@ -1,45 +1,89 @@
-//! Clients and backends that are slow, quiet, or take nothing: which of them are waited for, and for how long.
+//! Slow clients and backends: which of them are waited for, and for how long. Each test shortens the timeout that it is
+//! about; the others are those of production, so that a busy machine does not disturb it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use sluice_proxy::Timeouts;
 use sluice_wire::*;
 
 use crate::harness::*;
 
+const SHORT: Duration = Duration::from_millis(400);
+/// A pause that is longer than [`SHORT`].
+const LONGER: Duration = Duration::from_millis(900);
+
 fn gate(timeout_ms: u64, address: std::net::SocketAddr) -> Gate {
-    let mut gate = Gate::start();
+    gate_with(timeout_ms, address, |_| {})
+}
+
+fn gate_with(timeout_ms: u64, address: std::net::SocketAddr, change: impl FnOnce(&mut Timeouts)) -> Gate {
+    let mut gate = Gate::with_timeouts(change);
     let served = RulePolicy { timeout_ms, ..policy(service()) };
     let rules = vec![rule("r", "ANY", "/a", served), rule("m", "GET", "/mock", policy(mock("mocked")))];
     gate.put(vec![stage_part(stage()), upstream(&[address]), route("r", rules)]);
     gate
 }
 
-/// Waits for something that takes longer than [`eventually`] allows.
-fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
+/// Waits until the proxy closes the connection without a response, and returns how long that took.
+fn closed_after(stream: &mut TcpStream) -> Duration {
+    let started = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
     }
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    started.elapsed()
 }
 
-/// What takes half a minute and more, all at once.
 #[test]
-fn long_waits_end_when_they_should() {
-    let all: [fn(); 7] = [
-        a_kept_connection_may_be_quiet_and_a_head_that_has_begun_may_not,
-        a_body_that_trickles_is_ended,
-        a_quiet_stream_lives_on,
-        a_reader_that_takes_nothing_is_let_go,
-        a_reader_that_takes_very_little_is_let_go_and_a_slow_one_is_not,
-        an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays,
-        an_http2_client_that_leaves_answers_lying_is_let_go,
-    ];
-    let threads = all.map(std::thread::spawn);
-    let failed = threads.map(std::thread::JoinHandle::join).iter().filter(|result| result.is_err()).count();
-    assert_eq!(failed, 0, "the panics above say which");
+fn a_connection_that_sends_nothing_is_closed() {
+    let gate = gate_with(5_000, "127.0.0.1:9".parse().unwrap(), |timeouts| timeouts.first_byte = SHORT);
+    assert!(closed_after(&mut gate.connect()) >= SHORT / 2);
+}
+
+#[test]
+fn a_tls_handshake_that_does_not_end_is_closed() {
+    let gate = gate_with(5_000, "127.0.0.1:9".parse().unwrap(), |timeouts| timeouts.tls_handshake = SHORT);
+    let mut stream = TcpStream::connect(gate.proxy.https_addr().unwrap()).unwrap();
+    assert!(closed_after(&mut stream) >= SHORT / 2);
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_timeout() {
+    let backend = Backend::echo();
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.idle = SHORT);
+    let mut stream = gate.connect();
+    stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+    assert_eq!(read_answer(&mut stream).body, "mocked");
+    assert!(closed_after(&mut stream) >= SHORT / 2);
+}
+
+#[test]
+fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let backend = Backend::echo();
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.head = SHORT);
+    let mut stream = gate.connect();
+    for pause in [Duration::ZERO, LONGER] {
+        std::thread::sleep(pause);
+        stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut stream).body, "mocked", "after {pause:?}");
+    }
+    // A byte now and then does not prolong the timeout of a head that has begun.
+    let mut trickling = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        for byte in b"GET /mock HTTP/1.1\r\nx-slow: 1".iter().cycle() {
+            if trickling.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let waited = closed_after(&mut stream);
+    assert!(waited >= SHORT / 2, "{waited:?}");
 }
 
 #[test]
@@ -72,39 +116,11 @@ fn a_backend_that_is_silent_after_an_upload_or_takes_none_is_a_504() {
     assert_eq!(read_head(&mut stream).status, 504);
 }
 
-fn a_kept_connection_may_be_quiet_and_a_head_that_has_begun_may_not() {
-    let backend = Backend::echo();
-    let gate = gate(5_000, backend.address);
-    let mut stream = gate.connect();
-    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
-    for pause in [0, 20] {
-        std::thread::sleep(Duration::from_secs(pause));
-        stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-        assert_eq!(read_answer(&mut stream).body, "mocked", "after {pause} s");
-    }
-    // A byte now and then does not buy time.
-    let started = Instant::now();
-    let mut trickling = stream.try_clone().unwrap();
-    std::thread::spawn(move || {
-        for byte in b"GET /mock HTTP/1.1\r\nx-slow: 1".iter().cycle() {
-            if trickling.write_all(&[*byte]).is_err() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    });
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).unwrap_or_default();
-    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
-    let waited = started.elapsed();
-    assert!((9..20).contains(&waited.as_secs()), "{waited:?}");
-}
-
 #[test]
 fn an_upload_goes_on_after_its_answer() {
-    const LENGTH: usize = 30;
+    const LENGTH: usize = 10;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gate = gate(5_000, listener.local_addr().unwrap());
+    let gate = gate_with(5_000, listener.local_addr().unwrap(), |timeouts| timeouts.head = SHORT);
     let (told, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -119,85 +135,106 @@ fn an_upload_goes_on_after_its_answer() {
     assert_eq!(read_answer(&mut stream).body, "ok");
     // Longer than a head may take.
     for _ in 0..LENGTH {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(100));
         stream.write_all(b"x").unwrap();
     }
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), [b'x'; LENGTH]);
 }
 
+#[test]
 fn a_body_that_trickles_is_ended() {
     let backend = Backend::echo();
-    let gate = gate(5_000, backend.address);
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.upload = LONGER);
     let mut stream = gate.connect();
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     stream.write_all(b"POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 100000\r\n\r\n").unwrap();
     let started = Instant::now();
     let mut seen = [0; 12];
     let mut answered = false;
-    while !answered && started.elapsed() < Duration::from_secs(60) {
+    while !answered && started.elapsed() < Duration::from_secs(30) {
         stream.write_all(b"x").unwrap();
         answered = stream.read_exact(&mut seen).is_ok();
     }
     assert_eq!(String::from_utf8_lossy(&seen), "HTTP/1.1 408", "{:?}", started.elapsed());
-    assert!(started.elapsed() > Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() > LONGER / 2, "{:?}", started.elapsed());
 }
 
-fn a_quiet_stream_lives_on() {
+/// A backend that sends the first half of its response, pauses for [`LONGER`], and sends the rest.
+fn pausing() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 4096]).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
-        std::thread::sleep(Duration::from_secs(33));
-        stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").unwrap();
+        std::thread::sleep(LONGER);
+        stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").unwrap_or_default();
     });
-    let gate = gate(5_000, address);
+    address
+}
+
+#[test]
+fn a_quiet_stream_outlives_the_timeouts_of_clients_that_stall() {
+    let gate = gate_with(5_000, pausing(), |timeouts| (timeouts.write, timeouts.upload) = (SHORT, SHORT));
     let mut stream = gate.connect();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
     assert_eq!(read_answer(&mut stream).body, "firstlast");
 }
 
-fn a_reader_that_takes_nothing_is_let_go() {
-    let backend = Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
-    let gate = gate(5_000, backend.address);
+#[test]
+fn a_stream_that_is_quiet_for_longer_than_its_idle_timeout_is_ended() {
+    let gate = gate_with(5_000, pausing(), |timeouts| timeouts.stream_idle = SHORT);
     let mut stream = gate.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-    eventually("asked", || backend.requests.load(std::sync::atomic::Ordering::SeqCst) == 1);
-    within(Duration::from_secs(60), "let go", || gate.metric("sluice_connections ") == 0.0);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap_or_default();
+    assert!(text.contains("first") && !text.contains("last"), "{text}");
+    eventually("logged", || gate.log.lines().iter().any(|line| line["aborted"] == true));
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_disconnected() {
+    let backend = Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.write = SHORT);
+    let mut stream = gate.connect();
+    stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
+    eventually("disconnected", || gate.metric("sluice_connections ") == 0.0);
     eventually("logged", || gate.log.lines().iter().any(|line| line["aborted"] == true));
     drop(stream);
 }
 
-/// A client that takes `bytes` ten times a second; false: it was let go.
-fn takes(gate: &Gate, bytes: usize, time: Duration) -> bool {
+/// A client that reads `bytes` ten times a second, for at most `time`; false: it was disconnected.
+fn reads(gate: &Gate, bytes: usize, time: Duration) -> bool {
     let address = gate.proxy.http_addr().unwrap();
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     socket.connect(&address.into()).unwrap();
-    let mut stream: std::net::TcpStream = socket.into();
+    let mut stream: TcpStream = socket.into();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
     let until = Instant::now() + time;
     let mut buffer = vec![0; bytes];
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
-        if stream.read_exact(&mut buffer).is_err() {
+        if stream.read_exact(&mut buffer).is_err() || gate.metric("sluice_connections ") == 0.0 {
             return false;
         }
     }
-    gate.metric("sluice_connections ") == 1.0
+    true
 }
 
-fn a_reader_that_takes_very_little_is_let_go_and_a_slow_one_is_not() {
-    let answer = || Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
-    let (one, two) = (answer(), answer());
-    let (one, two) = (gate(5_000, one.address), gate(5_000, two.address));
+/// The minimum rate is 64 KiB per write timeout.
+#[test]
+fn a_reader_below_the_minimum_rate_is_disconnected_and_one_above_is_not() {
+    let write = Duration::from_secs(2);
+    let response = || Backend::start(|_, _| ok(&"x".repeat(50_000_000)));
+    let (one, two) = (response(), response());
+    let gate = |backend: &Backend| gate_with(5_000, backend.address, |timeouts| timeouts.write = write);
+    let (one, two) = (gate(&one), gate(&two));
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| takes(&two, 2_000, Duration::from_secs(50)));
-        assert!(!takes(&one, 20, Duration::from_secs(60)), "a reader of 200 bytes per second is kept");
-        assert!(slow.join().unwrap(), "a reader of 20,000 bytes per second was let go");
+        let slow = scope.spawn(|| reads(&two, 40_000, 3 * write));
+        assert!(!reads(&one, 20, Duration::from_secs(60)), "a reader of 200 bytes per second is kept");
+        assert!(slow.join().unwrap(), "a reader of 400,000 bytes per second was disconnected");
     });
 }
 
@@ -214,9 +251,10 @@ fn request(path: &str) -> http::Request<()> {
     http::Request::get(format!("http://shop.example{path}")).body(()).unwrap()
 }
 
+#[test]
 fn an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays() {
     let backend = Backend::echo();
-    let gate = gate(5_000, backend.address);
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.http2_check = SHORT / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut sender = narrow(gate.proxy.http_addr().unwrap(), 0).await;
@@ -236,9 +274,10 @@ fn an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays() {
     eventually("logged", || gate.log.lines().iter().filter(|line| line["aborted"] == true).count() == 2);
 }
 
-fn an_http2_client_that_leaves_answers_lying_is_let_go() {
+#[test]
+fn an_http2_client_that_leaves_responses_unread_is_disconnected() {
     let backend = Backend::echo();
-    let gate = gate(5_000, backend.address);
+    let gate = gate_with(5_000, backend.address, |timeouts| timeouts.http2_check = SHORT / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let sender = runtime.block_on(async {
         let mut sender = narrow(gate.proxy.http_addr().unwrap(), 1).await;
@@ -246,7 +285,7 @@ fn an_http2_client_that_leaves_answers_lying_is_let_go() {
         let answer = answer.await.unwrap();
         (sender, answer)
     });
-    within(Duration::from_secs(90), "let go", || gate.metric("sluice_connections ") == 0.0);
+    eventually("disconnected", || gate.metric("sluice_connections ") == 0.0);
     drop(sender);
 }
 
@@ -283,4 +322,25 @@ fn a_tunnel_carries_one_way_while_the_other_is_full() {
     full.recv_timeout(Duration::from_secs(30)).unwrap(); // the way to the client
     client.write_all(b"pong").unwrap();
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), *b"pong");
+}
+
+#[test]
+fn a_tunnel_that_carries_nothing_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(head).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap_or_default();
+    });
+    let gate = gate_with(5_000, address, |timeouts| timeouts.tunnel_idle = SHORT);
+    let mut client = gate.connect();
+    let head = b"GET /a HTTP/1.1\r\nhost: shop.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(head).unwrap();
+    assert_eq!(read_head(&mut client).status, 101);
+    assert!(closed_after(&mut client) >= SHORT / 2);
+    eventually("disconnected", || gate.metric("sluice_connections ") == 0.0);
 }

@@ -29,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 use crate::client::{Connections, Flow, OpenConnection, Origin, Peer, TrackedBytes};
 use crate::deadline::Timer;
 use crate::timeouts::Timeouts;
-use streams::{Action, Streams, Watch};
+use streams::{Action, MAX_STREAMS, Streams, Watch};
 use write_timeout::WriteTimeout;
 
 /// Open client connections of the whole proxy.
@@ -38,7 +38,6 @@ pub(crate) const MAX_CONNECTIONS: usize = 10_000;
 const HEAD_BUFFER: usize = 32 * 1024;
 /// The same with HTTP/2, where each field counts 32 bytes more (RFC 9113, 6.5.2).
 const HEAD_BUFFER_2: u32 = 32 * 1024;
-const MAX_STREAMS: u32 = 128;
 /// Bytes of a response that HTTP/2 buffers while the client reads nothing, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of a response that the kernel buffers beyond those in flight. Without a limit it takes megabytes at once and then

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use super::MAX_STREAMS;
 use crate::client::Flow;
 
+/// Streams of one connection at a time.
+pub(super) const MAX_STREAMS: u32 = 128;
 /// A response of which fewer than [`MIN_BYTES`] bytes are sent in this many checks, while more wait, is aborted: 30 to 40 s.
 const STALLED: u32 = 3;
 const MIN_BYTES: u64 = 8 * 1024;

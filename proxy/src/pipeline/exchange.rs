@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::variables::Ended;
 use crate::auth::Caller;
 use crate::client::Peer;
 use crate::gateway::{Rule, Stage};
 use crate::id::RequestId;
 use crate::key::KeyRecord;
-use crate::observe::{Record, Recorder};
+use crate::observe::{Record, Recorder, Subject};
 
 /// One request.
 pub(crate) struct Exchange {
@@ -76,13 +75,28 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.peer.state.request_ended();
-        let took = self.started.elapsed();
+        let origin = &self.peer.origin;
         self.recorder.record(&Record {
             stage: self.stage.as_ref().map(|stage| (&*stage.metrics, stage.log.as_deref())),
             rule: self.rule.as_ref().map(|rule| (&*rule.metrics, &*rule.log)),
-            took,
+            took: self.started.elapsed(),
+            request_id: self.id.as_str(),
+            method: self.method.as_str(),
+            tls: origin.tls,
+            host: &self.host,
+            path: &self.path,
+            version: self.version,
             status: self.status,
-            variables: &Ended { exchange: self, took },
+            sent: self.sent,
+            source: &origin.source,
+            upstream: self.upstream,
+            reason: self.reason,
+            cache: self.cache,
+            caller: self.caller.as_ref().map(|caller| Subject {
+                issuer: &caller.issuer,
+                subject: caller.subject.as_deref().unwrap_or_default(),
+            }),
+            api_key: self.key.as_ref().map(|key| (key.id.as_str(), key.customer.as_deref())),
             complete: self.complete,
         });
     }

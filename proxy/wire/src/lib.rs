@@ -14,7 +14,6 @@ mod route;
 mod stage;
 mod template;
 mod upstream;
-mod variable;
 
 pub use authorizer::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
 pub use frame::{Ack, Delta, Diagnostic, Down, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up};
@@ -25,10 +24,9 @@ pub use part::{DecodeError, ObjectRef, Part, PartBody, PartKind, PartName};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
 pub use route::{
-    ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
-    RuleAction, RuleCache, RulePolicy, VersionScheme,
+    ApiVersion, AuthorizerUse, CacheKey, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart,
+    Rule, RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{Behavior, Cors, Invalidation, StageCache, StagePart, Throttle, Unauthorized};
-pub use template::{ParseTemplateError, Template, TemplatePart};
+pub use template::{ParseTemplateError, Template, TemplatePart, Variable};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart};
-pub use variable::{ParseVariableError, Variable, VariableName, VariableUse};
