@@ -6,3 +6,4 @@ mod golden;
 mod memory;
 mod objects;
 mod stream;
+mod watch;

@@ -1,4 +1,4 @@
-//! What has to be known before the cluster state is shown, and how long that may take. What is known is `cluster`'s.
+//! Decides when the cluster state is complete enough to be shown: what must be known, and how long that is waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,31 +6,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::objects::{Kind, ObjectKey};
+use crate::watch::event::Failure;
 
-/// How long changes are held back for the sake of a Secret or ConfigMap that somebody has just begun to name.
+/// How long changes are held back for a Secret or ConfigMap that an object has begun to name.
 pub(super) const NAMED_OBJECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// After so many bad answers in a row the object counts as one that cannot be had.
-const BAD_ANSWERS: u32 = 5;
+/// After this many error responses in a row the object is no longer waited for.
+const MAX_ERROR_RESPONSES: u32 = 5;
 
-/// How a watch failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The API server said that the object cannot be had: it may not be read, or its kind does not exist.
-    Denied,
-    /// The API server said something else that is no list.
-    BadAnswer,
-    /// Nobody answered.
-    Unanswered,
-}
-
-/// What is waited for. The first time everything must be known: going on without a Secret would take away what proxies
-/// serve. Later a named object is waited for, but only a little: whoever names new ones must not hold everybody up.
+/// What is waited for. The first time everything must be known: without a Secret, proxies would lose what they serve. Later
+/// named objects are waited for, up to [`NAMED_OBJECT_TIMEOUT`]: an author who names new objects must not delay the others.
 pub(super) struct SyncBarrier {
     kinds: BTreeSet<Kind>,
-    /// With the number of bad answers.
+    /// With the number of error responses.
     named: BTreeMap<(Kind, ObjectKey), u32>,
     shown: bool,
-    /// Since when there is something to show.
+    /// When the first change that is not shown yet arrived.
     unshown: Option<Instant>,
 }
 
@@ -40,26 +30,26 @@ impl SyncBarrier {
         Self { kinds: kinds.into_iter().collect(), named: BTreeMap::new(), shown: false, unshown: None }
     }
 
-    /// All objects of a kind are known.
-    pub(super) fn listed(&mut self, kind: Kind) {
-        self.kinds.remove(&kind);
+    /// All objects of a kind are known. True: for the first time.
+    pub(super) fn listed(&mut self, kind: Kind) -> bool {
+        self.kinds.remove(&kind)
     }
 
-    /// Somebody names an object.
+    /// An object is named.
     pub(super) fn begin(&mut self, named: (Kind, ObjectKey)) {
         self.named.insert(named, 0);
     }
 
-    /// The object is known, or nobody names it any longer.
+    /// The object is known, or no longer named.
     pub(super) fn end(&mut self, named: &(Kind, ObjectKey)) {
         self.named.remove(named);
     }
 
-    /// There was no list of the object.
+    /// A list of the object failed.
     pub(super) fn failed(&mut self, named: &(Kind, ObjectKey), failure: Failure) {
         let Some(bad) = self.named.get_mut(named) else { return };
-        *bad += u32::from(failure == Failure::BadAnswer);
-        if failure == Failure::Denied || *bad >= BAD_ANSWERS {
+        *bad += u32::from(failure == Failure::ErrorResponse);
+        if failure == Failure::Denied || *bad >= MAX_ERROR_RESPONSES {
             self.named.remove(named);
         }
     }
@@ -69,18 +59,18 @@ impl SyncBarrier {
         self.unshown.get_or_insert_with(Instant::now);
     }
 
-    /// Whether it is time to show what changed. Being asked again is useful at `until`.
+    /// Whether to show the changes now. The result changes at `until` at the latest.
     pub(super) fn is_over(&self) -> bool {
         let known = self.kinds.is_empty() && self.named.is_empty();
         self.unshown.is_some() && (known || self.until().is_some_and(|until| Instant::now() >= until))
     }
 
-    /// When waiting for named objects ends.
+    /// When barrier for named objects ends.
     pub(super) fn until(&self) -> Option<Instant> {
         self.unshown.filter(|_| self.shown).map(|since| since + NAMED_OBJECT_TIMEOUT)
     }
 
-    /// It was shown; what was waited for in vain is not waited for a second time.
+    /// The changes were shown. What was waited for without success is not waited for again.
     pub(super) fn shown(&mut self) {
         self.shown = true;
         self.unshown = None;
@@ -97,53 +87,53 @@ mod tests {
     }
 
     fn begun() -> SyncBarrier {
-        let mut waiting = SyncBarrier::new([Kind::Stage]);
-        waiting.begin(named("tls"));
-        waiting.changed();
-        waiting
+        let mut barrier = SyncBarrier::new([Kind::Stage]);
+        barrier.begin(named("tls"));
+        barrier.changed();
+        barrier
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_world_waits_for_every_named_object_however_long_that_takes() {
-        let mut waiting = begun();
-        waiting.listed(Kind::Stage);
+    async fn the_first_state_waits_for_every_named_object_however_long_that_takes() {
+        let mut barrier = begun();
+        assert!(barrier.listed(Kind::Stage));
         tokio::time::advance(Duration::from_secs(3600)).await;
-        (0..1000).for_each(|_| waiting.failed(&named("tls"), Failure::Unanswered));
-        assert!(!waiting.is_over());
-        waiting.end(&named("tls"));
-        assert!(waiting.is_over());
+        (0..1000).for_each(|_| barrier.failed(&named("tls"), Failure::NoResponse));
+        assert!(!barrier.is_over());
+        barrier.end(&named("tls"));
+        assert!(barrier.is_over());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_api_server_does_not_hand_out_is_given_up() {
-        let mut waiting = begun();
-        waiting.failed(&named("tls"), Failure::Denied);
-        assert!(!waiting.is_over(), "the Stages are not there");
-        waiting.listed(Kind::Stage);
-        assert!(waiting.is_over());
-        let mut waiting = begun();
-        waiting.listed(Kind::Stage);
-        (0..BAD_ANSWERS).for_each(|_| waiting.failed(&named("tls"), Failure::BadAnswer));
-        assert!(waiting.is_over());
+        let mut barrier = begun();
+        barrier.failed(&named("tls"), Failure::Denied);
+        assert!(!barrier.is_over(), "the Stages are not there");
+        assert!(barrier.listed(Kind::Stage));
+        assert!(barrier.is_over());
+        let mut barrier = begun();
+        assert!(barrier.listed(Kind::Stage));
+        (0..MAX_ERROR_RESPONSES).for_each(|_| barrier.failed(&named("tls"), Failure::ErrorResponse));
+        assert!(barrier.is_over());
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_names_new_objects_all_the_time_holds_nobody_up_for_longer_than_a_moment() {
-        let mut waiting = begun();
-        waiting.listed(Kind::Stage);
-        waiting.end(&named("tls"));
-        waiting.shown();
+        let mut barrier = begun();
+        assert!(barrier.listed(Kind::Stage));
+        barrier.end(&named("tls"));
+        barrier.shown();
         let started = Instant::now();
         let mut name = 0;
-        while !waiting.is_over() {
+        while !barrier.is_over() {
             name += 1;
-            waiting.begin(named(&name.to_string()));
-            waiting.changed();
+            barrier.begin(named(&name.to_string()));
+            barrier.changed();
             tokio::time::advance(Duration::from_millis(100)).await;
         }
         assert_eq!(started.elapsed(), NAMED_OBJECT_TIMEOUT);
-        waiting.shown();
-        waiting.changed();
-        assert!(waiting.is_over(), "a watch that never answers delays a change only once");
+        barrier.shown();
+        barrier.changed();
+        assert!(barrier.is_over(), "a watch that never answers delays a change only once");
     }
 }
