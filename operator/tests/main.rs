@@ -5,5 +5,6 @@
 mod golden;
 mod memory;
 mod objects;
+mod skew;
 mod stream;
 mod watch;

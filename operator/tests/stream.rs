@@ -22,13 +22,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-struct Rig {
+pub(crate) struct Rig {
     address: std::net::SocketAddr,
     roots: Arc<rustls::ClientConfig>,
-    publisher: Publisher,
-    fleet: Fleet,
+    pub(crate) publisher: Publisher,
+    pub(crate) fleet: Fleet,
     stop: CancellationToken,
     folder: std::path::PathBuf,
 }
@@ -49,7 +49,7 @@ fn files(name: &str) -> (std::path::PathBuf, Issued) {
     (folder, made)
 }
 
-async fn rig(name: &str) -> Rig {
+pub(crate) async fn rig(name: &str) -> Rig {
     let (folder, made) = files(name);
     let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::secret(SECRET)).await.unwrap();
@@ -60,14 +60,14 @@ async fn rig(name: &str) -> Rig {
     Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, fleet, stop, folder }
 }
 
-struct Proxy {
-    up: mpsc::Sender<Bytes>,
+pub(crate) struct Proxy {
+    pub(crate) up: mpsc::Sender<Bytes>,
     down: Incoming,
     decoder: Decoder<Down>,
 }
 
 impl Proxy {
-    async fn open(rig: &Rig, secret: &str) -> Result<Self, StatusCode> {
+    pub(crate) async fn open(rig: &Rig, secret: &str) -> Result<Self, StatusCode> {
         let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
         let tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
@@ -93,15 +93,15 @@ impl Proxy {
 
     async fn hello(rig: &Rig, name: &str, parts: BTreeMap<PartName, Hash>) -> Self {
         let proxy = Self::open(rig, SECRET).await.unwrap();
-        proxy.say(&Up::Hello(Hello { proxy: name.into(), program: "test".into(), parts })).await;
+        proxy.say(&Up::Hello(Hello { parts, ..Hello::new(name, "test") })).await;
         proxy
     }
 
-    async fn say(&self, frame: &Up) {
+    pub(crate) async fn say(&self, frame: &Up) {
         self.up.send(Bytes::from(encode(frame).unwrap())).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Option<Down> {
+    pub(crate) async fn receive(&mut self) -> Option<Down> {
         loop {
             match self.decoder.next() {
                 Some(frame) => return Some(frame.unwrap()),
@@ -113,9 +113,9 @@ impl Proxy {
         }
     }
 
-    async fn delta(&mut self) -> Delta {
+    pub(crate) async fn delta(&mut self) -> Delta {
         loop {
-            if let Down::Delta(delta) = self.hear().await.unwrap() {
+            if let Down::Delta(delta) = self.receive().await.unwrap() {
                 return delta;
             }
         }
@@ -136,7 +136,7 @@ impl<S: futures::Stream> futures::Stream for Stream<S> {
     }
 }
 
-fn publish(rig: &Rig, path: &str) -> Hash {
+pub(crate) fn publish(rig: &Rig, path: &str) -> Hash {
     let state = crate::objects::state(&format!(
         "kind: Stage\nmetadata: {{name: prod}}\nspec: {{}}\n---\nkind: ApiRoute\nmetadata: {{name: orders}}\nspec:\n  \
          stages: [{{name: prod}}]\n  authorizer: {{type: None}}\n  rules: [{{name: a, methods: [GET], path: {path}, \
@@ -184,10 +184,11 @@ async fn a_proxy_that_has_everything_gets_an_empty_delta_to_say_so() {
 async fn every_proxy_learns_how_many_there_are() {
     let rig = rig("fleet").await;
     let mut one = Proxy::hello(&rig, "one", BTreeMap::new()).await;
-    assert!(matches!(one.hear().await, Some(Down::Fleet { proxies: 1 })));
+    assert!(matches!(one.receive().await, Some(Down::Welcome(welcome)) if welcome.capabilities.has_frame("Ack")));
+    assert!(matches!(one.receive().await, Some(Down::Fleet { proxies: 1 })));
     let two = Proxy::hello(&rig, "two", BTreeMap::new()).await;
     let count = async |proxy: &mut Proxy| loop {
-        if let Some(Down::Fleet { proxies }) = proxy.hear().await {
+        if let Some(Down::Fleet { proxies }) = proxy.receive().await {
             return proxies;
         }
     };
@@ -228,11 +229,11 @@ async fn what_is_out_of_turn_ends_the_stream() {
     publish(&rig, "/a");
     let mut early = Proxy::open(&rig, SECRET).await.unwrap();
     early.say(&Up::Pong).await;
-    assert!(early.hear().await.is_none());
+    assert!(early.receive().await.is_none());
     let mut wrong = Proxy::hello(&rig, "one", BTreeMap::new()).await;
     wrong.delta().await;
     wrong.ack(Hash::of(b"other"), Outcome::Applied, Vec::new()).await;
-    while wrong.hear().await.is_some() {}
+    while wrong.receive().await.is_some() {}
     eventually("the proxy has left", || rig.fleet.is_empty()).await;
 }
 

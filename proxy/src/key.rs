@@ -187,7 +187,7 @@ fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, 
     let throttles = plan.stages.iter().filter(|at| at.stage == *stage).flat_map(|at| &at.throttles);
     let rule_limits = throttles
         .map(|entry| {
-            let route = PartName::new(PartKind::Route, format!("{}/{}", plan.object.namespace, entry.route));
+            let route = PartName::of_object(PartKind::Route, &plan.object.namespace, &entry.route);
             let id = BucketId::KeyRule {
                 key: key.to_owned(),
                 plan: name.clone(),

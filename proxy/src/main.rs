@@ -10,8 +10,9 @@ use clap::Parser;
 use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
 use sluice_proxy::Timeouts;
-use sluice_proxy::config::{Session, Sink, file, store::Store, subscribe};
+use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_wire::FleetName;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -110,13 +111,13 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
             (None, Some(operator)) => {
                 let store =
                     flags.state_dir.as_deref().map(Store::open).transpose().context("cannot use --state-dir")?;
-                let settings = subscribe::Settings {
+                let settings = stream::Settings {
                     operator: operator.clone(),
                     authority: flags.operator_ca.clone(),
                     token: flags.token_file.clone().or_else(|| flags.secret_file.clone()),
                 };
-                let mut session = Session::start(flags.name.clone(), sink, store);
-                match subscribe::run(&settings, &mut session).await {}
+                let mut subscriber = Subscriber::start(flags.name.clone(), FleetName::default(), sink, store);
+                match stream::run(&settings, &mut subscriber).await {}
             }
             (None, None) => bail!("no source of configuration: set --operator or --config"),
         }

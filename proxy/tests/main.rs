@@ -19,6 +19,7 @@ mod http2;
 mod limits;
 mod policy;
 mod routing;
+mod skew;
 mod slow;
 mod swap;
 mod tls;

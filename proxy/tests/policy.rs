@@ -91,7 +91,7 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
     ]);
     let get = |gate: &Gate| gate.request("GET", "/a", &[("x-api-key", "secret-of-ann-0123456789")], "").status;
     assert_eq!(get(&gate), 200);
-    gate.put(vec![(PartName::new(PartKind::Route, format!("{}@prod", whole.id)), body)]);
+    gate.put(vec![(PartName::new(PartKind::Route, format!("{}@prod", whole.id())), body)]);
     gate.remove(whole);
     assert_eq!((get(&gate), get(&gate)), (200, 429));
     assert_eq!(gate.metric(r#"sluice_requests_total{code="2xx",route="r",stage="shop/prod"}"#), 2.0);

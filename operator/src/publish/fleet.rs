@@ -1,23 +1,23 @@
-//! Which proxies are connected and what each of them serves, truthfully. How they were told is the sessions'; what that
-//! means for an object is `census`'.
+//! The connected proxies and the configuration that each of them serves. `rollout` derives from it whether an object is
+//! programmed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, Parts};
+use sluice_wire::{Diagnostic, Hash, Hello, ObjectRef, Part, PartKind, Parts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::publish::Published;
 
-/// What a proxy serves.
+/// The configuration that a proxy serves.
 #[derive(Clone, Debug)]
 pub enum Known {
-    /// By its own words.
-    Told(Parts<Hash>),
-    /// What it has acknowledged.
-    Served(Parts<Arc<Part>>),
+    /// The hashes that it reported when it connected.
+    Reported(Parts<Hash>),
+    /// The configuration that it acknowledged last.
+    Acknowledged(Parts<Arc<Part>>),
 }
 
 impl Known {
@@ -25,8 +25,8 @@ impl Known {
     #[must_use]
     pub fn version(&self) -> Hash {
         match self {
-            Self::Told(parts) => parts.version(),
-            Self::Served(parts) => parts.version(),
+            Self::Reported(parts) => parts.version(),
+            Self::Acknowledged(parts) => parts.version(),
         }
     }
 }
@@ -38,10 +38,12 @@ pub struct Member {
     pub version: Option<Hash>,
     /// The parts it serves.
     pub known: Known,
-    /// What it cannot serve as written.
+    /// The objects that it cannot serve as written.
     pub diagnostics: Arc<BTreeMap<ObjectRef, String>>,
-    /// The version it refused, and why.
+    /// The version it rejected, and why.
     pub refused: Option<(Hash, String)>,
+    /// The kinds of parts that it does not support.
+    pub unsupported: Arc<[PartKind]>,
     /// Whether it is late with an acknowledgement.
     pub lagging: bool,
 }
@@ -61,19 +63,19 @@ struct Seat {
     id: u64,
 }
 
-/// A proxy's place in the fleet: it leaves when this is dropped.
+/// A proxy's membership of the fleet, which ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it makes the proxy leave the fleet"]
 pub(crate) struct Membership {
     fleet: Fleet,
     name: String,
     id: u64,
-    /// Cancelled when a newer connection of the same proxy takes the place.
+    /// Cancelled when a newer connection of the same proxy replaces this one.
     pub(crate) replaced: CancellationToken,
 }
 
 impl Fleet {
-    /// Nobody is connected.
+    /// A fleet without proxies.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
         Self { members: Arc::default(), changed: watch::Sender::new(0), metrics }
@@ -83,62 +85,64 @@ impl Fleet {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who is connected, by name.
+    /// The connected proxies, by name.
     #[must_use]
     pub fn members(&self) -> BTreeMap<String, Member> {
         self.lock().iter().map(|(name, seat)| (name.clone(), seat.member.clone())).collect()
     }
 
-    /// How many are connected.
+    /// The number of connected proxies.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether nobody is connected.
+    /// Whether no proxy is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Resolves when anything changed: who is connected, or what anybody serves.
+    /// Resolves when a proxy connects, disconnects or acknowledges a configuration.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// Counts the changes: as long as it stays the same, so do the members.
+    /// The number of changes so far: while it stays the same, so do the members.
     pub(crate) fn count(&self) -> u64 {
         *self.changed.borrow()
     }
 
-    /// Seats a proxy that says that it serves `told`; an older connection of that name has to go.
-    pub(crate) fn join(&self, name: &str, told: Parts<Hash>) -> Membership {
+    /// Adds a proxy that reports to serve `reported`. An older connection of the same name is ended.
+    pub(crate) fn join(&self, hello: &Hello, reported: Parts<Hash>) -> Membership {
+        let name = hello.proxy.as_str();
         let replaced = CancellationToken::new();
         let id = {
             let mut members = self.lock();
             let before = members.remove(name);
             let id = before.as_ref().map_or(0, |seat| seat.id + 1);
             if let Some(before) = before {
-                tracing::info!(proxy.name = name, "proxy connected again, the older connection ends");
+                tracing::info!(proxy.name = name, "proxy reconnected; ending its older connection");
                 before.replaced.cancel();
             }
             let member = Member {
                 version: None,
-                known: Known::Told(told),
+                known: Known::Reported(reported),
                 diagnostics: Arc::default(),
                 refused: None,
+                unsupported: PartKind::known().filter(|kind| !hello.capabilities.has_part(*kind)).collect(),
                 lagging: false,
             };
             let seat = Seat { member, replaced: replaced.clone(), id };
             members.insert(name.to_owned(), seat);
             id
         };
-        self.tell();
+        self.notify();
         Membership { fleet: self.clone(), name: name.to_owned(), id, replaced }
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         let (mut current, mut behind) = (0, 0);
         for seat in self.lock().values() {
             let fine = seat.member.version.is_some() && !seat.member.lagging && seat.member.refused.is_none();
@@ -159,25 +163,23 @@ impl Membership {
                 _ => return,
             }
         }
-        self.fleet.tell();
+        self.fleet.notify();
     }
 
-    /// The proxy serves a configuration.
+    /// The proxy applied a configuration.
     pub(crate) fn applied(&self, published: &Published, diagnostics: Vec<Diagnostic>) {
         let diagnostics = diagnostics.into_iter().map(|found| (found.object, found.message)).collect();
         self.fleet.metrics.acks.with_label_values(&["applied"]).inc();
         self.update(|member| {
-            *member = Member {
-                version: Some(published.version),
-                known: Known::Served(published.parts.clone()),
-                diagnostics: Arc::new(diagnostics),
-                refused: None,
-                lagging: false,
-            };
+            member.version = Some(published.version);
+            member.known = Known::Acknowledged(published.parts.clone());
+            member.diagnostics = Arc::new(diagnostics);
+            member.refused = None;
+            member.lagging = false;
         });
     }
 
-    /// The proxy refused a configuration and serves the one before.
+    /// The proxy rejected a configuration and serves the one before.
     pub(crate) fn refused(&self, version: Hash, why: String) {
         self.fleet.metrics.acks.with_label_values(&["rejected"]).inc();
         self.update(|member| {
@@ -186,7 +188,7 @@ impl Membership {
         });
     }
 
-    /// The proxy is late.
+    /// The proxy has not acknowledged in time.
     pub(crate) fn lagging(&self) {
         self.fleet.metrics.acks.with_label_values(&["timeout"]).inc();
         self.update(|member| member.lagging = true);
@@ -201,7 +203,7 @@ impl Drop for Membership {
                 members.remove(&self.name);
             }
         }
-        self.fleet.tell();
+        self.fleet.notify();
     }
 }
 
@@ -212,8 +214,8 @@ mod tests {
     #[test]
     fn a_second_connection_of_a_proxy_replaces_the_first() {
         let fleet = Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        let first = fleet.join("one", Parts::new());
-        let second = fleet.join("one", Parts::new());
+        let first = fleet.join(&Hello::new("one", "test"), Parts::new());
+        let second = fleet.join(&Hello::new("one", "test"), Parts::new());
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
         assert_eq!(fleet.len(), 1);

@@ -1,5 +1,4 @@
-//! The current configuration and how it reaches the fleet. What it is made of is `translate`'s; what is said about it in
-//! statuses is `report`'s.
+//! The current configuration and its distribution to the proxies. `translate` makes it; `report` writes statuses about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,15 +9,15 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::translate::{DesiredStatus, Translation};
 
-mod census;
+mod admission;
 mod fleet;
+mod rollout;
 pub mod server;
-mod session;
-mod subscriber;
+mod stream;
 
-pub use census::{Census, Programmed, programmed};
+pub use admission::{Account, Admission, SecretError};
 pub use fleet::{Fleet, Known, Member};
-pub use subscriber::{Account, Admission, SecretError};
+pub use rollout::{Programmed, Rollout, programmed};
 
 /// One configuration.
 #[derive(Clone, Debug)]

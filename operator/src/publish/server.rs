@@ -1,4 +1,4 @@
-//! The stream server: HTTP/2 over TLS, one path. What travels on a stream is the sessions'.
+//! The stream server: HTTP/2 over TLS, one path. `stream` serves each stream.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,8 +23,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::publish::subscriber::{Admitted, Refused};
-use crate::publish::{Admission, Current, Fleet, session};
+use crate::publish::admission::{Admitted, Refused};
+use crate::publish::{Admission, Current, Fleet, stream};
 
 /// More connections wait.
 const MAX_CONNECTIONS: usize = 1024;
@@ -244,7 +244,7 @@ impl Connection {
             Ok(Admitted { pod }) => pod,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "a subscriber was refused");
+                tracing::warn!(%error, cause, "rejected a proxy");
                 let unknown = matches!(error, Refused::Unanswered | Refused::Busy | Refused::Review(_));
                 return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
             }
@@ -254,7 +254,7 @@ impl Connection {
         let (current, fleet, stop) = (self.current.clone(), self.fleet.clone(), self.stop.clone());
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = session::run(request.into_body(), sender, current, fleet, pod);
+            let running = stream::run(request.into_body(), sender, current, fleet, pod);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::objects::{Kind, Object, for_own_kind};
-use crate::publish::{Census, Current, Fleet, programmed};
+use crate::publish::{Current, Fleet, Rollout, programmed};
 use crate::report::debounce::Debounce;
 use crate::report::key_provisioner::KeyProvisioner;
 use crate::report::status_queue::StatusQueue;
@@ -74,12 +74,12 @@ struct Round {
     later: bool,
 }
 
-/// The census that was taken last.
+/// The rollout that was taken last.
 struct Taken {
     of: Arc<Current>,
     /// The count of the fleet's changes.
     at: u64,
-    census: Arc<Census>,
+    rollout: Arc<Rollout>,
 }
 
 /// Writes statuses.
@@ -136,7 +136,7 @@ impl Reporter {
             fleet.mark_unchanged();
             live.mark_unchanged();
             let Some(current) = self.current.borrow_and_update().clone() else { continue };
-            due.note(&current, &self.census(&current), self.live.take_changed());
+            due.note(&current, &self.rollout(&current), self.live.take_changed());
             if settling && self.phase() == status::Fleet::Settled {
                 settling = false;
                 due.all();
@@ -182,12 +182,12 @@ impl Reporter {
 
     /// Writes the most urgent of what must be written: what says nothing about its generation yet, then what is one of few.
     async fn round(&self, current: &Arc<Current>, due: &mut StatusQueue, stop: &CancellationToken) -> Round {
-        let census = self.census(current);
-        self.pace().count(census.total());
+        let rollout = self.rollout(current);
+        self.pace().count(rollout.total());
         let mut round = Round::default();
         let (mut writing, mut silent) = (Vec::new(), Vec::new());
         for object in due.open() {
-            match self.patch_for(current, &census, object) {
+            match self.patch_for(current, &rollout, object) {
                 None => silent.push(object.clone()),
                 Some((_, patch)) if self.is_early(&patch) => round.later = true,
                 Some(_) => writing.push(object.clone()),
@@ -232,25 +232,25 @@ impl Reporter {
     }
 
     /// The fleet as it is right now.
-    fn census(&self, current: &Arc<Current>) -> Arc<Census> {
+    fn rollout(&self, current: &Arc<Current>) -> Arc<Rollout> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.fleet.count();
         if let Some(taken) = &*taken
             && Arc::ptr_eq(&taken.of, current)
             && taken.at == at
         {
-            return taken.census.clone();
+            return taken.rollout.clone();
         }
-        let census = Arc::new(Census::of(&self.fleet, &current.published));
-        *taken = Some(Taken { of: current.clone(), at, census: census.clone() });
-        census
+        let rollout = Arc::new(Rollout::of(&self.fleet, &current.published));
+        *taken = Some(Taken { of: current.clone(), at, rollout: rollout.clone() });
+        rollout
     }
 
     fn phase(&self) -> status::Fleet {
         if self.settled > Instant::now() { status::Fleet::Settling } else { status::Fleet::Settled }
     }
 
-    fn patch_for(&self, current: &Current, census: &Census, object: &ObjectRef) -> Option<(Object, status::Patch)> {
+    fn patch_for(&self, current: &Current, rollout: &Rollout, object: &ObjectRef) -> Option<(Object, status::Patch)> {
         let wanted = current.statuses.get(object)?;
         let live = self.live.get(object)?;
         let told =
@@ -261,7 +261,7 @@ impl Reporter {
             Some(Some(told)) => told,
             None => wanted,
         };
-        let programmed = programmed(object, wanted, census);
+        let programmed = programmed(object, wanted, rollout);
         let now = Time(Timestamp::now());
         let patch = status::patch(&status::present(&live), wanted, &programmed, self.phase(), &now)?;
         // What was written already only has to come back.
@@ -276,8 +276,8 @@ impl Reporter {
     async fn write(&self, object: &ObjectRef) -> Written {
         // The latest wins: what was due when the round began may be old by now.
         let Some(current) = self.current.borrow().clone() else { return Written::All };
-        let census = self.census(&current);
-        let Some((live, patch)) = self.patch_for(&current, &census, object) else { return Written::All };
+        let rollout = self.rollout(&current);
+        let Some((live, patch)) = self.patch_for(&current, &rollout, object) else { return Written::All };
         if self.is_early(&patch) {
             return Written::Later;
         }

@@ -157,12 +157,12 @@ fn detail(kind: Kind, wanted: &DesiredStatus, proxies: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use sluice_crds::Stage;
-    use sluice_wire::{Hash, ObjectRef, PartName, Parts};
+    use sluice_wire::{Hash, Hello, ObjectRef, PartName, Parts};
 
     use super::*;
     use crate::cluster_state::ClusterState;
     use crate::metrics::Metrics;
-    use crate::publish::{Census, Fleet as Proxies, Published, programmed};
+    use crate::publish::{Fleet as Proxies, Published, Rollout, programmed};
     use crate::translate::translate;
 
     fn time(second: u8) -> Time {
@@ -190,7 +190,7 @@ mod tests {
         let translation = translate(&ClusterState::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
-        let judged = programmed(&object, &wanted, &Census::of(proxies, &Published::new(translation.parts)));
+        let judged = programmed(&object, &wanted, &Rollout::of(proxies, &Published::new(translation.parts)));
         patch(&present(&Object::from(stage)), &wanted, &judged, fleet, &time(second))
     }
 
@@ -233,9 +233,9 @@ mod tests {
         let old: Parts<Hash> = [(name.clone(), Hash::of(b"old"))].into_iter().collect();
         let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
         let same: Parts<Hash> = [(name.clone(), translation.parts.get(&name).unwrap().hash)].into_iter().collect();
-        let _one = proxies.join("one", same);
+        let _one = proxies.join(&Hello::new("one", "test"), same);
         assert!(patch_with(&good(), Fleet::Settling, 5, &proxies).is_none());
-        let _two = proxies.join("two", old);
+        let _two = proxies.join(&Hello::new("two", "test"), old);
         let patch = patch_with(&good(), Fleet::Settling, 5, &proxies).unwrap();
         assert_eq!(patch.status["conditions"][2]["status"], "False");
         assert!(!patch.recounts);
@@ -246,7 +246,7 @@ mod tests {
         let proxies = proxies();
         let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
         let published = Published::new(translation.parts);
-        let members: Vec<_> = ["a", "b", "c"].map(|name| proxies.join(name, Parts::new())).into();
+        let members: Vec<_> = ["a", "b", "c"].map(|name| proxies.join(&Hello::new(name, "test"), Parts::new())).into();
         assert!(!patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap().recounts);
         members.iter().for_each(|member| member.applied(&published, Vec::new()));
         let patch = patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap();

@@ -6,28 +6,28 @@ use std::sync::Arc;
 
 use sluice_wire::ObjectRef;
 
-use crate::publish::{Census, Current};
+use crate::publish::{Current, Rollout};
 
 /// What was looked at last, and what is still to be looked at.
 #[derive(Default)]
 pub(crate) struct StatusQueue {
-    last: Option<(Arc<Current>, Arc<Census>)>,
+    last: Option<(Arc<Current>, Arc<Rollout>)>,
     open: BTreeSet<ObjectRef>,
 }
 
 impl StatusQueue {
     /// Takes over what changed: `live` are objects that changed in the cluster.
-    pub(crate) fn note(&mut self, current: &Arc<Current>, census: &Arc<Census>, live: BTreeSet<ObjectRef>) {
+    pub(crate) fn note(&mut self, current: &Arc<Current>, rollout: &Arc<Rollout>, live: BTreeSet<ObjectRef>) {
         self.open.extend(live);
-        match self.last.replace((current.clone(), census.clone())) {
-            Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, census) => {}
-            Some((before, counted)) if counted.says_the_same(census) => {
+        match self.last.replace((current.clone(), rollout.clone())) {
+            Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, rollout) => {}
+            Some((before, counted)) if counted.says_the_same(rollout) => {
                 if !Arc::ptr_eq(&before, current) {
                     self.compare(&before, current);
                 }
-                if !(counted.is_plain() && census.is_plain()) {
+                if !(counted.is_plain() && rollout.is_plain()) {
                     let special = current.statuses.iter().filter(|(object, wanted)| {
-                        counted.is_special(object, wanted) || census.is_special(object, wanted)
+                        counted.is_special(object, wanted) || rollout.is_special(object, wanted)
                     });
                     self.open.extend(special.map(|(object, _)| object.clone()));
                 }
@@ -71,7 +71,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::json;
-    use sluice_wire::Parts;
+    use sluice_wire::{Hello, Parts};
 
     use super::*;
     use crate::cluster_state::ClusterState;
@@ -117,8 +117,8 @@ mod tests {
 
         /// How many objects are to be looked at; then none is.
         fn open(&mut self) -> usize {
-            let census = Arc::new(Census::of(&self.fleet, &self.current.published));
-            self.due.note(&self.current, &census, BTreeSet::new());
+            let rollout = Arc::new(Rollout::of(&self.fleet, &self.current.published));
+            self.due.note(&self.current, &rollout, BTreeSet::new());
             let open: Vec<ObjectRef> = self.due.open().cloned().collect();
             open.iter().for_each(|object| self.due.close(object));
             open.len()
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_change_of_one_object_has_one_looked_at_and_a_change_of_the_fleet_all() {
         let mut rig = Rig::new(50);
-        let one = rig.fleet.join("one", Parts::new());
+        let one = rig.fleet.join(&Hello::new("one", "test"), Parts::new());
         assert_eq!((rig.open(), rig.open()), (50, 50), "the proxy serves none of them yet");
         one.applied(&rig.current.published, Vec::new());
         assert_eq!((rig.open(), rig.open()), (50, 0));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_crds::api_key::SECRET_DATA_KEY;
 use sluice_crds::condition::reason;
 use sluice_crds::{ApiKey, UsagePlan};
-use sluice_wire::{Hash, KeyEntry, KeysPart, PartBody, PartKind, PartName};
+use sluice_wire::{Hash, KeyEntry, KeysPart, PartBody, PartName};
 
 use crate::objects::{Kind, ObjectKey, secret_of};
 use crate::problem::Problems;
@@ -32,7 +32,7 @@ pub(crate) fn shard_of(key: &ObjectKey) -> u8 {
 
 /// The name of a shard's part.
 pub(crate) fn shard_name(shard: u8) -> PartName {
-    PartName::new(PartKind::Keys, format!("{shard:02}"))
+    PartName::of_shard(shard)
 }
 
 /// A shard's part; none when it is empty.

@@ -20,7 +20,7 @@ const MAX_CLOCK_SKEW_S: u64 = 300;
 
 /// The name of an Authorizer's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
-    PartName::new(PartKind::Authorizer, key.to_string())
+    PartName::of_object(PartKind::Authorizer, &key.namespace, &key.name)
 }
 
 impl Translate for Authorizer {

@@ -19,7 +19,7 @@ const NAME_OVERHEAD: usize = 80;
 /// What a part weighs: what it takes in a frame, where its text is a string again, and its name and hash threefold, because
 /// the hello of a proxy lists these in a frame of a third of the length.
 pub(crate) fn weight(part: &Part) -> usize {
-    text_weight(&part.json) + 3 * (part.name.id.len() + NAME_OVERHEAD)
+    text_weight(&part.json) + 3 * (part.name.id().len() + NAME_OVERHEAD)
 }
 
 /// What JSON text weighs as a string of other JSON text.

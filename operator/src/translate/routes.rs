@@ -31,7 +31,7 @@ struct Translated {
 
 /// The name of an ApiRoute's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
-    PartName::new(PartKind::Route, key.to_string())
+    PartName::of_object(PartKind::Route, &key.namespace, &key.name)
 }
 
 /// A path up to the names of its parameters.
@@ -172,14 +172,17 @@ fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut 
         translated.rules.extend(stages.iter().map(|stage| (stage.clone(), rules.len())));
         // Kubernetes names have no @: no other ApiRoute's part can have this name.
         let first = stages.first().filter(|_| !lost.is_empty());
-        let suffix = first.map(|stage| format!("@{}", stage.name)).unwrap_or_default();
+        let name = match first {
+            Some(stage) => PartName::of_route_at_stage(&key.namespace, &key.name, &stage.name),
+            None => part_name(key),
+        };
         let part = RoutePart {
             object: Kind::ApiRoute.object(key),
             stages: stages.iter().map(stages::part_name).collect(),
             version: version.clone(),
             rules,
         };
-        translated.parts.push((PartName::new(PartKind::Route, format!("{key}{suffix}")), part));
+        translated.parts.push((name, part));
     }
     translated
 }

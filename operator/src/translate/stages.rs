@@ -28,12 +28,12 @@ const MAX_BASE_PATH: usize = 256;
 
 /// The name of a Stage's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
-    PartName::new(PartKind::Stage, key.to_string())
+    PartName::of_object(PartKind::Stage, &key.namespace, &key.name)
 }
 
 /// The name of the part for the certificate in a Secret.
 pub(crate) fn certificate_name(secret: &ObjectKey) -> PartName {
-    PartName::new(PartKind::Certificate, secret.to_string())
+    PartName::of_object(PartKind::Certificate, &secret.namespace, &secret.name)
 }
 
 fn claim(host: &str, base_path: &str) -> Claim {

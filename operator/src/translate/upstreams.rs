@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use sluice_wire::{Endpoints, PartBody, PartKind, PartName, UpstreamPart};
+use sluice_wire::{Endpoints, PartBody, PartName, UpstreamPart};
 
 use crate::objects::{Kind, ObjectKey};
 use crate::translate::view::View;
@@ -15,7 +15,7 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// The name of the part for a port of a Service.
 pub(crate) fn part_name(service: &ObjectKey, port: u16) -> PartName {
-    PartName::new(PartKind::Upstream, format!("{service}:{port}"))
+    PartName::of_upstream(&service.namespace, &service.name, port)
 }
 
 /// Whether a Service has a TCP port of that number. An ExternalName Service has every port.

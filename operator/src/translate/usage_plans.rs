@@ -14,7 +14,7 @@ use crate::translate::view::View;
 
 /// The name of a UsagePlan's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
-    PartName::new(PartKind::Plan, key.to_string())
+    PartName::of_object(PartKind::Plan, &key.namespace, &key.name)
 }
 
 impl Translate for UsagePlan {

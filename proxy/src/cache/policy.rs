@@ -243,7 +243,7 @@ impl CachePolicy {
 /// Tells the answers of one origin from those of others, and from its own before a change of what it answers with.
 fn fingerprint(origin: &Origin<'_>, cache: &RuleCache) -> [u8; 32] {
     let mut fields = Fields::new();
-    for text in [&*origin.stage.id, &*origin.route.id, origin.rule.name.as_str()] {
+    for text in [origin.stage.id(), origin.route.id(), origin.rule.name.as_str()] {
         fields.add(Some(text.as_bytes()));
     }
     fields.add_part(&origin.behavior);

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    Behavior, CertificatePart, Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, PartName, Parts, RoutePart,
-    StagePart,
+    Behavior, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind, PartName, Parts,
+    RoutePart, StagePart,
 };
 
 use crate::auth::Authorizer;
@@ -46,7 +46,7 @@ pub(crate) struct Control {
 #[derive(Default)]
 struct Complaints {
     /// What is wrong with parts themselves.
-    unreadable: BTreeMap<PartName, Diagnostic>,
+    unreadable: BTreeMap<PartName, Vec<Diagnostic>>,
     /// With routes, at their stages.
     rules: BTreeMap<(PartName, PartName), Vec<Diagnostic>>,
     /// With routes that call what is not there.
@@ -180,7 +180,7 @@ impl Control {
             Err(error) => {
                 let error = sluice_daemon::logging::chain(&error);
                 tracing::warn!(part = %name, error, "cannot read a part of the configuration");
-                self.complaints.unreadable.insert(name.clone(), salvage::diagnostic(part));
+                self.complaints.unreadable.insert(name.clone(), salvage::diagnostics(part));
                 match salvage::body(part) {
                     Some(body) => body,
                     // Without its content it can only be absent: whatever needs it refuses.
@@ -318,12 +318,13 @@ impl Control {
     /// Forgets the figures of an ApiRoute of which nothing is left at a stage.
     fn forget_figures(&self, stage_name: &PartName, stage: &StagePart, route: &PartName) {
         let Some(places) = self.places.get(stage_name) else { return };
-        let object = route.id.split('@').next().unwrap_or_default();
-        // An ApiRoute has one part, `namespace/name`, or several, `namespace/name@stage`.
-        let several = PartName::new(PartKind::Route, format!("{object}@"));
-        let left = places.contains_key(&PartName::new(PartKind::Route, object))
-            || places.range(&several..).next().is_some_and(|(name, _)| name.id.starts_with(&*several.id));
-        if !left && let Some((_, name)) = object.split_once('/') {
+        // An ApiRoute has one part, or one for each of several stages.
+        let NameFields { namespace, name, .. } = route.fields();
+        let whole = PartName::of_object(PartKind::Route, namespace, name);
+        let first = PartName::of_route_at_stage(namespace, name, "");
+        let left = places.contains_key(&whole)
+            || places.range(&first..).next().is_some_and(|(next, _)| next.is_of_same_object(&whole));
+        if !left {
             self.state.metrics.stage(&stage.object.id()).remove_route(name);
         }
     }
@@ -340,7 +341,7 @@ impl Control {
             };
             let absent = uses.filter(|used| used.kind == PartKind::Upstream && !self.upstreams.contains(*used));
             let say = |used: &PartName| {
-                let id = &used.id;
+                let id = used.id();
                 diagnostic(object, format!("It calls the Service {id}, of which this proxy knows nothing."))
             };
             let found: Vec<Diagnostic> = absent.map(say).collect();
@@ -355,7 +356,7 @@ impl Control {
 
 impl Complaints {
     fn all(&self) -> Vec<Diagnostic> {
-        let mut all: Vec<Diagnostic> = self.unreadable.values().cloned().collect();
+        let mut all: Vec<Diagnostic> = self.unreadable.values().flatten().cloned().collect();
         all.extend(self.certificates.iter().cloned());
         all.extend(self.rules.values().chain(self.missing.values()).flatten().cloned());
         all.sort();

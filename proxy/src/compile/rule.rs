@@ -58,7 +58,7 @@ pub(super) fn compile(
     let metrics = state.metrics.stage(&site.stage.object.id()).route(&site.route.object.name);
     let object = &site.route.object;
     // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
-    let part = PartName::new(PartKind::Route, object.id());
+    let part = PartName::of_object(PartKind::Route, &object.namespace, &object.name);
     let mut diagnostics = Vec::new();
     let mut rules = Vec::with_capacity(site.route.rules.len());
     for (number, rule) in site.route.rules.iter().enumerate() {
@@ -124,9 +124,10 @@ fn policy(
         None => None,
         Some(used) => {
             let found = authorizers.get(&used.part);
-            let found = found.ok_or_else(|| format!("its Authorizer {} is not known to this proxy.", used.part.id))?;
+            let found =
+                found.ok_or_else(|| format!("its Authorizer {} is not known to this proxy.", used.part.id()))?;
             if let Some(problem) = found.problem() {
-                return Err(format!("its Authorizer {} cannot be used: {problem}", used.part.id));
+                return Err(format!("its Authorizer {} cannot be used: {problem}", used.part.id()));
             }
             Some((found.clone(), used.scopes.clone()))
         }

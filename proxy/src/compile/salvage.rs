@@ -2,26 +2,23 @@
 //! Parts that can be read are not its business.
 
 use serde_json::Value;
-use sluice_wire::{Diagnostic, Hash, ObjectRef, Part, PartBody, PartKind, RoutePart, Rule, RuleAction, StagePart};
+use sluice_wire::{
+    Diagnostic, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartBody, PartKind, RoutePart, Rule, RuleAction, StagePart,
+};
 
-/// What the author of the object is told.
-pub(super) fn diagnostic(part: &Part) -> Diagnostic {
-    let name = &part.name;
-    let kind = match name.kind {
-        PartKind::Stage => "Stage",
-        PartKind::Route => "ApiRoute",
-        PartKind::Authorizer => "Authorizer",
-        PartKind::Keys => "ApiKey",
-        PartKind::Plan => "UsagePlan",
-        PartKind::Upstream => "Service",
-        PartKind::Certificate => "Secret",
-        PartKind::Unknown => "",
-    };
-    let (namespace, object) = name.id.split_once('/').unwrap_or(("", &name.id));
-    let said = || field(&serde_json::from_str(&part.json).ok()?, "object");
-    let named = || ObjectRef::new(kind, namespace, object.split('@').next().unwrap_or_default());
+/// The diagnostics of a part that cannot be read: for its object, or for each of its objects that cannot be read.
+pub(super) fn diagnostics(part: &Part) -> Vec<Diagnostic> {
+    let value: Value = serde_json::from_str(&part.json).unwrap_or_default();
+    if part.name.kind == PartKind::Keys {
+        let unreadable = entries(&value).filter(|entry| key(entry).is_none());
+        return unreadable.filter_map(|entry| field(entry, "object")).map(diagnostic).collect();
+    }
+    vec![diagnostic(field(&value, "object").unwrap_or_else(|| part.name.object()))]
+}
+
+fn diagnostic(object: ObjectRef) -> Diagnostic {
     Diagnostic {
-        object: said().unwrap_or_else(named),
+        object,
         message: "This proxy cannot read the object's configuration: it uses something that needs a newer version. \
                   What depends on it is refused with 500 until the proxies are updated."
             .to_owned(),
@@ -37,12 +34,22 @@ pub(super) fn body(part: &Part) -> Option<PartBody> {
     match part.name.kind {
         PartKind::Route => route(&value).map(PartBody::Route),
         PartKind::Stage => stage(value).map(PartBody::Stage),
+        // A key that cannot be read is an unknown key; the other keys of the shard are served.
+        PartKind::Keys => Some(PartBody::Keys(KeysPart { keys: entries(&value).filter_map(key).collect() })),
         _ => None,
     }
 }
 
 fn field<T: serde::de::DeserializeOwned>(value: &Value, name: &str) -> Option<T> {
     serde_json::from_value(value.get(name)?.clone()).ok()
+}
+
+fn entries(keys: &Value) -> impl Iterator<Item = &Value> {
+    keys.get("keys").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn key(entry: &Value) -> Option<KeyEntry> {
+    serde_json::from_value(entry.clone()).ok()
 }
 
 fn route(value: &Value) -> Option<RoutePart> {
@@ -116,5 +123,19 @@ mod tests {
         let newer = serde_json::json!({"Lambda": {}});
         assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a", &newer)])), [false, true]);
         assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a|b", &good)])), [true]);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_takes_no_other_key_of_its_shard_with_it() {
+        let key = |name: &str, plans: Value| {
+            let object = serde_json::json!({"kind": "ApiKey", "namespace": "shop", "name": name});
+            serde_json::json!({"object": object, "customer": null, "digest": Hash::NONE, "plans": plans})
+        };
+        let keys = [key("old", serde_json::json!(["plan/shop/gold"])), key("new", serde_json::json!({"any": true}))];
+        let json = serde_json::json!({"keys": keys}).to_string();
+        let part = Part { name: "keys/07".parse().unwrap(), hash: Hash::of(json.as_bytes()), json: json.into() };
+        let Some(PartBody::Keys(read)) = body(&part) else { panic!("no keys") };
+        assert_eq!(read.keys.iter().map(|entry| &*entry.object.name).collect::<Vec<_>>(), ["old"]);
+        assert_eq!(diagnostics(&part).iter().map(|found| &*found.object.name).collect::<Vec<_>>(), ["new"]);
     }
 }

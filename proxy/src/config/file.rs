@@ -1,5 +1,5 @@
 //! A saved configuration in one file (`--config`): a JSON list of parts, as the operator would stream them.
-//! Reading it is all there is: it does not change while the proxy runs.
+//! It is read once, at the start.
 
 use std::fs;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use sluice_wire::{Diagnostic, MAX_FRAME_BYTES, Part, PartName, Parts};
 use super::Sink;
 use super::store::{StateError, check};
 
-/// Reads a saved configuration. Unlike the last known good, a broken one is an error: somebody asked for exactly it.
+/// Reads a saved configuration. Unlike the last known good, a damaged one is an error, because the user asked for this file.
 ///
 /// # Errors
 /// The file cannot be read, is too long, or a part does not match its hash.
@@ -25,7 +25,7 @@ pub fn load(path: &Path) -> Result<Parts<Part>, StateError> {
     Ok(parts.into_iter().map(|part| (part.name.clone(), part)).collect())
 }
 
-/// Puts a saved configuration in force and returns what it cannot serve as written.
+/// Applies a saved configuration and returns the objects that cannot be served as written.
 ///
 /// # Errors
 /// See [`load`].
@@ -33,7 +33,7 @@ pub fn serve(path: &Path, sink: &mut Sink) -> Result<Vec<Diagnostic>, StateError
     let parts = load(path)?;
     let names: Vec<PartName> = parts.iter().map(|(name, _)| name.clone()).collect();
     let diagnostics = (sink.apply)(&parts, &names, &[]);
-    tracing::info!(config.file = %path.display(), config.parts = parts.len(), "configuration in force");
+    tracing::info!(config.file = %path.display(), config.parts = parts.len(), "configuration applied");
     Ok(diagnostics)
 }
 

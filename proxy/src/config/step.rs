@@ -1,17 +1,17 @@
-//! From one configuration to the next: every cap, hash and version is checked before anything is touched.
-//! What a configuration means is decided in `compile`.
+//! From one configuration to the next: every cap, hash and version is checked before the result replaces the configuration.
+//! `compile` applies it.
 
 use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartName, Parts};
 
-/// Why a delta was not put in force.
+/// Why a delta was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It continues another configuration.
     #[error("the change continues version {base}, but this proxy is at {have}")]
     Base {
-        /// What it continues.
+        /// The version it is based on.
         base: String,
-        /// What is served.
+        /// The version that is served.
         have: String,
     },
     /// A part is too long.
@@ -25,20 +25,20 @@ pub enum Refusal {
     /// All parts together are too long.
     #[error("the configuration has {0} bytes, more than the {MAX_FRAME_BYTES} allowed")]
     TooLong(usize),
-    /// A part is not what its hash says.
+    /// A part does not match its hash.
     #[error("the content of part {0} does not match its hash")]
     PartHash(PartName),
-    /// The sum is not what the version says.
+    /// The parts do not have the version that was announced.
     #[error("the change leads to version {got}, but {expected} was announced")]
     Version {
-        /// What the parts amount to.
+        /// The version of the parts.
         got: String,
-        /// What was announced.
+        /// The version that was announced.
         expected: String,
     },
 }
 
-/// The parts in force.
+/// The parts that are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Configuration {
     pub(crate) parts: Parts<Part>,
@@ -46,7 +46,7 @@ pub(crate) struct Configuration {
     bytes: usize,
 }
 
-/// A checked step.
+/// A delta that passed every check.
 pub(crate) struct Step {
     pub(crate) next: Configuration,
     pub(crate) changed: Vec<PartName>,
@@ -59,7 +59,7 @@ impl Configuration {
         Self { parts, bytes }
     }
 
-    /// The configuration that a delta leads to.
+    /// Checks a delta and returns the configuration that it results in.
     pub(crate) fn step(&self, delta: Delta) -> Result<Step, Refusal> {
         let fresh = delta.base == Hash::NONE;
         let have = self.parts.version();
@@ -81,7 +81,7 @@ impl Configuration {
             bytes -= parts.remove(name).map_or(0, |old| old.json.len());
         }
         let got = parts.version();
-        // Without parts both spellings of nothing are the same.
+        // An empty configuration may be announced by either of its two hashes.
         let nothing = parts.is_empty() && delta.version == Hash::NONE;
         if got != delta.version && !nothing {
             return Err(Refusal::Version { got: got.short(), expected: delta.version.short() });

@@ -54,7 +54,7 @@ impl Certificates {
                 let message = format!(
                     "The certificate {} cannot be used: it needs a PEM certificate chain and the private key that belongs to it. \
                      The Stage is not served over TLS.",
-                    name.id
+                    name.id()
                 );
                 diagnostics.push(Diagnostic { object: stage.object.clone(), message });
                 continue;

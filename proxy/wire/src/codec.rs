@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::MAX_FRAME_BYTES;
+use crate::{Frame, MAX_FRAME_BYTES};
 
 const PREFIX: usize = 4;
 
@@ -23,6 +23,11 @@ pub enum CodecError {
     /// Not the JSON that was expected.
     #[error("cannot decode a frame of the configuration stream")]
     Json(#[from] serde_json::Error),
+    /// A frame of a newer version that must not be ignored.
+    #[error(
+        "the other side sent the frame {0:?}, which this version does not know and must not ignore: update this program"
+    )]
+    Essential(String),
 }
 
 /// One frame, ready to be sent.
@@ -52,7 +57,7 @@ pub struct Decoder<T> {
     frame: PhantomData<fn() -> T>,
 }
 
-impl<T: DeserializeOwned> Decoder<T> {
+impl<T: DeserializeOwned + Frame> Decoder<T> {
     /// A decoder that accepts frames up to [`MAX_FRAME_BYTES`].
     #[must_use]
     pub fn new() -> Self {
@@ -90,8 +95,13 @@ impl<T: DeserializeOwned> Decoder<T> {
             self.give_up();
             return Some(Err(CodecError::TooLong { len, max: self.max }));
         }
-        let frame = serde_json::from_slice(rest.get(PREFIX..PREFIX + len)?);
+        let frame: Result<T, _> = serde_json::from_slice(rest.get(PREFIX..PREFIX + len)?);
         match frame {
+            Ok(value) if value.unknown().is_some_and(|unknown| unknown.essential) => {
+                let name = value.unknown().map(|unknown| unknown.name.clone()).unwrap_or_default();
+                self.give_up();
+                Some(Err(CodecError::Essential(name)))
+            }
             Ok(value) => {
                 self.start += PREFIX + len;
                 if self.start == self.buffer.len() {
@@ -121,7 +131,7 @@ impl<T: DeserializeOwned> Decoder<T> {
     }
 }
 
-impl<T: DeserializeOwned> Default for Decoder<T> {
+impl<T: DeserializeOwned + Frame> Default for Decoder<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -130,7 +140,7 @@ impl<T: DeserializeOwned> Default for Decoder<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Down, Up};
+    use crate::{Down, Unknown, Up};
 
     #[test]
     fn frames_torn_anywhere_come_out_whole_and_in_order() {
@@ -165,6 +175,19 @@ mod tests {
         decoder.push(&101_u32.to_be_bytes());
         assert!(matches!(decoder.next(), Some(Err(CodecError::TooLong { len: 101, max: 100 }))));
         decoder.push(&encode(&Up::Pong).unwrap());
+        assert!(decoder.next().is_none());
+    }
+
+    #[test]
+    fn a_frame_of_a_newer_version_is_passed_over_unless_it_is_essential() {
+        let unknown = |essential| Up::Unknown(Unknown { name: "Usage".into(), essential });
+        let mut decoder = Decoder::<Up>::new();
+        for frame in [unknown(false), Up::Pong, unknown(true), Up::Pong] {
+            decoder.push(&encode(&frame).unwrap());
+        }
+        assert_eq!(decoder.next().unwrap().unwrap(), unknown(false));
+        assert_eq!(decoder.next().unwrap().unwrap(), Up::Pong);
+        assert!(matches!(decoder.next(), Some(Err(CodecError::Essential(name))) if name == "Usage"));
         assert!(decoder.next().is_none());
     }
 

@@ -1,26 +1,50 @@
 //! The contract between operator and proxy: configuration parts, deltas, frames and acks.
 //! Plain data and its parsing only; how frames travel and what a part does is elsewhere.
+//!
+//! Operator and proxies are updated one after the other, so each reads what a newer one writes:
+//!
+//! | of a newer version | what the receiver does |
+//! | --- | --- |
+//! | a field | ignores it; a new field has a default |
+//! | a frame | ignores it, or ends the stream when it is marked `essential` |
+//! | an outcome of a delta | does not count the version as applied |
+//! | a kind of part | keeps, hashes and restores it, and serves nothing of it |
+//! | a variant inside a part | rejects the requests that depend on this object, and on no other |
+//!
+//! Each side lists its [`Capabilities`] when a stream begins. The operator sends parts of every kind to every proxy of a
+//! fleet, so that all of them have the same version and an updated proxy has its parts already; it does not count a proxy
+//! as serving an object whose parts the proxy does not list. It sends a frame that older proxies do not know only to those
+//! that list it.
 
 mod authorizer;
+mod capability;
 pub mod codec;
+mod fleet;
 mod frame;
 mod hash;
 mod host;
 mod key;
+mod name;
 mod part;
 mod parts;
 mod path;
 mod route;
 mod stage;
+mod tagged;
 mod template;
 mod upstream;
 
 pub use authorizer::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
-pub use frame::{Ack, Delta, Diagnostic, Down, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up};
+pub use capability::Capabilities;
+pub use fleet::{FleetName, ParseFleetError};
+pub use frame::{
+    Ack, Delta, Diagnostic, Down, Frame, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up, Welcome,
+};
 pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
-pub use part::{DecodeError, ObjectRef, Part, PartBody, PartKind, PartName};
+pub use name::{NameFields, PartKind, PartName, SubPart};
+pub use part::{DecodeError, ObjectRef, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
 pub use route::{
@@ -28,5 +52,6 @@ pub use route::{
     Rule, RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{Behavior, Cors, Invalidation, StageCache, StagePart, Throttle, Unauthorized};
+pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart, Variable};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart};

@@ -1,103 +1,14 @@
-//! One piece of configuration: small, named, hashed, decoded once. What each kind holds is in the module of that kind.
+//! One piece of configuration: small, named, hashed, decoded once. The body of each kind is in the module of that kind, its
+//! name in `name`.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AuthorizerPart, CertificatePart, Hash, KeysPart, PlanPart, RoutePart, StagePart, UpstreamPart};
-
-/// What a part configures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PartKind {
-    /// One Stage.
-    Stage,
-    /// One ApiRoute.
-    Route,
-    /// One Authorizer.
-    Authorizer,
-    /// One shard of API key digests.
-    Keys,
-    /// One UsagePlan.
-    Plan,
-    /// The endpoints of one Service port.
-    Upstream,
-    /// One TLS certificate with its key: secret.
-    Certificate,
-    /// Something that this version does not know: it is kept and passed on, and serves nobody.
-    Unknown,
-}
-
-impl PartKind {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Stage, "stage"),
-        (Self::Route, "route"),
-        (Self::Authorizer, "authorizer"),
-        (Self::Keys, "keys"),
-        (Self::Plan, "plan"),
-        (Self::Upstream, "upstream"),
-        (Self::Certificate, "certificate"),
-    ];
-
-    pub(crate) fn text(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, text)| text)
-    }
-}
-
-/// The name of a part: its kind, then `namespace/name` (for an upstream `namespace/name:port`). Of an unknown kind the
-/// whole text is the id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PartName {
-    /// What the part configures.
-    pub kind: PartKind,
-    /// `namespace/name`.
-    pub id: Arc<str>,
-}
-
-impl PartName {
-    /// A part's name from its kind and its `namespace/name`.
-    #[must_use]
-    pub fn new(kind: PartKind, id: impl Into<Arc<str>>) -> Self {
-        Self { kind, id: id.into() }
-    }
-
-    /// Its text, in pieces.
-    pub(crate) fn pieces(&self) -> [&str; 3] {
-        [self.kind.text(), if self.kind == PartKind::Unknown { "" } else { "/" }, &self.id]
-    }
-}
-
-impl fmt::Display for PartName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pieces().into_iter().try_for_each(|piece| f.write_str(piece))
-    }
-}
-
-impl From<PartName> for String {
-    fn from(name: PartName) -> Self {
-        name.to_string()
-    }
-}
-
-impl FromStr for PartName {
-    type Err = DecodeError;
-    fn from_str(text: &str) -> Result<Self, DecodeError> {
-        let (kind, id) = text.split_once('/').ok_or_else(|| DecodeError::NoKind(text.to_owned()))?;
-        Ok(match PartKind::ALL.iter().find(|(_, known)| *known == kind) {
-            Some((kind, _)) => Self::new(*kind, id),
-            None => Self::new(PartKind::Unknown, text),
-        })
-    }
-}
-
-impl TryFrom<String> for PartName {
-    type Error = DecodeError;
-    fn try_from(text: String) -> Result<Self, DecodeError> {
-        text.parse()
-    }
-}
+use crate::{
+    AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, RoutePart, StagePart, UpstreamPart,
+};
 
 /// The Kubernetes object that a part, a diagnostic or a status belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -225,25 +136,5 @@ impl Part {
             PartKind::Unknown => return Err(DecodeError::UnknownKind(self.name.clone())),
         }
         .map_err(|source| DecodeError::Body { name: self.name.clone(), source })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_survive_their_text_also_those_of_a_newer_version() {
-        for (text, kind) in [
-            ("route/shop/orders@prod", PartKind::Route),
-            ("upstream/shop/orders:80", PartKind::Upstream),
-            ("quota/shop/gold", PartKind::Unknown),
-        ] {
-            let name: PartName = text.parse().unwrap();
-            assert_eq!((name.kind, name.to_string().as_str()), (kind, text));
-            let part = Part { hash: Hash::of(b"{}"), name, json: "{}".into() };
-            assert!(part.decode().is_err());
-        }
-        assert!("route".parse::<PartName>().is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::condition::{self, PROGRAMMED, Status, reason};
-use sluice_wire::{Hash, ObjectRef, PartName};
+use sluice_wire::{Hash, ObjectRef, PartKind, PartName};
 
 use crate::publish::fleet::{Known, Member};
 use crate::publish::{Fleet, Published};
@@ -13,7 +13,7 @@ use crate::translate::{DesiredStatus, Served};
 
 /// The members of a fleet as they are to a configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Census {
+pub struct Rollout {
     total: usize,
     groups: Vec<Group>,
     /// By members, in the order of their names; of equal ones of a group the first.
@@ -26,11 +26,14 @@ pub struct Census {
 #[derive(Clone, Debug)]
 struct Group {
     version: Hash,
-    /// Whether that is acknowledged, not only told.
+    /// Whether it is acknowledged, not only reported.
     acknowledged: bool,
     members: usize,
-    /// In what they differ from the configuration.
+    /// The parts in which they differ from the configuration.
     differs: BTreeSet<PartName>,
+    /// The kinds of parts that they do not support, and one of them.
+    unsupported: Arc<[PartKind]>,
+    example: String,
 }
 
 impl Group {
@@ -38,8 +41,13 @@ impl Group {
         self.differs.is_empty() || !wanted.parts.iter().any(|part| self.differs.contains(part))
     }
 
+    /// A kind of the object's parts that the members do not support.
+    fn lacks(&self, wanted: &DesiredStatus) -> Option<PartKind> {
+        self.unsupported.iter().copied().find(|kind| wanted.parts.iter().any(|part| part.kind == *kind))
+    }
+
     fn serves(&self, wanted: &DesiredStatus) -> bool {
-        self.acknowledged && self.has(wanted)
+        self.acknowledged && self.has(wanted) && self.lacks(wanted).is_none()
     }
 }
 
@@ -50,24 +58,27 @@ struct Complaints {
     found: Arc<BTreeMap<ObjectRef, String>>,
 }
 
-impl Census {
+impl Rollout {
     /// Looks at the fleet.
     #[must_use]
     pub fn of(fleet: &Fleet, current: &Published) -> Self {
-        let mut census = Self::default();
+        let mut rollout = Self::default();
         for (name, member) in fleet.members() {
-            census.count(name, &member, current);
+            rollout.count(name, &member, current);
         }
-        census
+        rollout
     }
 
     fn count(&mut self, name: String, member: &Member, current: &Published) {
         self.total += 1;
         let (version, acknowledged) = (member.known.version(), member.version.is_some());
-        let found = self.groups.iter().position(|group| (group.version, group.acknowledged) == (version, acknowledged));
+        let found = self.groups.iter().position(|group| {
+            (group.version, group.acknowledged) == (version, acknowledged) && group.unsupported == member.unsupported
+        });
         let at = found.unwrap_or_else(|| {
             let differs = differs(&member.known, current);
-            self.groups.push(Group { version, acknowledged, members: 0, differs });
+            let (unsupported, example) = (member.unsupported.clone(), name.clone());
+            self.groups.push(Group { version, acknowledged, members: 0, differs, unsupported, example });
             self.groups.len() - 1
         });
         if let Some(group) = self.groups.get_mut(at) {
@@ -92,10 +103,10 @@ impl Census {
         self.total
     }
 
-    /// Whether the same can be said of every object that is in neither census's `special`.
+    /// Whether the same can be said of every object that is in neither rollout's `special`.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        let acknowledged = |census: &Self| -> usize {
-            census.groups.iter().filter(|group| group.acknowledged).map(|group| group.members).sum()
+        let acknowledged = |rollout: &Self| -> usize {
+            rollout.groups.iter().filter(|group| group.acknowledged).map(|group| group.members).sum()
         };
         self.total == other.total
             && acknowledged(self) == acknowledged(other)
@@ -105,13 +116,14 @@ impl Census {
 
     /// Whether of an object something special is to be said: members differ about it, or complain.
     pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &DesiredStatus) -> bool {
-        self.groups.iter().any(|group| !group.has(wanted))
+        self.groups.iter().any(|group| !group.has(wanted) || group.lacks(wanted).is_some())
             || self.complaints.iter().any(|complaints| complaints.found.contains_key(object))
     }
 
     /// Whether nothing special is to be said of any object.
     pub(crate) fn is_plain(&self) -> bool {
-        self.complaints.is_empty() && self.groups.iter().all(|group| group.differs.is_empty())
+        self.complaints.is_empty()
+            && self.groups.iter().all(|group| group.differs.is_empty() && group.unsupported.is_empty())
     }
 
     fn group_serves(&self, group: usize, wanted: &DesiredStatus) -> bool {
@@ -121,11 +133,11 @@ impl Census {
 
 fn differs(known: &Known, current: &Published) -> BTreeSet<PartName> {
     let (changed, removed): (Vec<&PartName>, Vec<&PartName>) = match known {
-        Known::Told(parts) => {
+        Known::Reported(parts) => {
             let difference = current.parts.since(parts);
             (difference.changed.into_keys().collect(), difference.removed)
         }
-        Known::Served(parts) => {
+        Known::Acknowledged(parts) => {
             let difference = current.parts.since(parts);
             (difference.changed.into_keys().collect(), difference.removed)
         }
@@ -146,17 +158,18 @@ pub struct Programmed {
     pub contradicted: bool,
 }
 
-/// Judges whether the fleet runs an object as the census's configuration has it.
+/// Judges whether the fleet runs an object as the rollout's configuration has it.
 #[must_use]
-pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, census: &Census) -> Programmed {
-    let total = census.total;
-    let serving: usize = census.groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
-    let contradicted = census.groups.iter().any(|group| !group.has(wanted));
-    let complaint = census.complaints.iter().filter(|complaints| census.group_serves(complaints.group, wanted));
+pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout) -> Programmed {
+    let total = rollout.total;
+    let serving: usize = rollout.groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
+    let contradicted = rollout.groups.iter().any(|group| !group.has(wanted));
+    let complaint = rollout.complaints.iter().filter(|complaints| rollout.group_serves(complaints.group, wanted));
     let complaint = complaint
         .into_iter()
         .find_map(|complaints| complaints.found.get(object).map(|why| (complaints.proxy.as_str(), why.as_str())));
-    let refusal = census.refusals.iter().find(|(group, _, _)| !census.group_serves(*group, wanted));
+    let refusal = rollout.refusals.iter().find(|(group, _, _)| !rollout.group_serves(*group, wanted));
+    let unsupported = rollout.groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
     let of = format!("{serving} of {total} proxies");
     let (status, reason, message) = if wanted.served == Served::Nothing {
         let message = "Nothing of this object is served: see Accepted and ResolvedRefs.".to_owned();
@@ -167,6 +180,10 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, census: &Census) -
         (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
     } else if let Some((_, proxy, why)) = refusal {
         (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} refused the configuration: {why}"))
+    } else if let Some((proxy, kind)) = unsupported {
+        let kind = kind.text();
+        let message = format!("{of}. Proxy {proxy} does not support configuration of kind {kind}: update the proxy.");
+        (Status::False, reason::REJECTED, message)
     } else if serving == total {
         (Status::True, reason::PROGRAMMED, of)
     } else {
@@ -179,7 +196,7 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, census: &Census) -
 
 #[cfg(test)]
 mod tests {
-    use sluice_wire::{Diagnostic, KeysPart, Part, PartBody, PartKind, Parts};
+    use sluice_wire::{Diagnostic, Hello, KeysPart, Part, PartBody, PartKind, Parts};
 
     use super::*;
     use crate::metrics::Metrics;
@@ -210,7 +227,7 @@ mod tests {
 
     fn judge(fleet: &Fleet, current: &Published, parts: &[&str]) -> (String, String) {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let verdict = programmed(&object, &wanted(parts), &Census::of(fleet, current));
+        let verdict = programmed(&object, &wanted(parts), &Rollout::of(fleet, current));
         (verdict.condition.reason.to_owned(), verdict.condition.message)
     }
 
@@ -218,8 +235,8 @@ mod tests {
     fn programmed_is_true_only_when_every_proxy_serves_the_parts() {
         let (fleet, current) = (fleet(), published("a"));
         assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
-        let one = fleet.join("one", Parts::new());
-        let two = fleet.join("two", Parts::new());
+        let one = fleet.join(&Hello::new("one", "test"), Parts::new());
+        let two = fleet.join(&Hello::new("two", "test"), Parts::new());
         one.applied(&current, Vec::new());
         assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Pending".into(), "1 of 2 proxies".into()));
         two.applied(&current, Vec::new());
@@ -234,7 +251,7 @@ mod tests {
     #[test]
     fn diagnostics_and_refusals_are_said_with_the_name_of_the_proxy() {
         let (fleet, current) = (fleet(), published("a"));
-        let one = fleet.join("one", Parts::new());
+        let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         one.applied(&current, vec![Diagnostic { object, message: "no".into() }]);
         let (reason, message) = judge(&fleet, &current, &["route/shop/orders"]);
@@ -248,15 +265,15 @@ mod tests {
     fn a_proxy_that_says_it_has_the_parts_contradicts_nothing_and_is_not_counted() {
         let (fleet, current) = (fleet(), published("a"));
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let told =
+        let reported =
             |published: &Published| published.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
         let judge = |fleet: &Fleet| {
-            let verdict = programmed(&object, &wanted(&["route/shop/orders", "keys/a"]), &Census::of(fleet, &current));
+            let verdict = programmed(&object, &wanted(&["route/shop/orders", "keys/a"]), &Rollout::of(fleet, &current));
             (verdict.serving, verdict.contradicted)
         };
-        let one = fleet.join("one", told(&current));
+        let one = fleet.join(&Hello::new("one", "test"), reported(&current));
         assert_eq!(judge(&fleet), (0, false));
-        let two = fleet.join("two", told(&published("b")));
+        let two = fleet.join(&Hello::new("two", "test"), reported(&published("b")));
         assert_eq!(judge(&fleet), (0, true));
         one.applied(&current, Vec::new());
         two.applied(&current, Vec::new());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use sluice_wire::{Delta, Hash, Hello, Part, PartKind, PartName, Parts};
+use sluice_wire::{Delta, FleetName, Hash, Hello, Part, PartKind, PartName, Parts};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -68,7 +68,7 @@ async fn operator_with(tls: Option<tokio_rustls::TlsAcceptor>) -> (SocketAddr, m
 async fn serve(
     request: Request<hyper::body::Incoming>,
     peers: mpsc::Sender<Peer>,
-) -> Result<http::Response<Answers>, Infallible> {
+) -> Result<http::Response<Replies>, Infallible> {
     assert_eq!(request.uri().path(), STREAM_PATH);
     let authorization = request.headers().get(header::AUTHORIZATION).map(|v| v.to_str().unwrap().to_owned());
     let (to_test, ups) = mpsc::channel(16);
@@ -123,8 +123,8 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
         token: Some(token.clone()),
     };
     let fleet = Arc::new(Mutex::new(0));
-    let mut session = Session::start("proxy-1".into(), sink(&fleet), None);
-    let proxy = tokio::spawn(async move { run(&settings, &mut session).await });
+    let mut subscriber = Subscriber::start("proxy-1".into(), FleetName::default(), sink(&fleet), None);
+    let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
 
     let mut peer = peers.recv().await.unwrap();
     assert_eq!(peer.authorization.as_deref(), Some("Bearer first"));
@@ -181,13 +181,13 @@ async fn over_tls_only_the_operator_of_the_given_authority_is_believed() {
         std::fs::write(&file, certified.cert.pem()).unwrap();
         let operator: Uri = format!("https://localhost:{}", address.port()).parse().unwrap();
         let settings = Settings { operator, authority: Some(file.clone()), token: None };
-        let mut session = Session::start("p".into(), sink(&Arc::default()), None);
+        let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink(&Arc::default()), None);
         if believed {
-            let proxy = tokio::spawn(async move { run(&settings, &mut session).await });
+            let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
             assert_eq!(peers.recv().await.unwrap().hello().await.proxy, "p");
             proxy.abort();
         } else {
-            let error = follow(&settings, &mut session, &mut false).await.unwrap_err();
+            let error = follow(&settings, &mut subscriber, &mut false).await.unwrap_err();
             assert!(matches!(error, StreamError::Dial(DialError::Connect { .. })), "{error}");
         }
         std::fs::remove_file(&file).unwrap();
@@ -197,7 +197,7 @@ async fn over_tls_only_the_operator_of_the_given_authority_is_believed() {
 #[tokio::test]
 async fn a_token_never_travels_in_the_clear_to_another_machine() {
     let settings = Settings { operator: "ftp://127.0.0.1".parse().unwrap(), authority: None, token: None };
-    let mut session = Session::start("p".into(), sink(&Arc::default()), None);
-    let error = follow(&settings, &mut session, &mut false).await.unwrap_err();
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink(&Arc::default()), None);
+    let error = follow(&settings, &mut subscriber, &mut false).await.unwrap_err();
     assert!(matches!(error, StreamError::Dial(DialError::Address(_))), "{error}");
 }

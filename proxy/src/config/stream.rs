@@ -1,5 +1,5 @@
-//! The operator's stream: connect, say hello, take changes, acknowledge them, and begin anew when it breaks.
-//! What a change does is in `session`; the connection itself is in `dial`.
+//! The operator's stream: connects, sends the hello, passes frames to `subscriber`, sends its replies, and reconnects with
+//! backoff. `dial` opens the connection.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -15,26 +15,26 @@ use sluice_wire::codec::{self, CodecError, Decoder};
 use sluice_wire::{Down, Outcome, STREAM_PATH, Up};
 use tokio::sync::mpsc;
 
-use super::Session;
+use super::Subscriber;
 use super::dial::{DialError, dial};
 
-/// The operator pings more often; a longer silence is a lost connection.
-const SILENCE: Duration = Duration::from_secs(30);
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Idle timeout: the operator pings more often.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_TOKEN_BYTES: usize = 16 << 10;
-/// Answers that wait to be sent; the operator that does not take them is not there.
-const ANSWERS: usize = 16;
+/// Frames that wait to be sent.
+const QUEUE: usize = 16;
 
-/// Where the operator is, and how to be believed.
+/// The operator's address and the proxy's credentials.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `https://HOST:PORT`.
     pub operator: Uri,
-    /// The authority that signed the operator's certificate, as PEM; none: the system's roots.
+    /// The certificate authority of the operator's certificate, as PEM; none: the system's roots.
     pub authority: Option<PathBuf>,
-    /// A service account token or a shared secret, read anew at each connect.
+    /// A service account token or a shared secret, read again for each connection.
     pub token: Option<PathBuf>,
 }
 
@@ -50,9 +50,9 @@ enum StreamError {
     },
     #[error("the token file {0} is empty, too long, or not text that fits a header")]
     TokenText(PathBuf),
-    #[error("the operator does not believe this proxy's token ({0})")]
+    #[error("the operator rejected this proxy's token ({0})")]
     Unauthorized(StatusCode),
-    #[error("the operator answered {0}")]
+    #[error("the operator responded with {0}")]
     Status(StatusCode),
     #[error("cannot write the request")]
     Request(#[from] http::Error),
@@ -60,83 +60,82 @@ enum StreamError {
     Http(#[from] hyper::Error),
     #[error(transparent)]
     Codec(#[from] CodecError),
-    #[error("the operator was silent for {} s", SILENCE.as_secs())]
-    Silent,
+    #[error("the operator sent nothing for {} s", IDLE_TIMEOUT.as_secs())]
+    Idle,
     #[error("the operator ended the stream")]
     Ended,
-    #[error("the operator takes no answers")]
+    #[error("the operator does not read replies")]
     Stuck,
-    #[error("a configuration was refused: the next connection begins from what is served")]
+    #[error("a configuration was rejected: reconnecting with the configuration that is served")]
     Refused,
 }
 
-/// Follows the operator for ever. To be dropped when the proxy stops.
-pub async fn run(settings: &Settings, session: &mut Session) -> Infallible {
-    let mut wait = FIRST_WAIT;
+/// Follows the operator and never returns. Dropped when the proxy stops.
+pub async fn run(settings: &Settings, subscriber: &mut Subscriber) -> Infallible {
+    let mut wait = FIRST_BACKOFF;
     loop {
-        let mut took_a_change = false;
-        let result = follow(settings, session, &mut took_a_change).await;
-        session.set_connected(false);
-        if took_a_change {
-            wait = FIRST_WAIT;
+        let mut applied = false;
+        let result = follow(settings, subscriber, &mut applied).await;
+        subscriber.set_connected(false);
+        if applied {
+            wait = FIRST_BACKOFF;
         }
         let pause = jittered(wait);
         if let Err(error) = result {
             let error = sluice_daemon::logging::chain(&error);
-            tracing::warn!(operator.url = %settings.operator, error, retry.ms = pause.as_millis(), "lost the operator; serving on");
+            tracing::warn!(operator.url = %settings.operator, error, retry.ms = pause.as_millis(), "disconnected from the operator; keeping the current configuration");
         }
         tokio::time::sleep(pause).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        wait = (wait * 2).min(MAX_BACKOFF);
     }
 }
 
-type Answers = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+type Replies = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-async fn follow(settings: &Settings, session: &mut Session, took_a_change: &mut bool) -> Result<(), StreamError> {
-    let mut sender = dial::<Answers>(&settings.operator, settings.authority.as_deref()).await?;
-    let (answers, queue) = mpsc::channel::<Vec<u8>>(ANSWERS);
+async fn follow(settings: &Settings, subscriber: &mut Subscriber, applied: &mut bool) -> Result<(), StreamError> {
+    let mut sender = dial::<Replies>(&settings.operator, settings.authority.as_deref()).await?;
+    let (replies, queue) = mpsc::channel::<Vec<u8>>(QUEUE);
     let body = futures::stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
-    let body: Answers = StreamBody::new(body.map(|bytes| Ok(Frame::data(Bytes::from(bytes)))).boxed());
-    send(&answers, &session.hello()).await?;
+    let body: Replies = StreamBody::new(body.map(|bytes| Ok(Frame::data(Bytes::from(bytes)))).boxed());
+    send(&replies, &subscriber.hello()).await?;
     let request = request(settings, body).await?;
-    let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request))
-        .await
-        .map_err(|_| StreamError::Silent)??;
-    match answer.status() {
+    let response =
+        tokio::time::timeout(REPLY_TIMEOUT, sender.send_request(request)).await.map_err(|_| StreamError::Idle)??;
+    match response.status() {
         StatusCode::OK => {}
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => return Err(StreamError::Unauthorized(status)),
         status => return Err(StreamError::Status(status)),
     }
-    session.set_connected(true);
-    tracing::info!(operator.url = %settings.operator, "following the operator");
-    let mut body = answer.into_body();
+    subscriber.set_connected(true);
+    tracing::info!(operator.url = %settings.operator, "connected to the operator");
+    let mut body = response.into_body();
     let mut decoder = Decoder::<Down>::new();
     loop {
-        let piece = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| StreamError::Silent)?;
+        let piece = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await.map_err(|_| StreamError::Idle)?;
         let Ok(data) = piece.ok_or(StreamError::Ended)??.into_data() else { continue };
         decoder.push(&data);
         while let Some(frame) = decoder.next() {
             let frame = frame?;
-            let Some(up) = session.take(frame).await else { continue };
-            send(&answers, &up).await?;
+            let Some(up) = subscriber.on_frame(frame).await else { continue };
+            send(&replies, &up).await?;
             if let Up::Ack(ack) = &up {
                 if matches!(ack.outcome, Outcome::Refused { .. }) {
-                    // The answer travels before the connection goes.
-                    drop(answers);
-                    tokio::time::sleep(FIRST_WAIT).await;
+                    // Let the reply leave before the connection closes.
+                    drop(replies);
+                    tokio::time::sleep(FIRST_BACKOFF).await;
                     return Err(StreamError::Refused);
                 }
-                *took_a_change = true;
+                *applied = true;
             }
         }
     }
 }
 
-async fn send(answers: &mpsc::Sender<Vec<u8>>, frame: &Up) -> Result<(), StreamError> {
-    answers.send_timeout(codec::encode(frame)?, ANSWER_DEADLINE).await.map_err(|_| StreamError::Stuck)
+async fn send(replies: &mpsc::Sender<Vec<u8>>, frame: &Up) -> Result<(), StreamError> {
+    replies.send_timeout(codec::encode(frame)?, REPLY_TIMEOUT).await.map_err(|_| StreamError::Stuck)
 }
 
-async fn request(settings: &Settings, body: Answers) -> Result<Request<Answers>, StreamError> {
+async fn request(settings: &Settings, body: Replies) -> Result<Request<Replies>, StreamError> {
     let host = settings.operator.authority().map_or("", |a| a.as_str());
     let scheme = settings.operator.scheme_str().unwrap_or("https");
     let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(STREAM_PATH).build()?;
@@ -156,7 +155,7 @@ async fn request(settings: &Settings, body: Answers) -> Result<Request<Answers>,
     Ok(request.body(body)?)
 }
 
-/// Between half of `wait` and all of it, so that a fleet does not come back at one moment.
+/// Between half of `wait` and all of it, so that the proxies of a fleet do not reconnect at the same moment.
 fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 2];
     if aws_lc_rs::rand::fill(&mut random).is_err() {

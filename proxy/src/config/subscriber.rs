@@ -1,35 +1,38 @@
-//! One proxy's side of the conversation with the operator: what it has, and what each frame changes.
-//! No sockets: the stream and `sluice dev` drive it alike.
+//! One proxy's side of the configuration stream: the configuration it serves, and what each frame changes.
+//! It opens no sockets: `stream` does, and tests drive it without.
 
-use sluice_wire::{Ack, Delta, Diagnostic, Down, Hash, Hello, Outcome, PartName, Up};
+use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, Hello, Outcome, PartName, Up};
+
+use tracing::Instrument as _;
 
 use super::Sink;
 use super::step::{Configuration, Refusal};
 use super::store::Store;
 
-/// A proxy's configuration and what keeps it.
-pub struct Session {
+/// A proxy's configuration, where it is applied and where it is stored.
+pub struct Subscriber {
     proxy: String,
+    fleet: FleetName,
     configuration: Configuration,
     diagnostics: Vec<Diagnostic>,
-    /// Whether anything was put in force: an empty world is a configuration too.
-    begun: bool,
+    /// Whether a configuration was applied; one without parts counts.
+    started: bool,
     sink: Sink,
     store: Option<Store>,
 }
 
-impl Session {
-    /// Begins with what `store` remembers, which is put in force at once, so that a proxy serves without the operator.
+impl Subscriber {
+    /// Starts with the configuration in `store`, which is applied at once, so that a proxy serves without the operator.
     #[must_use]
-    pub fn start(proxy: String, mut sink: Sink, store: Option<Store>) -> Self {
+    pub fn start(proxy: String, fleet: FleetName, mut sink: Sink, store: Option<Store>) -> Self {
         let known = store.as_ref().and_then(Store::load);
-        let begun = known.is_some();
+        let started = known.is_some();
         let parts = known.unwrap_or_default();
         let mut diagnostics = Vec::new();
         if let Some(proxies) = store.as_ref().and_then(Store::fleet) {
             (sink.set_fleet)(proxies);
         }
-        if begun {
+        if started {
             let names: Vec<PartName> = parts.iter().map(|(name, _)| name.clone()).collect();
             diagnostics = (sink.apply)(&parts, &names, &[]);
             tracing::info!(
@@ -39,10 +42,10 @@ impl Session {
                 "serving the last known good configuration"
             );
         }
-        Self { proxy, configuration: Configuration::new(parts), diagnostics, begun, sink, store }
+        Self { proxy, fleet, configuration: Configuration::new(parts), diagnostics, started, sink, store }
     }
 
-    /// The version in force.
+    /// The version that is served.
     #[must_use]
     pub fn version(&self) -> Hash {
         self.configuration.parts.version()
@@ -51,19 +54,27 @@ impl Session {
     /// The first frame of a connection.
     #[must_use]
     pub fn hello(&self) -> Up {
-        let program = env!("CARGO_PKG_VERSION").to_owned();
-        let parts = self.configuration.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        Up::Hello(Hello { proxy: self.proxy.clone(), program, parts })
+        Up::Hello(Hello {
+            proxy: self.proxy.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            parts: self.configuration.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect(),
+            fleet: self.fleet.clone(),
+            capabilities: Capabilities::of_this_version(),
+        })
     }
 
-    /// Tells whether the stream is up.
+    /// Reports whether the stream is connected.
     pub fn set_connected(&mut self, connected: bool) {
         (self.sink.set_connected)(connected);
     }
 
-    /// Takes a frame and returns what to answer. After [`Outcome::Refused`] the stream must begin anew.
-    pub async fn take(&mut self, frame: Down) -> Option<Up> {
+    /// Handles a frame and returns the one to send back. After [`Outcome::Refused`] the stream must be opened again.
+    pub async fn on_frame(&mut self, frame: Down) -> Option<Up> {
         match frame {
+            Down::Welcome(welcome) => {
+                tracing::info!(operator.version = welcome.program, "the operator accepted the stream");
+                None
+            }
             Down::Ping => Some(Up::Pong),
             Down::Fleet { proxies } => {
                 (self.sink.set_fleet)(proxies.max(1));
@@ -74,35 +85,45 @@ impl Session {
             }
             Down::Delta(delta) => {
                 let version = delta.version;
-                let outcome = match self.apply(delta).await {
+                let span = tracing::info_span!(
+                    "apply_configuration",
+                    config.version = version.short(),
+                    config.upsert = delta.upsert.len(),
+                    config.remove = delta.remove.len()
+                );
+                let outcome = match self.apply(delta).instrument(span).await {
                     Ok(()) => Outcome::Applied,
                     Err(refusal) => {
                         let error = sluice_daemon::logging::chain(&refusal);
-                        tracing::error!(config.version = version.short(), error, "refused a configuration");
+                        tracing::error!(config.version = version.short(), error, "rejected a configuration");
                         (self.sink.refused)();
                         Outcome::Refused { why: refusal.to_string() }
                     }
                 };
                 Some(Up::Ack(Ack { version, outcome, diagnostics: self.diagnostics.clone() }))
             }
+            // The decoder has ended the stream already if the frame is essential.
+            Down::Unknown(unknown) => {
+                tracing::debug!(frame = unknown.name, "ignored a frame of a newer version");
+                None
+            }
         }
     }
 
     async fn apply(&mut self, delta: Delta) -> Result<(), Refusal> {
         let step = self.configuration.step(delta)?;
-        if self.begun && step.changed.is_empty() && step.removed.is_empty() {
+        if self.started && step.changed.is_empty() && step.removed.is_empty() {
             return Ok(());
         }
-        self.begun = true;
+        self.started = true;
         self.configuration = step.next;
-        // In force first: what cannot even be compiled must not be what a restart begins with.
+        // Applied before it is stored: a restart must not begin with a configuration that cannot be compiled.
         self.diagnostics = (self.sink.apply)(&self.configuration.parts, &step.changed, &step.removed);
         tracing::info!(
-            config.version = self.version().short(),
             config.changed = step.changed.len(),
             config.removed = step.removed.len(),
             config.problems = self.diagnostics.len(),
-            "configuration in force"
+            "configuration applied"
         );
         if let Some(store) = &self.store {
             store.save(&self.configuration.parts).await;

@@ -34,8 +34,8 @@ fn delta(base: Hash, before: &[Part], upsert: &[Part], remove: &[&Part]) -> Delt
     Delta { base, version: all.version(), upsert: upsert.to_vec(), remove }
 }
 
-async fn outcome(session: &mut Session, delta: Delta) -> Outcome {
-    match session.take(Down::Delta(delta)).await {
+async fn outcome(subscriber: &mut Subscriber, delta: Delta) -> Outcome {
+    match subscriber.on_frame(Down::Delta(delta)).await {
         Some(Up::Ack(ack)) => ack.outcome,
         other => panic!("{other:?} instead of an ack"),
     }
@@ -44,69 +44,69 @@ async fn outcome(session: &mut Session, delta: Delta) -> Outcome {
 #[tokio::test]
 async fn deltas_change_what_they_name_and_nothing_else() {
     let (sink, calls) = recording();
-    let mut session = Session::start("p".into(), sink, None);
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     let (a, b, b2) = (part("n/a", "{}"), part("n/b", "{}"), part("n/b", "[]"));
-    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[a.clone(), b.clone()], &[])).await, Outcome::Applied);
-    let base = session.version();
+    assert_eq!(outcome(&mut subscriber, delta(Hash::NONE, &[], &[a.clone(), b.clone()], &[])).await, Outcome::Applied);
+    let base = subscriber.version();
     assert_eq!(
-        outcome(&mut session, delta(base, &[a.clone(), b.clone()], from_ref(&b2), &[&a])).await,
+        outcome(&mut subscriber, delta(base, &[a.clone(), b.clone()], from_ref(&b2), &[&a])).await,
         Outcome::Applied
     );
     // An empty one, and one that sends what is here already, are acknowledged without work.
-    let base = session.version();
-    assert_eq!(outcome(&mut session, delta(base, from_ref(&b2), &[], &[])).await, Outcome::Applied);
-    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], from_ref(&b2), &[])).await, Outcome::Applied);
+    let base = subscriber.version();
+    assert_eq!(outcome(&mut subscriber, delta(base, from_ref(&b2), &[], &[])).await, Outcome::Applied);
+    assert_eq!(outcome(&mut subscriber, delta(Hash::NONE, &[], from_ref(&b2), &[])).await, Outcome::Applied);
     let calls = calls.lock().unwrap();
     let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0], (2, names(&["route/n/a", "route/n/b"]), vec![]));
     assert_eq!(calls[1], (1, names(&["route/n/b"]), names(&["route/n/a"])));
-    let Up::Hello(hello) = session.hello() else { panic!("no hello") };
+    let Up::Hello(hello) = subscriber.hello() else { panic!("no hello") };
     assert_eq!(hello.parts, BTreeMap::from([(b2.name, b2.hash)]));
 }
 
 #[tokio::test]
 async fn a_full_delta_takes_away_what_it_does_not_name() {
     let (sink, calls) = recording();
-    let mut session = Session::start("p".into(), sink, None);
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     let (a, b) = (part("n/a", "{}"), part("n/b", "{}"));
-    outcome(&mut session, delta(Hash::NONE, &[], &[a], &[])).await;
-    assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[b], &[])).await, Outcome::Applied);
+    outcome(&mut subscriber, delta(Hash::NONE, &[], &[a], &[])).await;
+    assert_eq!(outcome(&mut subscriber, delta(Hash::NONE, &[], &[b], &[])).await, Outcome::Applied);
     assert_eq!(calls.lock().unwrap()[1].2, vec!["route/n/a".to_owned()]);
 }
 
 #[tokio::test]
 async fn what_does_not_match_is_refused_and_changes_nothing() {
     let (sink, calls) = recording();
-    let mut session = Session::start("p".into(), sink, None);
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     let a = part("n/a", "{}");
-    outcome(&mut session, delta(Hash::NONE, &[], from_ref(&a), &[])).await;
-    let base = session.version();
+    outcome(&mut subscriber, delta(Hash::NONE, &[], from_ref(&a), &[])).await;
+    let base = subscriber.version();
     let b = part("n/b", "{}");
     let lying = Part { hash: Hash::of(b"else"), ..b.clone() };
     let long = part("n/b", &" ".repeat(MAX_PART_BYTES + 1));
     let wrong_version = Delta { version: Hash::of(b"x"), ..delta(base, from_ref(&a), from_ref(&b), &[]) };
     let wrong_base = delta(Hash::of(b"x"), from_ref(&a), &[b], &[]);
     for bad in [delta(base, from_ref(&a), &[lying], &[]), delta(base, &[a], &[long], &[]), wrong_version, wrong_base] {
-        assert!(matches!(outcome(&mut session, bad).await, Outcome::Refused { .. }));
-        assert_eq!(session.version(), base);
+        assert!(matches!(outcome(&mut subscriber, bad).await, Outcome::Refused { .. }));
+        assert_eq!(subscriber.version(), base);
     }
     assert_eq!(calls.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
-    let dir = std::env::temp_dir().join(format!("sluice-session-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("sluice-subscriber-{}", std::process::id()));
     let store = Store::open(&dir).unwrap();
-    let mut session = Session::start("p".into(), recording().0, Some(store.clone()));
-    outcome(&mut session, delta(Hash::NONE, &[], &[part("n/a", "{}")], &[])).await;
-    let version = session.version();
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), recording().0, Some(store.clone()));
+    outcome(&mut subscriber, delta(Hash::NONE, &[], &[part("n/a", "{}")], &[])).await;
+    let version = subscriber.version();
     let (sink, calls) = recording();
-    assert!(session.take(Down::Fleet { proxies: 3 }).await.is_none());
+    assert!(subscriber.on_frame(Down::Fleet { proxies: 3 }).await.is_none());
     let shares = Arc::new(Mutex::new(1));
     let told = Arc::clone(&shares);
     let sink = Sink { set_fleet: Box::new(move |proxies| *told.lock().unwrap() = proxies), ..sink };
-    let again = Session::start("p".into(), sink, Some(store));
+    let again = Subscriber::start("p".into(), FleetName::default(), sink, Some(store));
     assert_eq!(*shares.lock().unwrap(), 3);
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(again.version(), version);
@@ -116,18 +116,18 @@ async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
 #[tokio::test]
 async fn an_empty_world_is_a_configuration_and_can_be_continued() {
     let (sink, calls) = recording();
-    let mut session = Session::start("p".into(), sink, None);
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     for _ in 0..2 {
-        assert_eq!(outcome(&mut session, delta(Hash::NONE, &[], &[], &[])).await, Outcome::Applied);
+        assert_eq!(outcome(&mut subscriber, delta(Hash::NONE, &[], &[], &[])).await, Outcome::Applied);
         assert_eq!(calls.lock().unwrap().len(), 1);
     }
-    let base = session.version();
-    assert_eq!(outcome(&mut session, delta(base, &[], &[part("n/a", "{}")], &[])).await, Outcome::Applied);
+    let base = subscriber.version();
+    assert_eq!(outcome(&mut subscriber, delta(base, &[], &[part("n/a", "{}")], &[])).await, Outcome::Applied);
 }
 
 #[tokio::test]
 async fn pings_are_answered() {
-    let mut session = Session::start("p".into(), recording().0, None);
-    assert_eq!(session.take(Down::Ping).await, Some(Up::Pong));
-    assert_eq!(session.take(Down::Fleet { proxies: 0 }).await, None);
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), recording().0, None);
+    assert_eq!(subscriber.on_frame(Down::Ping).await, Some(Up::Pong));
+    assert_eq!(subscriber.on_frame(Down::Fleet { proxies: 0 }).await, None);
 }

@@ -1,0 +1,415 @@
+//! One proxy's stream: the hello, the changes that the proxy is sent, its acknowledgements. `admission` decides who may open
+//! a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use sluice_wire::codec::{self, CodecError, Decoder};
+use sluice_wire::{Ack, Capabilities, Down, FleetName, Hash, Hello, Outcome, Parts, Up, Welcome};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::publish::fleet::Membership;
+use crate::publish::{Current, Fleet, Known, delta};
+
+/// Frames of proxies are small; the longest is the list of hashes in the hello.
+const MAX_UP_BYTES: usize = 64 << 20;
+const MAX_NAME_BYTES: usize = 253;
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Later acknowledgements count the proxy as lagging.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without an acknowledgement for this long the stream ends, and the proxy reconnects.
+const ACK_LIMIT: Duration = Duration::from_secs(120);
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Idle timeout: a proxy answers each ping.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
+/// Write timeout: a proxy that reads nothing for this long is disconnected.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DisconnectReason {
+    #[error("the proxy closed the stream")]
+    Closed,
+    #[error("the stream broke: {0}")]
+    Broken(String),
+    #[error("cannot read a frame")]
+    Codec(#[from] CodecError),
+    #[error("the proxy sent a frame out of turn")]
+    OutOfTurn,
+    #[error("the proxy's name is empty or too long")]
+    BadName,
+    #[error("the proxy {proxy} presented the token of the Pod {pod}")]
+    OtherPod { proxy: String, pod: String },
+    #[error("there is no fleet {0}")]
+    UnknownFleet(FleetName),
+    #[error("the proxy sent no hello in time")]
+    NoHello,
+    #[error("the proxy sent nothing for too long")]
+    Idle,
+    #[error("the proxy does not read")]
+    NotReading,
+    #[error("the proxy did not acknowledge in time")]
+    NotAcknowledging,
+    #[error("a newer connection of the same proxy replaced this one")]
+    Replaced,
+    #[error("the operator stops")]
+    Stopping,
+}
+
+/// Frames out of a request's body.
+struct Frames<B> {
+    body: B,
+    decoder: Decoder<Up>,
+}
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
+    /// The first frame, apart from those of a newer version.
+    async fn hello(&mut self) -> Result<Hello, DisconnectReason> {
+        loop {
+            match self.next().await? {
+                Up::Hello(hello) => return Ok(hello),
+                Up::Unknown(_) => {}
+                Up::Ack(_) | Up::Pong => return Err(DisconnectReason::OutOfTurn),
+            }
+        }
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) -> Result<Up, DisconnectReason> {
+        loop {
+            if let Some(frame) = self.decoder.next() {
+                return Ok(frame?);
+            }
+            match self.body.frame().await {
+                None => return Err(DisconnectReason::Closed),
+                Some(Err(error)) => return Err(DisconnectReason::Broken(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A configuration that was sent and is not acknowledged yet.
+struct InFlight {
+    current: Arc<Current>,
+    at: Instant,
+    late: bool,
+}
+
+struct ProxyStream {
+    down: mpsc::Sender<Bytes>,
+    membership: Membership,
+    known: Known,
+    /// The version of the last acknowledgement, which is not sent again.
+    acknowledged: Option<Hash>,
+    in_flight: Option<InFlight>,
+    /// The size of the fleet that the proxy knows.
+    fleet_size: u32,
+}
+
+/// Serves a stream until it ends.
+pub(crate) async fn run<B>(
+    body: B,
+    down: mpsc::Sender<Bytes>,
+    mut current: watch::Receiver<Option<Arc<Current>>>,
+    fleet: Fleet,
+    pod: Option<String>,
+) -> DisconnectReason
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    let mut frames = Frames { body, decoder: Decoder::with_max(MAX_UP_BYTES) };
+    let mut hello = match tokio::time::timeout(HELLO_TIMEOUT, frames.hello()).await {
+        Err(_) => return DisconnectReason::NoHello,
+        Ok(Err(ended)) => return ended,
+        Ok(Ok(hello)) => hello,
+    };
+    let reported: Parts<Hash> = std::mem::take(&mut hello.parts).into_iter().collect();
+    let proxy = hello.proxy.clone();
+    if hello.fleet != FleetName::default() {
+        return DisconnectReason::UnknownFleet(hello.fleet);
+    }
+    if proxy.is_empty() || proxy.len() > MAX_NAME_BYTES || proxy.chars().any(char::is_control) {
+        return DisconnectReason::BadName;
+    }
+    // A token of one Pod must not authenticate another.
+    if let Some(pod) = pod.filter(|pod| *pod != proxy) {
+        tracing::warn!(proxy.name = proxy, token.pod = pod, "rejected a proxy that presented the token of another Pod");
+        return DisconnectReason::OtherPod { proxy, pod };
+    }
+    tracing::info!(proxy.name = proxy, proxy.version = hello.program, config.parts = reported.len(), "proxy connected");
+    let membership = fleet.join(&hello, reported.clone());
+    let mut stream = ProxyStream {
+        down,
+        membership,
+        known: Known::Reported(reported),
+        acknowledged: None,
+        in_flight: None,
+        fleet_size: 0,
+    };
+    if hello.capabilities.has_frame("Welcome")
+        && let Err(ended) = stream.welcome().await
+    {
+        return ended;
+    }
+    let ended = stream.serve(&mut frames, &mut current, &fleet).await;
+    tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
+    ended
+}
+
+impl ProxyStream {
+    async fn serve<B>(
+        &mut self,
+        frames: &mut Frames<B>,
+        current: &mut watch::Receiver<Option<Arc<Current>>>,
+        fleet: &Fleet,
+    ) -> DisconnectReason
+    where
+        B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+    {
+        let mut members = fleet.changes();
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_frame = Instant::now();
+        let replaced = self.membership.replaced.clone();
+        loop {
+            if let Err(ended) = self.notify_fleet_size(fleet).await {
+                return ended;
+            }
+            let newest = current.borrow_and_update().clone();
+            if let Some(newest) = newest
+                && let Err(ended) = self.offer(newest).await
+            {
+                return ended;
+            }
+            let deadline =
+                self.in_flight.as_ref().map(|sent| sent.at + if sent.late { ACK_LIMIT } else { ACK_TIMEOUT });
+            let outcome = tokio::select! {
+                frame = frames.next() => {
+                    last_frame = Instant::now();
+                    frame.and_then(|frame| self.on_frame(frame))
+                }
+                changed = current.changed() => changed.map_err(|_| DisconnectReason::Stopping),
+                changed = members.changed() => changed.map_err(|_| DisconnectReason::Stopping),
+                () = replaced.cancelled() => Err(DisconnectReason::Replaced),
+                _ = ping.tick() => {
+                    if last_frame.elapsed() > IDLE_TIMEOUT { Err(DisconnectReason::Idle) } else { self.send(&Down::Ping).await }
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.late(),
+            };
+            if let Err(ended) = outcome {
+                return ended;
+            }
+        }
+    }
+
+    async fn welcome(&self) -> Result<(), DisconnectReason> {
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        self.send(&Down::Welcome(Welcome { program, capabilities: Capabilities::of_this_version() })).await
+    }
+
+    async fn notify_fleet_size(&mut self, fleet: &Fleet) -> Result<(), DisconnectReason> {
+        let proxies = u32::try_from(fleet.len()).unwrap_or(u32::MAX).max(1);
+        if proxies != self.fleet_size {
+            self.fleet_size = proxies;
+            self.send(&Down::Fleet { proxies }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the difference to the newest configuration, unless the proxy is still applying one: then the newest follows.
+    async fn offer(&mut self, newest: Arc<Current>) -> Result<(), DisconnectReason> {
+        let version = newest.published.version;
+        if self.in_flight.is_some() || self.acknowledged == Some(version) {
+            return Ok(());
+        }
+        let delta = match &self.known {
+            Known::Reported(hashes) => delta(hashes, &newest.published),
+            Known::Acknowledged(parts) => delta(parts, &newest.published),
+        };
+        self.send(&Down::Delta(delta)).await?;
+        self.in_flight = Some(InFlight { current: newest, at: Instant::now(), late: false });
+        Ok(())
+    }
+
+    fn on_frame(&mut self, frame: Up) -> Result<(), DisconnectReason> {
+        let ack = match frame {
+            Up::Hello(_) => return Err(DisconnectReason::OutOfTurn),
+            Up::Pong => return Ok(()),
+            // The decoder has ended the stream already if the frame is essential.
+            Up::Unknown(unknown) => {
+                tracing::debug!(frame = unknown.name, "ignored a frame of a newer version");
+                return Ok(());
+            }
+            Up::Ack(ack) => ack,
+        };
+        let Ack { version, outcome, diagnostics } = ack;
+        let Some(sent) = self.in_flight.take() else { return Err(DisconnectReason::OutOfTurn) };
+        if sent.current.published.version != version {
+            return Err(DisconnectReason::OutOfTurn);
+        }
+        self.acknowledged = Some(version);
+        match outcome {
+            Outcome::Applied => {
+                self.known = Known::Acknowledged(sent.current.published.parts.clone());
+                self.membership.applied(&sent.current.published, diagnostics);
+            }
+            Outcome::Refused { why } => {
+                tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
+                self.membership.refused(version, why);
+            }
+            Outcome::Unknown(unknown) => {
+                let why =
+                    format!("The proxy reports the outcome {:?}, which this operator does not know.", unknown.name);
+                tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
+                self.membership.refused(version, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn late(&mut self) -> Result<(), DisconnectReason> {
+        match &mut self.in_flight {
+            Some(sent) if sent.late => Err(DisconnectReason::NotAcknowledging),
+            Some(sent) => {
+                sent.late = true;
+                self.membership.lagging();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, frame: &Down) -> Result<(), DisconnectReason> {
+        let bytes = Bytes::from(codec::encode(frame)?);
+        match tokio::time::timeout(SEND_TIMEOUT, self.down.send(bytes)).await {
+            Err(_) => Err(DisconnectReason::NotReading),
+            Ok(Err(_)) => Err(DisconnectReason::Closed),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use prometheus::Registry;
+    use sluice_wire::Unknown;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::publish::Publisher;
+    use crate::translate::Translation;
+
+    struct Rig {
+        up: mpsc::Sender<Bytes>,
+        down: mpsc::Receiver<Bytes>,
+        fleet: Fleet,
+        stream: tokio::task::JoinHandle<DisconnectReason>,
+        _publisher: Publisher,
+    }
+
+    async fn rig() -> Rig {
+        rig_with(None).await
+    }
+
+    async fn rig_with(pod: Option<&str>) -> Rig {
+        rig_that_begins(Up::Hello(Hello::new("one", "test")), pod).await
+    }
+
+    async fn rig_that_begins(first: Up, pod: Option<&str>) -> Rig {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
+        publisher.publish(Translation::default());
+        let (up, pieces) = mpsc::channel::<Bytes>(64);
+        let (sender, down) = mpsc::channel(64);
+        let stream =
+            futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
+        let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
+        let stream = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone(), pod.map(str::to_owned)));
+        up.send(Bytes::from(codec::encode(&first).unwrap())).await.unwrap();
+        Rig { up, down, fleet, stream, _publisher: publisher }
+    }
+
+    async fn receive(rig: &mut Rig) -> Option<Down> {
+        let mut decoder = Decoder::new();
+        decoder.push(&rig.down.recv().await?);
+        decoder.next().map(|frame| frame.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_answers_pings_but_never_acknowledges_lags_and_then_has_to_begin_anew() {
+        let mut rig = rig().await;
+        let begun = Instant::now();
+        let mut lagged = None;
+        while let Some(frame) = receive(&mut rig).await {
+            if frame == Down::Ping && rig.up.send(Bytes::from(codec::encode(&Up::Pong).unwrap())).await.is_err() {
+                break;
+            }
+            if lagged.is_none() && rig.fleet.members().get("one").is_some_and(|member| member.lagging) {
+                lagged = Some(begun.elapsed());
+            }
+        }
+        assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::NotAcknowledging));
+        assert!(lagged.is_some_and(|after| after >= ACK_TIMEOUT && after <= ACK_TIMEOUT + PING_EVERY), "{lagged:?}");
+        assert!(begun.elapsed() >= ACK_LIMIT && rig.fleet.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_of_a_newer_version_do_not_replace_the_hello() {
+        let greeting = Up::Unknown(Unknown { name: "Greeting".into(), essential: false });
+        let rig = rig_that_begins(greeting.clone(), None).await;
+        let up = rig.up.clone();
+        let talking = tokio::spawn(async move {
+            while up.send(Bytes::from(codec::encode(&greeting).unwrap())).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::NoHello));
+        talking.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_one_pod_does_not_speak_for_another() {
+        let stolen = rig_with(Some("two")).await;
+        assert!(matches!(stolen.stream.await.unwrap(), DisconnectReason::OtherPod { .. }));
+        assert!(stolen.fleet.is_empty());
+        let mut own = rig_with(Some("one")).await;
+        assert!(receive(&mut own).await.is_some());
+        assert_eq!(own.fleet.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_proxy_leaves_the_fleet() {
+        let mut rig = rig().await;
+        while receive(&mut rig).await.is_some() {}
+        assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::Idle));
+        assert!(rig.fleet.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_does_not_read_leaves_the_fleet() {
+        let rig = rig().await;
+        // Pings fill the queue in the end; until then the proxy sends frames, so that the idle timeout does not come first.
+        let up = rig.up.clone();
+        let talking = tokio::spawn(async move {
+            while up.send(Bytes::from(codec::encode(&Up::Pong).unwrap())).await.is_ok() {
+                tokio::time::sleep(PING_EVERY).await;
+            }
+        });
+        let ended = rig.stream.await.unwrap();
+        assert!(matches!(ended, DisconnectReason::NotAcknowledging | DisconnectReason::NotReading), "{ended}");
+        assert!(rig.fleet.is_empty());
+        talking.abort();
+    }
+}

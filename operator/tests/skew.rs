@@ -1,0 +1,98 @@
+//! A newer and an older proxy at today's operator, over the real stream server.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sluice_kit::eventually_async as eventually;
+use sluice_operator::publish::{Rollout, programmed};
+use sluice_wire::{Ack, Down, Hash, Hello, ObjectRef, Outcome, Parts, Up};
+
+use crate::stream::{Proxy, Rig, SECRET, publish, rig};
+
+impl Proxy {
+    /// Sends a frame as another version writes it.
+    async fn send(&self, frame: Value) {
+        let text = serde_json::to_vec(&frame).unwrap();
+        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+        self.up.send(Bytes::from([length.to_vec(), text].concat())).await.unwrap();
+    }
+}
+
+fn programmed_reason(rig: &Rig) -> (String, String) {
+    let current = rig.publisher.subscribe().borrow().clone().unwrap();
+    let object = ObjectRef::new("ApiRoute", "shop", "orders");
+    let rollout = Rollout::of(&rig.fleet, &current.published);
+    let condition = programmed(&object, &current.statuses[&object], &rollout).condition;
+    (condition.reason.to_owned(), condition.message)
+}
+
+#[tokio::test]
+async fn a_newer_proxy_is_served_and_what_it_says_besides_is_ignored() {
+    let rig = rig("newer").await;
+    let version = publish(&rig, "/a");
+    let mut proxy = Proxy::open(&rig, SECRET).await.unwrap();
+    let unknown = Hash::of(b"quota");
+    proxy.send(json!({"Greeting": {}})).await;
+    proxy
+        .send(json!({"zone": "a", "Hello": {
+            "proxy": "one", "program": "9.9", "fleet": "default", "zone": "a",
+            "capabilities": ["part/stage", "part/route", "part/quota", "frame/Welcome", "frame/Lease", "feature/grpc-web"],
+            "parts": {"quota/shop/gold": unknown, "route/shop/orders#canary": unknown},
+        }}))
+        .await;
+    assert!(matches!(proxy.receive().await, Some(Down::Welcome(_))));
+    proxy.send(json!({"Usage": {"key": 3}})).await;
+    let delta = proxy.delta().await;
+    let reported: Parts<Hash> = ["quota/shop/gold", "route/shop/orders#canary"]
+        .map(|name| (name.parse().unwrap(), unknown))
+        .into_iter()
+        .collect();
+    assert_eq!((delta.base, delta.version), (reported.version(), version));
+    // This operator does not publish them: a leader of an older version takes over from a newer one.
+    assert_eq!(
+        delta.remove.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["route/shop/orders#canary", "quota/shop/gold"]
+    );
+    proxy
+        .send(json!({"Ack": {"version": version, "outcome": {"Applied": {"after_ms": 3}}, "diagnostics": [], "load": 0.5}}))
+        .await;
+    eventually("the acknowledgement counts", || rig.fleet.members()["one"].version == Some(version)).await;
+    assert_eq!(programmed_reason(&rig).0, "Programmed");
+
+    // An outcome that the operator does not know does not count as applied.
+    let next = publish(&rig, "/b");
+    assert_eq!(proxy.delta().await.version, next);
+    proxy.send(json!({"Ack": {"version": next, "outcome": {"Partly": {"of": 2}}}})).await;
+    eventually("the outcome is known", || rig.fleet.members()["one"].refused.is_some()).await;
+    assert_eq!(programmed_reason(&rig).0, "Rejected");
+
+    // An essential frame ends the stream.
+    proxy.send(json!({"essential": true, "Handover": {}})).await;
+    while proxy.receive().await.is_some() {}
+    eventually("the proxy has left", || rig.fleet.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_older_proxy_gets_no_frame_that_it_does_not_list_and_serves_no_kind_that_it_does_not_list() {
+    let rig = rig("older").await;
+    let version = publish(&rig, "/a");
+    // A program from before the lists.
+    let mut oldest = Proxy::open(&rig, SECRET).await.unwrap();
+    oldest.send(json!({"Hello": {"proxy": "oldest", "program": "0.1", "parts": {}}})).await;
+    assert!(matches!(oldest.receive().await, Some(Down::Fleet { .. })));
+    assert_eq!(oldest.delta().await.version, version);
+    oldest.say(&Up::Ack(Ack { version, outcome: Outcome::Applied, diagnostics: vec![] })).await;
+    eventually("it serves", || programmed_reason(&rig).0 == "Programmed").await;
+    // One that knows no routes gets them all the same, so that its version is the fleet's, and does not serve them.
+    let capabilities = ["part/stage", "frame/Delta"].into_iter().collect();
+    let mut partial = Proxy::open(&rig, SECRET).await.unwrap();
+    partial.say(&Up::Hello(Hello { capabilities, ..Hello::new("partial", "0.2") })).await;
+    assert_eq!(partial.delta().await.version, version);
+    partial.say(&Up::Ack(Ack { version, outcome: Outcome::Applied, diagnostics: vec![] })).await;
+    eventually("the acknowledgement counts", || rig.fleet.members()["partial"].version == Some(version)).await;
+    let (reason, message) = programmed_reason(&rig);
+    assert_eq!(reason, "Rejected");
+    assert!(
+        message.contains("1 of 2 proxies") && message.contains("partial") && message.contains("route"),
+        "{message}"
+    );
+}

@@ -1,0 +1,267 @@
+//! A newer operator and today's proxy, over a real stream: unknown frames, fields, kinds of parts, names and variants.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use sluice_proxy::config::store::Store;
+use sluice_proxy::config::{Sink, Subscriber, stream};
+use sluice_wire::codec::Decoder;
+use sluice_wire::*;
+use tokio::sync::mpsc;
+
+use crate::harness::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One connection of the proxy, as the operator sees it.
+struct Connection {
+    ups: mpsc::Receiver<Up>,
+    downs: mpsc::Sender<Bytes>,
+}
+
+impl Connection {
+    async fn receive(&mut self) -> Up {
+        tokio::time::timeout(DEADLINE, self.ups.recv()).await.unwrap().unwrap()
+    }
+
+    async fn hello(&mut self) -> Hello {
+        match self.receive().await {
+            Up::Hello(hello) => hello,
+            other => panic!("{other:?} instead of a hello"),
+        }
+    }
+
+    async fn ack(&mut self) -> Ack {
+        match self.receive().await {
+            Up::Ack(ack) => ack,
+            other => panic!("{other:?} instead of an acknowledgement"),
+        }
+    }
+
+    /// Sends a frame as a newer operator writes it.
+    async fn send(&self, frame: Value) {
+        let text = serde_json::to_vec(&frame).unwrap();
+        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+        self.downs.send([length.to_vec(), text].concat().into()).await.unwrap();
+    }
+}
+
+/// The end of the stream of an operator that the test writes frames for.
+async fn operator() -> (SocketAddr, mpsc::Receiver<Connection>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, queue) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let connections = connections.clone();
+            let service = service_fn(move |request| accept(request, connections.clone()));
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(tcp), service),
+            );
+        }
+    });
+    (address, queue)
+}
+
+type Frames = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+async fn accept(
+    request: http::Request<Incoming>,
+    connections: mpsc::Sender<Connection>,
+) -> Result<http::Response<Frames>, Infallible> {
+    let (from_proxy, ups) = mpsc::channel(16);
+    let (downs, to_proxy) = mpsc::channel::<Bytes>(16);
+    let mut body = request.into_body();
+    tokio::spawn(async move {
+        let mut decoder = Decoder::<Up>::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            decoder.push(frame.data_ref().unwrap());
+            while let Some(frame) = decoder.next() {
+                drop(from_proxy.send(frame.unwrap()).await);
+            }
+        }
+    });
+    connections.send(Connection { ups, downs }).await.unwrap();
+    let frames = futures::stream::unfold(to_proxy, |mut queue| async move { Some((queue.recv().await?, queue)) });
+    Ok(http::Response::new(StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes))).boxed())))
+}
+
+/// A part as a newer operator writes it.
+fn part(name: &str, body: &Value) -> Part {
+    let json = body.to_string();
+    Part { name: name.parse().unwrap(), hash: Hash::of(json.as_bytes()), json: json.into() }
+}
+
+/// A part of this version with what a newer operator adds to it.
+fn edited(made: (PartName, PartBody), edit: impl FnOnce(&mut Value)) -> Part {
+    let (name, body) = made;
+    let mut json: Value = serde_json::from_str(&Part::new(name.clone(), &body).json).unwrap();
+    edit(&mut json);
+    part(&name.to_string(), &json)
+}
+
+fn with_variant(name: &str, path: &str, field: &str, variant: Value) -> Part {
+    edited(route(name, vec![rule("r", "GET", path, policy(mock(name)))]), |json| {
+        json["rules"][0]["action"]["Serve"][field] = variant;
+    })
+}
+
+fn tomorrows_parts() -> Vec<Part> {
+    vec![
+        edited(stage_part(stage()), |json| json["mutual_tls"] = json!({"mode": "Strict"})),
+        edited(route("known", vec![rule("r", "GET", "/known", policy(mock("known")))]), |json| {
+            json["canary"] = json!([1, 2]);
+            json["rules"][0]["action"]["Serve"]["retries"] = json!(3);
+        }),
+        with_variant("newer", "/newer", "integration", json!({"Lambda": {"function": "f"}})),
+        part(
+            "authorizer/shop/newer",
+            &json!({"object": {"kind": "Authorizer", "namespace": "shop", "name": "newer"},
+            "kind": {"Saml": {}}}),
+        ),
+        with_variant("guarded", "/guarded", "authorizer", json!({"part": "authorizer/shop/newer", "scopes": []})),
+        edited(
+            (
+                "route/shop/parted#canary".parse().unwrap(),
+                route("parted", vec![rule("r", "GET", "/parted", policy(mock("parted")))]).1,
+            ),
+            |_| {},
+        ),
+        part("quota/shop/gold", &json!({"limit": {"per": "month", "requests": 10_000_000_000_u64}})),
+    ]
+}
+
+struct Proxy {
+    proxy: Arc<sluice_proxy::run::Proxy>,
+    following: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    fn start(operator: SocketAddr, state: &std::path::Path) -> Self {
+        let proxy = sluice_proxy::run::Proxy::start(sluice_proxy::run::Settings {
+            http: Some("127.0.0.1:0".parse().unwrap()),
+            https: None,
+            threads: Some(1),
+            access_log: sluice_proxy::run::LogSink::Off,
+            registry: prometheus::Registry::new(),
+            allow_loopback: true,
+            extra_roots: Vec::new(),
+            timeouts: sluice_proxy::Timeouts::default(),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let proxy = Arc::new(proxy.unwrap());
+        let (apply, fleet) = (proxy.clone(), proxy.clone());
+        let sink = Sink {
+            apply: Box::new(move |parts, changed, removed| apply.apply_parts(parts, changed, removed)),
+            set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
+            set_connected: Box::new(|_| {}),
+            refused: Box::new(|| {}),
+        };
+        let mut subscriber =
+            Subscriber::start("one".into(), FleetName::default(), sink, Some(Store::open(state).unwrap()));
+        let following = tokio::spawn(async move {
+            let operator = format!("http://{operator}").parse().unwrap();
+            let settings = stream::Settings { operator, authority: None, token: None };
+            match stream::run(&settings, &mut subscriber).await {}
+        });
+        Self { proxy, following }
+    }
+
+    async fn status(&self, path: &'static str) -> u16 {
+        let address = self.proxy.http_addr().unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        let call = move || {
+            let mut tcp = std::net::TcpStream::connect(address).unwrap();
+            std::io::Write::write_all(&mut tcp, request.as_bytes()).unwrap();
+            read_answer(&mut tcp).status
+        };
+        tokio::task::spawn_blocking(call).await.unwrap()
+    }
+
+    async fn serves_what_it_understands(&self) {
+        let paths = ["/known", "/newer", "/guarded", "/parted", "/none"];
+        let statuses = [200, 500, 500, 200, 404];
+        for (path, status) in paths.into_iter().zip(statuses) {
+            assert_eq!(self.status(path).await, status, "{path}");
+        }
+    }
+
+    async fn stop(self) {
+        self.following.abort();
+        assert!(self.following.await.unwrap_err().is_cancelled());
+        tokio::task::spawn_blocking(move || drop(self.proxy)).await.unwrap();
+    }
+}
+
+fn state_folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("sluice-skew-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+#[test]
+fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_read_fails_closed() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (address, mut connections) = operator().await;
+        let state = state_folder();
+        let proxy = Proxy::start(address, &state);
+        let mut connection = connections.recv().await.unwrap();
+        let hello = connection.hello().await;
+        assert!(PartKind::known().all(|kind| hello.capabilities.has_part(kind)));
+
+        let parts = tomorrows_parts();
+        let hashes: Parts<Hash> = parts.iter().map(|part| (part.name.clone(), part.hash)).collect();
+        connection.send(json!({"Welcome": {"program": "9.9", "capabilities": ["frame/Lease"], "region": "x"}})).await;
+        connection.send(json!({"Lease": {"tokens": 10}})).await;
+        connection.send(json!({"Fleet": {"proxies": 1, "weights": [0.5]}})).await;
+        let delta = json!({"base": Hash::NONE, "version": hashes.version(), "upsert": parts, "remove": [],
+            "priority": "High"});
+        connection.send(json!({"trace": "abc", "Delta": delta})).await;
+        let ack = connection.ack().await;
+        assert_eq!((ack.version, &ack.outcome), (hashes.version(), &Outcome::Applied));
+        let mut named: Vec<&str> = ack.diagnostics.iter().map(|found| &*found.object.name).collect();
+        named.dedup();
+        assert!(named.contains(&"newer") && !named.contains(&"known") && !named.contains(&"parted"), "{named:?}");
+        proxy.serves_what_it_understands().await;
+
+        // The stream goes on after all that.
+        connection.send(json!({"Ping": {"at": 1}})).await;
+        assert_eq!(connection.receive().await, Up::Pong);
+
+        // An essential frame ends it. The next hello lists every part, also those of unknown kinds.
+        connection.send(json!({"Revoke": {}, "essential": true})).await;
+        let mut connection = connections.recv().await.unwrap();
+        let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
+        assert_eq!(all.version(), hashes.version());
+        proxy.serves_what_it_understands().await;
+        proxy.stop().await;
+
+        // A restart serves the same from disk, before the operator says anything.
+        let proxy = Proxy::start(address, &state);
+        proxy.serves_what_it_understands().await;
+        let mut connection = connections.recv().await.unwrap();
+        let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
+        assert_eq!(all.version(), hashes.version());
+        let gone = "quota/shop/gold".parse().unwrap();
+        let mut rest = hashes.clone();
+        rest.remove(&gone);
+        let delta = json!({"base": hashes.version(), "version": rest.version(), "upsert": [], "remove": [gone]});
+        connection.send(json!({"Delta": delta})).await;
+        assert_eq!(connection.ack().await.outcome, Outcome::Applied);
+        proxy.stop().await;
+        std::fs::remove_dir_all(state).unwrap();
+    });
+}
