@@ -118,6 +118,9 @@ pub struct JwtAuthorizer {
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('5m')",
         "message": "clockSkew must be at most 5m"
+    }, {
+        "rule": "!self.contains('ms')",
+        "message": "clockSkew must be in whole seconds: do not use the unit ms"
     }]))]
     pub clock_skew: Duration,
     /// Claims that a token must carry with exactly these values. A number or truth value is written as text; of a list,

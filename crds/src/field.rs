@@ -40,22 +40,41 @@ pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 pub const RULE_REFERENCE: &str =
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h)){1,4}$";
-const DURATION_MAX_LENGTH: usize = 24;
+/// A duration as Gateway API writes it (GEP-2257).
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+const DURATION_MAX_PARTS: usize = 4;
+const DURATION_MAX_DIGITS: usize = 5;
+const DURATION_MAX_LENGTH: usize = DURATION_MAX_PARTS * (DURATION_MAX_DIGITS + 2);
 /// No text that matches it exceeds [`BYTES_MAX`].
 pub(crate) const BYTES_PATTERN: &str =
     "^([1-9][0-9]{0,14}|[1-9][0-9]{0,11}(Ki|k)|[1-9][0-9]{0,8}(Mi|M)|[1-9][0-9]{0,5}(Gi|G))$";
 const BYTES_MAX: u64 = 1 << 50;
 
-/// A span of time as people write it: `500ms`, `30s`, `5m`, `1h30m`. Whole numbers with the units ms, s, m and h.
+/// A duration in the format of Gateway API (GEP-2257): `500ms`, `30s`, `5m`, `1h30m`. It has one to four parts, each a
+/// number of at most five digits and one of the units h, m, s and ms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(time::Duration);
 
 /// Why a text is not a [`Duration`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a duration: write whole numbers with the units ms, s, m or h, for example 30s or 1h30m")]
+#[error("{text} is not a duration: {hint}")]
 pub struct DurationError {
     text: String,
+    hint: String,
+}
+
+impl DurationError {
+    fn new(text: String) -> Self {
+        let number = text.trim_matches('"');
+        let bare = (1..=DURATION_MAX_DIGITS).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let hint = if bare {
+            format!("it needs a unit; write {number}s for {number} seconds")
+        } else {
+            "write whole numbers of at most five digits with the units h, m, s or ms, for example 30s or 1h30m"
+                .to_owned()
+        };
+        Self { text, hint }
+    }
 }
 
 impl Duration {
@@ -88,26 +107,33 @@ impl FromStr for Duration {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || DurationError { text: text.chars().take(64).collect() };
+        let error = || DurationError::new(format!("{:?}", text.chars().take(64).collect::<String>()));
         let mut rest = text;
         let mut total: u64 = 0;
-        while !rest.is_empty() {
+        for part in 0.. {
+            if rest.is_empty() && part > 0 {
+                break;
+            }
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            if part == DURATION_MAX_PARTS || digits > DURATION_MAX_DIGITS {
+                return Err(error());
+            }
             let (number, after) = rest.split_at_checked(digits).ok_or_else(error)?;
             let number: u64 = number.parse().map_err(|_| error())?;
             let letters = after.bytes().take_while(u8::is_ascii_lowercase).count();
             let (unit, after) = after.split_at_checked(letters).ok_or_else(error)?;
             let scale = match unit {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
                 "h" => 3_600_000,
+                "m" => 60_000,
+                "s" => 1_000,
+                "ms" => 1,
                 _ => return Err(error()),
             };
-            total = number.checked_mul(scale).and_then(|part| total.checked_add(part)).ok_or_else(error)?;
+            // Four parts of five digits: no sum overflows.
+            total += number * scale;
             rest = after;
         }
-        if text.is_empty() { Err(error()) } else { Ok(Self::from_millis(total)) }
+        Ok(Self::from_millis(total))
     }
 }
 
@@ -142,8 +168,31 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'_, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Duration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 30s or 1h30m")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+                Err(E::custom(DurationError::new(number.to_string())))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+                Err(E::custom(DurationError::new(number.to_string())))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+                Err(E::custom(DurationError::new(number.to_string())))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -290,22 +339,30 @@ pub(crate) fn header_values(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// How many requests pass: a token bucket that holds `burst` tokens and gains `rate` of them each second.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A rate limit: a token bucket that holds `burst` tokens and gains `rate` tokens in each period. A request takes one
+/// token; without a token it is rejected with 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttle {
-    /// Requests per second that pass over time. Fractions are allowed: `0.5` is one request in two seconds.
-    /// From 0.001 to 1000000. Example: `100`.
-    #[schemars(range(max = 1_000_000.0), extend("x-kubernetes-validations" = [{
-        // No `minimum`: the API server cuts it to an integer when the value is one, and would let `0` pass.
-        "rule": "double(self) >= 0.001",
-        "message": "rate must be at least 0.001; leave the throttle out where nothing is to be limited"
+    /// The number of requests allowed in each period. From 1 to 1000000. Example: `100`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub rate: u32,
+    /// The length of the period, for rates below one request per second: `rate: 1` with `per: 1h` allows one request an
+    /// hour. Unset: `1s`. From `1s` to `24h`. Example: `1m`.
+    #[serde(default = "default_per")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+        "message": "per must be from 1s to 24h"
     }]))]
-    pub rate: f64,
-    /// Requests that may arrive at once, before the rate counts: the size of the bucket.
+    pub per: Duration,
+    /// The number of requests that may arrive at once before the rate counts: the size of the bucket.
     /// From 1 to 1000000. Example: `200`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
+}
+
+const fn default_per() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// Requires an API key, or not.
@@ -337,12 +394,40 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_refuses_what_is_ambiguous() {
-        for text in ["", "30", "s", "1.5s", "-1s", "5 m", "1d", "99999999999999999999s", "5µs", "18446744073709551615h"]
-        {
+    fn what_gep_2257_does_not_allow_is_not_a_duration() {
+        for text in [
+            "",
+            "30",
+            "s",
+            "1.5s",
+            "-1s",
+            "+1s",
+            "5 m",
+            "1d",
+            "100000s",
+            "5µs",
+            "5us",
+            "1h1m1s1ms1s",
+            "1H",
+            "1s ",
+            "ms",
+            "1e3s",
+        ] {
             assert!(text.parse::<Duration>().is_err(), "{text:?}");
         }
-        assert!(serde_json::from_value::<Duration>(serde_json::json!(30)).is_err());
+        assert_eq!("99999h99999m99999s99999ms".parse::<Duration>().unwrap().get().as_millis(), 366_096_438_999);
+        // The order of units is free, as in GEP-2257.
+        assert_eq!("1s1h".parse::<Duration>().unwrap().to_string(), "1h1s");
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_told_how_to_write_it() {
+        for number in [serde_json::json!(30), serde_json::json!("30")] {
+            let error = serde_json::from_value::<Duration>(number).unwrap_err().to_string();
+            assert!(error.contains("it needs a unit; write 30s for 30 seconds"), "{error}");
+        }
+        let error = serde_json::from_value::<Duration>(serde_json::json!(1.5)).unwrap_err().to_string();
+        assert!(error.contains("for example 30s or 1h30m"), "{error}");
     }
 
     #[test]

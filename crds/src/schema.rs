@@ -184,7 +184,8 @@ impl Visit<'_> {
                     explain::found(found)
                 );
                 let quote = wanted == Some("string") && !found.is_object() && !found.is_array();
-                let hint = quote.then(|| "Put it in quotes if this text is meant.".to_owned());
+                let hint = explain::duration(schema, found)
+                    .or_else(|| quote.then(|| "Put it in quotes if this text is meant.".to_owned()));
                 return self.fault(Place::Value, message, hint.or_else(|| explain::example(schema)));
             }
         }
@@ -332,7 +333,8 @@ impl Visit<'_> {
         if !matches {
             let found = explain::found(&Value::String(text.to_owned()));
             let message = format!("{} cannot be {found}: {}.", self.path, explain::pattern(pattern));
-            self.fault(Place::Value, message, explain::example(schema));
+            let hint = explain::duration(schema, &Value::String(text.to_owned())).or_else(|| explain::example(schema));
+            self.fault(Place::Value, message, hint);
         }
     }
 

@@ -252,6 +252,9 @@ pub struct Cors {
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('24h')",
         "message": "maxAge must be at most 24h"
+    }, {
+        "rule": "!self.contains('ms')",
+        "message": "maxAge must be in whole seconds: do not use the unit ms"
     }]))]
     pub max_age: Option<Duration>,
 }

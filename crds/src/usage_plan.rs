@@ -32,9 +32,15 @@ use crate::{
     ),
     printcolumn(
         name = "Rate",
-        type_ = "number",
+        type_ = "integer",
         json_path = ".spec.throttle.rate",
-        description = "Requests per second of each key."
+        description = "The number of requests that each key may send in a period."
+    ),
+    printcolumn(
+        name = "Per",
+        type_ = "string",
+        json_path = ".spec.throttle.per",
+        description = "The length of the period."
     ),
     printcolumn(
         name = "Burst",
@@ -113,16 +119,9 @@ pub struct RuleThrottle {
     /// The ApiRoute and its rule, with a slash between them. Example: `orders/get-order`.
     #[schemars(length(min = 3, max = 317), regex(pattern = RULE_REFERENCE))]
     pub rule: String,
-    /// Requests per second that pass over time. From 0.001 to 1000000. Example: `5`.
-    #[schemars(range(max = 1_000_000.0), extend("x-kubernetes-validations" = [{
-        // No `minimum`: the API server cuts it to an integer when the value is one, and would let `0` pass.
-        "rule": "double(self) >= 0.001",
-        "message": "rate must be at least 0.001; leave the throttle out where nothing is to be limited"
-    }]))]
-    pub rate: f64,
-    /// Requests that may arrive at once. From 1 to 1000000. Example: `10`.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub burst: u32,
+    /// The rate and burst of each key.
+    #[serde(flatten)]
+    pub throttle: Throttle,
 }
 
 /// What became of a UsagePlan.

@@ -23,17 +23,24 @@ pub(crate) fn field_match(field: &ValueMatch, header: bool) -> Result<FieldMatch
     }
 }
 
-/// A throttle that can work.
+/// A throttle within its bounds.
 pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems) -> Option<Throttle> {
-    let rate = limit.rate.is_finite() && (0.001..=1_000_000.0).contains(&limit.rate);
-    let burst = (1..=1_000_000).contains(&limit.burst);
+    let bounds = 1..=1_000_000;
+    let per_ms = limit.per.get().as_millis();
+    let rate = bounds.contains(&limit.rate);
+    let per = (1000..=86_400_000).contains(&per_ms);
+    let burst = bounds.contains(&limit.burst);
     if !rate {
-        problems.invalid(&format!("{at}.rate"), "it must be from 0.001 to 1000000 requests per second");
+        problems.invalid(&format!("{at}.rate"), "it must be from 1 to 1000000 requests in each period");
+    }
+    if !per {
+        problems.invalid(&format!("{at}.per"), "it must be from 1s to 24h");
     }
     if !burst {
         problems.invalid(&format!("{at}.burst"), "it must be from 1 to 1000000 requests");
     }
-    (rate && burst).then_some(Throttle { rate: limit.rate, burst: limit.burst })
+    let per_ms = u32::try_from(per_ms).ok()?;
+    (rate && per && burst).then_some(Throttle { rate: limit.rate, per_ms, burst: limit.burst })
 }
 
 /// A time to keep responses for, in milliseconds.

@@ -1,11 +1,13 @@
-//! Each folder in `golden` is a case: in.yaml is translated, and the result must be parts.yaml and status.yaml.
-//! UPDATE_GOLDEN=1 rewrites them.
+//! Each folder in `golden` is a case and a test, `golden::case::NAME`: in.yaml is translated, and the result must be parts.yaml
+//! and status.yaml. A new case is a folder with in.yaml; `UPDATE_GOLDEN=1 cargo test -p sluice-operator golden` writes the
+//! rest, and adds the case to golden/cases.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sluice_crds::condition::reason;
+use sluice_kit::golden::compare;
 use sluice_operator::translate::{Detail, Served, Translation, translate};
 
 fn folder() -> PathBuf {
@@ -69,29 +71,38 @@ fn statuses(translation: &Translation) -> Value {
     json!(all)
 }
 
-#[test]
-fn every_case_translates_as_written_down() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut wrong = Vec::new();
-    let all = cases();
-    assert!(all.len() >= 60, "only {} cases", all.len());
-    for case in all {
-        let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
-        let translation = translate(&crate::objects::state(&input));
-        for (file, value) in [("parts.yaml", parts(&translation)), ("status.yaml", statuses(&translation))] {
-            let text = serde_saphyr::to_string(&value).unwrap();
-            let path = case.join(file);
-            if update {
-                std::fs::write(&path, text).unwrap();
-                continue;
-            }
-            let expected = std::fs::read_to_string(&path).unwrap_or_default();
-            if expected != text {
-                wrong.push(format!("{}:\n--- expected\n{expected}\n--- is\n{text}", path.display()));
-            }
+fn translates_as_written_down(case: &str) {
+    let case = folder().join(case);
+    let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
+    let translation = translate(&crate::objects::state(&input));
+    let files = [("parts.yaml", parts(&translation)), ("status.yaml", statuses(&translation))];
+    let compared = files.map(|(file, value)| compare(&case.join(file), &serde_saphyr::to_string(&value).unwrap()));
+    let wrong: Vec<String> = compared.into_iter().filter_map(Result::err).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A test for each case; the list is written with `UPDATE_GOLDEN=1`, and the last test here compares it with the folders.
+macro_rules! cases {
+    ($($case:ident)*) => {
+        mod case {
+            $(
+                #[test]
+                fn $case() {
+                    super::translates_as_written_down(stringify!($case));
+                }
+            )*
         }
+    };
+}
+include!("golden/cases.rs");
+
+#[test]
+fn every_folder_is_a_test() {
+    let names = cases().into_iter().map(|case| format!("    {}\n", case.file_name().unwrap().to_str().unwrap()));
+    let list = format!("cases! {{\n{}}}\n", names.collect::<String>());
+    if let Err(difference) = compare(&folder().join("cases.rs"), &list) {
+        panic!("\n{difference}");
     }
-    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 rewrites the files", wrong.join("\n"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn value(step: &Step) -> Value {
             "secret": if low == 2 { Value::Null } else { json!({"name": format!("n{low}")}) },
         }),
         Kind::UsagePlan => json!({"stages": [{
-            "name": format!("n{low}"), "throttles": [{"rule": format!("n{high}/a"), "rate": 1.0, "burst": 1}],
+            "name": format!("n{low}"), "throttles": [{"rule": format!("n{high}/a"), "rate": 1, "burst": 1}],
         }]}),
         Kind::Service => json!({"ports": [{"port": if low == 2 { 81 } else { 80 }, "name": "web"}]}),
         _ => Value::Null,

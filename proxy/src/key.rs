@@ -216,9 +216,12 @@ mod tests {
     }
 
     fn plan(name: &str, stages: &[&str], burst: u32) -> (PartName, PlanPart) {
-        let throttle = Throttle { rate: 0.0, burst };
-        let rule =
-            RuleThrottle { route: "orders".into(), rule: "list".into(), throttle: Throttle { rate: 0.0, burst: 1 } };
+        let throttle = Throttle { rate: 0, per_ms: 1000, burst };
+        let rule = RuleThrottle {
+            route: "orders".into(),
+            rule: "list".into(),
+            throttle: Throttle { rate: 0, per_ms: 1000, burst: 1 },
+        };
         let stages = stages.iter().map(|s| PlanStage { stage: stage(s), throttles: vec![rule.clone()] }).collect();
         let part = PlanPart { object: ObjectRef::new("UsagePlan", "shop", name), stages, throttle: Some(throttle) };
         (PartName::new(PartKind::Plan, format!("shop/{name}")), part)

@@ -22,6 +22,7 @@ mod pipeline;
 mod reject;
 pub mod run;
 mod state;
+mod template;
 mod timeouts;
 
 pub use timeouts::Timeouts;

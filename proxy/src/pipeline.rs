@@ -9,6 +9,7 @@ mod forward;
 mod response;
 mod response_body;
 mod tunnel;
+mod variables;
 mod worker;
 
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use sluice_wire::Behavior;
 
 use crate::client::{Flow, Peer};
 use crate::gateway::router::View;
-use crate::gateway::{Action, Gateway, Matched, Stage, below};
+use crate::gateway::{Action, Gateway, Matched, RequestHead, Stage, below};
 use crate::headers;
 use crate::listen::Handler;
 use crate::observe::Recorder;
@@ -31,6 +32,7 @@ use admission::{Admitted, admit, host_of};
 use forward::{Call, Upgrade};
 use response::{Expected, Reply};
 use response_body::ResponseBody;
+use variables::RequestContext;
 use worker::ConfigSnapshot;
 
 pub(crate) use exchange::Exchange;
@@ -110,11 +112,15 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
     let rule = found.rule.clone();
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
-    let matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures };
+    let mut matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures, head: None };
     let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
     checks::body_size(&matched, &parts.headers)?;
+    if policy.reads_request {
+        let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
+        matched.head = Some(Box::new(RequestHead { uri, headers }));
+    }
     let mut reply = caching::respond(exchange, &matched, policy, request, passed).await?;
-    edits::apply(&mut reply.headers, policy.response.as_deref(), exchange, &matched);
+    edits::apply(&mut reply.headers, policy.response.as_deref(), &RequestContext::new(exchange, &matched));
     Ok(reply)
 }
 

@@ -20,7 +20,7 @@ fn cached(unauthorized: Unauthorized) -> StagePart {
     StagePart { cache: Some(cache), ..stage() }
 }
 
-fn caching(scope: CacheScope, keys: Vec<CacheKey>) -> RuleCache {
+fn caching(scope: CacheScope, keys: Vec<Variable>) -> RuleCache {
     RuleCache { ttl_ms: None, keys, methods: vec!["GET".into()], scope }
 }
 
@@ -351,26 +351,26 @@ fn a_changed_rule_does_not_answer_with_what_it_answered_before() {
     let mut gate = Gate::start();
     gate.put(vec![stage_part(cached(Unauthorized::FailWith403)), upstream(&[backend.address])]);
     let put = |gate: &mut Gate, policy: RulePolicy| gate.put(vec![route("r", vec![rule("r", "GET", "/a", policy)])]);
-    let usual = |key: CacheKey| served(caching(CacheScope::Shared, vec![key]));
-    put(&mut gate, usual(CacheKey::Query("page".into())));
+    let usual = |key: Variable| served(caching(CacheScope::Shared, vec![key]));
+    put(&mut gate, usual(Variable::QueryParameter("page".into())));
     let first = gate.get("/a?page=1&size=2");
     assert!(first.body.contains("page=1&size=2"), "{first:?}");
     // The value of another key is the same, and means something else.
-    put(&mut gate, usual(CacheKey::Query("size".into())));
+    put(&mut gate, usual(Variable::QueryParameter("size".into())));
     assert!(gate.get("/a?page=2&size=1").body.contains("page=2&size=1"));
-    let mut edited = usual(CacheKey::Query("size".into()));
+    let mut edited = usual(Variable::QueryParameter("size".into()));
     edited.request_headers.set = vec![("x-new".into(), "1".parse().unwrap())];
     put(&mut gate, edited);
     assert!(gate.get("/a?page=2&size=1").body.contains("x-new: 1"));
     let elsewhere = PartName::new(PartKind::Upstream, "shop/other:80");
     let (_, PartBody::Upstream(part)) = upstream(&[other.address]) else { unreachable!() };
     gate.put(vec![(elsewhere.clone(), PartBody::Upstream(part))]);
-    let mut moved = usual(CacheKey::Query("size".into()));
+    let mut moved = usual(Variable::QueryParameter("size".into()));
     moved.integration = Integration::Service(elsewhere);
     put(&mut gate, moved);
     assert_eq!(gate.get("/a?page=2&size=1").body, "other");
     // What did not change is still there.
-    put(&mut gate, usual(CacheKey::Query("page".into())));
+    put(&mut gate, usual(Variable::QueryParameter("page".into())));
     let again = gate.get("/a?page=1&size=2");
     assert!(again.header("cache-status").unwrap().contains("hit") && again.body == first.body, "{again:?}");
 }

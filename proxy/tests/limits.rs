@@ -8,7 +8,7 @@ use sluice_wire::*;
 use crate::harness::*;
 
 fn limited(burst: u32) -> (PartName, PartBody) {
-    stage_part(StagePart { throttle: Some(Throttle { rate: 0.0, burst }), ..stage() })
+    stage_part(StagePart { throttle: Some(Throttle { rate: 0, per_ms: 1000, burst }), ..stage() })
 }
 
 /// Clients that call until they are stopped; how many answers were 200.

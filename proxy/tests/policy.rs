@@ -29,7 +29,7 @@ fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
     let gold = PlanPart {
         object: ObjectRef::new("UsagePlan", "shop", "gold"),
         stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
-        throttle: Some(Throttle { rate: 0.001, burst: 3 }),
+        throttle: Some(Throttle { rate: 1, per_ms: 1_000_000, burst: 3 }),
     };
     let guarded = RulePolicy { api_key: true, ..policy(mock("in")) };
     gate.put(vec![
@@ -72,7 +72,7 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
         digest: Hash::of(b"secret-of-ann-0123456789"),
         plans: vec![plan.clone()],
     };
-    let throttle = Throttle { rate: 0.001, burst: 2 };
+    let throttle = Throttle { rate: 1, per_ms: 1_000_000, burst: 2 };
     let gold = PlanPart {
         object: ObjectRef::new("UsagePlan", "shop", "gold"),
         stages: vec![PlanStage {
@@ -100,7 +100,7 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
 #[test]
 fn a_stages_default_limit_counts_each_rule_by_itself() {
     let mut gate = Gate::start();
-    let limited = StagePart { throttle: Some(Throttle { rate: 0.001, burst: 2 }), ..stage() };
+    let limited = StagePart { throttle: Some(Throttle { rate: 1, per_ms: 1_000_000, burst: 2 }), ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("a"))), rule("b", "GET", "/b", policy(mock("b")))];
     gate.put(vec![stage_part(limited), route("r", rules)]);
     let statuses: Vec<u16> = ["/a", "/a", "/a", "/b"].iter().map(|path| gate.get(path).status).collect();
@@ -154,7 +154,7 @@ fn an_answer_is_asked_for_once_and_served_to_many() {
     };
     let caching = RuleCache {
         ttl_ms: None,
-        keys: vec![CacheKey::Query("page".into())],
+        keys: vec![Variable::QueryParameter("page".into())],
         methods: vec!["GET".into()],
         scope: CacheScope::Caller,
     };
@@ -176,6 +176,62 @@ fn an_answer_is_asked_for_once_and_served_to_many() {
     assert_eq!(asked(), 5);
     assert_eq!(gate.request("GET", "/a?page=1", &[("cache-control", "max-age=0")], "").status, 403);
     assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="hit",stage="shop/prod"}"#), 1.0);
+}
+
+#[test]
+fn a_variable_has_one_value_in_every_header_and_in_the_access_log() {
+    const FIELDS: [(&str, &str, &str); 9] = [
+        ("requestId", "context.requestId", ""),
+        ("stage", "context.stageId", "shop/prod"),
+        ("route", "context.route", "r"),
+        ("rule", "context.rule", "seen"),
+        ("method", "context.httpMethod", "GET"),
+        ("scheme", "context.scheme", "http"),
+        ("path", "context.path", "/a/7"),
+        ("protocol", "context.protocol", "HTTP/1.1"),
+        ("sourceIp", "context.identity.sourceIp", "127.0.0.1"),
+    ];
+    const REQUEST: &str =
+        "${request.path.id}|${request.querystring.q}|${request.header.X-Two}|${request.header.x-none}|$$";
+    let backend = Backend::echo();
+    let edits = || -> Vec<(String, Template)> {
+        let fields =
+            FIELDS.iter().map(|(field, name, _)| (format!("x-{}", field.to_lowercase()), format!("${{{name}}}")));
+        let all = fields.chain([("x-request".to_owned(), REQUEST.to_owned()), ("x-two".to_owned(), "new".to_owned())]);
+        all.map(|(name, text)| (name, text.parse().unwrap())).collect()
+    };
+    let mut seen = policy(service());
+    seen.request_headers.set = edits();
+    seen.response_headers.set = edits();
+    let mocked = Mock { status: 200, headers: edits(), body: String::new() };
+    let mut gate = Gate::start();
+    gate.put(vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        route(
+            "r",
+            vec![
+                rule("seen", "GET", "/a/{id}", seen),
+                rule("mock", "GET", "/m/{id}", policy(Integration::Mock(mocked))),
+            ],
+        ),
+    ]);
+    let headers = [("x-two", "1"), ("x-two", "2")];
+    let answer = gate.request("GET", "/a/7?q=b%20c&q=d", &headers, "");
+    let request = "7|b c,d|1,2||$";
+    assert_eq!(answer.header("x-request"), Some(request), "{answer:?}");
+    assert!(answer.body.contains(&format!("x-request: {request}\r\n")), "{}", answer.body);
+    assert!(answer.body.contains("x-two: new\r\n") && !answer.body.contains("x-two: 1"), "{}", answer.body);
+    eventually("a line in the access log", || !gate.log.lines().is_empty());
+    let line = gate.log.lines().remove(0);
+    for (field, _, expected) in FIELDS {
+        let value = line[field].as_str().unwrap();
+        let header = format!("x-{}", field.to_lowercase());
+        assert_eq!(answer.header(&header), Some(value), "{field}");
+        assert!(answer.body.contains(&format!("{header}: {value}\r\n")), "{field}: {}", answer.body);
+        assert!(expected.is_empty() || value == expected, "{field}");
+    }
+    assert_eq!(gate.request("GET", "/m/7?q=b%20c&q=d", &headers, "").header("x-request"), Some(request));
 }
 
 /// A signer with its key set: P-256.

@@ -73,9 +73,9 @@ def policy(scenario):
     if scenario.jwt:
         body["authorizer"] = {"part": AUTHORIZER, "scopes": ["read"]}
     if scenario.throttle == "closed":
-        body["throttle"] = {"rate": 0.001, "burst": 1}
+        body["throttle"] = {"rate": 1, "per_ms": 1_000_000, "burst": 1}
     if scenario.throttle == "open":
-        body["throttle"] = {"rate": 1_000_000.0, "burst": 1_000_000}
+        body["throttle"] = {"rate": 1_000_000, "burst": 1_000_000}
     if scenario.cache:
         body["cache"] = {"keys": [], "methods": ["GET", "HEAD"], "scope": "Shared"}
     return body
@@ -101,7 +101,7 @@ def parts(scenario, material, backend_port):
         entries = [{"object": thing("ApiKey", f"c{n}"), "digest": hashlib.sha256(key.encode()).hexdigest(), "plans": [PLAN]}
                    for n, key in enumerate(material.keys)]
         yield part("keys/0", {"keys": entries})
-        limit = {"throttle": {"rate": 1_000_000.0, "burst": 1_000_000}} if scenario.throttle else {}
+        limit = {"throttle": {"rate": 1_000_000, "burst": 1_000_000}} if scenario.throttle else {}
         yield part(PLAN, {"object": thing("UsagePlan", "gold"), "stages": [{"stage": STAGE, "throttles": []}], **limit})
     if scenario.routes > 1:
         for n in range(scenario.routes):

@@ -49,6 +49,21 @@ pub(super) fn example(schema: &Value) -> Option<String> {
     Some(format!("Write, for example, {example}."))
 }
 
+/// What was probably meant by a number where the schema wants a duration.
+pub(super) fn duration(schema: &Value, found: &Value) -> Option<String> {
+    if schema.get("pattern")?.as_str()? != field::DURATION_PATTERN {
+        return None;
+    }
+    let number = match found {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let seconds = format!("{number}s");
+    let valid = seconds.parse::<field::Duration>().is_ok();
+    valid.then(|| format!("A duration needs a unit: write {seconds} for {number} seconds."))
+}
+
 /// What a text must look like, for the patterns of our schemas.
 pub(super) fn pattern(pattern: &str) -> String {
     let known = match pattern {
@@ -68,7 +83,9 @@ pub(super) fn pattern(pattern: &str) -> String {
         field::HTTP_URL => "a URL here begins with http:// or https:// and has no user, query or fragment",
         field::DATA_KEY => "a key has letters, digits, -, _ and .",
         field::RULE_REFERENCE => "a rule is named by its ApiRoute and its own name with a / between them",
-        field::DURATION_PATTERN => "a duration has whole numbers with the units ms, s, m or h, such as 30s or 1h30m",
+        field::DURATION_PATTERN => {
+            "a duration has whole numbers of at most five digits with the units h, m, s or ms, such as 30s or 1h30m"
+        }
         field::BYTES_PATTERN => "a size is a whole number above 0 with the unit Ki, Mi, Gi, k, M or G, such as 64Mi",
         _ => return format!("it must match the pattern {pattern}"),
     };

@@ -82,9 +82,15 @@ fn a_missing_field_is_named_where_it_belongs() {
 fn bounds_of_numbers_lists_and_sizes_hold() {
     assert_eq!(
         told("Stage", stage(json!({"throttle": {"rate": 0, "burst": 0}}))),
-        ["spec.throttle.burst cannot be 0: it is a number from 1 to 1000000. Write, for example, 200.",]
+        [
+            "spec.throttle.burst cannot be 0: it is a number from 1 to 1000000. Write, for example, 200.",
+            "spec.throttle.rate cannot be 0: it is a number from 1 to 1000000. Write, for example, 100.",
+        ]
     );
-    assert_eq!(told("Stage", stage(json!({"throttle": {"rate": 0, "burst": 1}}))).len(), 1);
+    assert_eq!(
+        told("Stage", stage(json!({"throttle": {"rate": 0.5, "burst": 1}}))),
+        ["spec.throttle.rate must be a whole number, but it is 0.5. Write, for example, 100."]
+    );
     let many: Vec<String> = (0..33).map(|n| format!("h{n}.example")).collect();
     assert_eq!(
         told("Stage", stage(json!({"hostnames": many}))),
@@ -96,6 +102,23 @@ fn bounds_of_numbers_lists_and_sizes_hold() {
     for size in [json!("64MB"), json!(0), json!("0"), json!(1.5), json!(true)] {
         assert_eq!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).len(), 1, "{size}");
     }
+}
+
+#[test]
+fn a_duration_without_a_unit_is_told_which_one_to_write() {
+    for (found, number) in [("30", json!(30)), ("\"30\"", json!("30"))] {
+        let told = told("Stage", stage(json!({"cache": {"ttl": number}})));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("spec.cache.ttl ") && told[0].contains(found), "{told:?}");
+        assert!(told[0].ends_with("A duration needs a unit: write 30s for 30 seconds."), "{told:?}");
+    }
+    assert_eq!(
+        told("Stage", stage(json!({"cache": {"ttl": "5 min"}}))),
+        [
+            "spec.cache.ttl cannot be \"5 min\": a duration has whole numbers of at most five digits with the units h, m, s or \
+          ms, such as 30s or 1h30m."
+        ]
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use sluice_crds::condition::reason;
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::{ApiRoute, Authorizer};
 use sluice_wire::{
-    AuthorizerUse, CacheKey, HeaderEdits, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache, RulePolicy,
-    Template, TemplatePart, Variable,
+    AuthorizerUse, HeaderEdits, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache, RulePolicy, Template,
+    TemplatePart, Variable, VariableUse,
 };
 
 use crate::fields;
@@ -198,25 +198,21 @@ impl Reader<'_> {
         }
     }
 
-    fn cache_key(&self, text: &str) -> Result<CacheKey, String> {
-        if let Some(name) = text.strip_prefix("request.path.").filter(|name| !name.is_empty()) {
-            self.captured(name)?;
-            return Ok(CacheKey::Path(name.to_owned()));
+    /// Whether the rule can give a variable its value.
+    fn known(&self, variable: &Variable) -> Result<(), String> {
+        match variable {
+            Variable::PathParameter(name) => self.captured(name),
+            other if other.needs_authorizer() && !self.authorized => {
+                Err(format!("{other} needs an Authorizer, and this rule has none"))
+            }
+            _ => Ok(()),
         }
-        if let Some(name) = text.strip_prefix("request.querystring.").filter(|name| !name.is_empty()) {
-            return Ok(CacheKey::Query(name.to_owned()));
-        }
-        if let Some(name) = text.strip_prefix("request.header.").filter(|name| !name.is_empty()) {
-            return fields::header_name(name).map(CacheKey::Header);
-        }
-        if let Some(name) = text.strip_prefix("context.authorizer.claims.").filter(|name| !name.is_empty()) {
-            self.has_claims()?;
-            return Ok(CacheKey::Claim(name.to_owned()));
-        }
-        Err(format!(
-            "{text:?} is not a key; there are request.path.NAME, request.querystring.NAME, request.header.NAME and \
-             context.authorizer.claims.NAME"
-        ))
+    }
+
+    fn cache_key(&self, text: &str) -> Result<Variable, String> {
+        let variable = Variable::parse_for(text, VariableUse::CacheKey).map_err(|why| why.to_string())?;
+        self.known(&variable)?;
+        Ok(variable)
     }
 
     fn captured(&self, name: &str) -> Result<(), String> {
@@ -226,20 +222,15 @@ impl Reader<'_> {
         Err(format!("the path {} has no parameter {name:?}", self.path))
     }
 
-    fn has_claims(&self) -> Result<(), String> {
-        if self.authorized { Ok(()) } else { Err("claims need an Authorizer, and this rule has none".to_owned()) }
-    }
-
     fn template(&self, text: &str) -> Result<Template, String> {
         let template: Template = text.parse().map_err(|why: sluice_wire::ParseTemplateError| why.to_string())?;
         for part in template.parts() {
             match part {
-                TemplatePart::Variable(Variable::PathParameter(name)) => self.captured(name)?,
-                TemplatePart::Variable(Variable::Claim(_)) => self.has_claims()?,
+                TemplatePart::Variable(variable) => self.known(variable)?,
                 TemplatePart::Text(text) if !text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) => {
                     return Err("a header value has printable ASCII characters, spaces and tabs only".to_owned());
                 }
-                TemplatePart::Text(_) | TemplatePart::Variable(_) => {}
+                TemplatePart::Text(_) => {}
             }
         }
         Ok(template)

@@ -1,7 +1,7 @@
 //! Translates UsagePlans to the stages that their keys open and the throttles of these keys. ApiKeys name their plans.
 
 use sluice_crds::condition::reason;
-use sluice_crds::{ApiRoute, Stage, UsagePlan, field};
+use sluice_crds::{ApiRoute, Stage, UsagePlan};
 use sluice_wire::{PartBody, PartKind, PartName, PlanPart, PlanStage, RuleThrottle};
 
 use crate::fields;
@@ -48,8 +48,7 @@ fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Probl
         let mut throttles = Vec::new();
         for (at, limit) in stage.throttles.iter().enumerate() {
             let field = format!("{field}.throttles[{at}]");
-            let numbers = field::Throttle { rate: limit.rate, burst: limit.burst };
-            let bucket = fields::throttle(&field, numbers, problems);
+            let bucket = fields::throttle(&field, limit.throttle, problems);
             match (rule(view, key, &limit.rule), bucket) {
                 (Ok((route, rule)), Some(throttle)) => throttles.push(RuleThrottle { route, rule, throttle }),
                 (Err(Unknown::Odd(why)), _) => problems.invalid(&format!("{field}.rule"), why),

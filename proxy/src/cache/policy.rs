@@ -8,13 +8,14 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, COOKIE, RANGE, S
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use sluice_wire::{
-    Behavior, CacheKey, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache,
-    Unauthorized,
+    Behavior, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache, Unauthorized,
+    Variable,
 };
 use smallvec::SmallVec;
 
 use super::NotStored;
 use crate::auth::Caller;
+use crate::template::Variables;
 
 /// The scope that permits refreshing where `invalidation` is `Required`.
 const INVALIDATE_SCOPE: &str = "sluice:invalidate-cache";
@@ -119,7 +120,7 @@ impl Fields {
 pub(crate) struct CachePolicy {
     origin: [u8; 32],
     ttl: Duration,
-    keys: Vec<CacheKey>,
+    keys: Vec<Variable>,
     methods: Vec<Method>,
     scope: CacheScope,
     native: bool,
@@ -165,20 +166,16 @@ impl CachePolicy {
             || (self.native && directives(request).any(|(name, _)| name == "no-store"))
     }
 
-    /// The key of a request. `path` is the canonical path after the base path; `value` gives each keyed field.
-    pub(crate) fn key<V: AsRef<[u8]>>(
-        &self,
-        method: &Method,
-        path: &str,
-        caller: CallerKey<'_>,
-        value: impl Fn(&CacheKey) -> Option<V>,
-    ) -> Key {
+    /// The key of a request. `path` is the canonical path after the base path.
+    pub(crate) fn key(&self, method: &Method, path: &str, caller: CallerKey<'_>, variables: &impl Variables) -> Key {
         let mut fields = Fields::new();
         fields.add(Some(&self.origin));
         fields.add(Some(method.as_str().as_bytes()));
         fields.add(Some(path.as_bytes()));
         for key in &self.keys {
-            fields.add(value(key).as_ref().map(AsRef::as_ref));
+            variables.each(key, &mut |value| fields.add(Some(value.as_bytes())));
+            // The end of its values: two values of one variable are not one value of each of two.
+            fields.add(None);
         }
         if self.scope == CacheScope::Caller {
             caller.add_to(&mut fields);
@@ -215,7 +212,9 @@ impl CachePolicy {
         let Ok(names) = vary.to_str() else { return false };
         let mut names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
         names.all(|name| {
-            self.keys.iter().any(|key| matches!(key, CacheKey::Header(keyed) if keyed.eq_ignore_ascii_case(name)))
+            self.keys
+                .iter()
+                .any(|key| matches!(key, Variable::RequestHeader(keyed) if keyed.eq_ignore_ascii_case(name)))
         })
     }
 

@@ -4,6 +4,7 @@ use sluice_wire::{Behavior, CacheScope, HeaderEdits, Integration, Invalidation, 
 use sluice_wire::{Rule, RuleAction, RuleCache, RulePolicy, StageCache, Unauthorized};
 
 use super::*;
+use crate::template::NoVariables;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -36,7 +37,7 @@ fn key(path: &str) -> Key {
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
     let origin = Origin { stage: &stage_name, route: &route, rule: &rule, policy: &policy, behavior: Behavior::Native };
     let nobody = CallerKey { caller: None, token: None, api_key: None, headers: &HeaderMap::new() };
-    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, |_| None::<&str>)
+    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, &NoVariables)
 }
 
 fn head(now: Instant, ttl: Duration) -> Head {

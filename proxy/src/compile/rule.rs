@@ -8,17 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire as wire;
-use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template, VersionScheme};
+use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme};
 
 use super::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, Origin};
 use crate::gateway::router::{Match, Place, Tie};
 use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
-use crate::integration::template::Value;
 use crate::limit::{BucketId, Limit};
 use crate::observe::access_log;
 use crate::state::State;
+use crate::template::HeaderTemplate;
 
 /// Where a rule stands.
 pub(super) struct Site<'a> {
@@ -133,16 +133,31 @@ fn policy(
         }
     };
     let throttle = policy.throttle.or(site.stage.throttle);
+    let request = edits(&policy.request_headers, REQUEST)?;
+    let response = edits(&policy.response_headers, RESPONSE)?;
+    let integration = integration(rule, &policy.integration, state)?;
+    let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
         authorizer,
         api_key: policy.api_key,
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
         cache: caching(site, part, rule, policy, state),
-        request: edits(&policy.request_headers, REQUEST)?,
-        response: edits(&policy.response_headers, RESPONSE)?,
+        request,
+        response,
+        reads_request,
         timeout: Duration::from_millis(policy.timeout_ms),
-        integration: integration(rule, &policy.integration, state)?,
+        integration,
     })
+}
+
+/// Every template of a rule.
+fn templates(policy: &wire::RulePolicy) -> impl Iterator<Item = &Template> {
+    let mock = match &policy.integration {
+        wire::Integration::Mock(mock) => mock.headers.as_slice(),
+        wire::Integration::Service(_) | wire::Integration::Http(_) => &[],
+    };
+    let edits = [&policy.request_headers, &policy.response_headers];
+    edits.into_iter().flat_map(|edits| edits.set.iter().chain(&edits.add)).chain(mock).map(|(_, template)| template)
 }
 
 fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
@@ -190,8 +205,8 @@ fn header_name(text: &str, forbidden: &[&str]) -> Result<HeaderName, Problem> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))
 }
 
-fn value(name: &str, template: &Template) -> Result<Value, Problem> {
-    Value::compile(template)
+fn value(name: &str, template: &Template) -> Result<HeaderTemplate, Problem> {
+    HeaderTemplate::compile(template)
         .ok_or_else(|| format!("the value of the header {name} has characters that a header cannot have."))
 }
 

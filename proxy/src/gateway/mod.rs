@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use sluice_wire::{Behavior, Hash, HostPattern, ObjectRef, PartName};
 
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy};
 use crate::cors::Cors;
 use crate::integration::balance::Upstream;
-use crate::integration::template::Value;
 use crate::key::Keys;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
+use crate::template::HeaderTemplate;
 use router::{Captures, Router};
 
 pub(crate) use hosts::{HostTable, below};
@@ -67,6 +67,13 @@ pub(crate) struct Rule {
     pub(crate) log: Box<str>,
 }
 
+impl Rule {
+    /// The ApiRoute's name.
+    pub(crate) fn route(&self) -> &str {
+        self.part.id().split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
 /// What happens to a request that matches.
 pub(crate) enum Action {
     Serve(Policy),
@@ -84,6 +91,8 @@ pub(crate) struct Policy {
     pub(crate) cache: Option<Box<Caching>>,
     pub(crate) request: Option<Box<Edits>>,
     pub(crate) response: Option<Box<Edits>>,
+    /// Whether a template names a header or query parameter of the request, so that its head must be kept for them.
+    pub(crate) reads_request: bool,
     pub(crate) timeout: Duration,
     pub(crate) integration: Integration,
 }
@@ -97,8 +106,8 @@ pub(crate) struct Caching {
 /// Edits to headers, in the order remove, set, add.
 pub(crate) struct Edits {
     pub(crate) remove: Vec<HeaderName>,
-    pub(crate) set: Vec<(HeaderName, Value)>,
-    pub(crate) add: Vec<(HeaderName, Value)>,
+    pub(crate) set: Vec<(HeaderName, HeaderTemplate)>,
+    pub(crate) add: Vec<(HeaderName, HeaderTemplate)>,
 }
 
 /// What answers.
@@ -126,7 +135,7 @@ pub(crate) enum Piece {
 /// A fixed answer.
 pub(crate) struct Mock {
     pub(crate) status: StatusCode,
-    pub(crate) headers: Vec<(HeaderName, Value)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderTemplate)>,
     pub(crate) body: Bytes,
 }
 
@@ -137,6 +146,14 @@ pub(crate) struct Matched<'a> {
     /// Canonical, below the base path: what captures point into.
     pub(crate) path: &'a str,
     pub(crate) captures: Captures,
+    /// A copy, where a template of the rule reads it.
+    pub(crate) head: Option<Box<RequestHead>>,
+}
+
+/// The target and the headers of a request, before the rule's changes.
+pub(crate) struct RequestHead {
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Matched<'_> {

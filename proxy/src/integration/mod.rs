@@ -5,4 +5,3 @@ pub(crate) mod balance;
 pub(crate) mod call;
 mod names;
 pub(crate) mod pool;
-pub(crate) mod template;

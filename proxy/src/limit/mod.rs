@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use sluice_wire::{PartName, Throttle};
 
-/// A refused caller is never told to wait longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest period of a throttle, and the longest wait that a rejected caller is told.
+const LONGEST_PERIOD: Duration = Duration::from_secs(86_400);
+/// A fleet counts as no larger than this, so that no product of the numbers below overflows.
+const MAX_PROXIES: u32 = 65_536;
 /// An unreferenced bucket is forgotten after this long, even when it is not full again.
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
+const FORGET_AFTER: Duration = LONGEST_PERIOD;
 /// More unreferenced buckets are not kept: the rest goes first come, first gone.
 const MAX_UNREFERENCED: usize = 65_536;
 const SWEEP_FROM: usize = 4096;
@@ -49,17 +51,68 @@ pub(crate) enum BucketId {
     },
 }
 
-/// What has been used and not yet leaked away.
+/// A throttle as one proxy of a fleet applies it. All amounts are whole numbers of a unit that makes them exact: one
+/// token is as many units as the period has nanoseconds, times the number of proxies; `rate` units leak each nanosecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    rate: u32,
+    per_ms: u32,
+    burst: u32,
+    proxies: u32,
+}
+
+impl Share {
+    fn new(throttle: Throttle, proxies: u32) -> Self {
+        let Throttle { rate, per_ms, burst } = throttle;
+        Self { rate, per_ms, burst, proxies }
+    }
+
+    fn period_ns(self) -> u128 {
+        Duration::from_millis(u64::from(self.per_ms.max(1))).min(LONGEST_PERIOD).as_nanos()
+    }
+
+    /// The units of one token.
+    fn token(self) -> u128 {
+        self.period_ns() * u128::from(self.proxies.clamp(1, MAX_PROXIES))
+    }
+
+    /// The units that fit: this proxy's part of the burst, but at least one token, since a bucket of less would reject
+    /// every request. A fleet larger than the burst lets one request through per proxy at once, and the rate after that.
+    fn capacity(self) -> u128 {
+        if self.burst == 0 { 0 } else { (self.period_ns() * u128::from(self.burst)).max(self.token()) }
+    }
+
+    /// The units that leak in this time.
+    fn leaks(self, time: Duration) -> u128 {
+        time.as_nanos() * u128::from(self.rate)
+    }
+
+    /// The time until so many units have leaked.
+    fn time(self, units: u128) -> Duration {
+        match units.div_ceil(u128::from(self.rate.max(1))) {
+            nanos if self.rate > 0 && nanos < LONGEST_PERIOD.as_nanos() => {
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+            _ => LONGEST_PERIOD,
+        }
+    }
+}
+
+/// The same number of tokens in units of another token, rounded up: a change of a throttle never lets more through.
+fn rescaled(units: u128, from: u128, to: u128) -> u128 {
+    (units / from) * to + ((units % from) * to).div_ceil(from)
+}
+
+/// What has been used and not yet leaked away, in units of `share`.
 #[derive(Debug, Default)]
 struct Level {
     /// What fills the bucket as it is now.
-    used: f64,
+    used: u128,
     /// What was used while the bucket was larger and no longer fits. It neither blocks the smaller bucket nor is it
     /// forgotten: it comes back with the room, so that shrinking and growing refills nothing.
-    set_aside: f64,
+    set_aside: u128,
     at: Option<Instant>,
-    rate: f64,
-    capacity: f64,
+    share: Share,
 }
 
 /// A token bucket. Check and take are one step under one lock held for a few nanoseconds: level and time must change
@@ -75,64 +128,72 @@ impl Bucket {
     }
 
     /// Takes one token, or says how long until there is one.
-    fn take(&self, rate: f64, capacity: f64, now: Instant) -> Result<(), Duration> {
+    fn take(&self, share: Share, now: Instant) -> Result<(), Duration> {
         let mut level = self.level();
         level.leak_until(now);
-        level.resize(capacity);
-        level.rate = rate;
-        // Room for rounding: a caller at exactly the rate is never refused for the last bit of a float.
-        if level.used + 1.0 <= capacity + 1e-6 {
-            level.used += 1.0;
+        level.adopt(share);
+        let (token, capacity) = (share.token(), share.capacity());
+        let filled = level.used + token;
+        if filled <= capacity {
+            level.used = filled;
             return Ok(());
         }
-        let missing = level.used + 1.0 - capacity;
-        let wait = if rate > 0.0 && capacity >= 1.0 { missing / rate } else { f64::INFINITY };
-        Err(Duration::try_from_secs_f64(wait).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT))
+        Err(if capacity < token { LONGEST_PERIOD } else { share.time(filled - capacity) })
     }
 
     fn give_back(&self) {
-        self.level().lower(1.0);
+        let mut level = self.level();
+        let token = level.share.token();
+        level.lower(token);
     }
 
     fn forgettable(&self, now: Instant) -> bool {
         let level = self.level();
         let idle = level.idle(now);
-        level.at.is_none() || idle >= FORGET_AFTER || level.total() <= idle.as_secs_f64() * level.rate
+        level.at.is_none() || idle >= FORGET_AFTER || level.used + level.set_aside <= level.share.leaks(idle)
     }
 }
 
 impl Level {
-    fn total(&self) -> f64 {
-        self.used + self.set_aside
-    }
-
     fn idle(&self, now: Instant) -> Duration {
         self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
     /// What leaks until now leaks at the rate in force until now.
     fn leak_until(&mut self, now: Instant) {
-        self.lower(self.idle(now).as_secs_f64() * self.rate);
+        self.lower(self.share.leaks(self.idle(now)));
         self.at = Some(self.at.map_or(now, |at| at.max(now)));
     }
 
     /// What is set aside leaks once the bucket is full again.
-    fn lower(&mut self, by: f64) {
-        let rest = (by - self.used).max(0.0);
-        self.used = (self.used - by).max(0.0);
-        self.set_aside = (self.set_aside - rest).max(0.0);
+    fn lower(&mut self, by: u128) {
+        let rest = by.saturating_sub(self.used);
+        self.used = self.used.saturating_sub(by);
+        self.set_aside = self.set_aside.saturating_sub(rest);
     }
 
-    /// Less room sets aside what does not fit; more room takes it in again.
-    fn resize(&mut self, capacity: f64) {
-        let moved = if capacity < self.capacity {
-            (self.used - capacity).max(0.0)
+    /// Changes the numbers. Less room sets aside what does not fit; more room takes it in again.
+    fn adopt(&mut self, share: Share) {
+        let before = std::mem::replace(&mut self.share, share);
+        if before == share {
+            return;
+        }
+        let (old, new) = (before.token(), share.token());
+        // The sum is often a whole number of tokens and then stays exact, however it is divided.
+        let total = rescaled(self.used + self.set_aside, old, new);
+        self.used = rescaled(self.used, old, new).min(total);
+        self.set_aside = total - self.used;
+        let room = rescaled(before.capacity(), old, new);
+        let capacity = share.capacity();
+        if capacity < room {
+            let moved = self.used.saturating_sub(capacity);
+            self.used -= moved;
+            self.set_aside += moved;
         } else {
-            -self.set_aside.min(capacity - self.capacity)
-        };
-        self.used -= moved;
-        self.set_aside += moved;
-        self.capacity = capacity;
+            let moved = self.set_aside.min(capacity - room);
+            self.used += moved;
+            self.set_aside -= moved;
+        }
     }
 }
 
@@ -143,17 +204,6 @@ pub(crate) struct Limit {
     pub(crate) bucket: Arc<Bucket>,
     /// For the whole fleet.
     pub(crate) throttle: Throttle,
-}
-
-impl Limit {
-    /// This proxy's part of the fleet's limit. Of a burst it is at least one request, since a bucket of less would refuse
-    /// everything: a fleet larger than the burst lets one request through per proxy at once, and the rate after that.
-    fn share(&self, proxies: u32) -> (f64, f64) {
-        let n = f64::from(proxies.max(1));
-        let burst = f64::from(self.throttle.burst);
-        let capacity = if self.throttle.burst == 0 { 0.0 } else { (burst / n).max(1.0) };
-        (self.throttle.rate.max(0.0) / n, capacity)
-    }
 }
 
 /// A bucket was empty.
@@ -172,8 +222,7 @@ where
 {
     let limits = limits.into_iter();
     for (index, limit) in limits.clone().enumerate() {
-        let (rate, capacity) = limit.share(proxies);
-        if let Err(retry_after) = limit.bucket.take(rate, capacity, now) {
+        if let Err(retry_after) = limit.bucket.take(Share::new(limit.throttle, proxies), now) {
             for taken in limits.take(index) {
                 taken.bucket.give_back();
             }

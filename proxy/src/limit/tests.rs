@@ -13,8 +13,8 @@ fn id(rule: &str) -> BucketId {
     }
 }
 
-fn limit(limits: &Limits, rule: &str, rate: f64, burst: u32) -> Limit {
-    limits.limit(id(rule), Throttle { rate, burst })
+fn limit(limits: &Limits, rule: &str, rate: u32, burst: u32) -> Limit {
+    limits.limit(id(rule), Throttle { rate, per_ms: 1000, burst })
 }
 
 fn passes(limit: &Limit, proxies: u32, now: Instant, tries: usize) -> usize {
@@ -24,12 +24,12 @@ fn passes(limit: &Limit, proxies: u32, now: Instant, tries: usize) -> usize {
 #[test]
 fn a_bucket_gives_its_burst_then_its_rate_then_the_burst_again() {
     let limits = Limits::default();
-    let limit = limit(&limits, "a", 10.0, 5);
+    let limit = limit(&limits, "a", 10, 5);
     let start = Instant::now();
     assert_eq!(passes(&limit, 1, start, 20), 5);
     let refused = take_all(&[&limit], 1, start).unwrap_err();
     assert_eq!(refused.index, 0);
-    assert!((refused.retry_after.as_secs_f64() - 0.1).abs() < 1e-6, "{refused:?}");
+    assert_eq!(refused.retry_after, Duration::from_millis(100));
     assert_eq!(passes(&limit, 1, start + Duration::from_millis(100), 20), 1);
     assert_eq!(passes(&limit, 1, start + Duration::from_secs(60), 20), 5);
 }
@@ -41,7 +41,7 @@ fn shares_of_a_fleet() {
         [(1, 10, 10, 10), (2, 10, 5, 5), (5, 10, 2, 2), (100, 10, 1, 0), (0, 10, 10, 10)]
     {
         let limits = Limits::default();
-        let limit = limit(&limits, "a", 10.0, burst);
+        let limit = limit(&limits, "a", 10, burst);
         let start = Instant::now();
         assert_eq!(passes(&limit, proxies, start, 50), at_once, "{proxies} proxies");
         let passed =
@@ -51,13 +51,70 @@ fn shares_of_a_fleet() {
 }
 
 #[test]
+fn a_slow_rate_is_exact_to_the_nanosecond_and_shared_by_the_fleet() {
+    const NANO: Duration = Duration::from_nanos(1);
+    // (rate, period, proxies, the time until the next token of one proxy)
+    for (rate, per_s, proxies, wait_s) in
+        [(1, 3600, 1, 3600), (1, 3600, 3, 3 * 3600), (2, 86_400, 1, 43_200), (5, 60, 2, 24), (7, 86_400, 7, 86_400)]
+    {
+        let limits = Limits::default();
+        let limit = limits.limit(id("slow"), Throttle { rate, per_ms: per_s * 1000, burst: 1 });
+        let mut now = Instant::now();
+        assert!(take_all(&[&limit], proxies, now).is_ok());
+        for _ in 0..100 {
+            let wait = Duration::from_secs(wait_s);
+            assert_eq!(take_all(&[&limit], proxies, now).unwrap_err().retry_after, wait);
+            assert_eq!(take_all(&[&limit], proxies, now + wait - NANO).unwrap_err().retry_after, NANO);
+            now += wait;
+            assert!(take_all(&[&limit], proxies, now).is_ok(), "{rate} per {per_s} s among {proxies}");
+        }
+    }
+}
+
+#[test]
+fn thirds_of_a_second_do_not_drift() {
+    let limits = Limits::default();
+    let limit = limit(&limits, "a", 3, 2);
+    let start = Instant::now();
+    // A caller at exactly the rate, on a clock of whole nanoseconds, for a day.
+    for call in 0..259_200_u64 {
+        let at = start + Duration::from_nanos((call * 1_000_000_000).div_ceil(3));
+        assert!(take_all(&[&limit], 1, at).is_ok(), "call {call}");
+    }
+}
+
+#[test]
+fn another_period_keeps_what_was_used() {
+    let start = Instant::now();
+    for (rate, per_ms, proxies) in [(1, 3_600_000, 1), (1, 1000, 1), (1, 86_400_000, 65_536), (1, u32::MAX, u32::MAX)] {
+        let limits = Limits::default();
+        assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 20), 10);
+        let changed = limits.limit(id("a"), Throttle { rate, per_ms, burst: 10 });
+        assert_eq!(passes(&changed, proxies, start, 20), 0, "{rate} per {per_ms} ms among {proxies}");
+        assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 20), 0, "{rate} per {per_ms} ms among {proxies}");
+    }
+}
+
+#[test]
+fn a_fleet_of_every_size_leaves_whole_tokens_whole() {
+    let limits = Limits::default();
+    let start = Instant::now();
+    let bucket = limit(&limits, "a", 0, 100);
+    assert_eq!(passes(&bucket, 1, start, 100), 100);
+    for proxies in (2..50).flat_map(|proxies| [proxies, 1, 2 * proxies + 1]) {
+        assert_eq!(passes(&bucket, proxies, start, 1), 0, "{proxies} proxies");
+    }
+    assert_eq!(passes(&limit(&limits, "a", 0, 130), 1, start, 100), 30);
+}
+
+#[test]
 fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
     let limits = Limits::default();
     let start = Instant::now();
-    let closed = limit(&limits, "closed", 10.0, 0);
+    let closed = limit(&limits, "closed", 10, 0);
     let refused = take_all(&[&closed], 1, start).unwrap_err();
-    assert_eq!(refused.retry_after, LONGEST_WAIT);
-    let once = limit(&limits, "once", 0.0, 2);
+    assert_eq!(refused.retry_after, LONGEST_PERIOD);
+    let once = limit(&limits, "once", 0, 2);
     assert_eq!(passes(&once, 1, start, 5), 2);
     assert_eq!(passes(&once, 1, start + Duration::from_secs(86_400), 5), 0);
 }
@@ -65,7 +122,7 @@ fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
 #[test]
 fn a_later_refusal_gives_back_what_earlier_limits_gave() {
     let limits = Limits::default();
-    let (wide, narrow) = (limit(&limits, "wide", 1.0, 3), limit(&limits, "narrow", 1.0, 1));
+    let (wide, narrow) = (limit(&limits, "wide", 1, 3), limit(&limits, "narrow", 1, 1));
     let now = Instant::now();
     assert!(take_all(&[&wide, &narrow], 1, now).is_ok());
     for _ in 0..10 {
@@ -77,7 +134,7 @@ fn a_later_refusal_gives_back_what_earlier_limits_gave() {
 #[test]
 fn two_threads_never_take_more_than_there_is() {
     let limits = Limits::default();
-    let limit = limit(&limits, "a", 0.0, 10_000);
+    let limit = limit(&limits, "a", 0, 10_000);
     let now = Instant::now();
     let total: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| passes(&limit, 1, now, 20_000))).collect();
@@ -90,24 +147,24 @@ fn two_threads_never_take_more_than_there_is() {
 fn a_new_configuration_neither_refills_nor_loses() {
     let limits = Limits::default();
     let start = Instant::now();
-    let old = limit(&limits, "a", 10.0, 10);
+    let old = limit(&limits, "a", 10, 10);
     assert_eq!(passes(&old, 1, start, 10), 10);
-    for rate in [100.0, 1.0, 10.0] {
+    for rate in [100, 1, 10] {
         let new = limit(&limits, "a", rate, 10);
         assert_eq!(passes(&new, 1, start, 10), 0, "rate {rate}");
     }
     // Nobody names it any more, and the sweep runs: what was used is still used when it comes back.
     drop(old);
     limits.sweep(start);
-    assert_eq!(passes(&limit(&limits, "a", 10.0, 10), 1, start, 10), 0);
+    assert_eq!(passes(&limit(&limits, "a", 10, 10), 1, start, 10), 0);
 }
 
 #[test]
 fn the_sweep_forgets_what_is_full_and_unreferenced() {
     let limits = Limits::default();
     let start = Instant::now();
-    let kept = limit(&limits, "kept", 10.0, 10);
-    let gone = limit(&limits, "gone", 10.0, 10);
+    let kept = limit(&limits, "kept", 10, 10);
+    let gone = limit(&limits, "gone", 10, 10);
     assert!(take_all(&[&kept, &gone], 1, start).is_ok());
     drop(gone);
     limits.sweep(start);
@@ -121,9 +178,9 @@ fn the_sweep_forgets_what_is_full_and_unreferenced() {
 fn what_leaked_under_the_old_rate_stays_leaked() {
     let limits = Limits::default();
     let start = Instant::now();
-    assert_eq!(passes(&limit(&limits, "a", 1.0, 10), 1, start, 10), 10);
+    assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 10), 10);
     // Two seconds at one a second, then a hundred a second from now on.
-    assert_eq!(passes(&limit(&limits, "a", 100.0, 10), 1, start + Duration::from_secs(2), 10), 2);
+    assert_eq!(passes(&limit(&limits, "a", 100, 10), 1, start + Duration::from_secs(2), 10), 2);
 }
 
 #[test]
@@ -132,9 +189,9 @@ fn shrinking_and_growing_refills_nothing() {
     // (burst, proxies) one after the other, at one moment: whatever was used up at first stays used up.
     for steps in [[(100, 1), (100, 2), (100, 1)], [(100, 1), (10, 1), (100, 1)], [(100, 1), (0, 1), (100, 1)]] {
         let limits = Limits::default();
-        assert_eq!(passes(&limit(&limits, "a", 1.0, steps[0].0), steps[0].1, start, 200), 100);
+        assert_eq!(passes(&limit(&limits, "a", 1, steps[0].0), steps[0].1, start, 200), 100);
         for (burst, proxies) in steps {
-            assert_eq!(passes(&limit(&limits, "a", 1.0, burst), proxies, start, 200), 0, "{steps:?}");
+            assert_eq!(passes(&limit(&limits, "a", 1, burst), proxies, start, 200), 0, "{steps:?}");
         }
     }
 }
@@ -143,13 +200,13 @@ fn shrinking_and_growing_refills_nothing() {
 fn a_smaller_bucket_is_not_blocked_by_what_the_larger_one_gave() {
     let limits = Limits::default();
     let start = Instant::now();
-    assert_eq!(passes(&limit(&limits, "a", 1.0, 1000), 1, start, 1000), 1000);
-    let small = limit(&limits, "a", 1.0, 10);
+    assert_eq!(passes(&limit(&limits, "a", 1, 1000), 1, start, 1000), 1000);
+    let small = limit(&limits, "a", 1, 10);
     assert_eq!(passes(&small, 1, start, 10), 0);
     for second in 1..=5 {
         assert_eq!(passes(&small, 1, start + Duration::from_secs(second), 10), 1);
     }
-    let large = limit(&limits, "a", 1.0, 1000);
+    let large = limit(&limits, "a", 1, 1000);
     assert_eq!(passes(&large, 1, start + Duration::from_secs(5), 1000), 0);
 }
 
@@ -174,22 +231,27 @@ proptest! {
     fn no_sequence_of_changes_lets_more_through_than_the_most_generous_of_them(
         // Mostly at one moment, with low rates and many requests: then everything hangs on what the bucket remembers.
         steps in prop::collection::vec(
-            (prop_oneof![3 => Just(0), 1 => 0..1500_u64], 0..3_u32, 0..40_u32, 1..4_u32, 1..60_usize),
+            (prop_oneof![3 => Just(0), 1 => 0..1500_u64], 0..3_u32, prop_oneof![Just(1000_u32), 300..5000_u32], 0..40_u32, 1..4_u32, 1..60_usize),
             1..12,
         )
     ) {
         let limits = Limits::default();
+        #[expect(clippy::cast_precision_loss, reason = "the textbook counts in floats")]
         let shares: Vec<(f64, f64)> = steps
             .iter()
-            .map(|(_, rate, burst, fleet, _)| limit(&limits, "a", f64::from(*rate), *burst).share(*fleet))
+            .map(|(_, rate, per_ms, burst, fleet, _)| {
+                let share = Share::new(Throttle { rate: *rate, per_ms: *per_ms, burst: *burst }, *fleet);
+                let token = share.token() as f64;
+                (f64::from(*rate) * 1e9 / token, share.capacity() as f64 / token)
+            })
             .collect();
         let most = |part: fn(&(f64, f64)) -> f64| shares.iter().map(part).fold(0.0, f64::max);
         // Rounding may tell apart what is equal.
         let capacity = most(|share| share.1) + 1e-3;
         let mut generous = Textbook { tokens: capacity, rate: most(|share| share.0), capacity };
         let (mut now, mut passed, mut allowed) = (Instant::now(), 0, 0);
-        for (millis, rate, burst, fleet, tries) in steps {
-            let limit = limit(&limits, "a", f64::from(rate), burst);
+        for (millis, rate, per_ms, burst, fleet, tries) in steps {
+            let limit = limits.limit(id("a"), Throttle { rate, per_ms, burst });
             let pause = Duration::from_millis(millis);
             now += pause;
             let mut elapsed = pause.as_secs_f64();

@@ -1,6 +1,8 @@
 //! The access log: one JSON line per request. Each worker thread adds lines to its own buffer; the log's thread takes and
-//! writes them. A reader that is too slow loses lines and never delays requests; lost lines are counted.
+//! writes them. A reader that is too slow loses lines and never delays requests; lost lines are counted. Each
+//! field is a variable.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::Version;
 use prometheus::IntCounter;
+use sluice_wire::Variable;
 
 use super::record::Record;
+use crate::template::{Value, Variables};
 
 /// Bytes of lines that may wait, per worker thread.
 const MAX_WAITING: usize = 1 << 20;
@@ -54,7 +57,7 @@ impl AccessLog {
     }
 
     /// Adds the line of a request that the worker thread served.
-    pub(crate) fn write(&self, worker: usize, record: &Record<'_>) {
+    pub(crate) fn write(&self, worker: usize, record: &Record<'_, impl Variables>) {
         let Some(writer) = &self.writer else { return };
         let at = worker.min(self.shared.waiting.len() - 1);
         let mut waiting = locked(&self.shared.waiting[at]);
@@ -116,64 +119,63 @@ fn write(mut sink: Box<dyn Write + Send>, shared: &Shared) {
     }
 }
 
-fn line(out: &mut String, record: &Record<'_>) {
+static ISSUER: Variable = Variable::Claim(Cow::Borrowed("iss"));
+
+fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let variables = record.variables;
     out.push_str(r#"{"time":"#);
     thousandths(out, time.as_secs(), time.subsec_millis());
-    fixed(out, r#","requestId":""#, record.request_id);
+    field(out, r#","requestId":""#, variables, &Variable::RequestId);
     if let Some((_, Some(stage))) = record.stage {
         out.push_str(stage);
     }
     if let Some((_, rule)) = record.rule {
         out.push_str(rule);
     }
-    text(out, r#","method":""#, record.method);
-    fixed(out, r#","scheme":""#, if record.tls { "https" } else { "http" });
-    text(out, r#","host":""#, record.host);
-    text(out, r#","path":""#, record.path);
-    let protocol = match record.version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP/1.1",
-    };
-    fixed(out, r#","protocol":""#, protocol);
-    number(out, r#","status":"#, record.status.into());
-    millis(out, r#","durationMs":"#, record.took);
-    number(out, r#","bytes":"#, record.sent);
-    fixed(out, r#","sourceIp":""#, record.source.to_str().unwrap_or_default());
-    if let Some(upstream) = record.upstream {
-        millis(out, r#","upstreamMs":"#, upstream);
-    }
-    if !record.reason.is_empty() {
-        fixed(out, r#","reason":""#, record.reason);
-    }
-    if !record.cache.is_empty() {
-        fixed(out, r#","cache":""#, record.cache);
-    }
-    if let Some(caller) = &record.caller {
-        text(out, r#","issuer":""#, caller.issuer);
-        text(out, r#","subject":""#, caller.subject);
-    }
-    if let Some((id, customer)) = record.api_key {
-        text(out, r#","apiKey":""#, id);
-        if let Some(customer) = customer {
-            text(out, r#","customerId":""#, customer);
-        }
-    }
+    field(out, r#","method":""#, variables, &Variable::HttpMethod);
+    field(out, r#","scheme":""#, variables, &Variable::Scheme);
+    field(out, r#","host":""#, variables, &Variable::DomainName);
+    field(out, r#","path":""#, variables, &Variable::Path);
+    field(out, r#","protocol":""#, variables, &Variable::Protocol);
+    field(out, r#","status":"#, variables, &Variable::Status);
+    field(out, r#","durationMs":"#, variables, &Variable::ResponseLatency);
+    field(out, r#","bytes":"#, variables, &Variable::ResponseLength);
+    field(out, r#","sourceIp":""#, variables, &Variable::SourceIp);
+    field(out, r#","upstreamMs":"#, variables, &Variable::IntegrationLatency);
+    field(out, r#","reason":""#, variables, &Variable::ErrorReason);
+    field(out, r#","cache":""#, variables, &Variable::CacheStatus);
+    field(out, r#","issuer":""#, variables, &ISSUER);
+    field(out, r#","subject":""#, variables, &Variable::PrincipalId);
+    field(out, r#","apiKey":""#, variables, &Variable::ApiKeyId);
+    field(out, r#","customerId":""#, variables, &Variable::CustomerId);
     if !record.complete {
         out.push_str(r#","aborted":true"#);
     }
     out.push_str("}\n");
 }
 
-/// The part of each line that names its stage.
+/// Writes a variable that has a value. `before` is `,"name":`, with a quotation mark at its end where the value is text:
+/// one literal, of a length that the compiler knows.
+#[inline(always)] // Together with `get` each call becomes what its variable needs.
+fn field(out: &mut String, before: &'static str, variables: &impl Variables, variable: &Variable) {
+    match variables.get(variable) {
+        None => {}
+        Some(Value::Text(value)) => text(out, before, &value),
+        Some(Value::Word(value)) => fixed(out, before, value),
+        Some(Value::Number(value)) => number(out, before, value),
+        Some(Value::Time(value)) => millis(out, before, value),
+    }
+}
+
+/// The part of each line that names its stage: `context.stageId`.
 pub(crate) fn of_stage(stage: &str) -> Box<str> {
     let mut out = String::new();
     text(&mut out, r#","stage":""#, stage);
     out.into()
 }
 
-/// The part of each line that names its route and rule.
+/// The part of each line that names its route and rule: `context.route` and `context.rule`.
 pub(crate) fn of_rule(route: &str, rule: &str) -> Box<str> {
     let mut out = String::new();
     text(&mut out, r#","route":""#, route);
@@ -181,7 +183,6 @@ pub(crate) fn of_rule(route: &str, rule: &str) -> Box<str> {
     out.into()
 }
 
-/// `before` is `,"name":`, with a quotation mark where a text follows: one literal, of a length that the compiler knows.
 #[inline]
 fn number(out: &mut String, before: &'static str, value: u64) {
     out.push_str(before);

@@ -5,4 +5,4 @@ mod figures;
 pub(crate) mod metrics;
 mod record;
 
-pub(crate) use record::{Record, Recorder, Subject};
+pub(crate) use record::{Record, Recorder};

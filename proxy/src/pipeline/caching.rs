@@ -1,22 +1,22 @@
 //! The cache in front of the integration: a stored response, the response to a coalesced request, or the integration's own.
 //! `cache` decides what may be stored; `forward` calls the integration.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
-use sluice_wire::{Behavior, CacheKey};
+use sluice_wire::Behavior;
 
 use super::checks::Passed;
 use super::exchange::Exchange;
 use super::forward::{self, Call};
 use super::response::{self, Reply, ReplyBody};
+use super::variables::RequestContext;
 use crate::cache::{
     self, CallerKey, IGNORED_WARNING, Invalidate, Keep, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
 };
-use crate::gateway::{Caching, Matched, Policy, path};
+use crate::gateway::{Caching, Matched, Policy};
 use crate::reject::Reject;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -190,32 +190,6 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Ca
         api_key: exchange.key.as_ref().map(|key| &key.object),
         headers,
     };
-    let query = call.parts.uri.query().unwrap_or_default();
-    let value = |key: &CacheKey| -> Option<String> {
-        match key {
-            CacheKey::Path(name) => matched.parameter(name).map(str::to_owned),
-            CacheKey::Query(name) => {
-                joined(path::query_pairs(query).filter(|(n, _)| n == name).map(|(_, value)| value))
-            }
-            CacheKey::Header(name) => header(headers, name),
-            CacheKey::Claim(name) => exchange.caller.as_ref()?.claim(name).map(Cow::into_owned),
-        }
-    };
-    caching.policy.key(&exchange.method, matched.path, caller, value)
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    joined(headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())))
-}
-
-/// Several values as one text that no other list of values has.
-fn joined<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Option<String> {
-    let mut out: Option<String> = None;
-    for value in values {
-        let text = out.get_or_insert_default();
-        text.push_str(&value.len().to_string());
-        text.push(':');
-        text.push_str(&value);
-    }
-    out
+    let variables = RequestContext::unchanged(exchange, matched, &call.parts);
+    caching.policy.key(&exchange.method, matched.path, caller, &variables)
 }

@@ -2,23 +2,23 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::exchange::Exchange;
-use crate::gateway::{Edits, Matched};
+use crate::gateway::Edits;
+use crate::template::Variables;
 
 /// Applies a rule's edits. A header that the rule sets loses every other spelling of its name, so that a caller cannot send
 /// a second one that the backend takes for the first.
-pub(crate) fn apply(headers: &mut HeaderMap, edits: Option<&Edits>, exchange: &Exchange, matched: &Matched<'_>) {
+pub(crate) fn apply(headers: &mut HeaderMap, edits: Option<&Edits>, variables: &impl Variables) {
     let Some(edits) = edits else { return };
     for name in &edits.remove {
         headers.remove(name);
     }
     for (name, value) in &edits.set {
-        let value = value.render(exchange, matched);
+        let value = value.render(variables);
         remove_aliases(headers, name);
         headers.insert(name.clone(), value);
     }
     for (name, value) in &edits.add {
-        headers.append(name.clone(), value.render(exchange, matched));
+        headers.append(name.clone(), value.render(variables));
     }
 }
 

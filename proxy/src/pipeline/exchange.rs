@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{Method, Version};
 
+use super::variables::Ended;
 use crate::auth::Caller;
 use crate::client::Peer;
 use crate::gateway::{Rule, Stage};
 use crate::id::RequestId;
 use crate::key::KeyRecord;
-use crate::observe::{Record, Recorder, Subject};
+use crate::observe::{Record, Recorder};
 
 /// One request.
 pub(crate) struct Exchange {
@@ -75,28 +76,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.peer.state.request_ended();
-        let origin = &self.peer.origin;
+        let took = self.started.elapsed();
         self.recorder.record(&Record {
             stage: self.stage.as_ref().map(|stage| (&*stage.metrics, stage.log.as_deref())),
             rule: self.rule.as_ref().map(|rule| (&*rule.metrics, &*rule.log)),
-            took: self.started.elapsed(),
-            request_id: self.id.as_str(),
-            method: self.method.as_str(),
-            tls: origin.tls,
-            host: &self.host,
-            path: &self.path,
-            version: self.version,
+            took,
             status: self.status,
-            sent: self.sent,
-            source: &origin.source,
-            upstream: self.upstream,
-            reason: self.reason,
-            cache: self.cache,
-            caller: self.caller.as_ref().map(|caller| Subject {
-                issuer: &caller.issuer,
-                subject: caller.subject.as_deref().unwrap_or_default(),
-            }),
-            api_key: self.key.as_ref().map(|key| (key.id.as_str(), key.customer.as_deref())),
+            variables: &Ended { exchange: self, took },
             complete: self.complete,
         });
     }

@@ -18,12 +18,14 @@ use super::edits;
 use super::exchange::Exchange;
 use super::response::{Reply, ReplyBody};
 use super::tunnel;
+use super::variables::RequestContext;
 use crate::body::{RequestBody, UploadState};
 use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy, path};
 use crate::headers;
 use crate::integration::balance::Upstream;
 use crate::integration::call::{Answer, Kind, call};
 use crate::reject::Reject;
+use crate::template::Variables;
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -54,7 +56,7 @@ pub(crate) async fn integrate(
     _passed: Passed,
 ) -> Result<Reply, Reject> {
     match &policy.integration {
-        Integration::Mock(fixed) => Ok(mock(exchange, matched, fixed)),
+        Integration::Mock(fixed) => Ok(mock(&RequestContext::new(exchange, matched), fixed)),
         Integration::Service(upstream) => {
             let host = request.authority.clone();
             send(exchange, matched, policy, upstream, request, matched.forwarded(), host).await
@@ -70,10 +72,10 @@ pub(crate) async fn integrate(
     }
 }
 
-fn mock(exchange: &Exchange, matched: &Matched<'_>, mock: &Mock) -> Reply {
+fn mock(variables: &impl Variables, mock: &Mock) -> Reply {
     let mut headers = HeaderMap::with_capacity(mock.headers.len() + 2);
     for (name, value) in &mock.headers {
-        headers.append(name.clone(), value.render(exchange, matched));
+        headers.append(name.clone(), value.render(variables));
     }
     let bodiless = mock.status == StatusCode::NO_CONTENT || mock.status == StatusCode::NOT_MODIFIED;
     let body = if bodiless { bytes::Bytes::new() } else { mock.body.clone() };
@@ -110,7 +112,7 @@ async fn send(
     parts.extensions.clear();
     headers::join_cookies(&mut parts.headers);
     headers::strip_expect(&mut parts.headers);
-    edits::apply(&mut parts.headers, policy.request.as_deref(), exchange, matched);
+    edits::apply(&mut parts.headers, policy.request.as_deref(), &RequestContext::new(exchange, matched));
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => {

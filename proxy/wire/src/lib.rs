@@ -33,6 +33,7 @@ mod stage;
 mod tagged;
 mod template;
 mod upstream;
+mod variable;
 
 pub use authorizer::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
 pub use capability::Capabilities;
@@ -48,10 +49,11 @@ pub use part::{DecodeError, ObjectRef, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
 pub use route::{
-    ApiVersion, AuthorizerUse, CacheKey, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart,
-    Rule, RuleAction, RuleCache, RulePolicy, VersionScheme,
+    ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
+    RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{Behavior, Cors, Invalidation, StageCache, StagePart, Throttle, Unauthorized};
 pub use tagged::Unknown;
-pub use template::{ParseTemplateError, Template, TemplatePart, Variable};
+pub use template::{ParseTemplateError, Template, TemplatePart};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart};
+pub use variable::{ParseVariableError, Variable, VariableName, VariableUse};

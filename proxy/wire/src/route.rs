@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectRef, PartName, PathTemplate, Template, Throttle};
+use crate::{ObjectRef, PartName, PathTemplate, Template, Throttle, Variable};
 
 /// One ApiRoute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,25 +120,12 @@ pub struct RuleCache {
     /// Overrides the stage's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// What, beside stage, rule, method and path, tells answers apart.
-    pub keys: Vec<CacheKey>,
+    /// The cache key consists of stage, rule, method, path and the values of these.
+    pub keys: Vec<Variable>,
     /// Methods whose answers are kept.
     pub methods: Vec<String>,
     /// Whether callers share answers, where the rule has an authorizer or needs a key.
     pub scope: CacheScope,
-}
-
-/// One part of a cache key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CacheKey {
-    /// `request.path.NAME`
-    Path(String),
-    /// `request.querystring.NAME`
-    Query(String),
-    /// `request.header.NAME`
-    Header(String),
-    /// `context.authorizer.claims.NAME`
-    Claim(String),
 }
 
 /// Who shares a cached answer.

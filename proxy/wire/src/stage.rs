@@ -46,13 +46,20 @@ pub enum Behavior {
     AwsHttp,
 }
 
-/// A token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A token bucket for the whole fleet: it holds `burst` tokens and gains `rate` of them in each period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {
-    /// Requests a second, for the whole fleet.
-    pub rate: f64,
-    /// The bucket's size.
+    /// Tokens in each period.
+    pub rate: u32,
+    /// The length of a period in milliseconds; proxies count no longer ones than a day.
+    #[serde(default = "one_second")]
+    pub per_ms: u32,
+    /// The size of the bucket.
     pub burst: u32,
+}
+
+const fn one_second() -> u32 {
+    1000
 }
 
 /// Caching of a Stage.

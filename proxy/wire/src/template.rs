@@ -1,9 +1,12 @@
-//! Values with variables, `Bearer ${context.authorizer.claims.sub}`: parsed here once, rendered by the proxy per request.
+//! Header values with variables, `Bearer ${context.authorizer.claims.sub}`: parsed here once, rendered by the proxy per
+//! request.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{ParseVariableError, Variable, VariableUse};
 
 /// A text with variables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,34 +15,13 @@ pub struct Template {
     parts: Vec<TemplatePart>,
 }
 
-/// A piece of a template.
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePart {
-    /// As written.
+    /// Text, with `$` where the template has `$$`.
     Text(String),
-    /// Filled in per request; what is not there renders as nothing.
+    /// Replaced by its value for each request; without a value by nothing.
     Variable(Variable),
-}
-
-/// What a template can name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Variable {
-    /// `context.authorizer.claims.NAME`
-    Claim(String),
-    /// `context.requestId`
-    RequestId,
-    /// `context.identity.sourceIp`
-    SourceIp,
-    /// `context.identity.apiKeyId`: `namespace/name` of the ApiKey, never the key.
-    ApiKeyId,
-    /// `context.stage`
-    Stage,
-    /// `context.httpMethod`
-    HttpMethod,
-    /// `context.path`: as the client wrote it.
-    Path,
-    /// `request.path.NAME`
-    PathParameter(String),
 }
 
 /// Why a text is not a template.
@@ -48,50 +30,36 @@ pub enum ParseTemplateError {
     /// `${` without `}`.
     #[error("a variable starts with ${{ and ends with }}")]
     Open,
-    /// Not a known variable.
-    #[error(
-        "there is no variable {0:?}; there are context.authorizer.claims.NAME, context.requestId, \
-         context.identity.sourceIp, context.identity.apiKeyId, context.stage, context.httpMethod, context.path and request.path.NAME"
-    )]
-    Unknown(String),
+    /// What stands between `${` and `}`.
+    #[error(transparent)]
+    Variable(#[from] ParseVariableError),
     /// A line end or another control character.
     #[error("a header value has no control characters")]
     Control,
 }
 
 impl Template {
-    /// Its pieces in order.
+    /// Its parts in order.
     #[must_use]
     pub fn parts(&self) -> &[TemplatePart] {
         &self.parts
     }
 
-    /// Whether it names a claim, and so needs an authorizer.
-    #[must_use]
-    pub fn names_claim(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, TemplatePart::Variable(Variable::Claim(_))))
+    /// The variables that it names, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            TemplatePart::Text(_) => None,
+            TemplatePart::Variable(variable) => Some(variable),
+        })
     }
-}
 
-fn variable(name: &str) -> Result<Variable, ParseTemplateError> {
-    if let Some(claim) = name.strip_prefix("context.authorizer.claims.")
-        && !claim.is_empty()
-    {
-        return Ok(Variable::Claim(claim.to_owned()));
-    }
-    if let Some(parameter) = name.strip_prefix("request.path.")
-        && !parameter.is_empty()
-    {
-        return Ok(Variable::PathParameter(parameter.to_owned()));
-    }
-    match name {
-        "context.requestId" => Ok(Variable::RequestId),
-        "context.identity.sourceIp" => Ok(Variable::SourceIp),
-        "context.identity.apiKeyId" => Ok(Variable::ApiKeyId),
-        "context.stage" => Ok(Variable::Stage),
-        "context.httpMethod" => Ok(Variable::HttpMethod),
-        "context.path" => Ok(Variable::Path),
-        other => Err(ParseTemplateError::Unknown(other.to_owned())),
+    /// Its text when it names no variable.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [TemplatePart::Text(text)] => Some(text),
+            _ => None,
+        }
     }
 }
 
@@ -102,18 +70,27 @@ impl FromStr for Template {
         if text.chars().any(|c| c.is_control() && c != '\t') {
             return Err(ParseTemplateError::Control);
         }
-        let mut parts = Vec::new();
+        let (mut parts, mut plain) = (Vec::new(), String::new());
         let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            if !before.is_empty() {
-                parts.push(TemplatePart::Text(before.to_owned()));
-            }
-            let (name, after) = after.split_once('}').ok_or(ParseTemplateError::Open)?;
-            parts.push(TemplatePart::Variable(variable(name)?));
+        while let Some((before, after)) = rest.split_once('$') {
+            plain.push_str(before);
             rest = after;
+            if let Some(after) = rest.strip_prefix('{') {
+                let (name, after) = after.split_once('}').ok_or(ParseTemplateError::Open)?;
+                if !plain.is_empty() {
+                    parts.push(TemplatePart::Text(std::mem::take(&mut plain)));
+                }
+                parts.push(TemplatePart::Variable(Variable::parse_for(name, VariableUse::HeaderValue)?));
+                rest = after;
+            } else {
+                // `$$` is one dollar sign; a single one that begins no variable stands for itself.
+                plain.push('$');
+                rest = rest.strip_prefix('$').unwrap_or(rest);
+            }
         }
-        if !rest.is_empty() || parts.is_empty() {
-            parts.push(TemplatePart::Text(rest.to_owned()));
+        plain.push_str(rest);
+        if !plain.is_empty() || parts.is_empty() {
+            parts.push(TemplatePart::Text(plain));
         }
         Ok(Self { parts })
     }
@@ -122,15 +99,8 @@ impl FromStr for Template {
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
-            TemplatePart::Text(text) => f.write_str(text),
-            TemplatePart::Variable(Variable::Claim(name)) => write!(f, "${{context.authorizer.claims.{name}}}"),
-            TemplatePart::Variable(Variable::PathParameter(name)) => write!(f, "${{request.path.{name}}}"),
-            TemplatePart::Variable(Variable::RequestId) => f.write_str("${context.requestId}"),
-            TemplatePart::Variable(Variable::SourceIp) => f.write_str("${context.identity.sourceIp}"),
-            TemplatePart::Variable(Variable::ApiKeyId) => f.write_str("${context.identity.apiKeyId}"),
-            TemplatePart::Variable(Variable::Stage) => f.write_str("${context.stage}"),
-            TemplatePart::Variable(Variable::HttpMethod) => f.write_str("${context.httpMethod}"),
-            TemplatePart::Variable(Variable::Path) => f.write_str("${context.path}"),
+            TemplatePart::Text(text) => f.write_str(&text.replace('$', "$$")),
+            TemplatePart::Variable(variable) => write!(f, "${{{variable}}}"),
         })
     }
 }
@@ -153,14 +123,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_survive_their_text_and_unknown_variables_are_refused() {
+    fn templates_survive_their_text_and_unknown_variables_are_errors() {
         for good in
-            ["", "plain", "${context.requestId}", "a${context.authorizer.claims.sub}b${request.path.id}", "$5 {x}"]
+            ["", "plain", "${context.requestId}", "a${context.authorizer.claims.sub}b${request.path.id}", "$$5 {x}"]
         {
             assert_eq!(good.parse::<Template>().unwrap().to_string(), good);
         }
+        let unknown = |name: &str| ParseTemplateError::Variable(ParseVariableError::Unknown(name.to_owned()));
         assert_eq!("${x".parse::<Template>(), Err(ParseTemplateError::Open));
-        assert_eq!("${x}".parse::<Template>(), Err(ParseTemplateError::Unknown("x".to_owned())));
+        assert_eq!("${x}".parse::<Template>(), Err(unknown("x")));
         assert_eq!("a\r\nb".parse::<Template>(), Err(ParseTemplateError::Control));
+        assert!("${context.status}".parse::<Template>().is_err());
+    }
+
+    #[test]
+    fn two_dollar_signs_are_one_and_a_single_one_stands_for_itself() {
+        for (text, fixed) in
+            [("$5", "$5"), ("$$5", "$5"), ("$$$", "$$"), ("$${context.stage}", "${context.stage}"), ("", "")]
+        {
+            let template: Template = text.parse().unwrap();
+            assert_eq!(template.fixed(), Some(fixed), "{text}");
+            assert_eq!(template.to_string().parse::<Template>().unwrap(), template);
+        }
+        let template: Template = "$$${context.stage}".parse().unwrap();
+        assert_eq!(template.parts(), [TemplatePart::Text("$".into()), TemplatePart::Variable(Variable::Stage)]);
     }
 }

@@ -10,6 +10,7 @@
 //! | a request from async code, or a kept connection | [`client`] |
 //! | HTTP/2, with TLS or without | [`Http2`] |
 //! | a backend that responds as a closure says | [`Backend`] |
+//! | to compare with a committed file, and see the lines that differ | [`golden`] |
 //! | a certificate, and TLS settings that trust it | [`tls`] |
 
 #![allow(
@@ -21,6 +22,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod golden;
 pub mod http1;
 pub mod http2;
 pub mod tls;

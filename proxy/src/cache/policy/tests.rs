@@ -6,9 +6,27 @@ use serde_json::Map;
 use sluice_wire::{HeaderEdits, Integration, Mock, PartKind, RuleAction};
 
 use super::*;
+use crate::template::{NoVariables, Value};
 
 fn mock(text: &str) -> Integration {
     Integration::Mock(Mock { status: 200, headers: vec![], body: text.into() })
+}
+
+fn query(name: &'static str) -> Variable {
+    Variable::QueryParameter(name.into())
+}
+
+/// Gives each variable these values.
+struct Values<F>(F);
+
+impl<F: Fn(&Variable) -> Vec<&'static str>> Variables for Values<F> {
+    fn get(&self, variable: &Variable) -> Option<Value<'_>> {
+        (self.0)(variable).first().map(|value| Value::Word(value))
+    }
+
+    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {
+        (self.0)(variable).into_iter().for_each(take);
+    }
 }
 
 /// What a key is made of at compile time.
@@ -21,7 +39,7 @@ struct Configured {
     request_headers: HeaderEdits,
     behavior: Behavior,
     scope: CacheScope,
-    keys: Vec<CacheKey>,
+    keys: Vec<Variable>,
 }
 
 impl Default for Configured {
@@ -34,7 +52,7 @@ impl Default for Configured {
             request_headers: HeaderEdits::default(),
             behavior: Behavior::Native,
             scope: CacheScope::Caller,
-            keys: vec![CacheKey::Query("a".into()), CacheKey::Query("b".into())],
+            keys: vec![query("a"), query("b")],
         }
     }
 }
@@ -76,7 +94,7 @@ fn compile(configured: &Configured) -> CachePolicy {
     )
 }
 
-fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<CacheKey>) -> CachePolicy {
+fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<Variable>) -> CachePolicy {
     compile(&Configured { behavior, scope, keys, ..Configured::default() })
 }
 
@@ -135,7 +153,7 @@ fn what_is_kept_and_for_how_long() {
         (Native, "GET", &[], 200, &[("vary", "*")], Err(NotStored::Vary)),
     ];
     for (behavior, method, request, status, answer, expected) in rows {
-        let policy = policy(*behavior, CacheScope::Shared, vec![CacheKey::Header("accept".into())]);
+        let policy = policy(*behavior, CacheScope::Shared, vec![Variable::RequestHeader("accept".into())]);
         let answer = Answer {
             method: &method.parse().unwrap(),
             request: &headers(request),
@@ -172,19 +190,23 @@ fn all_differ(keys: &[Key]) {
 fn no_two_different_requests_share_a_key() {
     let policy = compile(&Configured::default());
     let none = HeaderMap::new();
-    let rows: [(Method, &str, [Option<&str>; 2]); 8] = [
-        (Method::GET, "/orders", [None, None]),
-        (Method::HEAD, "/orders", [None, None]),
-        (Method::GET, "/orders/", [None, None]),
-        (Method::GET, "/orders", [Some(""), None]),
-        (Method::GET, "/orders", [None, Some("")]),
-        (Method::GET, "/orders", [Some("x"), Some("y")]),
-        (Method::GET, "/orders", [Some("xy"), Some("")]),
-        (Method::GET, "/orders", [Some(""), Some("xy")]),
+    let rows: [(Method, &str, [&[&'static str]; 2]); 12] = [
+        (Method::GET, "/orders", [&[], &[]]),
+        (Method::HEAD, "/orders", [&[], &[]]),
+        (Method::GET, "/orders/", [&[], &[]]),
+        (Method::GET, "/orders", [&[""], &[]]),
+        (Method::GET, "/orders", [&[], &[""]]),
+        (Method::GET, "/orders", [&["", ""], &[]]),
+        (Method::GET, "/orders", [&["x"], &["y"]]),
+        (Method::GET, "/orders", [&["x", "y"], &[]]),
+        (Method::GET, "/orders", [&["x,y"], &[]]),
+        (Method::GET, "/orders", [&[], &["x", "y"]]),
+        (Method::GET, "/orders", [&["xy"], &[""]]),
+        (Method::GET, "/orders", [&[""], &["xy"]]),
     ];
     let keys = rows.map(|(method, path, values)| {
-        let value = |key: &CacheKey| if *key == CacheKey::Query("a".into()) { values[0] } else { values[1] };
-        policy.key(&method, path, nobody(&none), value)
+        let value = |variable: &Variable| values[usize::from(*variable != query("a"))].to_vec();
+        policy.key(&method, path, nobody(&none), &Values(value))
     });
     all_differ(&keys);
 }
@@ -205,18 +227,18 @@ fn no_answer_outlives_a_change_of_what_it_answers_with() {
         Configured { request_headers: set("x-b"), ..usual() },
         Configured { behavior: Behavior::AwsRest, ..usual() },
         Configured { scope: CacheScope::Shared, ..usual() },
-        Configured { keys: vec![CacheKey::Query("a".into()), CacheKey::Query("c".into())], ..usual() },
-        Configured { keys: vec![CacheKey::Query("a".into()), CacheKey::Header("b".into())], ..usual() },
+        Configured { keys: vec![query("a"), query("c")], ..usual() },
+        Configured { keys: vec![query("a"), Variable::RequestHeader("b".into())], ..usual() },
     ];
     let none = HeaderMap::new();
-    let key =
-        |configured: &Configured| compile(configured).key(&Method::GET, "/orders", nobody(&none), |_| Some("same"));
+    let same = Values(|_: &Variable| vec!["same"]);
+    let key = |configured: &Configured| compile(configured).key(&Method::GET, "/orders", nobody(&none), &same);
     all_differ(&rows.iter().map(key).collect::<Vec<_>>());
     assert_eq!(key(&usual()), key(&usual()));
 }
 
 fn key_of(scope: CacheScope, caller: CallerKey<'_>) -> Key {
-    compile(&Configured { scope, ..Configured::default() }).key(&Method::GET, "/orders", caller, |_| None::<&str>)
+    compile(&Configured { scope, ..Configured::default() }).key(&Method::GET, "/orders", caller, &NoVariables)
 }
 
 #[test]

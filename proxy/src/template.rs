@@ -1,0 +1,144 @@
+//! Variables of a request and header values that name them. What a variable's value is, the implementations of
+//! [`Variables`] say; which variables exist, `sluice_wire::Variable`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderValue;
+use sluice_wire::{Template, TemplatePart, Variable};
+
+/// The values of variables. A value is computed when it is asked for, and only then.
+pub(crate) trait Variables {
+    /// The value; none: the request has none.
+    fn get(&self, variable: &Variable) -> Option<Value<'_>>;
+
+    /// Each value by itself, of headers and query parameters that have several.
+    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {
+        if let Some(value) = self.get(variable) {
+            take(&value.text());
+        }
+    }
+}
+
+/// The value of a variable.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Value<'a> {
+    /// A text that may hold any character.
+    Text(Cow<'a, str>),
+    /// A text of the proxy's own that needs no escaping: letters, digits, `-`, `.`, `:`, `/`, `_`.
+    Word(&'a str),
+    /// A whole number.
+    Number(u64),
+    /// A time, in milliseconds with three decimal places.
+    Time(Duration),
+}
+
+impl Value<'_> {
+    /// As text.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Word(text) => Cow::Borrowed(text),
+            Self::Number(number) => Cow::Owned(number.to_string()),
+            Self::Time(time) => Cow::Owned(format!("{}.{:03}", time.as_millis(), time.subsec_micros() % 1000)),
+        }
+    }
+}
+
+/// A header value that is rendered for each request, or made once when it names no variable.
+pub(crate) enum HeaderTemplate {
+    Fixed(HeaderValue),
+    Rendered(Template),
+}
+
+impl HeaderTemplate {
+    /// None: the text cannot be a header's value.
+    pub(crate) fn compile(template: &Template) -> Option<Self> {
+        match template.fixed() {
+            Some(text) => HeaderValue::from_str(text).ok().map(Self::Fixed),
+            None => Some(Self::Rendered(template.clone())),
+        }
+    }
+
+    /// The value. A text that cannot be a header's value (a claim with a line end) renders as nothing.
+    pub(crate) fn render(&self, variables: &impl Variables) -> HeaderValue {
+        match self {
+            Self::Fixed(value) => value.clone(),
+            Self::Rendered(template) => {
+                let text = render(template, variables);
+                HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+            }
+        }
+    }
+}
+
+fn render(template: &Template, variables: &impl Variables) -> String {
+    let mut out = String::new();
+    for part in template.parts() {
+        match part {
+            TemplatePart::Text(text) => out.push_str(text),
+            TemplatePart::Variable(variable) => {
+                if let Some(value) = variables.get(variable) {
+                    out.push_str(&value.text());
+                }
+            }
+        }
+    }
+    out
+}
+
+/// For tests: no variable has a value.
+#[cfg(test)]
+pub(crate) struct NoVariables;
+
+#[cfg(test)]
+impl Variables for NoVariables {
+    fn get(&self, _: &Variable) -> Option<Value<'_>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Has a value for every variable that is asked for, and remembers which were.
+    #[derive(Default)]
+    struct Asked(RefCell<Vec<String>>);
+
+    impl Variables for Asked {
+        fn get(&self, variable: &Variable) -> Option<Value<'_>> {
+            self.0.borrow_mut().push(variable.to_string());
+            match variable {
+                Variable::Stage => Some(Value::Word("prod")),
+                Variable::Claim(name) if name == "lines" => Some(Value::Text("a\nb".into())),
+                Variable::Claim(_) => Some(Value::Text("é".into())),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn only_variables_that_a_template_names_are_asked_for() {
+        for (template, rendered, asked) in [
+            ("plain $$5", "plain $5", vec![]),
+            ("at ${context.stage}!", "at prod!", vec!["context.stage"]),
+            ("[${context.path}]", "[]", vec!["context.path"]),
+            ("${context.authorizer.claims.lines}", "", vec!["context.authorizer.claims.lines"]),
+            ("${context.authorizer.claims.x}", "é", vec!["context.authorizer.claims.x"]),
+        ] {
+            let variables = Asked::default();
+            let value = HeaderTemplate::compile(&template.parse().unwrap()).unwrap().render(&variables);
+            assert_eq!(value.as_bytes(), rendered.as_bytes(), "{template}");
+            assert_eq!(variables.0.into_inner(), asked, "{template}");
+        }
+    }
+
+    #[test]
+    fn times_are_milliseconds_with_three_places() {
+        assert_eq!(Value::Time(Duration::from_micros(12_034)).text(), "12.034");
+        assert_eq!(Value::Number(7).text(), "7");
+    }
+}
