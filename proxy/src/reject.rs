@@ -1,265 +1,289 @@
-//! Every refusal: its status, reason, headers and body, in the words of the stage's behavior.
-//! When a request is refused is decided by the steps.
+//! Rejections: the responses that the gateway gives instead of the integration. Each rejection is one row of the table below,
+//! with its response in each behavior of a stage. When a request is rejected is decided by the steps of the pipeline.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sluice_wire::Behavior;
 
-/// Why a request was not answered by its integration. One variant per kind of answer.
-#[derive(Clone, Debug)]
-pub(crate) enum Reject {
-    /// The request could be read in two ways, or not at all.
-    Malformed(&'static str),
-    /// The target is longer than allowed.
-    UriTooLong,
-    /// More or longer headers than allowed.
-    HeadersTooLarge,
-    /// The body is longer than allowed.
-    BodyTooLarge,
-    /// The body stopped arriving.
-    BodyTimeout,
-    /// No configuration yet.
-    NotReady,
-    /// No stage or rule.
-    NotFound,
-    /// A rule, but not for this method.
-    MethodNotAllowed(HeaderValue),
-    /// No token, or one that is not believed.
-    Unauthorized(HeaderValue),
-    /// A token without a needed scope.
-    ScopeMissing(HeaderValue),
-    /// The keys that would prove the token cannot be had.
-    AuthorizerUnavailable,
-    /// No API key, or none of a plan of this stage.
-    InvalidKey,
-    /// A bucket is empty.
-    Throttled {
-        /// Seconds.
-        retry_after: u64,
-    },
-    /// A refresh of the cache by somebody who may not.
-    CacheRefresh,
-    /// The rule, or something it needs, cannot be served as written.
-    InvalidConfig,
-    /// The Service has no ready endpoint.
-    NoEndpoints,
-    /// No endpoint could be reached, or an address is not allowed.
-    ConnectFailed,
-    /// The upstream answered with something that is not an answer.
-    BadAnswer,
-    /// No answer in time.
-    Timeout,
+/// The responses to one rejection.
+struct Row {
+    /// The type of AWS's gateway response.
+    response_type: &'static str,
+    /// Status, and a sentence for the caller that says nothing about the configuration.
+    native: (StatusCode, &'static str),
+    /// Of an AWS REST API: status, error type, body.
+    rest: (StatusCode, &'static str, &'static str),
+    /// Of an AWS HTTP API: status, body.
+    http: (StatusCode, &'static str),
 }
 
-/// Label values of `sluice_rejects_total` and of the access log.
-pub(crate) const REASONS: [&str; 19] = [
-    "Malformed",
-    "UriTooLong",
-    "HeadersTooLarge",
-    "BodyTooLarge",
-    "BodyTimeout",
-    "NotReady",
-    "NotFound",
-    "MethodNotAllowed",
-    "Unauthorized",
-    "ScopeMissing",
-    "AuthorizerUnavailable",
-    "InvalidKey",
-    "Throttled",
-    "CacheRefresh",
-    "InvalidConfig",
-    "NoEndpoints",
-    "ConnectFailed",
-    "BadAnswer",
-    "Timeout",
-];
+/// `{"message":"Forbidden"}`
+macro_rules! message {
+    ($text:literal) => {
+        concat!(r#"{"message":""#, $text, r#""}"#)
+    };
+}
+
+macro_rules! rejections {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $(($payload:ty))?: $response_type:literal,
+            native $native:ident $detail:literal,
+            rest $rest:ident $error_type:literal $rest_body:expr,
+            http $http:ident $http_body:expr;
+    )*) => {
+        /// Why a request is rejected.
+        #[derive(Clone, Debug)]
+        pub(crate) enum Reject {
+            $($(#[$doc])* $variant $(($payload))?,)*
+        }
+
+        enum Index {
+            $($variant,)*
+        }
+
+        /// Reasons of rejections, label values of `sluice_rejects_total` and in the access log.
+        pub(crate) const REASONS: &[&str] = &[$(stringify!($variant),)*];
+
+        const ROWS: &[Row] = &[$(Row {
+            response_type: $response_type,
+            native: (StatusCode::$native, $detail),
+            rest: (StatusCode::$rest, $error_type, $rest_body),
+            http: (StatusCode::$http, $http_body),
+        },)*];
+
+        impl Reject {
+            /// Its place in [`REASONS`].
+            pub(crate) fn index(&self) -> usize {
+                match self {
+                    $(Self::$variant { .. } => Index::$variant as usize,)*
+                }
+            }
+        }
+    };
+}
+
+// AWS hides what exists in REST APIs: a missing route is 403. Where a body differs from the others of its kind (a space, a
+// capital letter), AWS writes it so.
+rejections! {
+    /// The request is ambiguous or cannot be read; a sentence says why.
+    Malformed(&'static str): "DEFAULT_4XX",
+        native BAD_REQUEST "The request cannot be read.",
+        rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
+        http BAD_REQUEST message!("Bad Request");
+
+    /// The target is longer than allowed.
+    UriTooLong: "REQUEST_TOO_LARGE",
+        native URI_TOO_LONG "The path and query are longer than 8192 bytes.",
+        rest URI_TOO_LONG "RequestTooLargeException" message!("Request-URI Too Long"),
+        http URI_TOO_LONG message!("Request-URI Too Long");
+
+    /// More or longer headers than allowed.
+    HeadersTooLarge: "REQUEST_TOO_LARGE",
+        native REQUEST_HEADER_FIELDS_TOO_LARGE "The request has more than 100 header fields, or more than 16 KiB of them.",
+        rest REQUEST_HEADER_FIELDS_TOO_LARGE "RequestTooLargeException" message!("Request Header Fields Too Large"),
+        http REQUEST_HEADER_FIELDS_TOO_LARGE message!("Request Header Fields Too Large");
+
+    /// The body is longer than allowed.
+    BodyTooLarge: "REQUEST_TOO_LARGE",
+        native PAYLOAD_TOO_LARGE "The body is longer than this API accepts.",
+        rest PAYLOAD_TOO_LARGE "RequestTooLargeException" message!("Request Too Long"),
+        http PAYLOAD_TOO_LARGE message!("Request Entity Too Large");
+
+    /// The body stopped arriving.
+    BodyTimeout: "DEFAULT_4XX",
+        native REQUEST_TIMEOUT "The body did not arrive in time.",
+        rest REQUEST_TIMEOUT "BadRequestException" message!("Request Timeout"),
+        http REQUEST_TIMEOUT message!("Request Timeout");
+
+    /// The proxy has no configuration yet.
+    NotReady: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "The gateway has no configuration yet. Try again in a moment.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// No stage or no rule matches.
+    NotFound: "MISSING_AUTHENTICATION_TOKEN",
+        native NOT_FOUND "There is no such resource.",
+        rest FORBIDDEN "MissingAuthenticationTokenException" message!("Missing Authentication Token"),
+        http NOT_FOUND message!("Not Found");
+
+    /// A rule matches, but not with this method; the value of `allow`.
+    MethodNotAllowed(HeaderValue): "MISSING_AUTHENTICATION_TOKEN",
+        native METHOD_NOT_ALLOWED "The resource does not have this method.",
+        rest FORBIDDEN "MissingAuthenticationTokenException" message!("Missing Authentication Token"),
+        http NOT_FOUND message!("Not Found");
+
+    /// The request has no valid credential.
+    Unauthorized(Challenge): "UNAUTHORIZED",
+        native UNAUTHORIZED "The request needs a valid token.",
+        rest UNAUTHORIZED "UnauthorizedException" message!("Unauthorized"),
+        http UNAUTHORIZED message!("Unauthorized");
+
+    /// The credential is valid and has none of the scopes that the rule needs.
+    ScopeMissing: "ACCESS_DENIED",
+        native FORBIDDEN "The token does not have a scope that this operation needs.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// The authorizer cannot decide: a service that it needs is not available.
+    AuthorizerUnavailable: "AUTHORIZER_FAILURE",
+        native SERVICE_UNAVAILABLE "The token cannot be checked at the moment. Try again.",
+        rest INTERNAL_SERVER_ERROR "AuthorizerFailureException" message!("Internal server error"),
+        http INTERNAL_SERVER_ERROR message!("Internal Server Error");
+
+    /// No API key, or none of a plan of this stage.
+    InvalidKey: "INVALID_API_KEY",
+        native FORBIDDEN "The request needs a valid API key in the header x-api-key.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// A limit is reached; seconds until the next request may pass.
+    Throttled(u64): "THROTTLED",
+        native TOO_MANY_REQUESTS "There have been too many requests. Try again later.",
+        rest TOO_MANY_REQUESTS "TooManyRequestsException" message!("Too Many Requests"),
+        http TOO_MANY_REQUESTS message!("Too Many Requests");
+
+    /// The caller may not refresh the cache.
+    CacheRefresh: "ACCESS_DENIED",
+        native FORBIDDEN "The caller must not refresh cached answers.",
+        rest FORBIDDEN "AccessDeniedException" r#"{"Message":"User is not authorized to access this resource"}"#,
+        http FORBIDDEN message!("Forbidden");
+
+    /// The rule, or something that it needs, is not valid.
+    InvalidConfig: "API_CONFIGURATION_ERROR",
+        native INTERNAL_SERVER_ERROR "The operation is not configured correctly.",
+        rest INTERNAL_SERVER_ERROR "InternalServerErrorException" message!("Internal server error"),
+        http INTERNAL_SERVER_ERROR message!("Internal Server Error");
+
+    /// The Service has no ready endpoint.
+    NoEndpoints: "INTEGRATION_FAILURE",
+        native SERVICE_UNAVAILABLE "No instance of the service is ready.",
+        rest GATEWAY_TIMEOUT "InternalServerErrorException" message!("Internal server error"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// No endpoint could be reached, or its address is not allowed.
+    ConnectFailed: "INTEGRATION_FAILURE",
+        native BAD_GATEWAY "The service could not be reached.",
+        rest GATEWAY_TIMEOUT "InternalServerErrorException" message!("Internal server error"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// The upstream's response is not valid.
+    BadAnswer: "INTEGRATION_FAILURE",
+        native BAD_GATEWAY "The service did not give a valid answer.",
+        rest BAD_GATEWAY "InternalServerErrorException" message!("Internal server error"),
+        http INTERNAL_SERVER_ERROR message!("Internal Server Error");
+
+    /// No response in time.
+    Timeout: "INTEGRATION_TIMEOUT",
+        native GATEWAY_TIMEOUT "The service did not answer in time.",
+        rest GATEWAY_TIMEOUT "InternalServerErrorException" r#"{"message": "Endpoint request timed out"}"#,
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+}
+
+/// What `www-authenticate` says of a credential (RFC 6750, 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// There is none.
+    Missing,
+    /// It is not valid; why.
+    InvalidToken(&'static str),
+}
+
+impl Challenge {
+    fn value(self, behavior: Behavior) -> HeaderValue {
+        let text = match (self, behavior) {
+            (Self::Missing, _) => return HeaderValue::from_static("Bearer"),
+            // AWS writes no commas, and an empty scope.
+            (Self::InvalidToken(why), Behavior::AwsHttp) => {
+                format!(r#"Bearer scope="" error="invalid_token" error_description="{why}""#)
+            }
+            (Self::InvalidToken(why), Behavior::Native | Behavior::AwsRest) => {
+                format!(r#"Bearer error="invalid_token", error_description="{why}""#)
+            }
+        };
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
+    }
+}
+
+fn insufficient_scope(behavior: Behavior) -> HeaderValue {
+    HeaderValue::from_static(match behavior {
+        Behavior::AwsHttp => {
+            r#"Bearer error="insufficient_scope" error_description="the token has none of the scopes this route asks for""#
+        }
+        Behavior::Native | Behavior::AwsRest => {
+            r#"Bearer error="insufficient_scope", error_description="the token has none of the scopes this route asks for""#
+        }
+    })
+}
 
 impl Reject {
-    /// Its place in [`REASONS`].
-    pub(crate) fn index(&self) -> usize {
-        match self {
-            Self::Malformed(_) => 0,
-            Self::UriTooLong => 1,
-            Self::HeadersTooLarge => 2,
-            Self::BodyTooLarge => 3,
-            Self::BodyTimeout => 4,
-            Self::NotReady => 5,
-            Self::NotFound => 6,
-            Self::MethodNotAllowed(_) => 7,
-            Self::Unauthorized(_) => 8,
-            Self::ScopeMissing(_) => 9,
-            Self::AuthorizerUnavailable => 10,
-            Self::InvalidKey => 11,
-            Self::Throttled { .. } => 12,
-            Self::CacheRefresh => 13,
-            Self::InvalidConfig => 14,
-            Self::NoEndpoints => 15,
-            Self::ConnectFailed => 16,
-            Self::BadAnswer => 17,
-            Self::Timeout => 18,
-        }
+    fn row(&self) -> &'static Row {
+        &ROWS[self.index()]
     }
 
     /// Its name in metrics and logs.
     pub(crate) fn reason(&self) -> &'static str {
-        REASONS.get(self.index()).copied().unwrap_or_default()
+        REASONS[self.index()]
     }
 
-    /// Status of a stage of its own behaviour.
-    fn native(&self) -> StatusCode {
+    /// The type of AWS's gateway response.
+    pub(crate) fn response_type(&self) -> &'static str {
+        self.row().response_type
+    }
+
+    /// The header of this response only.
+    fn header(&self, behavior: Behavior) -> Option<(HeaderName, HeaderValue)> {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NotReady | Self::NoEndpoints | Self::AuthorizerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::ScopeMissing(_) | Self::InvalidKey | Self::CacheRefresh => StatusCode::FORBIDDEN,
-            Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::InvalidConfig => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ConnectFailed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::MethodNotAllowed(allow) if behavior == Behavior::Native => Some((ALLOW, allow.clone())),
+            // REST APIs send no challenge.
+            Self::Unauthorized(challenge) if behavior != Behavior::AwsRest => {
+                Some((WWW_AUTHENTICATE, challenge.value(behavior)))
+            }
+            Self::ScopeMissing if behavior != Behavior::AwsRest => {
+                Some((WWW_AUTHENTICATE, insufficient_scope(behavior)))
+            }
+            // AWS does not say when; clients that do not look for it lose nothing.
+            Self::Throttled(seconds) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
+            _ => None,
         }
     }
 
-    /// How an AWS REST API says it: status, error type, body. What exists is hidden, a failed network is a 504.
-    fn rest(&self) -> (StatusCode, &'static str, &'static str) {
-        let internal = r#"{"message":"Internal server error"}"#;
-        let (kind, body) = match self {
-            Self::Malformed(_) => ("BadRequestException", r#"{"message":"Bad Request"}"#),
-            Self::BodyTimeout => ("BadRequestException", r#"{"message":"Request Timeout"}"#),
-            Self::UriTooLong => ("RequestTooLargeException", r#"{"message":"Request-URI Too Long"}"#),
-            Self::HeadersTooLarge => ("RequestTooLargeException", r#"{"message":"Request Header Fields Too Large"}"#),
-            Self::BodyTooLarge => ("RequestTooLargeException", r#"{"message":"Request Too Long"}"#),
-            Self::NotFound | Self::MethodNotAllowed(_) => {
-                ("MissingAuthenticationTokenException", r#"{"message":"Missing Authentication Token"}"#)
-            }
-            Self::Unauthorized(_) => ("UnauthorizedException", r#"{"message":"Unauthorized"}"#),
-            Self::ScopeMissing(_) | Self::InvalidKey => ("ForbiddenException", r#"{"message":"Forbidden"}"#),
-            Self::CacheRefresh => {
-                ("AccessDeniedException", r#"{"Message":"User is not authorized to access this resource"}"#)
-            }
-            Self::Throttled { .. } => ("TooManyRequestsException", r#"{"message":"Too Many Requests"}"#),
-            Self::AuthorizerUnavailable => ("AuthorizerFailureException", internal),
-            Self::NotReady => ("ServiceUnavailableException", r#"{"message":"Service Unavailable"}"#),
-            // AWS writes this one with a space, and clients compare.
-            Self::Timeout => ("InternalServerErrorException", r#"{"message": "Endpoint request timed out"}"#),
-            Self::InvalidConfig | Self::NoEndpoints | Self::ConnectFailed | Self::BadAnswer => {
-                ("InternalServerErrorException", internal)
-            }
-        };
-        let status = match self {
-            Self::NotFound | Self::MethodNotAllowed(_) => StatusCode::FORBIDDEN,
-            Self::AuthorizerUnavailable => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoEndpoints | Self::ConnectFailed => StatusCode::GATEWAY_TIMEOUT,
-            other => other.native(),
-        };
-        (status, kind, body)
-    }
-
-    /// How an AWS HTTP API says it: status and body.
-    fn http(&self) -> (StatusCode, &'static str) {
-        let status = match self {
-            Self::MethodNotAllowed(_) => StatusCode::NOT_FOUND,
-            Self::AuthorizerUnavailable | Self::BadAnswer => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ConnectFailed | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-            other => other.native(),
-        };
-        let body = match self {
-            Self::Malformed(_) => r#"{"message":"Bad Request"}"#,
-            Self::BodyTimeout => r#"{"message":"Request Timeout"}"#,
-            Self::UriTooLong => r#"{"message":"Request-URI Too Long"}"#,
-            Self::HeadersTooLarge => r#"{"message":"Request Header Fields Too Large"}"#,
-            Self::BodyTooLarge => r#"{"message":"Request Entity Too Large"}"#,
-            Self::NotFound | Self::MethodNotAllowed(_) => r#"{"message":"Not Found"}"#,
-            Self::Unauthorized(_) => r#"{"message":"Unauthorized"}"#,
-            Self::ScopeMissing(_) | Self::InvalidKey | Self::CacheRefresh => r#"{"message":"Forbidden"}"#,
-            Self::Throttled { .. } => r#"{"message":"Too Many Requests"}"#,
-            Self::AuthorizerUnavailable | Self::InvalidConfig | Self::BadAnswer => {
-                r#"{"message":"Internal Server Error"}"#
-            }
-            Self::NotReady | Self::NoEndpoints | Self::ConnectFailed | Self::Timeout => {
-                r#"{"message":"Service Unavailable"}"#
-            }
-        };
-        (status, body)
-    }
-
-    /// A sentence for the caller. It says nothing about what is configured.
+    /// A sentence for the caller.
     fn detail(&self) -> &'static str {
         match self {
             Self::Malformed(why) => why,
-            Self::UriTooLong => "The path and query are longer than 8192 bytes.",
-            Self::HeadersTooLarge => "The request has more than 100 header fields, or more than 16 KiB of them.",
-            Self::BodyTooLarge => "The body is longer than this API accepts.",
-            Self::BodyTimeout => "The body did not arrive in time.",
-            Self::NotReady => "The gateway has no configuration yet. Try again in a moment.",
-            Self::NotFound => "There is no such resource.",
-            Self::MethodNotAllowed(_) => "The resource does not have this method.",
-            Self::Unauthorized(_) => "The request needs a valid token.",
-            Self::ScopeMissing(_) => "The token does not have a scope that this operation needs.",
-            Self::AuthorizerUnavailable => "The token cannot be checked at the moment. Try again.",
-            Self::InvalidKey => "The request needs a valid API key in the header x-api-key.",
-            Self::Throttled { .. } => "There have been too many requests. Try again later.",
-            Self::CacheRefresh => "The caller must not refresh cached answers.",
-            Self::InvalidConfig => "The operation is not configured correctly.",
-            Self::NoEndpoints => "No instance of the service is ready.",
-            Self::ConnectFailed => "The service could not be reached.",
-            Self::BadAnswer => "The service did not give a valid answer.",
-            Self::Timeout => "The service did not answer in time.",
+            other => other.row().native.1,
         }
     }
 
-    /// Headers and body of the answer.
+    /// The response.
     pub(crate) fn render(&self, behavior: Behavior) -> (StatusCode, HeaderMap, Bytes) {
-        // What a refusal has in most cases, and in one of the allocator's small pieces.
+        // As many as most rejections have: one of the allocator's small sizes.
         let mut headers = HeaderMap::with_capacity(6);
-        self.describe(behavior, &mut headers);
-        let (kind, status, body) = match behavior {
-            Behavior::Native => {
-                let status = self.native();
-                ("application/problem+json", status, Bytes::from(self.problem(status)))
-            }
-            Behavior::AwsRest => {
-                let (status, error, body) = self.rest();
-                headers.insert("x-amzn-errortype", HeaderValue::from_static(error));
-                ("application/json", status, Bytes::from_static(body.as_bytes()))
-            }
-            Behavior::AwsHttp => {
-                let (status, body) = self.http();
-                ("application/json", status, Bytes::from_static(body.as_bytes()))
-            }
-        };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        (status, headers, body)
-    }
-
-    /// The headers that say more than the status.
-    fn describe(&self, behavior: Behavior, headers: &mut HeaderMap) {
-        match self {
-            Self::MethodNotAllowed(allow) if behavior == Behavior::Native => {
-                headers.insert(header::ALLOW, allow.clone());
-            }
-            // REST APIs send no challenge.
-            Self::Unauthorized(challenge) | Self::ScopeMissing(challenge) if behavior != Behavior::AwsRest => {
-                headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
-            }
-            // AWS says nothing about when; clients that do not look for it lose nothing.
-            Self::Throttled { retry_after } => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
-            }
-            _ => {}
+        if let Some((name, value)) = self.header(behavior) {
+            headers.insert(name, value);
         }
+        let row = self.row();
+        let (media_type, status, body) = match behavior {
+            Behavior::Native => ("application/problem+json", row.native.0, Bytes::from(self.problem(row.native.0))),
+            Behavior::AwsRest => {
+                let (status, error_type, body) = row.rest;
+                headers.insert("x-amzn-errortype", HeaderValue::from_static(error_type));
+                ("application/json", status, Bytes::from_static(body.as_bytes()))
+            }
+            Behavior::AwsHttp => ("application/json", row.http.0, Bytes::from_static(row.http.1.as_bytes())),
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        (status, headers, body)
     }
 
     /// Problem details (RFC 9457).
     fn problem(&self, status: StatusCode) -> String {
         let title = status.canonical_reason().unwrap_or("Error");
-        let pieces = [
+        let texts = [
             r#"{"type":"about:blank","title":""#,
             title,
             r#"","status":"#,
@@ -268,7 +292,7 @@ impl Reject {
             self.detail(),
             r#""}"#,
         ];
-        pieces.concat()
+        texts.concat()
     }
 }
 

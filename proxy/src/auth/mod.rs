@@ -12,7 +12,7 @@ mod token;
 pub(crate) use authorizer::{Authorizer, Verdict};
 pub(crate) use caller::Caller;
 pub(crate) use fetch::{Fetcher, FetcherSettings};
-pub(crate) use refusal::{Refusal, insufficient_scope};
+pub(crate) use refusal::Refusal;
 pub(crate) use sets::KeySets;
 
 #[cfg(test)]

@@ -1,21 +1,6 @@
 //! Why a caller is not believed, in the words of RFC 6750.
 //! A refusal says its kind and nothing about keys, claims or other callers.
 
-use http::HeaderValue;
-use sluice_wire::Behavior;
-
-/// The challenge for a valid token without any of the scopes a route asks for.
-pub(crate) fn insufficient_scope(behavior: Behavior) -> HeaderValue {
-    HeaderValue::from_static(match behavior {
-        Behavior::AwsHttp => {
-            "Bearer error=\"insufficient_scope\" error_description=\"the token has none of the scopes this route asks for\""
-        }
-        Behavior::Native | Behavior::AwsRest => {
-            "Bearer error=\"insufficient_scope\", error_description=\"the token has none of the scopes this route asks for\""
-        }
-    })
-}
-
 /// Why a caller is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refusal {
@@ -58,16 +43,6 @@ impl Refusal {
         }
     }
 
-    /// Whether it is the caller's (401) and not ours.
-    pub(crate) fn is_callers(self) -> bool {
-        !matches!(self, Self::Unavailable | Self::InvalidConfig)
-    }
-
-    /// `error` of RFC 6750, 3.1; a request without a token gets none.
-    pub(crate) fn error(self) -> Option<&'static str> {
-        (self.is_callers() && self != Self::Missing).then_some("invalid_token")
-    }
-
     /// `error_description`: what an AWS JWT authorizer says.
     pub(crate) fn description(self) -> &'static str {
         match self {
@@ -82,20 +57,5 @@ impl Refusal {
             Self::Unavailable => "the keys of the token's issuer are not available",
             Self::InvalidConfig => "the authorizer is not configured correctly",
         }
-    }
-
-    /// The value of `www-authenticate`; none: it is not the caller's fault. AWS writes no commas, and an empty scope.
-    pub(crate) fn www_authenticate(self, behavior: Behavior) -> Option<HeaderValue> {
-        let Some(error) = self.error() else {
-            return self.is_callers().then(|| HeaderValue::from_static("Bearer"));
-        };
-        let description = self.description();
-        let text = match behavior {
-            Behavior::AwsHttp => format!(r#"Bearer scope="" error="{error}" error_description="{description}""#),
-            Behavior::Native | Behavior::AwsRest => {
-                format!(r#"Bearer error="{error}", error_description="{description}""#)
-            }
-        };
-        HeaderValue::try_from(text).ok()
     }
 }

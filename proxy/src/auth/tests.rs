@@ -417,23 +417,3 @@ fn what_cannot_be_used_refuses_everybody() {
         assert_eq!(refusal(&authorizer, &bearer(&EC.token(&claims()))), Some(Refusal::InvalidConfig));
     }
 }
-
-#[test]
-fn challenges_as_rfc_6750_and_aws_write_them() {
-    use sluice_wire::Behavior::{AwsHttp, AwsRest, Native};
-    let said = |refusal: Refusal, behavior| refusal.www_authenticate(behavior);
-    for behavior in [Native, AwsRest, AwsHttp] {
-        assert_eq!(said(Refusal::Missing, behavior).unwrap(), "Bearer");
-        assert_eq!(said(Refusal::Unavailable, behavior), None);
-    }
-    assert_eq!(
-        said(Refusal::WrongAudience, Native).unwrap(),
-        r#"Bearer error="invalid_token", error_description="the token does not have a valid audience""#
-    );
-    // aws-semantics 2.8, letter for letter.
-    assert_eq!(
-        said(Refusal::WrongAudience, AwsHttp).unwrap(),
-        r#"Bearer scope="" error="invalid_token" error_description="the token does not have a valid audience""#
-    );
-    assert!(insufficient_scope(AwsHttp).to_str().unwrap().starts_with(r#"Bearer error="insufficient_scope" error_"#));
-}

@@ -208,7 +208,7 @@ pub(crate) struct Limit {
 
 /// A bucket was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct Exhausted {
     /// When a request may pass again.
     pub(crate) retry_after: Duration,
     /// Which of the limits refused.
@@ -216,7 +216,7 @@ pub(crate) struct Refused {
 }
 
 /// Takes one token of each, or of none. `proxies` share each limit.
-pub(crate) fn take_all<'c, 'l: 'c, C>(limits: C, proxies: u32, now: Instant) -> Result<(), Refused>
+pub(crate) fn take_all<'c, 'l: 'c, C>(limits: C, proxies: u32, now: Instant) -> Result<(), Exhausted>
 where
     C: IntoIterator<Item = &'c &'l Limit, IntoIter: Clone>,
 {
@@ -226,7 +226,7 @@ where
             for taken in limits.take(index) {
                 taken.bucket.give_back();
             }
-            return Err(Refused { retry_after, index });
+            return Err(Exhausted { retry_after, index });
         }
     }
     Ok(())

@@ -144,6 +144,7 @@ fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     field(out, r#","sourceIp":""#, variables, &Variable::SourceIp);
     field(out, r#","upstreamMs":"#, variables, &Variable::IntegrationLatency);
     field(out, r#","reason":""#, variables, &Variable::ErrorReason);
+    field(out, r#","responseType":""#, variables, &Variable::ErrorResponseType);
     field(out, r#","cache":""#, variables, &Variable::CacheStatus);
     field(out, r#","issuer":""#, variables, &ISSUER);
     field(out, r#","subject":""#, variables, &Variable::PrincipalId);

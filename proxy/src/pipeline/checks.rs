@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
 use super::exchange::Exchange;
-use crate::auth::{Refusal, Verdict, insufficient_scope};
+use crate::auth::{Refusal, Verdict};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
-use crate::reject::Reject;
+use crate::reject::{Challenge, Reject};
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
 const AWS_BODY: u64 = 10 << 20;
@@ -40,11 +40,11 @@ pub(crate) async fn pass(
             Verdict::Refused(refusal) => Err(refusal),
             Verdict::NeedsKeys => authorizer.verify(headers).await,
         };
-        let caller = verdict.map_err(|refusal| refused(exchange, refusal, matched.stage.behavior))?;
+        let caller = verdict.map_err(|refusal| refused(exchange, refusal))?;
         let enough = caller.has_any_scope(scopes);
         exchange.caller = Some(caller);
         if !enough {
-            return Err(Reject::ScopeMissing(insufficient_scope(matched.stage.behavior)));
+            return Err(Reject::ScopeMissing);
         }
     }
     let plan = match policy.api_key {
@@ -55,15 +55,13 @@ pub(crate) async fn pass(
     Ok(Passed(()))
 }
 
-fn refused(exchange: &mut Exchange, refusal: Refusal, behavior: Behavior) -> Reject {
+fn refused(exchange: &mut Exchange, refusal: Refusal) -> Reject {
     exchange.reason = refusal.reason();
     match refusal {
         Refusal::Unavailable => Reject::AuthorizerUnavailable,
         Refusal::InvalidConfig => Reject::InvalidConfig,
-        other => {
-            let challenge = other.www_authenticate(behavior);
-            Reject::Unauthorized(challenge.unwrap_or_else(|| HeaderValue::from_static("Bearer")))
-        }
+        Refusal::Missing => Reject::Unauthorized(Challenge::Missing),
+        other => Reject::Unauthorized(Challenge::InvalidToken(other.description())),
     }
 }
 
@@ -97,11 +95,11 @@ fn limits(
     if chain.iter().all(Option::is_none) {
         return Ok(());
     }
-    take_all(chain.iter().flatten(), gateway.fleet, Instant::now()).map_err(|refused| {
-        let scope = if refused.index < keyed { Scope::Key } else { Scope::Rule };
+    take_all(chain.iter().flatten(), gateway.fleet, Instant::now()).map_err(|exhausted| {
+        let scope = if exhausted.index < keyed { Scope::Key } else { Scope::Rule };
         matched.stage.metrics.throttled(worker, scope);
-        let rest = u64::from(refused.retry_after.subsec_nanos() > 0);
-        Reject::Throttled { retry_after: (refused.retry_after.as_secs() + rest).max(1) }
+        let rest = u64::from(exhausted.retry_after.subsec_nanos() > 0);
+        Reject::Throttled((exhausted.retry_after.as_secs() + rest).max(1))
     })
 }
 

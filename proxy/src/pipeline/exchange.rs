@@ -33,6 +33,8 @@ pub(crate) struct Exchange {
     pub(crate) status: u16,
     /// Why the request was rejected; empty when it was not.
     pub(crate) reason: &'static str,
+    /// The type of AWS's gateway response; empty for others.
+    pub(crate) response_type: &'static str,
     /// Result of the cache; empty for a rule without one.
     pub(crate) cache: &'static str,
     pub(crate) upstream: Option<Duration>,
@@ -65,6 +67,7 @@ impl Exchange {
             key: None,
             status: 0,
             reason: "",
+            response_type: "",
             cache: "",
             upstream: None,
             sent: 0,

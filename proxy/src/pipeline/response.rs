@@ -78,6 +78,9 @@ pub(crate) fn reject(exchange: &mut Exchange, reject: &Reject) -> Reply {
     if exchange.reason.is_empty() {
         exchange.reason = reject.reason();
     }
+    if behavior != Behavior::Native {
+        exchange.response_type = reject.response_type();
+    }
     let (status, headers, body) = reject.render(behavior);
     Reply { status, headers, body: ReplyBody::Full(body) }
 }

@@ -40,6 +40,7 @@ impl Variables for Exchange {
             Variable::Status => Some(Value::Number(self.status.into())),
             Variable::ResponseLength => Some(Value::Number(self.sent)),
             Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Word),
+            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Word),
             Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Word),
             Variable::PathParameter(_)
             | Variable::QueryParameter(_)

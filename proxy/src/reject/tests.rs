@@ -1,13 +1,9 @@
-//! Every refusal in the words of every behavior, against the sections of the reference of AWS's semantics that say so.
+//! Every rejection in every behavior, with the sections of the AWS reference that define the response.
 
 use super::*;
 
-/// A refusal; its status natively; status, error type and body of a REST API; status and body of an HTTP API.
+/// A rejection; its native status; status, error type and body of a REST API; status and body of an HTTP API.
 type Row = (Reject, u16, (u16, &'static str, &'static str), (u16, &'static str));
-
-fn challenge() -> HeaderValue {
-    HeaderValue::from_static("Bearer")
-}
 
 fn rows() -> Vec<Row> {
     let internal = r#"{"message":"Internal server error"}"#;
@@ -58,20 +54,20 @@ fn rows() -> Vec<Row> {
         (Reject::MethodNotAllowed(HeaderValue::from_static("GET")), 405, (403, missing.0, missing.1), (404, not_found)),
         // 2.8, 5.5 UNAUTHORIZED.
         (
-            Reject::Unauthorized(challenge()),
+            Reject::Unauthorized(Challenge::Missing),
             401,
             (401, "UnauthorizedException", r#"{"message":"Unauthorized"}"#),
             (401, r#"{"message":"Unauthorized"}"#),
         ),
         // 0.3 and 2.9: 403 Forbidden; the body is silent (12), so the pair that 5.5 has for this message.
-        (Reject::ScopeMissing(challenge()), 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        (Reject::ScopeMissing, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 5.5 AUTHORIZER_FAILURE; 2.6 with its capitals.
         (Reject::AuthorizerUnavailable, 503, (500, "AuthorizerFailureException", internal), (500, internal_http)),
         // 3.1, 5.5 INVALID_API_KEY.
         (Reject::InvalidKey, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 3.3, 5.5 THROTTLED.
         (
-            Reject::Throttled { retry_after: 7 },
+            Reject::Throttled(7),
             429,
             (429, "TooManyRequestsException", r#"{"message":"Too Many Requests"}"#),
             (429, r#"{"message":"Too Many Requests"}"#),
@@ -104,7 +100,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 #[test]
-fn every_refusal_in_the_words_of_every_behavior() {
+fn every_rejection_has_its_response_in_every_behavior() {
     let rows = rows();
     let mut seen: Vec<usize> = rows.iter().map(|row| row.0.index()).collect();
     seen.sort_unstable();
@@ -120,7 +116,7 @@ fn every_refusal_in_the_words_of_every_behavior() {
         let (status, headers, body) = reject.render(Behavior::AwsRest);
         assert_eq!((status.as_u16(), body.as_ref()), (rest.0, rest.2.as_bytes()), "{reject:?}");
         assert_eq!(text(&headers, "x-amzn-errortype").as_deref(), Some(rest.1), "{reject:?}");
-        // 5.5 lists the headers of refusals: no challenge is among them.
+        // 5.5 lists the headers of gateway responses: no challenge is among them.
         let mut names: Vec<&str> =
             headers.keys().map(http::HeaderName::as_str).filter(|n| *n != "retry-after").collect();
         names.sort_unstable();
@@ -134,17 +130,85 @@ fn every_refusal_in_the_words_of_every_behavior() {
 }
 
 #[test]
-fn what_a_refusal_says_beside_its_status() {
+fn rejections_have_their_own_headers() {
     for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
-        for reject in [Reject::Unauthorized(challenge()), Reject::ScopeMissing(challenge())] {
+        for reject in [Reject::Unauthorized(Challenge::Missing), Reject::ScopeMissing] {
             let challenged = reject.render(behavior).1.contains_key("www-authenticate");
             assert_eq!(challenged, behavior != Behavior::AwsRest, "{reject:?} {behavior:?}");
         }
-        let throttled = Reject::Throttled { retry_after: 7 }.render(behavior).1;
+        let throttled = Reject::Throttled(7).render(behavior).1;
         assert_eq!(text(&throttled, "retry-after").as_deref(), Some("7"));
         for (reject, ..) in rows() {
             let (_, headers, body) = reject.render(behavior);
             assert_eq!(text(&headers, "content-length"), Some(body.len().to_string()), "{reject:?}");
         }
+    }
+}
+
+#[test]
+fn challenges_are_those_of_rfc_6750_and_of_aws() {
+    use Behavior::{AwsHttp, Native};
+    let invalid = || Reject::Unauthorized(Challenge::InvalidToken("the token does not have a valid audience"));
+    for (reject, behavior, expected) in [
+        (Reject::Unauthorized(Challenge::Missing), Native, "Bearer"),
+        (Reject::Unauthorized(Challenge::Missing), AwsHttp, "Bearer"),
+        (
+            invalid(),
+            Native,
+            r#"Bearer error="invalid_token", error_description="the token does not have a valid audience""#,
+        ),
+        (
+            invalid(),
+            AwsHttp,
+            r#"Bearer scope="" error="invalid_token" error_description="the token does not have a valid audience""#,
+        ),
+        (
+            Reject::ScopeMissing,
+            Native,
+            r#"Bearer error="insufficient_scope", error_description="the token has none of the scopes this route asks for""#,
+        ),
+        (
+            Reject::ScopeMissing,
+            AwsHttp,
+            r#"Bearer error="insufficient_scope" error_description="the token has none of the scopes this route asks for""#,
+        ),
+    ] {
+        assert_eq!(text(&reject.render(behavior).1, "www-authenticate").as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn every_rejection_has_a_type_of_aws_gateway_responses() {
+    // "Gateway response types in API Gateway", without those for features that do not exist here.
+    const TYPES: [&str; 20] = [
+        "ACCESS_DENIED",
+        "API_CONFIGURATION_ERROR",
+        "AUTHORIZER_CONFIGURATION_ERROR",
+        "AUTHORIZER_FAILURE",
+        "BAD_REQUEST_BODY",
+        "BAD_REQUEST_PARAMETERS",
+        "DEFAULT_4XX",
+        "DEFAULT_5XX",
+        "EXPIRED_TOKEN",
+        "INTEGRATION_FAILURE",
+        "INTEGRATION_TIMEOUT",
+        "INVALID_API_KEY",
+        "INVALID_SIGNATURE",
+        "MISSING_AUTHENTICATION_TOKEN",
+        "QUOTA_EXCEEDED",
+        "REQUEST_TOO_LARGE",
+        "RESOURCE_NOT_FOUND",
+        "THROTTLED",
+        "UNAUTHORIZED",
+        "UNSUPPORTED_MEDIA_TYPE",
+    ];
+    for (reject, ..) in rows() {
+        let known = reject.response_type();
+        assert!(TYPES.contains(&known), "{reject:?}");
+        let class = reject.render(Behavior::AwsRest).0.is_server_error();
+        assert!(
+            !known.starts_with("DEFAULT_") || known == if class { "DEFAULT_5XX" } else { "DEFAULT_4XX" },
+            "{reject:?}"
+        );
     }
 }

@@ -61,6 +61,8 @@ pub enum Variable {
     IntegrationLatency,
     /// `context.error.reason`: why the gateway rejected the request.
     ErrorReason,
+    /// `context.error.responseType`: the type of AWS's gateway response, on stages with AWS's behavior.
+    ErrorResponseType,
     /// `context.cacheStatus`: what the cache did.
     CacheStatus,
 }
@@ -98,11 +100,12 @@ const PREFIXES: [(&str, NamedVariable); 4] = [
 ];
 
 /// All others.
-const NAMES: [(&str, Variable, Known); 20] = [
+const NAMES: [(&str, Variable, Known); 21] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
     ("context.error.reason", Variable::ErrorReason, Known::End),
+    ("context.error.responseType", Variable::ErrorResponseType, Known::End),
     ("context.httpMethod", Variable::HttpMethod, Known::Request),
     ("context.identity.apiKeyId", Variable::ApiKeyId, Known::Request),
     ("context.identity.customerId", Variable::CustomerId, Known::Request),
