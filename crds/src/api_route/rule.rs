@@ -169,15 +169,16 @@ pub struct RuleCache {
         "message": "ttl must be from 1s to 1h; leave cache out where nothing is to be kept"
     }]))]
     pub ttl: Option<Duration>,
-    /// What tells responses apart, besides stage, rule, method and path: `request.querystring.<name>`,
-    /// `request.header.<name>`, `request.path.<name>` or `context.authorizer.claims.<name>`. What is not listed does not
-    /// tell responses apart. At most 16. Example: `[request.querystring.expand]`.
+    /// Variables of the cache key, in addition to stage, rule, method and path: `request.querystring.<name>`,
+    /// `request.header.<name>`, `request.path.<name>`, `context.authorizer.claims.<name>` and the other variables of a
+    /// request. Query parameters and headers that are not listed are not part of the key. At most 16.
+    /// Example: `[request.querystring.expand]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
         inner(
             length(min = 1, max = 192),
-            regex(pattern = r"^(request\.(path|querystring|header)|context\.authorizer\.claims)\.[!-~]{1,128}$")
+            regex(pattern = r"^(request\.(path|querystring|header)\.[!-~]{1,128}|context\.[!-~]{1,160})$")
         ),
         extend("x-kubernetes-list-type" = "set")
     )]
@@ -236,9 +237,10 @@ pub struct MessageChanges {
     pub headers: Option<HeaderChanges>,
 }
 
-/// Changes of headers. Values may hold variables: `${context.authorizer.claims.<name>}`, `${context.requestId}`,
-/// `${context.identity.sourceIp}`, `${context.identity.apiKeyId}`, `${context.stage}`, `${context.httpMethod}`,
-/// `${context.path}` and `${request.path.<name>}`; what is not there is written as nothing.
+/// Changes of headers. Values can contain variables, such as `${context.authorizer.claims.<name>}`,
+/// `${context.requestId}`, `${context.identity.sourceIp}`, `${context.stage}`, `${request.path.<name>}`,
+/// `${request.querystring.<name>}` and `${request.header.<name>}`. A variable without a value is replaced by the empty
+/// string; `$$` is a dollar sign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderChanges {

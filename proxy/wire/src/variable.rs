@@ -239,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_is_in_the_docs() {
+        let docs = include_str!("../../../docs/variables.md");
+        let prefixed = PREFIXES.iter().map(|(prefix, _)| format!("`{prefix}NAME`"));
+        for name in prefixed.chain(NAMES.iter().map(|(name, ..)| format!("`{name}`"))) {
+            assert!(docs.lines().any(|line| line.starts_with('|') && line.contains(&name)), "{name}");
+        }
+    }
+
+    #[test]
     fn unknown_names_and_variables_without_a_value_at_that_time_are_errors() {
         use VariableUse::{AccessLog, CacheKey, HeaderValue};
         let unknown = |text: &str| Err(ParseVariableError::Unknown(text.to_owned()));
