@@ -106,7 +106,9 @@ impl Judge {
                 let path = Path::parse(&error.field_path);
                 let message = match error.kind {
                     ErrorKind::ValidationFailure => format!("{path}: {}.", error.message),
-                    _ => format!("{path}: the rule {:?} could not be evaluated: {}.", error.rule, error.message),
+                    _ => {
+                        format!("{path}: the validation rule {:?} cannot be evaluated: {}.", error.rule, error.message)
+                    }
                 };
                 Fault { path, place: Place::Value, message, hint: None }
             }));
@@ -185,7 +187,7 @@ impl Visit<'_> {
                 );
                 let quote = wanted == Some("string") && !found.is_object() && !found.is_array();
                 let hint = explain::duration(schema, found)
-                    .or_else(|| quote.then(|| "Put it in quotes if this text is meant.".to_owned()));
+                    .or_else(|| quote.then(|| "Put it in quotes if it is a string.".to_owned()));
                 return self.fault(Place::Value, message, hint.or_else(|| explain::example(schema)));
             }
         }
@@ -201,7 +203,7 @@ impl Visit<'_> {
         let written = value.as_str().unwrap_or_default();
         let hint = closest(written, names.iter().copied()).map(|name| format!("Did you mean {name}?"));
         let message =
-            format!("{} cannot be {}: it is one of {}.", self.path, explain::found(value), explain::list(&names));
+            format!("{} cannot be {}: it must be one of {}.", self.path, explain::found(value), explain::list(&names));
         self.fault(Place::Value, message, hint);
     }
 
@@ -244,7 +246,7 @@ impl Visit<'_> {
             let child = schema.get("properties").and_then(|properties| properties.get(name));
             let message = match self.path.len() {
                 0 => format!("The field {name} is missing."),
-                _ => format!("{} needs the field {name}.", self.path),
+                _ => format!("{} requires the field {name}.", self.path),
             };
             self.fault(Place::Key, message, child.and_then(explain::example));
         }
@@ -271,7 +273,7 @@ impl Visit<'_> {
             return;
         }
         if let Some(least) = bound(schema, "minItems").filter(|least| items.len() < *least) {
-            let message = format!("{} has {} items; at least {least} must be there.", self.path, items.len());
+            let message = format!("{} has {} items; at least {least} are required.", self.path, items.len());
             self.fault(Place::Value, message, explain::example(schema));
         }
         let Some(item_schema) = schema.get("items") else { return };
@@ -309,7 +311,7 @@ impl Visit<'_> {
                 self.path.push(Step::Index(index));
                 let what = if keys.is_empty() { String::new() } else { format!("{} ", keys.join(" and ")) };
                 let message = format!("{} repeats the {what}{identity} of item {first}.", self.path);
-                self.fault(Place::Value, message, Some("Every item of this list needs one of its own.".to_owned()));
+                self.fault(Place::Value, message, Some("It must be unique in this list.".to_owned()));
                 self.path.pop();
             }
         }
@@ -324,7 +326,7 @@ impl Visit<'_> {
         if let Some(least) = bound(schema, "minLength").filter(|least| length < *least) {
             let message = match length {
                 0 => format!("{} is empty.", self.path),
-                _ => format!("{} has {length} characters; at least {least} must be there.", self.path),
+                _ => format!("{} has {length} characters; at least {least} are required.", self.path),
             };
             return self.fault(Place::Value, message, explain::example(schema));
         }
@@ -348,7 +350,7 @@ impl Visit<'_> {
                 (_, Some(most)) => format!("at most {most}"),
                 (None, None) => String::new(),
             };
-            let message = format!("{} cannot be {number}: it is a number {range}.", self.path);
+            let message = format!("{} cannot be {number}: it must be {range}.", self.path);
             self.fault(Place::Value, message, explain::example(schema));
         }
     }

@@ -31,13 +31,13 @@ pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems
     let per = (1000..=86_400_000).contains(&per_ms);
     let burst = bounds.contains(&limit.burst);
     if !rate {
-        problems.invalid(&format!("{at}.rate"), "it must be from 1 to 1000000 requests in each period");
+        problems.invalid(&format!("{at}.rate"), "must be from 1 to 1000000 requests in each period");
     }
     if !per {
-        problems.invalid(&format!("{at}.per"), "it must be from 1s to 24h");
+        problems.invalid(&format!("{at}.per"), "must be from 1s to 24h");
     }
     if !burst {
-        problems.invalid(&format!("{at}.burst"), "it must be from 1 to 1000000 requests");
+        problems.invalid(&format!("{at}.burst"), "must be from 1 to 1000000 requests");
     }
     let per_ms = u32::try_from(per_ms).ok()?;
     (rate && per && burst).then_some(Throttle { rate: limit.rate, per_ms, burst: limit.burst })
@@ -49,14 +49,14 @@ pub(crate) fn cache_ttl(at: &str, ttl: field::Duration, problems: &mut Problems)
     if (1_000..=3_600_000).contains(&ms) {
         return Some(ms);
     }
-    problems.invalid(at, "it must be from 1s to 1h");
+    problems.invalid(at, "must be from 1s to 1h");
     None
 }
 
 /// A time that is written in whole seconds: a part of one would get lost.
 pub(crate) fn whole_seconds(at: &str, time: field::Duration, problems: &mut Problems) -> u64 {
     if time.get().subsec_nanos() > 0 {
-        problems.invalid(at, "it must be whole seconds");
+        problems.invalid(at, "must be whole seconds");
     }
     time.get().as_secs()
 }
@@ -70,7 +70,7 @@ pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
 pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
     let bad = || {
         format!(
-            "{url:?} is not a URL that can be called: write http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}"
+            "{url:?} is not a valid URL: use http or https, a host, and a path without query, for example https://api.example.com/v2/{{proxy}}"
         )
     };
     let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
@@ -83,7 +83,7 @@ pub(crate) fn http_url(url: &str) -> Result<HttpTarget, String> {
         None => (rest, ""),
     };
     if authority.contains('@') {
-        return Err("a URL with a user name or password is not accepted".to_owned());
+        return Err("a URL must not have a user name or password".to_owned());
     }
     let authority: http::uri::Authority = authority.parse().map_err(|_| bad())?;
     let port = match authority.port() {

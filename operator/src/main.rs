@@ -11,7 +11,7 @@ async fn main() -> anyhow::Result<()> {
     let mut operator = run::start(settings, client).await?;
     tokio::select! {
         signal = sluice_daemon::signals::shutdown() => tracing::info!(signal = signal?, "stopping"),
-        () = operator.ended() => anyhow::bail!("a part of the operator ended; the log says why"),
+        () = operator.ended() => anyhow::bail!("a task of the operator ended; see the log"),
     }
     operator.stop().await;
     Ok(())

@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn the_first_problem_gives_the_reason_and_all_are_listed() {
         let mut problems = Problems::default();
-        problems.invalid("spec.rules[0].path", "a path starts with /");
+        problems.invalid("spec.rules[0].path", "a path must start with /");
         problems.accept(reason::CONFLICTED, "", "Taken.");
         let conditions = problems.conditions(Some(3));
         assert_eq!(conditions[0].reason, "Invalid");
-        assert_eq!(conditions[0].message, "spec.rules[0].path: a path starts with /. Taken.");
+        assert_eq!(conditions[0].message, "spec.rules[0].path: a path must start with /. Taken.");
         assert_eq!(conditions[1].status, Status::True);
     }
 

@@ -41,7 +41,7 @@ impl Operator {
     /// Resolves when a part of the operator ended: on its own only by a fault.
     pub async fn ended(&mut self) {
         if let Some(Err(error)) = self.tasks.join_next().await {
-            tracing::error!(%error, "a part of the operator failed");
+            tracing::error!(%error, "a task of the operator failed");
         }
     }
 
@@ -50,7 +50,7 @@ impl Operator {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a part of the operator failed");
+                tracing::error!(%error, "a task of the operator failed");
             }
         }
         drop(self.endpoint);
@@ -68,12 +68,12 @@ pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
             let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
             config.with_context(|| format!("cannot use {}", path.display()))?
         }
-        None => kube::Config::infer().await.context("cannot find a cluster: give --kubeconfig")?,
+        None => kube::Config::infer().await.context("no cluster found: set --kubeconfig")?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(watch::READ_TIMEOUT);
     config.reset_reader_on_write = true;
-    Client::try_from(config).context("cannot make a client for the API server")
+    Client::try_from(config).context("cannot create a client for the API server")
 }
 
 /// Starts the operator.
@@ -84,7 +84,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("cannot register metrics")?;
     let readiness = Readiness::default();
-    let mut blocker = Some(readiness.block("the first complete lists of all objects"));
+    let mut blocker = Some(readiness.block("the first complete list of all objects"));
     let certificate = certificate(&settings)?;
     let admission = admission(&settings, &client).await?;
     let server = Server::bind(settings.stream_listen, certificate, admission).await?;
@@ -126,7 +126,7 @@ fn certificate(settings: &Settings) -> anyhow::Result<CertificateFiles> {
     match (&settings.stream_tls_dir, &settings.stream_cert, &settings.stream_key) {
         (Some(dir), _, _) => Ok(CertificateFiles { chain: dir.join("tls.crt"), key: dir.join("tls.key") }),
         (None, Some(chain), Some(key)) => Ok(CertificateFiles { chain: chain.clone(), key: key.clone() }),
-        _ => anyhow::bail!("the stream needs a certificate: give --stream-cert and --stream-key, or --stream-tls-dir"),
+        _ => anyhow::bail!("the stream needs a certificate: set --stream-cert and --stream-key, or --stream-tls-dir"),
     }
 }
 

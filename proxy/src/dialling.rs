@@ -21,7 +21,7 @@ const METADATA: [IpAddr; 5] = [
 pub(crate) enum DialError {
     #[error("the address {0} is not allowed as a destination")]
     Forbidden(IpAddr),
-    #[error("cannot find or reach the host")]
+    #[error("cannot resolve or reach the host")]
     Io(#[from] io::Error),
 }
 

@@ -104,7 +104,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
                 for problem in
                     file::serve(path, &mut sink).with_context(|| format!("cannot serve {}", path.display()))?
                 {
-                    tracing::warn!(object = %problem.object, problem = problem.message, "an object cannot be served as written");
+                    tracing::warn!(object = %problem.object, problem = problem.message, "object cannot be served as written");
                 }
                 std::future::pending().await
             }

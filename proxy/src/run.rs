@@ -82,7 +82,7 @@ pub enum StartError {
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
     /// TLS cannot be set up.
-    #[error("cannot set up TLS")]
+    #[error("cannot configure TLS")]
     Tls(#[from] rustls::Error),
 }
 
@@ -245,7 +245,7 @@ impl Proxy {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!("a worker thread ended with a panic");
+                tracing::error!("worker thread panicked");
             }
         }
     }
@@ -325,7 +325,7 @@ fn client_config(extra: Vec<CertificateDer<'static>>) -> Result<ClientConfig, ru
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
-        tracing::warn!(%error, "cannot read a certificate authority of the system");
+        tracing::warn!(%error, "cannot load a root certificate of the system");
     }
     roots.add_parsable_certificates(native.certs.into_iter().chain(extra));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -8,13 +8,13 @@ use crate::field;
 /// A type as people call it.
 pub(super) fn type_name(type_: &str) -> &'static str {
     match type_ {
-        "object" => "a mapping of fields",
+        "object" => "a mapping",
         "array" => "a list",
-        "string" => "a text",
-        "integer" => "a whole number",
+        "string" => "a string",
+        "integer" => "an integer",
         "number" => "a number",
         "boolean" => "true or false",
-        _ => "a whole number or a text",
+        _ => "an integer or a string",
     }
 }
 
@@ -22,7 +22,7 @@ pub(super) fn type_name(type_: &str) -> &'static str {
 pub(super) fn found(value: &Value) -> String {
     match value {
         Value::Null => "empty".to_owned(),
-        Value::Object(_) => "a mapping of fields".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::String(text) if text.chars().count() > 60 => {
             format!("{:?}…", text.chars().take(60).collect::<String>())
@@ -46,7 +46,7 @@ pub(super) fn example(schema: &Value) -> Option<String> {
     let description = schema.get("description")?.as_str()?;
     let (_, example) = description.rsplit_once("Example: `")?;
     let (example, _) = example.rsplit_once("`.")?;
-    Some(format!("Write, for example, {example}."))
+    Some(format!("Example: {example}."))
 }
 
 /// What was probably meant by a number where the schema wants a duration.
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn an_example_comes_from_the_documentation() {
         let schema = serde_json::json!({"description": "Where. Unset: `/`. Example: `/orders/{id}`."});
-        assert_eq!(example(&schema).as_deref(), Some("Write, for example, /orders/{id}."));
+        assert_eq!(example(&schema).as_deref(), Some("Example: /orders/{id}."));
         assert_eq!(example(&serde_json::json!({"description": "No example"})), None);
     }
 }

@@ -45,33 +45,33 @@ fn an_unknown_field_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_wrong_type_an_unknown_word_and_a_bad_text_are_refused() {
+fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
     assert_eq!(
         told("Stage", stage(json!({"hostnames": "a.example"}))),
-        ["spec.hostnames must be a list, but it is \"a.example\". Write, for example, [api.shop.example]."]
+        ["spec.hostnames must be a list, but it is \"a.example\". Example: [api.shop.example]."]
     );
     assert_eq!(
         told("Stage", stage(json!({"behavior": "awsRest"}))),
-        ["spec.behavior cannot be \"awsRest\": it is one of Native, AwsRest or AwsHttp. Did you mean AwsRest?"]
+        ["spec.behavior cannot be \"awsRest\": it must be one of Native, AwsRest or AwsHttp. Did you mean AwsRest?"]
     );
     assert_eq!(
         told("Stage", stage(json!({"basePath": "v1/"}))),
         [
             "spec.basePath cannot be \"v1/\": a base path begins with /, does not end with one, and has no empty segments. \
-          Write, for example, /v1."
+          Example: /v1."
         ]
     );
     assert_eq!(
         told("Stage", stage(json!({"basePath": true}))),
-        ["spec.basePath must be a text, but it is true. Put it in quotes if this text is meant."]
+        ["spec.basePath must be a string, but it is true. Put it in quotes if it is a string."]
     );
 }
 
 #[test]
-fn a_missing_field_is_named_where_it_belongs() {
+fn a_missing_field_is_reported_at_its_place() {
     assert_eq!(
         told("Stage", stage(json!({"tls": {}}))),
-        ["spec.tls needs the field secretName. Write, for example, api-shop-tls."]
+        ["spec.tls requires the field secretName. Example: api-shop-tls."]
     );
     let mut object = stage(json!({}));
     object.as_object_mut().unwrap().remove("spec");
@@ -83,13 +83,13 @@ fn bounds_of_numbers_lists_and_sizes_hold() {
     assert_eq!(
         told("Stage", stage(json!({"throttle": {"rate": 0, "burst": 0}}))),
         [
-            "spec.throttle.burst cannot be 0: it is a number from 1 to 1000000. Write, for example, 200.",
-            "spec.throttle.rate cannot be 0: it is a number from 1 to 1000000. Write, for example, 100.",
+            "spec.throttle.burst cannot be 0: it must be from 1 to 1000000. Example: 200.",
+            "spec.throttle.rate cannot be 0: it must be from 1 to 1000000. Example: 100.",
         ]
     );
     assert_eq!(
         told("Stage", stage(json!({"throttle": {"rate": 0.5, "burst": 1}}))),
-        ["spec.throttle.rate must be a whole number, but it is 0.5. Write, for example, 100."]
+        ["spec.throttle.rate must be an integer, but it is 0.5. Example: 100."]
     );
     let many: Vec<String> = (0..33).map(|n| format!("h{n}.example")).collect();
     assert_eq!(
@@ -125,12 +125,12 @@ fn a_duration_without_a_unit_is_told_which_one_to_write() {
 fn an_item_that_repeats_an_identity_is_refused() {
     assert_eq!(
         told("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
-        ["spec.hostnames[1] repeats the \"a.example\" of item 0. Every item of this list needs one of its own."]
+        ["spec.hostnames[1] repeats the \"a.example\" of item 0. It must be unique in this list."]
     );
     let plan = json!({"metadata": {"name": "gold"}, "spec": {"stages": [{"name": "prod"}, {"name": "prod"}]}});
     assert_eq!(
         told("UsagePlan", plan),
-        ["spec.stages[1] repeats the name \"prod\" of item 0. Every item of this list needs one of its own."]
+        ["spec.stages[1] repeats the name \"prod\" of item 0. It must be unique in this list."]
     );
 }
 
@@ -152,14 +152,14 @@ fn a_long_api_key_name_leaves_room_for_its_secret() {
 }
 
 #[test]
-fn metadata_is_judged_as_strictly_as_the_rest() {
+fn metadata_is_validated_as_strictly_as_the_rest() {
     let with = |metadata: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Stage", "metadata": metadata, "spec": {}});
     assert!(told("Stage", with(json!({"name": "prod", "labels": {"a": "b"}, "uid": "1", "generation": 4}))).is_empty());
     assert_eq!(
         told("Stage", with(json!({"name": "prod", "lables": {}}))),
         ["There is no field metadata.lables. Did you mean labels?"]
     );
-    assert_eq!(told("Stage", with(json!({}))), ["metadata needs the field name. Write, for example, orders."]);
+    assert_eq!(told("Stage", with(json!({}))), ["metadata requires the field name. Example: orders."]);
     assert_eq!(told("Stage", with(json!({"name": "Prod"}))).len(), 1);
     assert_eq!(told("Stage", with(json!({"name": "prod", "annotations": {"a": 1}}))).len(), 1);
 }

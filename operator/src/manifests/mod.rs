@@ -160,7 +160,7 @@ impl Loaded {
                 Some(place) => {
                     let (kind, key) = identity;
                     let message = format!(
-                        "{kind} {key} already stands in {place}; that one counts. Rename or remove one of the two."
+                        "{kind} {key} is already defined in {place}, which is used. Rename or remove one of them."
                     );
                     duplicates.push(error(located.location.clone(), message));
                 }
@@ -260,7 +260,7 @@ fn error(location: Location, message: String) -> Problem {
 
 /// The text of a file, if it is still there.
 fn read(path: &Path) -> Result<Option<String>, (Mark, String)> {
-    let unreadable = |error: &io::Error| (Mark::START, format!("The file cannot be read: {error}."));
+    let unreadable = |error: &io::Error| (Mark::START, format!("Cannot read the file: {error}."));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -269,13 +269,13 @@ fn read(path: &Path) -> Result<Option<String>, (Mark, String)> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = format!("The file is larger than {} MiB. Divide it.", MAX_FILE_BYTES >> 20);
+        let message = format!("The file is larger than {} MiB. Split it.", MAX_FILE_BYTES >> 20);
         return Err((Mark::START, message));
     }
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-        (Mark { line, column: 1 }, "The file is not UTF-8 text from here on. Save it as UTF-8.".to_owned())
+        (Mark { line, column: 1 }, "The file is not valid UTF-8 from here on. Save it as UTF-8.".to_owned())
     })
 }
 

@@ -55,7 +55,7 @@ fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
                 if !SILENT.contains(&kind) {
                     let name =
                         node.entry("metadata").and_then(|metadata| metadata.value.text("name")).unwrap_or_default();
-                    outcome.notes.push((node.at, format!("{kind} {name} is not used here; a cluster runs it.")));
+                    outcome.notes.push((node.at, format!("{kind} {name} is ignored here; a cluster runs it.")));
                 }
             }
             Err(error) => {
@@ -65,7 +65,7 @@ fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
         },
         _ => {
             outcome.errors.extend(faults);
-            let message = "A manifest is a mapping with apiVersion, kind and metadata.";
+            let message = "A manifest must be a mapping with apiVersion, kind and metadata.";
             outcome.errors.push((node.at, message.to_owned()));
         }
     }
@@ -75,7 +75,7 @@ fn read_list(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
     outcome.errors.extend(faults);
     match node.entry("items").map(|entry| &entry.value.content) {
         Some(Content::List(items)) => items.iter().for_each(|item| read_node(item, Vec::new(), outcome)),
-        _ => outcome.errors.push((node.at, "A List has its objects in the list items.".to_owned())),
+        _ => outcome.errors.push((node.at, "A List must have its objects in the list `items`.".to_owned())),
     }
 }
 
@@ -83,12 +83,12 @@ fn read_list(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
 fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
     let value_at = |key: &str| node.entry(key).map_or(node.at, |entry| entry.value.at);
     let Some(kind) = node.text("kind") else {
-        return Err((value_at("kind"), "The object needs a kind, for example ApiRoute.".to_owned()));
+        return Err((value_at("kind"), "The object has no kind, for example kind: ApiRoute.".to_owned()));
     };
     let known = Kind::named(kind);
     let Some(api_version) = node.text("apiVersion") else {
         let version = known.map_or_else(|| API_VERSION.to_owned(), Kind::api_version);
-        return Err((value_at("apiVersion"), format!("The object needs an apiVersion: write apiVersion: {version}.")));
+        return Err((value_at("apiVersion"), format!("The object has no apiVersion: use apiVersion: {version}.")));
     };
     if let Some(known) = known {
         let served = known.api_version();
@@ -99,7 +99,7 @@ fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
         let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
         let near = group == known.group() || closest(group, [known.group().as_str()]).is_some() || known.is_own();
         if near {
-            let message = format!("{kind} is not served in {api_version}: write apiVersion: {served}.");
+            let message = format!("{kind} does not exist in {api_version}: use apiVersion: {served}.");
             return Err((value_at("apiVersion"), message));
         }
         return Ok(None);
@@ -144,7 +144,7 @@ fn read_object(node: &Node, kind: Kind, mut faults: Vec<(Mark, String)>, outcome
     if let (Some(key), Some((_, first))) = (key, faults.first()) {
         let why = match faults.len() {
             1 => first.clone(),
-            several => format!("{first} ({} more faults)", several - 1),
+            several => format!("{first} ({} more errors)", several - 1),
         };
         outcome.objects.push((node.at, Object::Unparsable(kind, key, Unparsable { generation: None, uid: None, why })));
     }
@@ -155,7 +155,7 @@ fn read_object(node: &Node, kind: Kind, mut faults: Vec<(Mark, String)>, outcome
 fn described(fault: &Fault, sensitive: bool) -> String {
     let content = matches!(fault.path.steps(), [Step::Key(first), ..] if first == "data" || first == "stringData");
     if sensitive && content {
-        return format!("{} must be a text. Put it in quotes.", fault.path);
+        return format!("{} must be a string. Put it in quotes.", fault.path);
     }
     fault.to_string()
 }
@@ -178,7 +178,7 @@ fn typed(kind: Kind, mut value: Value, node: &Node) -> Result<Object, (Mark, Str
         serde_json::from_value::<K>(value).map(Object::from).map_err(|error| {
             // The deserializer's message could hold a piece of the content.
             let why = if K::SENSITIVE { String::new() } else { format!(": {error}") };
-            (node.at, format!("The {kind} cannot be read{why}."))
+            (node.at, format!("Cannot parse the {kind}{why}."))
         })
     })
 }

@@ -12,7 +12,7 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Valu
     }
     let value = word(text).or_else(|| number(text)).unwrap_or_else(|| Value::String(text.to_owned()));
     if matches!(text, ".nan" | ".NaN" | ".NAN") || text.trim_start_matches(['+', '-']).eq_ignore_ascii_case(".inf") {
-        return Err(format!("{text} is not a number that a manifest can hold. Put it in quotes if the text is meant."));
+        return Err(format!("{text} is not a number that a manifest can contain. Put it in quotes if it is a string."));
     }
     let fits = match tag {
         Some("int") => value.is_i64() || value.is_u64(),
@@ -21,7 +21,7 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Valu
         Some("null") => value.is_null(),
         _ => true,
     };
-    if fits { Ok(value) } else { Err(format!("{text:?} is not what its tag says. Leave the tag out.")) }
+    if fits { Ok(value) } else { Err(format!("{text:?} does not match its tag. Remove the tag.")) }
 }
 
 fn word(text: &str) -> Option<Value> {

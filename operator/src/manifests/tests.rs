@@ -1,4 +1,4 @@
-//! Directories and documents as people write them, and what is told about them.
+//! Directories and documents as people write them, and the problems that are reported.
 
 use std::{
     fs,
@@ -38,8 +38,8 @@ impl Drop for Dir {
     }
 }
 
-/// What is told about one file, as `line:column: message`.
-fn told(text: &str) -> Vec<String> {
+/// The problems of one file, as `line:column: message`.
+fn messages(text: &str) -> Vec<String> {
     let manifest = parse(Path::new("x.yaml"), text);
     manifest.problems.iter().map(|problem| problem.to_string().replacen("x.yaml:", "", 1)).collect()
 }
@@ -70,21 +70,21 @@ fn a_directory_is_read_with_its_directories_and_nothing_else() {
 }
 
 #[test]
-fn a_missing_directory_is_told() {
+fn a_missing_directory_is_reported() {
     let loaded = load(Path::new("/nonexistent/sluice"));
     assert!(loaded.has_errors());
-    assert!(loaded.problems()[0].to_string().starts_with("/nonexistent/sluice:1:1: The directory cannot be read"));
+    assert!(loaded.problems()[0].to_string().starts_with("/nonexistent/sluice:1:1: Cannot read the directory"));
 }
 
 #[test]
-fn a_misspelt_field_is_told_with_its_place_and_what_was_meant() {
+fn a_misspelt_field_is_reported_with_its_place_and_a_suggestion() {
     let text =
         "apiVersion: sluice.dev/v1alpha1\nkind: Stage\nmetadata:\n  name: prod\nspec:\n  hostname:\n  - a.example\n";
-    assert_eq!(told(text), ["6:3: There is no field spec.hostname. Did you mean hostnames?"]);
+    assert_eq!(messages(text), ["6:3: There is no field spec.hostname. Did you mean hostnames?"]);
 }
 
 #[test]
-fn every_fault_of_an_object_is_told_at_its_own_place() {
+fn each_error_of_an_object_is_reported_at_its_own_place() {
     let text = "\
 apiVersion: sluice.dev/v1alpha1
 kind: ApiRoute
@@ -101,20 +101,20 @@ spec:
       service: {name: orders, port: http}
 ";
     assert_eq!(
-        told(text),
+        messages(text),
         [
-            "6:22: spec.authorizer.type cannot be \"none\": it is one of Ref or None. Did you mean None?",
-            "9:15: spec.rules[0].methods[0] cannot be \"get\": it is one of ANY, GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. \
+            "6:22: spec.authorizer.type cannot be \"none\": it must be one of Ref or None. Did you mean None?",
+            "9:15: spec.rules[0].methods[0] cannot be \"get\": it must be one of ANY, GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. \
              Did you mean GET?",
             "10:11: spec.rules[0].path cannot be \"orders\": a path begins with / and has no spaces, ? or #. \
-             Write, for example, /orders/{id}.",
-            "13:37: spec.rules[0].integration.service.port must be a whole number, but it is \"http\". Write, for example, 80.",
+             Example: /orders/{id}.",
+            "13:37: spec.rules[0].integration.service.port must be an integer, but it is \"http\". Example: 80.",
         ]
     );
 }
 
 #[test]
-fn a_rule_of_the_schema_is_told_at_its_object() {
+fn a_violated_schema_rule_is_reported_at_its_object() {
     let text = "\
 apiVersion: sluice.dev/v1alpha1
 kind: Authorizer
@@ -127,7 +127,7 @@ spec:
       audiences: [shop]
 ";
     assert_eq!(
-        told(text),
+        messages(text),
         [
             "8:7: spec.jwt.issuers[0]: an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks."
         ]
@@ -143,7 +143,7 @@ fn a_broken_object_is_named_and_those_beside_it_are_read() {
     assert_eq!(identities(&loaded), ["Stage shop/prod", "Stage shop/dev (broken)"]);
     let Object::Unparsable(_, _, unparsable) = &loaded.objects().nth(1).unwrap().object else { panic!() };
     assert!(unparsable.why.starts_with("spec.basePath cannot be \"x\""), "{}", unparsable.why);
-    assert!(unparsable.why.ends_with("(1 more faults)"), "{}", unparsable.why);
+    assert!(unparsable.why.ends_with("(1 more errors)"), "{}", unparsable.why);
     assert!(loaded.files.values().all(|manifest| manifest.complete));
 }
 
@@ -172,7 +172,7 @@ fn a_broken_file_leaves_the_others_and_keeps_what_it_held() {
 }
 
 #[test]
-fn a_file_that_did_not_change_is_not_judged_again() {
+fn an_unchanged_file_is_not_validated_again() {
     let dir = Dir::new();
     dir.write("a.yaml", STAGE);
     let path = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
@@ -206,7 +206,7 @@ fn what_cannot_be_looked_at_stays_and_what_is_gone_goes() {
     let kept = dir.write("sub/a.yaml", STAGE);
     let gone = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
     let before = load(&dir.0);
-    // A link that leads nowhere is a manifest that cannot be read.
+    // A dangling link is a manifest that cannot be read.
     fs::remove_file(&kept).unwrap();
     std::os::unix::fs::symlink("nowhere", &kept).unwrap();
     fs::remove_file(&gone).unwrap();
@@ -229,38 +229,39 @@ fn the_same_object_twice_names_both_places_and_the_first_counts() {
     let Object::Stage(stage) = &loaded.objects().next().unwrap().object else { panic!() };
     assert_eq!(stage.spec.base_path, "/a");
     let problem = loaded.problems()[0].to_string();
-    assert!(problem.contains("b.yaml:3:1: Stage shop/prod already stands in"), "{problem}");
-    assert!(problem.contains("a.yaml:1:1;"), "{problem}");
+    assert!(problem.contains("b.yaml:3:1: Stage shop/prod is already defined in"), "{problem}");
+    assert!(problem.contains("a.yaml:1:1, which is used"), "{problem}");
 }
 
 #[test]
-fn kinds_that_are_not_ours_are_noted_and_misspelt_ones_told() {
+fn unknown_kinds_are_noted_and_misspelt_ones_reported() {
     let note = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: orders}\n";
-    assert_eq!(told(note), ["1:1: Deployment orders is not used here; a cluster runs it."]);
+    assert_eq!(messages(note), ["1:1: Deployment orders is ignored here; a cluster runs it."]);
     assert_eq!(parse(Path::new("x"), note).problems[0].severity, Severity::Note);
-    assert!(told("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n").is_empty());
+    assert!(messages("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n").is_empty());
     assert_eq!(
-        told("apiVersion: sluice.dev/v1alpha1\nkind: ApiRuote\nmetadata: {name: a}\n"),
+        messages("apiVersion: sluice.dev/v1alpha1\nkind: ApiRuote\nmetadata: {name: a}\n"),
         ["2:7: There is no kind ApiRuote in sluice.dev/v1alpha1. Did you mean ApiRoute?"]
     );
     assert_eq!(
-        told("apiVersion: sluice.io/v1\nkind: ApiRoute\nmetadata: {name: a}\n"),
-        ["1:13: ApiRoute is not served in sluice.io/v1: write apiVersion: sluice.dev/v1alpha1."]
+        messages("apiVersion: sluice.io/v1\nkind: ApiRoute\nmetadata: {name: a}\n"),
+        ["1:13: ApiRoute does not exist in sluice.io/v1: use apiVersion: sluice.dev/v1alpha1."]
     );
     assert_eq!(
-        told("kind: Secret\nmetadata: {name: a}\n"),
-        ["1:1: The object needs an apiVersion: write apiVersion: v1."]
+        messages("kind: Secret\nmetadata: {name: a}\n"),
+        ["1:1: The object has no apiVersion: use apiVersion: v1."]
     );
-    assert_eq!(told("apiVersion: v1\n"), ["1:1: The object needs a kind, for example ApiRoute."]);
-    assert_eq!(told("- a\n"), ["1:1: A manifest is a mapping with apiVersion, kind and metadata."]);
-    assert!(told("---\n---\n# nothing\n").is_empty());
+    assert_eq!(messages("apiVersion: v1\n"), ["1:1: The object has no kind, for example kind: ApiRoute."]);
+    assert_eq!(messages("- a\n"), ["1:1: A manifest must be a mapping with apiVersion, kind and metadata."]);
+    assert!(messages("---\n---\n# nothing\n").is_empty());
     assert!(
-        told("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n")[0].contains("not used here")
+        messages("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n")[0]
+            .contains("ignored here")
     );
 }
 
 #[test]
-fn a_secret_reads_as_an_api_server_keeps_it_and_its_content_is_never_told() {
+fn a_secret_is_read_as_an_api_server_stores_it_and_its_content_is_never_printed() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {api-key: hello}\ndata:\n  other: |\n    aGVs\n    bG8=\n";
     let manifest = parse(Path::new("x"), text);
     assert_eq!(manifest.problems, []);
@@ -271,15 +272,15 @@ fn a_secret_reads_as_an_api_server_keeps_it_and_its_content_is_never_told() {
     assert_eq!(data["other"].0, b"hello");
 
     let broken = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\ndata: {api-key: 's3cret!'}\n";
-    assert_eq!(told(broken), ["4:17: data.api-key is not Base64. Write plain text under stringData."]);
+    assert_eq!(messages(broken), ["4:17: data.api-key is not Base64. Use stringData for plain text."]);
     let number = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {api-key: 31337}\n";
-    assert_eq!(told(number), ["4:23: stringData.api-key must be a text. Put it in quotes."]);
+    assert_eq!(messages(number), ["4:23: stringData.api-key must be a string. Put it in quotes."]);
     let list = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: s3cret\n";
-    assert!(!told(list)[0].contains("s3cret"), "{:?}", told(list));
+    assert!(!messages(list)[0].contains("s3cret"), "{:?}", messages(list));
 }
 
 #[test]
-fn services_and_their_endpoints_are_read_and_judged() {
+fn services_and_their_endpoints_are_read_and_validated() {
     let text = "\
 apiVersion: v1
 kind: List
@@ -303,9 +304,9 @@ items:
     assert_eq!(manifest.problems, []);
     assert_eq!(manifest.objects.len(), 3);
     assert_eq!(
-        told("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{prot: 80}]}\n"),
+        messages("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{prot: 80}]}\n"),
         [
-            "4:16: spec.ports[0] needs the field port. Write, for example, 80.",
+            "4:16: spec.ports[0] requires the field port. Example: 80.",
             "4:17: There is no field spec.ports[0].prot. Did you mean port?"
         ]
     );
@@ -322,7 +323,7 @@ fn a_field_that_stands_twice_breaks_its_object_alone() {
 }
 
 #[test]
-fn faults_of_syntax_are_told_where_they_are() {
+fn syntax_errors_are_reported_with_their_place() {
     for (text, place) in [
         ("a: {b: 1\nc: 2\n", "2:"),
         ("a: 'x\nb: 2\n", "1:"),
@@ -335,14 +336,14 @@ fn faults_of_syntax_are_told_where_they_are() {
         ("spec:\n\tb: 2\n", "2:1:"),
         ("a\n", "1:"),
     ] {
-        let told = told(text);
-        assert!(told.len() == 1 && told[0].starts_with(place), "{text:?}: {told:?}");
+        let found = messages(text);
+        assert!(found.len() == 1 && found[0].starts_with(place), "{text:?}: {found:?}");
     }
 }
 
 #[test]
 fn a_status_in_a_file_is_not_an_error() {
-    assert!(told(&format!("{STAGE}status: {{whatever: 1}}\n")).is_empty());
+    assert!(messages(&format!("{STAGE}status: {{whatever: 1}}\n")).is_empty());
 }
 
 #[test]
@@ -373,14 +374,14 @@ fn links_are_followed_within_the_directory_only() {
     symlink("nowhere.yaml", dir.0.join("dangling.yaml")).unwrap();
     let loaded = load(&dir.0);
     assert_eq!(identities(&loaded), ["Stage shop/prod"]);
-    let told: Vec<String> = loaded.problems().iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("dangling.yaml:1:1: The file cannot be read"), "{told:?}");
-    assert!(told[1].contains("out:1:1: This link leads out of the directory"), "{told:?}");
+    let found: Vec<String> = loaded.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("dangling.yaml:1:1: Cannot read the file"), "{found:?}");
+    assert!(found[1].contains("out:1:1: This link points outside of the directory"), "{found:?}");
 }
 
 #[tokio::test]
-async fn a_change_is_told_once_it_has_come_to_rest_and_rest_is_silent() {
+async fn a_change_is_reported_once_after_files_stop_changing() {
     let dir = Dir::new();
     let path = dir.write("a.yaml", STAGE);
     let mut changes = Box::pin(watch(&dir.0));

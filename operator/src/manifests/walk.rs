@@ -29,7 +29,7 @@ pub(super) fn list(dir: &Path) -> Listing {
             walk.seen.insert(root);
             walk.directory(dir, 0);
         }
-        Err(error) => walk.fault(dir, format!("The directory cannot be read: {error}.")),
+        Err(error) => walk.fault(dir, format!("Cannot read the directory: {error}.")),
     }
     walk.listing.files.sort();
     walk.listing
@@ -49,11 +49,11 @@ impl Walk {
 
     fn directory(&mut self, dir: &Path, depth: usize) {
         if depth > MAX_DEPTH {
-            return self.fault(dir, format!("Directories are looked through {MAX_DEPTH} levels deep, and no further."));
+            return self.fault(dir, format!("Directories are read to a depth of {MAX_DEPTH} levels only."));
         }
         let entries = match fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
             Ok(entries) => entries,
-            Err(error) => return self.fault(dir, format!("The directory cannot be read: {error}.")),
+            Err(error) => return self.fault(dir, format!("Cannot read the directory: {error}.")),
         };
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
@@ -71,7 +71,7 @@ impl Walk {
             Ok(metadata) => metadata,
             // A file that goes away while one looks is not there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return,
-            Err(error) if manifest => return self.fault(path, format!("The file cannot be read: {error}.")),
+            Err(error) if manifest => return self.fault(path, format!("Cannot read the file: {error}.")),
             Err(_) => return,
         };
         if !(metadata.is_dir() || manifest && metadata.is_file()) {
@@ -79,7 +79,7 @@ impl Walk {
         }
         let Ok(real) = fs::canonicalize(path) else { return };
         if !real.starts_with(&self.root) {
-            return self.fault(path, "This link leads out of the directory and is not followed.".to_owned());
+            return self.fault(path, "This link points outside of the directory and is not followed.".to_owned());
         }
         if !self.seen.insert(real) {
             return;
@@ -93,7 +93,7 @@ impl Walk {
         {
             self.fault(
                 path,
-                format!("A directory holds at most {MAX_FILES} manifests; this one and the rest are passed over."),
+                format!("A directory can have at most {MAX_FILES} manifests; this file and the rest are ignored."),
             );
         }
     }

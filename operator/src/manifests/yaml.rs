@@ -189,7 +189,10 @@ impl<'a> Reader<'a> {
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Fault { at, message: "This alias stands inside of what it names.".to_owned() });
+                    return Err(Fault {
+                        at,
+                        message: "This alias is inside of the value that it refers to.".to_owned(),
+                    });
                 };
                 self.count(size, at)?;
                 return Ok(Node { at, content: node.content });
@@ -259,11 +262,11 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => break,
                 Event::Scalar(text, style, ..) => (text.into_owned(), matches!(style, ScalarStyle::Plain)),
                 Event::Alias(_) => {
-                    return Err(Fault { at, message: "An alias cannot be the name of a field.".to_owned() });
+                    return Err(Fault { at, message: "An alias cannot be a field name.".to_owned() });
                 }
                 _ => {
                     let message =
-                        "A field's name is a text, not a list or mapping. Quote a value that begins with { or [.";
+                        "A field name must be a string, not a list or mapping. Quote a value that begins with { or [.";
                     return Err(Fault { at, message: message.to_owned() });
                 }
             };
@@ -274,9 +277,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if let Some(line) = lines.insert(key.clone(), at.line) {
-                let message = format!(
-                    "The field {key} stands here a second time; the first is in line {line}. Keep one of them."
-                );
+                let message =
+                    format!("The field {key} is defined twice; the first is in line {line}. Remove one of them.");
                 self.faults.push(Fault { at, message });
                 continue;
             }
@@ -300,7 +302,7 @@ impl<'a> Reader<'a> {
             }
             Content::List(items) => items.into_iter().for_each(|item| self.merge(item, entries)),
             Content::Scalar(_) => {
-                let message = "<< takes the fields of a mapping, or of a list of mappings: give it an alias of one.";
+                let message = "<< needs an alias of a mapping, or of a list of mappings.";
                 self.faults.push(Fault { at: node.at, message: message.to_owned() });
             }
         }
@@ -312,7 +314,7 @@ fn tag_name(tag: &Tag) -> String {
 }
 
 fn unknown_tag(name: &str, at: Mark) -> Fault {
-    Fault { at, message: format!("The tag {name} means nothing in a manifest. Leave it out.") }
+    Fault { at, message: format!("The tag {name} is not supported in a manifest. Remove it.") }
 }
 
 fn syntax(error: &ScanError, text: &str) -> Fault {
@@ -322,13 +324,13 @@ fn syntax(error: &ScanError, text: &str) -> Fault {
         at = first_tab(text, at).unwrap_or(at);
         " Indent with spaces."
     } else if info.contains("mapping values are not allowed") {
-        " Quote a text that holds a colon followed by a space, and check the indentation."
+        " Quote a string that contains a colon followed by a space, and check the indentation."
     } else if info.contains("simple key") || info.contains("expected ':'") {
         " A field is written as name: value, with a space after the colon."
     } else if info.contains("unknown anchor") || info.contains("unexpected character") {
-        " Put a text that begins with *, &, @, %, ! or ` in quotes."
+        " Put a string that begins with *, &, @, %, ! or ` in quotes."
     } else if info.contains("escape") {
-        " In double quotes a backslash is written twice; in single quotes it stands for itself."
+        " In double quotes, escape a backslash as \\\\; in single quotes, it needs no escape."
     } else {
         ""
     };

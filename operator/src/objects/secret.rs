@@ -22,7 +22,7 @@ impl Watched for Secret {
     }
 
     fn normalize(manifest: &mut Value) -> Result<(), (Path, String)> {
-        base64_entries(manifest, "data", " Write plain text under stringData.")?;
+        base64_entries(manifest, "data", " Use stringData for plain text.")?;
         let Some(Value::Object(texts)) = manifest.as_object_mut().and_then(|secret| secret.remove("stringData")) else {
             return Ok(());
         };

@@ -39,7 +39,7 @@ pub struct Account {
 
 /// The text is not `NAMESPACE/NAME`.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a service account: write NAMESPACE/NAME")]
+#[error("{0:?} is not a service account: use NAMESPACE/NAME")]
 pub struct ParseAccountError(String);
 
 impl std::str::FromStr for Account {
@@ -95,7 +95,7 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// It is no secret.
-    #[error("the secret in {0} is shorter than {MIN_SECRET_BYTES} characters: take at least 32 random ones")]
+    #[error("the secret in {0} is shorter than {MIN_SECRET_BYTES} characters: use at least 32 random characters")]
     Short(PathBuf),
 }
 
@@ -119,21 +119,21 @@ impl fmt::Debug for Admission {
 /// Why somebody is not let in. For the log; the caller learns nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("no bearer credential")]
+    #[error("no bearer token")]
     Missing,
     #[error("the shared secret is wrong")]
     WrongSecret,
-    #[error("the API server does not accept the token")]
+    #[error("the API server rejected the token")]
     NotAuthenticated,
-    #[error("the token is that of {0}, not of the proxies' service account")]
+    #[error("the token belongs to {0}, not to the proxies' service account")]
     OtherAccount(String),
-    #[error("the token is meant for another audience")]
+    #[error("the token has another audience")]
     OtherAudience,
-    #[error("the API server does not answer")]
+    #[error("the API server did not respond in time")]
     Unanswered,
-    #[error("too many tokens wait to be asked about")]
+    #[error("too many pending token reviews")]
     Busy,
-    #[error("cannot ask the API server about a token")]
+    #[error("the token review failed")]
     Review(#[from] kube::Error),
 }
 
@@ -167,7 +167,7 @@ impl Admission {
             Ok(now) => *hash.write().unwrap_or_else(PoisonError::into_inner) = now,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "the stream keeps the secret it has");
+                tracing::warn!(%error, cause, "cannot reload the shared secret; keeping the current one");
             }
         }
     }

@@ -172,14 +172,14 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
     let unsupported = rollout.groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
     let of = format!("{serving} of {total} proxies");
     let (status, reason, message) = if wanted.served == Served::Nothing {
-        let message = "Nothing of this object is served: see Accepted and ResolvedRefs.".to_owned();
+        let message = "This object is not served: see Accepted and ResolvedRefs.".to_owned();
         (Status::False, reason::REJECTED, message)
     } else if total == 0 {
         (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
     } else if let Some((proxy, why)) = complaint {
         (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
     } else if let Some((_, proxy, why)) = refusal {
-        (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} refused the configuration: {why}"))
+        (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} rejected the configuration: {why}"))
     } else if let Some((proxy, kind)) = unsupported {
         let kind = kind.text();
         let message = format!("{of}. Proxy {proxy} does not support configuration of kind {kind}: update the proxy.");

@@ -64,7 +64,7 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// A file is not what it should be.
-    #[error("cannot use the certificate in {path}: a chain and its key are needed, as PEM")]
+    #[error("cannot use the certificate in {path}: a certificate chain and its private key are required, as PEM")]
     Certificate {
         /// Which.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum ServerError {
     Tls(#[from] rustls::Error),
     /// Anybody on the network could read keys.
     #[error(
-        "proxies would be let in without proof on {0}: give --stream-secret-file, or --proxy-token-audience with \
+        "proxies on {0} would not be authenticated: set --stream-secret-file, or --proxy-token-audience with \
          --proxy-service-account, or listen on a loopback address"
     )]
     Unprotected(SocketAddr),
@@ -139,7 +139,7 @@ impl Server {
                 }
             };
             let Ok(permit) = permits.clone().try_acquire_owned() else {
-                tracing::warn!(limit = MAX_CONNECTIONS, "too many connections to the stream; one was closed");
+                tracing::warn!(limit = MAX_CONNECTIONS, "connection limit of the stream reached; closing a connection");
                 continue;
             };
             let acceptor = TlsAcceptor::from(self.config.borrow().clone());
@@ -161,7 +161,7 @@ impl Server {
         self.admission.reload().await;
         match load(&self.certificate).await {
             Ok(config) => drop(self.config.send_replace(Arc::new(config))),
-            Err(error) => tracing::warn!(%error, "the stream keeps the certificate it has"),
+            Err(error) => tracing::warn!(%error, "cannot reload the stream certificate; keeping the current one"),
         }
     }
 }
@@ -201,8 +201,8 @@ impl Connection {
         let opened = tokio::time::Instant::now();
         let tls = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake of a proxy failed"),
-            Err(_) => return tracing::debug!("a TLS handshake of a proxy took too long"),
+            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake of a proxy failed"),
+            Err(_) => return tracing::debug!("TLS handshake of a proxy timed out"),
         };
         let admitted = self.admitted.clone();
         let stop = self.stop.clone();
@@ -224,7 +224,7 @@ impl Connection {
             () = patience => {}
         }
         if !admitted.load(Ordering::Acquire) {
-            return tracing::debug!("a connection without an admitted stream was closed");
+            return tracing::debug!("closed a connection without an authenticated stream");
         }
         tokio::select! {
             ended = serving => log(ended),
@@ -273,7 +273,7 @@ fn refuse(status: StatusCode) -> Response<Frames> {
 
 fn log(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a proxy's connection ended early");
+        tracing::debug!(%error, "connection of a proxy failed");
     }
 }
 

@@ -34,9 +34,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) enum DisconnectReason {
     #[error("the proxy closed the stream")]
     Closed,
-    #[error("the stream broke: {0}")]
+    #[error("the stream failed: {0}")]
     Broken(String),
-    #[error("cannot read a frame")]
+    #[error("cannot decode a frame")]
     Codec(#[from] CodecError),
     #[error("the proxy sent a frame out of turn")]
     OutOfTurn,
@@ -50,13 +50,13 @@ pub(crate) enum DisconnectReason {
     NoHello,
     #[error("the proxy sent nothing for too long")]
     Idle,
-    #[error("the proxy does not read")]
+    #[error("the proxy does not read the stream")]
     NotReading,
     #[error("the proxy did not acknowledge in time")]
     NotAcknowledging,
     #[error("a newer connection of the same proxy replaced this one")]
     Replaced,
-    #[error("the operator stops")]
+    #[error("the operator is stopping")]
     Stopping,
 }
 

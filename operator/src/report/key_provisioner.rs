@@ -101,7 +101,7 @@ impl KeyProvisioner {
         let Some(Object::ApiKey(api_key)) = self.live.get(object) else { return None };
         let error = keys::make(&self.client, &api_key).await.err()?;
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(%object, %error, cause, "an API key could not be made and is tried again");
+        tracing::warn!(%object, %error, cause, "cannot generate an API key; retrying");
         Some(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
     }
 }

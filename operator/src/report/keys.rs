@@ -18,7 +18,7 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The system has no random bytes.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot get random bytes for an API key")]
+#[error("cannot generate random bytes for an API key")]
 pub struct NoRandomness;
 
 /// Why a Secret with a new key was not made.
@@ -31,7 +31,7 @@ pub enum MakeKeyError {
     #[error("cannot create the Secret of an API key")]
     Create(#[from] kube::Error),
     /// The API server says nothing.
-    #[error("cannot create the Secret of an API key: no answer in time")]
+    #[error("cannot create the Secret of an API key: the API server did not respond in time")]
     Timeout,
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn make(client: &Client, api_key: &ApiKey) -> Result<(), MakeKe
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) => {
-            tracing::info!(object = %api_key.name_any(), secret.name = %secret.name_any(), "made an API key");
+            tracing::info!(object = %api_key.name_any(), secret.name = %secret.name_any(), "generated an API key");
             Ok(())
         }
     }

@@ -292,7 +292,7 @@ impl Reporter {
         self.metrics.status_patches.with_label_values(&[&*object.kind, word]).inc();
         match outcome {
             Err(error) => {
-                tracing::warn!(%object, error, "a status could not be written and is tried again");
+                tracing::warn!(%object, error, "cannot write a status; retrying");
                 Written::Failed
             }
             Ok(there) => {
@@ -327,7 +327,7 @@ impl Reporter {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = KubePatch::Apply(&body);
         match tokio::time::timeout(PATCH_TIMEOUT, api.patch_status(&object.name, &parameters, &patch)).await {
-            Err(_) => Err(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("no response within {} s", PATCH_TIMEOUT.as_secs())),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(_)) => Ok(true),
@@ -348,8 +348,8 @@ impl Reporter {
             };
             match tokio::time::timeout(PATCH_TIMEOUT, self.recorder.publish(&event, &reference)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%object, %error, "an event could not be written"),
-                Err(_) => tracing::warn!(%object, "an event was not written in time"),
+                Ok(Err(error)) => tracing::warn!(%object, %error, "cannot write an event"),
+                Err(_) => tracing::warn!(%object, "writing an event timed out"),
             }
         }
     }
@@ -376,7 +376,7 @@ fn must_generate(detail: &Detail) -> bool {
 fn without_key(wanted: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
     let mut wanted = wanted.clone();
     if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
-        accepted.message = format!("The operator could not make the key yet and tries again: {why}.");
+        accepted.message = format!("The operator cannot generate the key and retries: {why}.");
     }
     Arc::new(wanted)
 }

@@ -120,7 +120,7 @@ fn entry(
     if let Some(winner) = view.claims.lost_to(&Claim::Key(digest), Kind::ApiKey, key) {
         // The owner of a key in another namespace is not disclosed.
         let whose = if winner.key.namespace == key.namespace { format!(" {}", winner.key) } else { String::new() };
-        let why = format!("the key is that of the older ApiKey{whose} already; every ApiKey needs a key of its own");
+        let why = format!("the older ApiKey{whose} already has this key; each ApiKey needs its own key");
         problems.accept(reason::CONFLICTED, "spec.secret", why);
         return None;
     }
@@ -143,7 +143,7 @@ fn value<'a>(view: &View<'a>, key: &ObjectKey, api_key: &ApiKey) -> Result<&'a s
     let good = |text: &&str| KEY_LENGTH.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     text.filter(good).ok_or_else(|| {
         let why = format!(
-            "Secret {secret_key} holds no usable key: {SECRET_DATA_KEY} must be {} to {} printable characters without spaces",
+            "Secret {secret_key} has no valid key: {SECRET_DATA_KEY} must have {} to {} printable characters without spaces",
             KEY_LENGTH.start(),
             KEY_LENGTH.end()
         );

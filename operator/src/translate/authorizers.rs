@@ -39,7 +39,7 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
     let jwt = match &authorizer.spec.jwt {
         Some(spec) => Some(jwt(view, key, spec, problems)),
         None => {
-            problems.invalid("spec.jwt", "type Jwt needs the member jwt");
+            problems.invalid("spec.jwt", "type Jwt requires the field jwt");
             None
         }
     };
@@ -51,17 +51,17 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
 
 fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Problems) -> Jwt {
     if spec.issuers.is_empty() {
-        problems.invalid("spec.jwt.issuers", "at least one issuer is needed");
+        problems.invalid("spec.jwt.issuers", "at least one issuer is required");
     }
     if spec.algorithms.is_empty() {
-        problems.invalid("spec.jwt.algorithms", "at least one algorithm is needed");
+        problems.invalid("spec.jwt.algorithms", "at least one algorithm is required");
     }
     if spec.token_from.is_empty() {
-        problems.invalid("spec.jwt.tokenFrom", "at least one place is needed");
+        problems.invalid("spec.jwt.tokenFrom", "at least one entry is required");
     }
     let clock_skew_s = fields::whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
     if clock_skew_s > MAX_CLOCK_SKEW_S {
-        problems.invalid("spec.jwt.clockSkew", "it must be at most 5m");
+        problems.invalid("spec.jwt.clockSkew", "must be at most 5m");
     }
     let mut issuers: Vec<Issuer> = Vec::new();
     for (at, issuer) in spec.issuers.iter().enumerate() {
@@ -70,7 +70,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
             problems.invalid(&field, format_args!("the issuer {:?} is listed twice", issuer.issuer));
         }
         if issuer.audiences.is_empty() {
-            problems.invalid(&format!("{field}.audiences"), "at least one audience is needed");
+            problems.invalid(&format!("{field}.audiences"), "at least one audience is required");
         }
         let keys = keys(view, key, &field, issuer, problems);
         issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences: issuer.audiences.clone(), keys });
@@ -96,7 +96,7 @@ fn token_source(at: usize, from: &TokenFrom, problems: &mut Problems) -> TokenSo
 fn keys(view: &View<'_>, key: &ObjectKey, field: &str, issuer: &JwtIssuer, problems: &mut Problems) -> KeySource {
     match (&issuer.jwks_uri, &issuer.jwks) {
         (Some(_), Some(_)) => {
-            problems.invalid(field, "an issuer has either jwksUri or jwks, not both");
+            problems.invalid(field, "set either jwksUri or jwks, not both");
             KeySource::Discovery
         }
         (Some(uri), None) => {
@@ -122,7 +122,7 @@ fn inline(view: &View<'_>, key: &ObjectKey, field: &str, source: &JwksSource, pr
         JwksSourceType::Secret => (Kind::Secret, "secret", &source.secret),
     };
     let Some(named) = named else {
-        problems.invalid(field, format_args!("type {kind} needs the member {member}"));
+        problems.invalid(field, format_args!("type {kind} requires the field {member}"));
         return String::new();
     };
     let field = format!("{field}.{member}");
@@ -149,7 +149,7 @@ fn content<'a>(view: &View<'a>, kind: Kind, holder: &ObjectKey, named: &KeyRef) 
         let text = map.data.as_ref().and_then(|data| data.get(&named.key)).map(String::as_bytes);
         text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice()))
     };
-    found.ok_or_else(|| format!("{kind} {holder} has no key {:?}; add it or correct the key", named.key))
+    found.ok_or_else(|| format!("{kind} {holder} has no data key {:?}; add it or correct the name", named.key))
 }
 
 fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {

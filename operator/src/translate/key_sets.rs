@@ -72,7 +72,7 @@ pub(crate) fn public(bytes: &[u8]) -> Result<String, String> {
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "is not JSON".to_owned())?;
     let keys = value.get("keys").and_then(Value::as_array).filter(|keys| !keys.is_empty());
-    let keys = keys.ok_or("is not a JSON Web Key Set: it needs a list named keys with at least one key")?;
+    let keys = keys.ok_or("is not a JSON Web Key Set: it must have a list `keys` with at least one key")?;
     let keys = keys.iter().filter_map(|key| PublicKey::deserialize(key).ok()?.narrowed());
     let keys: Vec<PublicKey> = keys.take(MAX_KEYS).collect();
     if keys.is_empty() {

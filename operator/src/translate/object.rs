@@ -44,7 +44,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
     let mut detail = Detail::None;
     let generation;
     if let Some(unparsable) = state.unparsable.get(&(K::KIND, key.clone())) {
-        problems.invalid("", format_args!("The object cannot be read: {}", unparsable.why));
+        problems.invalid("", format_args!("The object cannot be parsed: {}", unparsable.why));
         generation = unparsable.generation;
     } else {
         let object = K::store(state).get(key)?;

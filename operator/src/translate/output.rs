@@ -49,8 +49,8 @@ impl Output {
 }
 
 fn refused(mut wanted: DesiredStatus) -> DesiredStatus {
-    let why = "The configuration of the namespace, or of all API keys together, is longer than proxies take, and newer \
-               objects give way to older ones: nothing of this object is served. Make objects smaller or fewer.";
+    let why = "The namespace exceeds its configuration quota, or its quota for API keys; this object is not served. Make \
+               objects smaller or fewer.";
     if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
         accepted.status = Status::False;
         accepted.reason = reason::INVALID;

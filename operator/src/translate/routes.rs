@@ -134,7 +134,7 @@ fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut 
                 continue;
             }
             let why =
-                format!("{} {} is matched by an earlier rule of this ApiRoute already", method.as_str(), rule.path);
+                format!("{} {} is already matched by an earlier rule of this ApiRoute", method.as_str(), rule.path);
             own.invalid(&format!("spec.rules[{at}]"), why);
             made = made.and_then(|made| without(made, *method));
         }
@@ -192,8 +192,7 @@ fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut 
 fn close(rules: &mut [Option<Rule>], placeless: &[&str], problems: &mut Problems) {
     let Some(first) = placeless.first() else { return };
     let why = format!(
-        "nobody knows which requests are those of the rule {first:?}: until that is corrected, every rule of the ApiRoute \
-         refuses its requests with 500"
+        "the match of rule {first:?} is invalid; until it is corrected, each rule of this ApiRoute returns 500"
     );
     problems.invalid("spec.rules", &why);
     for rule in rules.iter_mut().flatten() {
@@ -257,7 +256,7 @@ fn version(version: &api::ApiVersion, problems: &mut Problems) -> ApiVersion {
         }
     };
     if version.parameter.is_some() && matches!(version.scheme, VersionScheme::Path | VersionScheme::MediaType) {
-        problems.invalid(field, "it names a header or query parameter: it goes with scheme Header or Query only");
+        problems.invalid(field, "it is allowed with scheme Header or Query only");
     }
     ApiVersion { name: version.name.clone(), scheme }
 }

@@ -107,12 +107,12 @@ pub(crate) fn translate(
 fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<String>> {
     let field = format!("{at}.methods");
     if rule.methods.is_empty() {
-        problems.invalid(&field, "at least one method is needed; ANY stands for all of them");
+        problems.invalid(&field, "at least one method is required; ANY matches all methods");
         return None;
     }
     if rule.methods.contains(&HttpMethod::Any) {
         if rule.methods.len() > 1 {
-            problems.invalid(&field, "ANY stands alone: it already covers the other methods");
+            problems.invalid(&field, "ANY must be the only entry: it includes all other methods");
         }
         return Some(Vec::new());
     }
@@ -143,7 +143,7 @@ impl Reader<'_> {
         let response_headers = self.edits(Side::Response, "response", rule.response.as_ref());
         let timeout_ms = u64::try_from(rule.timeout.get().as_millis()).unwrap_or(u64::MAX);
         if !(50..=300_000).contains(&timeout_ms) {
-            self.invalid("timeout", "it must be from 50ms to 300s");
+            self.invalid("timeout", "must be from 50ms to 300s");
         }
         let integration = self.integration(rule, services)?;
         Some(RulePolicy {
@@ -168,12 +168,14 @@ impl Reader<'_> {
                 }
                 return Some(AuthorizerUse { part: authorizers::part_name(&key), scopes: named.scopes.clone() });
             }
-            (AuthorizerRefType::Ref, None) => self.problems.invalid(field, "type Ref needs the name of an Authorizer"),
+            (AuthorizerRefType::Ref, None) => {
+                self.problems.invalid(field, "type Ref requires the name of an Authorizer")
+            }
             (AuthorizerRefType::None, Some(_)) => self.problems.invalid(field, "type None must not have a name"),
             (AuthorizerRefType::None, None) => {}
         }
         if !named.scopes.is_empty() {
-            self.problems.invalid(field, "scopes need an Authorizer: they do not go with type None");
+            self.problems.invalid(field, "scopes require an Authorizer: they are not allowed with type None");
         }
         None
     }
@@ -203,7 +205,7 @@ impl Reader<'_> {
         match variable {
             Variable::PathParameter(name) => self.captured(name),
             other if other.needs_authorizer() && !self.authorized => {
-                Err(format!("{other} needs an Authorizer, and this rule has none"))
+                Err(format!("{other} requires an Authorizer, and this rule has none"))
             }
             _ => Ok(()),
         }
@@ -228,7 +230,7 @@ impl Reader<'_> {
             match part {
                 TemplatePart::Variable(variable) => self.known(variable)?,
                 TemplatePart::Text(text) if !text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) => {
-                    return Err("a header value has printable ASCII characters, spaces and tabs only".to_owned());
+                    return Err("a header value must have printable ASCII characters, spaces and tabs only".to_owned());
                 }
                 TemplatePart::Text(_) => {}
             }
@@ -258,7 +260,10 @@ impl Reader<'_> {
                 Err(why) => self.invalid(&format!("{field}.{name}"), why),
                 Ok((lower, template)) => {
                     if edits.insert(lower, template).is_some() {
-                        self.invalid(&format!("{field}.{name}"), "the header is named twice: names have no case");
+                        self.invalid(
+                            &format!("{field}.{name}"),
+                            "the header is listed twice: names are not case-sensitive",
+                        );
                     }
                 }
             }
@@ -275,7 +280,7 @@ impl Reader<'_> {
         ];
         for (type_, member, present) in members {
             if present != (type_ == written.type_) {
-                let why = format!("type {type_:?} needs the member {member}, and no other type may have it");
+                let why = format!("type {type_:?} requires the field {member}, which is not allowed with other types");
                 self.invalid("integration", why);
                 return None;
             }
@@ -326,7 +331,7 @@ impl Reader<'_> {
 
     fn mock(&mut self, mock: &MockIntegration) -> Mock {
         if !(200..=599).contains(&mock.status) {
-            self.invalid("integration.mock.status", "it must be from 200 to 599");
+            self.invalid("integration.mock.status", "must be from 200 to 599");
         }
         let headers = self.values(Side::Response, "integration.mock.headers", &mock.headers);
         Mock { status: mock.status, headers, body: mock.body.clone().unwrap_or_default() }
@@ -336,13 +341,13 @@ impl Reader<'_> {
 fn free_header_name(side: Side, name: &str) -> Result<String, String> {
     let name = fields::header_name(name)?;
     if RESERVED.contains(&name.as_str()) {
-        return Err(format!("the header {name} belongs to the connection and cannot be changed"));
+        return Err(format!("the hop-by-hop header {name} cannot be changed"));
     }
     if side == Side::Request && REQUEST_RESERVED.contains(&name.as_str()) {
-        return Err(format!("the proxy itself writes the header {name}, last of all: it cannot be changed"));
+        return Err(format!("the proxy sets the header {name}; it cannot be changed"));
     }
     if side == Side::Response && RESPONSE_RESERVED.contains(&name.as_str()) {
-        return Err(format!("the proxy itself writes the request's id into responses: {name} cannot be changed"));
+        return Err(format!("the proxy sets the request ID in the header {name}; it cannot be changed"));
     }
     Ok(name)
 }

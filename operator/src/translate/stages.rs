@@ -64,7 +64,7 @@ fn base_path_problem(path: &str) -> Option<String> {
     let fine = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
     (!fine || path.len() > MAX_BASE_PATH).then(|| {
         format!(
-            "{path:?} is not a base path: write / or /segment/segment of letters, digits and - . _ ~, without a slash at its end"
+            "{path:?} is not a base path: use / or /segment/segment with letters, digits and - . _ ~, without a slash at the end"
         )
     })
 }
@@ -192,12 +192,12 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
     let wild = ["*", "http://*", "https://*"];
     let everybody = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
     if settings.allow_credentials && everybody {
-        let why = "it cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
+        let why = "cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
         problems.invalid("spec.cors.allowCredentials", why);
     }
     let max_age_s = settings.max_age.map(|age| fields::whole_seconds("spec.cors.maxAge", age, problems));
     if max_age_s.is_some_and(|age| age > 86_400) {
-        problems.invalid("spec.cors.maxAge", "it must be at most 24h");
+        problems.invalid("spec.cors.maxAge", "must be at most 24h");
     }
     let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
     Cors {
@@ -234,7 +234,7 @@ pub(crate) fn certificate_part(view: &View<'_>, key: &ObjectKey) -> Option<PartB
 fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, String> {
     let text = |name: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(name));
-        let bytes = bytes.ok_or_else(|| format!("has no key {name:?}; it needs tls.crt and tls.key"))?;
+        let bytes = bytes.ok_or_else(|| format!("has no key {name:?}; tls.crt and tls.key are required"))?;
         String::from_utf8(bytes.0.clone()).map_err(|_| format!("has a {name} that is not PEM text"))
     };
     let (chain_pem, key_pem) = (text("tls.crt")?, text("tls.key")?);
@@ -244,8 +244,8 @@ fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, Stri
         PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| "has a tls.key without a private key in PEM")?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     rustls::sign::CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => "has a tls.key that does not belong to tls.crt".to_owned(),
-        _ => "has a certificate or key that cannot be used; RSA, ECDSA and Ed25519 are understood".to_owned(),
+        rustls::Error::InconsistentKeys(_) => "has a tls.key that does not match tls.crt".to_owned(),
+        _ => "has an unsupported certificate or key; RSA, ECDSA and Ed25519 are supported".to_owned(),
     })?;
     Ok(CertificatePart { object: Kind::Secret.object(key), chain_pem, key_pem })
 }

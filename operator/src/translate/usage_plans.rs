@@ -76,8 +76,8 @@ enum Unknown {
 
 fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, String), Unknown> {
     let (route, rule) = reference.split_once('/').ok_or_else(|| {
-        let example = "write the ApiRoute, a slash and the rule, for example orders/get-order";
-        Unknown::Odd(format!("{reference:?} names no rule: {example}"))
+        let example = "use the ApiRoute, a slash and the rule, for example orders/get-order";
+        Unknown::Odd(format!("{reference:?} is not a rule reference: {example}"))
     })?;
     let route_key = ObjectKey::new(key.namespace.clone(), route);
     let found = view.get::<ApiRoute>(&route_key);

@@ -50,13 +50,11 @@ impl<'a> View<'a> {
     pub(crate) fn absence(&self, kind: Kind, key: &ObjectKey) -> String {
         let id = (kind, key.clone());
         if self.state.unparsable.contains_key(&id) {
-            format!("{kind} {key} cannot be read; correct it first")
+            format!("{kind} {key} is invalid; correct it first")
         } else if self.state.unknown.contains(&id) {
-            format!(
-                "the API server has not said yet whether there is a {kind} {key}, or does not let the operator read it"
-            )
+            format!("{kind} {key} is not loaded yet, or the operator has no permission to read it")
         } else {
-            format!("there is no {kind} {key}; create it or correct the name")
+            format!("{kind} {key} does not exist; create it or correct the name")
         }
     }
 

@@ -167,7 +167,7 @@ impl WatchManager {
     }
 
     fn listed(&mut self, scope: Scope, objects: Vec<Object>, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
-        tracing::debug!(scope = %scope, objects = objects.len(), "list complete");
+        tracing::debug!(scope = %scope, objects = objects.len(), "initial list complete");
         let there: BTreeSet<ObjectKey> = objects.iter().map(|object| object.identity().1).collect();
         let before = match &scope {
             Scope::All(kind) => self.state.keys(*kind),

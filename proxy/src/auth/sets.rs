@@ -155,7 +155,7 @@ impl KeySet {
             if keys.is_empty() {
                 return Err(FetchError::NoUsableKey);
             }
-            tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "an issuer's keys are in force");
+            tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "key set updated");
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
             self.keys.store(Some(Arc::new(Keys { keys, text: hash, generation })));
         }
@@ -310,12 +310,7 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
             Err(error) => {
                 let error: &dyn std::error::Error = error;
                 let usable = set.usable();
-                tracing::warn!(
-                    issuer.name = id.issuer(),
-                    issuer.usable = usable,
-                    error,
-                    "cannot fetch an issuer's keys"
-                );
+                tracing::warn!(issuer.name = id.issuer(), issuer.usable = usable, error, "cannot fetch a key set");
                 retry = (retry * 2).clamp(timing.first_retry, timing.longest_retry);
                 retry
             }

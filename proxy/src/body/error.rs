@@ -5,8 +5,8 @@
 pub(crate) enum BodyError {
     #[error("cannot read the body")]
     Read(#[from] hyper::Error),
-    #[error("the body stopped arriving")]
+    #[error("the client stopped sending the body")]
     Stalled,
-    #[error("the body is longer than allowed")]
+    #[error("the body exceeds the limit")]
     TooLarge,
 }

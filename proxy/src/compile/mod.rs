@@ -179,7 +179,7 @@ impl Control {
             Ok(body) => body,
             Err(error) => {
                 let error = sluice_daemon::logging::chain(&error);
-                tracing::warn!(part = %name, error, "cannot read a part of the configuration");
+                tracing::warn!(part = %name, error, "cannot decode a part of the configuration");
                 self.complaints.unreadable.insert(name.clone(), salvage::diagnostics(part));
                 match salvage::body(part) {
                     Some(body) => body,

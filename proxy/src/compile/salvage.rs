@@ -85,7 +85,7 @@ fn rule(value: &Value) -> Option<Rule> {
 }
 
 fn refuse() -> RuleAction {
-    RuleAction::Invalid { why: "this proxy cannot read the rule".to_owned() }
+    RuleAction::Invalid { why: "this proxy cannot decode the rule".to_owned() }
 }
 
 /// The stage with its host and base path, refusing everything.

@@ -7,7 +7,7 @@ use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartName, 
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It continues another configuration.
-    #[error("the change continues version {base}, but this proxy is at {have}")]
+    #[error("the change is based on version {base}, but this proxy has {have}")]
     Base {
         /// The version it is based on.
         base: String,
@@ -29,7 +29,7 @@ pub enum Refusal {
     #[error("the content of part {0} does not match its hash")]
     PartHash(PartName),
     /// The parts do not have the version that was announced.
-    #[error("the change leads to version {got}, but {expected} was announced")]
+    #[error("the change results in version {got}, but {expected} was announced")]
     Version {
         /// The version of the parts.
         got: String,

@@ -40,7 +40,7 @@ pub enum StateError {
     #[error("the content of part {0} does not match its hash")]
     Part(PartName),
     /// The changes in it do not lead from one version to the next.
-    #[error("the file does not lead to the version that it names")]
+    #[error("the file does not result in the version that it names")]
     Version,
 }
 
@@ -81,7 +81,7 @@ impl Store {
         if !secrets {
             tracing::warn!(
                 state.dir = %dir.display(),
-                "certificates are not kept over a restart, because the state directory is not a memory volume (tmpfs)"
+                "certificates are not stored for a restart, because the state directory is not a memory volume (tmpfs)"
             );
         }
         Ok(Self { path: dir.join(FILE), secrets, log: Arc::default(), queue: Arc::default() })
@@ -101,7 +101,7 @@ impl Store {
             Err(error) => {
                 let moved = fs::rename(&self.path, self.path.with_extension("corrupt")).is_ok();
                 let error = sluice_daemon::logging::chain(&error);
-                tracing::warn!(state.file = %self.path.display(), state.moved = moved, error, "set a saved configuration aside");
+                tracing::warn!(state.file = %self.path.display(), state.moved = moved, error, "ignoring an invalid saved configuration");
                 None
             }
         }
@@ -120,7 +120,7 @@ impl Store {
         let writing = tokio::task::spawn_blocking(move || replace(&path, format!("{proxies}\n").as_bytes()));
         let written = tokio::time::timeout(WRITE_DEADLINE, writing).await;
         if !matches!(written, Ok(Ok(Ok(())))) {
-            tracing::warn!(state.file = FLEET, "cannot keep the number of proxies over a restart");
+            tracing::warn!(state.file = FLEET, "cannot store the number of proxies");
         }
     }
 
@@ -137,11 +137,11 @@ impl Store {
         let writing = tokio::task::spawn_blocking(move || store.write());
         match tokio::time::timeout(WRITE_DEADLINE, writing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the writer of the saved configuration failed"),
+            Ok(Err(error)) => tracing::error!(%error, "storing the configuration failed"),
             Err(_) => {
                 tracing::warn!(
                     state.file = %self.path.display(),
-                    "the disk takes longer than {} s to keep the configuration over a restart",
+                    "storing the configuration takes longer than {} s",
                     WRITE_DEADLINE.as_secs()
                 );
             }
@@ -163,7 +163,7 @@ impl Store {
             };
             if let Err(error) = self.advance(&parts) {
                 let error = sluice_daemon::logging::chain(&error);
-                tracing::warn!(state.file = %self.path.display(), error, "cannot keep the configuration over a restart");
+                tracing::warn!(state.file = %self.path.display(), error, "cannot store the configuration");
             }
         }
     }

@@ -48,21 +48,21 @@ enum StreamError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the token file {0} is empty, too long, or not text that fits a header")]
+    #[error("the token file {0} is empty, too long, or not a valid header value")]
     TokenText(PathBuf),
     #[error("the operator rejected this proxy's token ({0})")]
     Unauthorized(StatusCode),
     #[error("the operator responded with {0}")]
     Status(StatusCode),
-    #[error("cannot write the request")]
+    #[error("cannot build the request")]
     Request(#[from] http::Error),
-    #[error("the stream broke")]
+    #[error("the stream failed")]
     Http(#[from] hyper::Error),
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error("the operator sent nothing for {} s", IDLE_TIMEOUT.as_secs())]
     Idle,
-    #[error("the operator ended the stream")]
+    #[error("the operator closed the stream")]
     Ended,
     #[error("the operator does not read replies")]
     Stuck,

@@ -119,7 +119,7 @@ async fn ask(asking: Asking) {
         }
         Ok(_) => state.failed = Some((io::ErrorKind::NotFound, Instant::now())),
         Err(error) => {
-            tracing::debug!(host = %name.host, %error, "cannot look up a name");
+            tracing::debug!(host = %name.host, %error, "cannot resolve a name");
             state.failed = Some((error.kind(), Instant::now()));
         }
     }

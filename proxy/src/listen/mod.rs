@@ -139,7 +139,7 @@ async fn connection(
             Ok(Begun::Plain(stream, Protocol::Http2)) => Box::pin(http2(shared, stream, peer, handler)).await,
             Ok(Begun::Tls(stream, Protocol::Http1)) => http1(shared, stream, peer, handler).await,
             Ok(Begun::Tls(stream, Protocol::Http2)) => Box::pin(http2(shared, stream, peer, handler)).await,
-            Err(error) => tracing::debug!(%error, "a client connection ended before its first request"),
+            Err(error) => tracing::debug!(%error, "client connection closed before its first request"),
         },
         // A client that has sent nothing yet loses nothing.
         () = drained(&mut draining) => {}
@@ -284,6 +284,6 @@ where
 
 fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
-        tracing::debug!(%error, "a client connection ended early");
+        tracing::debug!(%error, "client connection failed");
     }
 }

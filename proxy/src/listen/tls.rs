@@ -45,7 +45,7 @@ impl Certificates {
                 match certified(part) {
                     Ok(key) => Some(key),
                     Err(error) => {
-                        tracing::warn!(part = %name, %error, "cannot use a certificate");
+                        tracing::warn!(part = %name, %error, "invalid certificate");
                         None
                     }
                 }
@@ -75,11 +75,11 @@ impl Certificates {
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum CertificateError {
-    #[error("cannot read the PEM text")]
+    #[error("cannot parse the PEM text")]
     Pem(#[from] rustls::pki_types::pem::Error),
     #[error("cannot use the certificate")]
     Tls(#[from] rustls::Error),
-    #[error("there is no certificate")]
+    #[error("no certificate found")]
     Empty,
 }
 

@@ -35,7 +35,7 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
     let Ends { client, server: upstream, lease } = ends;
     let both = tokio::time::timeout(SWITCH, futures::future::try_join(client, upstream)).await;
     let Ok(Ok((client, upstream))) = both else {
-        tracing::debug!("a protocol switch was not completed");
+        tracing::debug!("protocol upgrade was not completed");
         return;
     };
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
@@ -46,9 +46,9 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
     let both = futures::future::try_join(up.carry(from_client, to_upstream), down.carry(from_upstream, to_client));
     tokio::select! {
         ended = both => if let Err(error) = ended {
-            tracing::debug!(%error, "a tunnel ended early");
+            tracing::debug!(%error, "tunnel failed");
         },
-        () = idle(&up, &down, timeouts.tunnel_idle) => tracing::debug!("a tunnel was idle for too long"),
+        () = idle(&up, &down, timeouts.tunnel_idle) => tracing::debug!("tunnel closed by its idle timeout"),
     }
     exchange.sent += down.bytes.load(Ordering::Relaxed);
     exchange.complete = true;

@@ -63,7 +63,7 @@ impl fmt::Debug for Hash {
 
 /// A hash must be 64 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
-#[error("a content hash is 64 hexadecimal digits")]
+#[error("a content hash must be 64 hexadecimal digits")]
 pub struct ParseHashError;
 
 impl FromStr for Hash {

@@ -15,7 +15,7 @@ pub struct HostPattern {
 
 /// Why a text is not a host pattern.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a host name: write a DNS name such as api.shop.example, or *.shop.example for its subdomains")]
+#[error("{0:?} is not a host name: use a DNS name such as api.shop.example, or *.shop.example for its subdomains")]
 pub struct ParseHostError(String);
 
 impl HostPattern {

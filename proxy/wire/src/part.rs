@@ -82,7 +82,7 @@ pub enum PartBody {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A name without a kind.
-    #[error("{0:?} is not the name of a part: it has no kind")]
+    #[error("{0:?} is not a part name: it has no kind")]
     NoKind(String),
     /// A kind this version does not know.
     #[error("unknown kind of part {0}")]
@@ -91,7 +91,7 @@ pub enum DecodeError {
     #[error("the content of part {0} does not match its hash")]
     HashMismatch(PartName),
     /// The body has a shape this version does not know.
-    #[error("cannot read part {name}")]
+    #[error("cannot decode part {name}")]
     Body {
         /// Which part.
         name: PartName,

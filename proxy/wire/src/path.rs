@@ -27,22 +27,22 @@ pub struct PathTemplate {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePathError {
     /// Does not begin with `/`.
-    #[error("a path starts with /")]
+    #[error("a path must start with /")]
     NoSlash,
     /// More than 1,024 bytes or 64 segments.
-    #[error("a path has at most 1024 characters and 64 segments")]
+    #[error("a path must have at most 1024 characters and 64 segments")]
     TooLong,
     /// `//`.
-    #[error("a path has no empty segments: write one / between segments, and none at the end")]
+    #[error("a path must not have empty segments: use one / between segments and none at the end")]
     Empty,
     /// `.` or `..`.
-    #[error("a path has no dot segments")]
+    #[error("a path must not have dot segments")]
     Dots,
     /// A character that would make two readings of one path.
-    #[error("the segment {0:?} may hold letters, digits and - . _ ~ ! $ & ' ( ) * + , = : @ only")]
+    #[error("the segment {0:?} must have only letters, digits and - . _ ~ ! $ & ' ( ) * + , = : @")]
     Character(String),
     /// Not `{name}` or `{name+}`.
-    #[error("{0:?} is not a parameter: write {{name}} for one segment or {{name+}} for the rest, as a whole segment")]
+    #[error("{0:?} is not a parameter: use {{name}} for one segment or {{name+}} for the rest, as a whole segment")]
     Parameter(String),
     /// `{name+}` before the end.
     #[error("the greedy parameter {0:?} must be the last segment")]

@@ -28,13 +28,13 @@ pub enum TemplatePart {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTemplateError {
     /// `${` without `}`.
-    #[error("a variable starts with ${{ and ends with }}")]
+    #[error("a variable must start with ${{ and end with }}")]
     Open,
     /// What stands between `${` and `}`.
     #[error(transparent)]
     Variable(#[from] ParseVariableError),
     /// A line end or another control character.
-    #[error("a header value has no control characters")]
+    #[error("a header value must not have control characters")]
     Control,
 }
 

@@ -128,7 +128,7 @@ const NAMES: [(&str, Variable, Known); 21] = [
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseVariableError {
     /// No such variable.
-    #[error("there is no variable {0:?}; the variables are {names}", names = names())]
+    #[error("unknown variable {0:?}; known variables: {names}", names = names())]
     Unknown(String),
     /// `request.header.NAME` with a text that is not a header name.
     #[error("{0:?} is not a header name")]
