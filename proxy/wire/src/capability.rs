@@ -5,7 +5,17 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::PartKind;
-use crate::frame::FRAMES;
+
+/// The names of all frames, and whether they were there before programs listed what they understand.
+pub(crate) const FRAMES: [(&str, bool); 7] = [
+    ("Hello", true),
+    ("Ack", true),
+    ("Pong", true),
+    ("Welcome", false),
+    ("Delta", true),
+    ("Fleet", true),
+    ("Ping", true),
+];
 
 /// Names of what a program understands: `part/KIND`, `frame/NAME`, and `feature/NAME` for what is neither.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,17 +19,6 @@ pub const MAX_FRAME_BYTES: usize = 256 << 20;
 /// A longer part is rejected by both sides.
 pub const MAX_PART_BYTES: usize = 4 << 20;
 
-/// The names of all frames, and whether they were there before programs listed what they understand.
-pub(crate) const FRAMES: [(&str, bool); 7] = [
-    ("Hello", true),
-    ("Ack", true),
-    ("Pong", true),
-    ("Welcome", false),
-    ("Delta", true),
-    ("Fleet", true),
-    ("Ping", true),
-];
-
 /// The first frame a proxy sends: who it is and what it already has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {

@@ -25,6 +25,7 @@ mod hash;
 mod host;
 mod key;
 mod name;
+mod object;
 mod part;
 mod parts;
 mod path;
@@ -44,8 +45,9 @@ pub use frame::{
 pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
-pub use name::{NameFields, PartKind, PartName, SubPart};
-pub use part::{DecodeError, ObjectRef, Part, PartBody};
+pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
+pub use object::ObjectRef;
+pub use part::{DecodeError, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
 pub use route::{

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, ObjectRef};
+use crate::ObjectRef;
 
 /// What a part configures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,11 @@ pub struct PartName {
     /// The text after `kind/`; of an unknown kind the whole text.
     id: Arc<str>,
 }
+
+/// A text that is not a part name: it has no kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a part name: it has no kind")]
+pub struct ParsePartNameError(String);
 
 /// Which of the parts of an object a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,9 +199,9 @@ impl From<PartName> for String {
 }
 
 impl FromStr for PartName {
-    type Err = DecodeError;
-    fn from_str(text: &str) -> Result<Self, DecodeError> {
-        let (word, id) = text.split_once('/').ok_or_else(|| DecodeError::NoKind(text.to_owned()))?;
+    type Err = ParsePartNameError;
+    fn from_str(text: &str) -> Result<Self, ParsePartNameError> {
+        let (word, id) = text.split_once('/').ok_or_else(|| ParsePartNameError(text.to_owned()))?;
         Ok(match KINDS.iter().find(|(_, known, _)| *known == word) {
             Some((kind, _, _)) => Self::new(*kind, id),
             None => Self::new(PartKind::Unknown, text),
@@ -205,8 +210,8 @@ impl FromStr for PartName {
 }
 
 impl TryFrom<String> for PartName {
-    type Error = DecodeError;
-    fn try_from(text: String) -> Result<Self, DecodeError> {
+    type Error = ParsePartNameError;
+    fn try_from(text: String) -> Result<Self, ParsePartNameError> {
         text.parse()
     }
 }

@@ -10,36 +10,6 @@ use crate::{
     AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, RoutePart, StagePart, UpstreamPart,
 };
 
-/// The Kubernetes object that a part, a diagnostic or a status belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ObjectRef {
-    /// `ApiRoute`, `Stage`, …
-    pub kind: Arc<str>,
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl ObjectRef {
-    /// A reference from its three words.
-    pub fn new(kind: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
-    }
-
-    /// `namespace/name`.
-    #[must_use]
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
-    }
-}
-
-impl fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-    }
-}
-
 /// One piece of configuration as it travels and as it is kept on disk. The body stays text until it is compiled, so that
 /// a part of a newer version fails alone.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,9 +51,6 @@ pub enum PartBody {
 /// Why a part cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// A name without a kind.
-    #[error("{0:?} is not a part name: it has no kind")]
-    NoKind(String),
     /// A kind this version does not know.
     #[error("unknown kind of part {0}")]
     UnknownKind(PartName),
