@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate lint bench test-cluster
+.PHONY: help run test check generate lint fuzz bench test-cluster
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ generate: ## Write the generated files anew: the resource definitions in crds/ma
 lint: ## Check the manifests of every example.
 	$(CARGO) build --locked --workspace --bin sluice
 	@for folder in examples/*/; do echo "== $$folder"; $(TARGET)/sluice lint "$$folder" || exit 1; done
+
+fuzz: ## Search for failing inputs with libFuzzer, a minute for each target. Needs nightly Rust.
+	proxy/fuzz/run
 
 bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.
 	tests/bench/run

@@ -14,6 +14,8 @@ mod gateway;
 mod headers;
 mod id;
 mod integration;
+#[doc(hidden)]
+pub mod internals;
 mod key;
 mod limit;
 mod listen;

@@ -14,6 +14,7 @@ mod aws;
 mod caching;
 mod edge;
 mod forwarding;
+mod fuzz;
 mod harness;
 mod http2;
 mod limits;

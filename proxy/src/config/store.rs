@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Writes what changed. A failure is said and leaves in place what was there before.
-    pub(super) async fn save(&self, parts: &Parts<Part>) {
+    pub(crate) async fn save(&self, parts: &Parts<Part>) {
         {
             let mut queue = locked(&self.queue);
             queue.next = Some(parts.clone());

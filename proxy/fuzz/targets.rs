@@ -1,0 +1,178 @@
+//! The fuzz targets: functions that panic where a property does not hold for some bytes. `fuzz_targets/` runs them with libFuzzer
+//! (`make fuzz`); `tests/fuzz.rs` runs them over the committed corpus and a fixed number of mutations, on stable Rust (`make test`).
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sluice_proxy::config::store::Store;
+use sluice_proxy::internals::{self, Tokens};
+use sluice_wire::codec::{Decoder, encode};
+use sluice_wire::{
+    Algorithm, AuthorizerPart, Down, Frame, Hash, Issuer, Jwt, KeySource, ObjectRef, Template, TokenSource, Up,
+};
+
+/// A path has one canonical form or none, and nothing that decodes it again finds another path in it.
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    drop(internals::query_pairs(text));
+    let Some(canonical) = internals::canonical_path(text) else { return };
+    assert_eq!(internals::canonical_path(&canonical).as_deref(), Some(canonical.as_str()), "not idempotent: {text:?}");
+    assert!(canonical.starts_with('/') && canonical.is_ascii(), "{canonical:?}");
+    let decoded = decode(decode(canonical.clone().into_bytes()));
+    for text in [canonical.as_bytes(), &decoded] {
+        let count = |text: &[u8]| text.split(|byte| *byte == b'/').count();
+        assert_eq!(count(text), count(canonical.as_bytes()), "decoding adds a segment: {canonical:?}");
+        for segment in text.split(|byte| *byte == b'/' || *byte == b'\\') {
+            let bare = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+            assert!(!matches!(bare, b"." | b".."), "a dot segment: {canonical:?}");
+        }
+        assert!(!text.iter().any(u8::is_ascii_control), "a control character: {canonical:?}");
+    }
+}
+
+/// Percent decoding as a lenient backend does it.
+fn decode(bytes: Vec<u8>) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.extend(u8::try_from(high * 16 + low));
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// The public half of a key whose private half nobody has any more; `corpus/token/valid` is signed with it.
+const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "fuzz", "x": "5-jl_a-HIGP45D09NklSqyM7FAPXFIp95NwYiR1fNNE", "y": "JA_xMqe_yNOJgxoVWDj_oNUA2d_4dsuV3B3joPipifc"}]}"#;
+
+/// Of all values of the `authorization` header only the one that was signed is accepted.
+pub fn token(data: &[u8]) {
+    if accepts(data) {
+        let (scheme, token) = data.trim_ascii().split_at("Bearer".len());
+        let signed = include_str!("corpus/token/valid").trim_start_matches("Bearer ");
+        let same = scheme.eq_ignore_ascii_case(b"bearer") && token.trim_ascii() == signed.as_bytes();
+        assert!(same, "accepted: {:?}", data.escape_ascii().to_string());
+    }
+}
+
+/// Whether a request with this `authorization` header is authorized.
+pub fn accepts(authorization: &[u8]) -> bool {
+    static TOKENS: LazyLock<(Tokens, tokio::runtime::Runtime)> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
+        let keys = KeySource::Inline(KEYS.to_owned());
+        let jwt = Jwt {
+            issuers: vec![Issuer { issuer: "https://idp.example".into(), audiences: vec!["shop".into()], keys }],
+            algorithms: vec![Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA],
+            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+            clock_skew_s: 0,
+            required_claims: BTreeMap::new(),
+        };
+        let object = ObjectRef::new("Authorizer", "shop", "idp");
+        let part = AuthorizerPart { object, jwt: Some(jwt), invalid: None };
+        (Tokens::new(&part, runtime.handle().clone()), runtime)
+    });
+    let value = HeaderValue::from_bytes(authorization);
+    value.is_ok_and(|value| TOKENS.0.accept(&HeaderMap::from_iter([(AUTHORIZATION, value)])))
+}
+
+/// A template that parses prints as a text that parses to the same template.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(template) = text.parse::<Template>() else { return };
+    let printed = template.to_string();
+    let again: Result<Template, _> = printed.parse();
+    assert_eq!(again.as_ref(), Ok(&template), "{text:?} prints as {printed:?}");
+    assert!(!printed.chars().any(|c| c.is_control() && c != '\t'), "{printed:?}");
+    let json = serde_json::to_string(&template).expect("a template has a JSON form");
+    assert_eq!(serde_json::from_str::<Template>(&json).ok().as_ref(), Some(&template), "{json}");
+}
+
+/// Frames are decoded alike however the stream is cut, and what was decoded survives another encoding.
+pub fn codec(data: &[u8]) {
+    frames::<Up>(data);
+    frames::<Down>(data);
+}
+
+fn frames<T: Serialize + DeserializeOwned + Frame + Debug>(data: &[u8]) {
+    // Less than the whole input, so that the cap is tried as well.
+    let max = data.len().saturating_sub(8);
+    let whole = decoded::<T>(&[data], max);
+    let middle = usize::from(data.first().copied().unwrap_or_default()) % (data.len() + 1);
+    let (left, right) = data.split_at(middle);
+    assert_eq!(decoded::<T>(&[left, right], max), whole, "cut at {middle}");
+    let bytes: Vec<&[u8]> = data.chunks(1).collect();
+    assert_eq!(decoded::<T>(&bytes, max), whole, "byte by byte");
+    for frame in whole.0 {
+        let again = decoded::<T>(&[&frame], usize::MAX);
+        assert_eq!(again, (vec![frame], true), "the encoding of a decoded frame");
+    }
+}
+
+/// The frames of a stream, encoded anew, and whether the stream ended between two frames.
+fn decoded<T: Serialize + DeserializeOwned + Frame + Debug>(pieces: &[&[u8]], max: usize) -> (Vec<Vec<u8>>, bool) {
+    let mut decoder = Decoder::<T>::with_max(max);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        decoder.push(piece);
+        while let Some(Ok(frame)) = decoder.next() {
+            frames.push(encode(&frame).expect("a decoded frame can be encoded"));
+        }
+    }
+    assert!(decoder.next().is_none(), "a frame is left, or the decoder goes on after an error");
+    (frames, decoder.at_boundary())
+}
+
+/// A damaged state file is rejected or yields an earlier version; every part that it yields is verified.
+pub fn state(data: &[u8]) {
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("configuration.state"), data).expect("a temporary folder can be written");
+    std::fs::write(folder.0.join("fleet.state"), data).expect("a temporary folder can be written");
+    let store = Store::open(&folder.0).expect("a temporary folder can be opened");
+    assert!(store.fleet().is_none_or(|proxies| proxies > 0));
+    let Some(parts) = store.load() else { return };
+    for (name, part) in parts.iter() {
+        assert_eq!(name, &part.name);
+        assert_eq!(Hash::of(part.json.as_bytes()), part.hash, "an unverified part: {name}");
+        // What a part says may be of another version of the program: it decodes or it does not.
+        drop(part.decode());
+    }
+    let again =
+        Store::open(&folder.0).expect("it was open").load().expect("a file that was loaded can be loaded again");
+    assert_eq!(again.version(), parts.version());
+}
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Memory where there is some: a fuzzer opens thousands of files a second.
+        let base = Some(PathBuf::from("/dev/shm")).filter(|shm| shm.is_dir()).unwrap_or_else(std::env::temp_dir);
+        let path = base.join(format!("sluice-fuzz-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary folder can be made");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
