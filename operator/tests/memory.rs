@@ -44,7 +44,11 @@ fn value(step: &Step) -> Value {
     let (low, high) = (shape % 3, (shape / 3) % 3);
     let spec = match kind {
         Kind::Stage => json!({
-            "hostnames": if low == 0 { vec![] } else { vec![format!("h{high}.example")] },
+            "hostnames": match low {
+                0 => vec![],
+                1 => vec![format!("h{high}.example")],
+                _ => vec![["*.example", "*.h1.example", "a.h1.example"][usize::from(high)].to_owned()],
+            },
             "basePath": if shape % 7 == 6 { "bad" } else { "/" },
             "tls": if shape % 5 == 4 { json!({"secretName": format!("n{high}")}) } else { Value::Null },
         }),

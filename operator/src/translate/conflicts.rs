@@ -1,22 +1,55 @@
-//! Who was first: hosts, operations and keys that several objects claim belong to the oldest, then to the first by name.
-//! What each kind claims is said by the kinds' own rooms.
+//! Conflicts between objects: a host, an operation or a key that several objects claim belongs to the oldest of them, then
+//! to the first by name. Host names belong to a namespace: that of the oldest object that claims the name, or a wildcard
+//! above it. The module of each kind defines what its objects claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sluice_wire::Hash;
+use sluice_wire::{Hash, HostPattern};
 
 use crate::objects::{Kind, ObjectKey};
 
 /// Something that only one object can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Claim {
-    /// A host (`*`: every other host) and the base path below it.
-    Host { host: String, base_path: String },
+    /// A host name, whatever the base path: decides which namespace owns it.
+    Name(HostName),
+    /// A host and the base path below it.
+    Host { host: HostName, base_path: String },
     /// An operation of a stage.
     Operation(Box<Operation>),
     /// The digest of an API key.
     Key(Hash),
+}
+
+/// A host name with its labels in reverse order, as `example.shop.api` or `example.shop.*`, so that everything below a
+/// wildcard is one range. `*` stands for the hosts that no object names; it covers only itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HostName(String);
+
+impl HostName {
+    /// The hosts that no object names.
+    pub(crate) fn any() -> Self {
+        Self("*".to_owned())
+    }
+
+    /// The wildcards above the name, itself included when it is one.
+    fn wildcards(&self) -> impl Iterator<Item = Self> {
+        self.0.match_indices('.').filter_map(|(at, _)| Some(Self(format!("{}*", self.0.get(..=at)?))))
+    }
+
+    /// What every name below this wildcard begins with.
+    fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*').filter(|prefix| !prefix.is_empty())
+    }
+}
+
+impl From<&HostPattern> for HostName {
+    fn from(host: &HostPattern) -> Self {
+        let mut labels: Vec<&str> = host.name().rsplit('.').collect();
+        labels.extend(host.is_wildcard().then_some("*"));
+        Self(labels.join("."))
+    }
 }
 
 /// Requests that a rule matches, up to the names of path parameters.
@@ -69,6 +102,31 @@ impl Claims {
         self.winner(claim).filter(|winner| winner.kind != kind || winner.key != *key)
     }
 
+    /// The oldest claimant of a host name or of a wildcard above it: the name belongs to its namespace.
+    pub(crate) fn owner(&self, host: &HostName) -> Option<&Claimant> {
+        let names = std::iter::once(host.clone()).chain(host.wildcards());
+        names.filter_map(|name| self.winner(&Claim::Name(name))).min()
+    }
+
+    /// The oldest claimant of a host and base path in one namespace.
+    pub(crate) fn winner_in(&self, claim: &Claim, namespace: &str) -> Option<&Claimant> {
+        self.claimants.get(claim)?.iter().find(|claimant| claimant.key.namespace == namespace)
+    }
+
+    /// The claimants that a change of this claim concerns: its own, and for a wildcard those of every name below it.
+    fn concerned(&self, claim: &Claim, touched: &mut BTreeSet<(Kind, ObjectKey)>) {
+        let mut add = |claimants: &BTreeSet<Claimant>| {
+            touched.extend(claimants.iter().map(|other| (other.kind, other.key.clone())));
+        };
+        self.claimants.get(claim).into_iter().for_each(&mut add);
+        let Claim::Name(host) = claim else { return };
+        let Some(prefix) = host.prefix() else { return };
+        let below = self.claimants.range(Claim::Name(HostName(prefix.to_owned()))..);
+        below
+            .take_while(|(claim, _)| matches!(claim, Claim::Name(name) if name.0.starts_with(prefix)))
+            .for_each(|(_, claimants)| add(claimants));
+    }
+
     /// Replaces an object's claims and returns the objects whose standing may have changed.
     pub(crate) fn replace(
         &mut self,
@@ -87,17 +145,16 @@ impl Claims {
             for claim in claims {
                 let Some(claimants) = self.claimants.get_mut(&claim) else { continue };
                 claimants.remove(&claimant);
-                touched.extend(claimants.iter().map(|other| (other.kind, other.key.clone())));
                 if claimants.is_empty() {
                     self.claimants.remove(&claim);
                 }
+                self.concerned(&claim, &mut touched);
             }
         }
         if let Some((claimant, claims)) = now {
             for claim in &claims {
-                let claimants = self.claimants.entry(claim.clone()).or_default();
-                touched.extend(claimants.iter().map(|other| (other.kind, other.key.clone())));
-                claimants.insert(claimant.clone());
+                self.concerned(claim, &mut touched);
+                self.claimants.entry(claim.clone()).or_default().insert(claimant.clone());
             }
             if !claims.is_empty() {
                 self.by_object.insert(object.clone(), (claimant, claims));
@@ -105,5 +162,60 @@ impl Claims {
         }
         touched.remove(object);
         touched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(host: &str) -> HostName {
+        HostName::from(&host.parse::<HostPattern>().unwrap())
+    }
+
+    fn claimant(namespace: &str, age: i64) -> Claimant {
+        Claimant { created: Some((age, 0)), key: ObjectKey::new(namespace, "s"), kind: Kind::Stage }
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_oldest_claimant_of_it_or_of_a_wildcard_above_it() {
+        // Claims in the order of their age, the name that is asked for, and the namespace that owns it.
+        for (claims, asked, owner) in [
+            (&[("a", "*.x.example"), ("b", "api.x.example")][..], "api.x.example", Some("a")),
+            (&[("b", "api.x.example"), ("a", "*.x.example")], "api.x.example", Some("b")),
+            (&[("b", "api.x.example"), ("a", "*.x.example")], "*.x.example", Some("a")),
+            (&[("a", "*.example"), ("b", "*.x.example"), ("c", "v1.api.x.example")], "v1.api.x.example", Some("a")),
+            (&[("a", "*.x.example"), ("b", "x.example")], "x.example", Some("b")),
+            (&[("a", "*.x.example"), ("b", "y.example")], "y.example", Some("b")),
+            (&[("a", "x.example")], "api.x.example", None),
+            (&[("a", "ax.example"), ("b", "x.example")], "x.example", Some("b")),
+        ] {
+            let mut all = Claims::default();
+            for (age, (namespace, host)) in (0..).zip(claims) {
+                let claimant = claimant(namespace, age);
+                let object = (Kind::Stage, claimant.key.clone());
+                all.replace(&object, Some((claimant, [Claim::Name(name(host))].into())));
+            }
+            let found = all.owner(&name(asked)).map(|owner| owner.key.namespace.as_ref());
+            assert_eq!(found, owner, "{asked} among {claims:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_wildcard_concerns_the_claimants_of_every_name_below_it_and_no_others() {
+        let mut all = Claims::default();
+        for (namespace, host) in [("b", "api.x.example"), ("c", "*.v1.x.example"), ("d", "x.example"), ("e", "y.example")] {
+            let claimant = claimant(namespace, 1);
+            let object = (Kind::Stage, claimant.key.clone());
+            all.replace(&object, Some((claimant, [Claim::Name(name(host))].into())));
+        }
+        let wildcard = claimant("a", 0);
+        let object = (Kind::Stage, wildcard.key.clone());
+        let spaces = |touched: BTreeSet<(Kind, ObjectKey)>| {
+            touched.into_iter().map(|(_, key)| key.namespace.to_string()).collect::<Vec<_>>()
+        };
+        let claims = Some((wildcard, [Claim::Name(name("*.x.example"))].into()));
+        assert_eq!(spaces(all.replace(&object, claims)), ["b", "c"]);
+        assert_eq!(spaces(all.replace(&object, None)), ["b", "c"], "when it goes as well");
     }
 }

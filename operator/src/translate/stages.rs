@@ -17,7 +17,7 @@ use sluice_wire::{
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
-use crate::translate::conflicts::Claim;
+use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
@@ -36,26 +36,71 @@ pub(crate) fn certificate_name(secret: &ObjectKey) -> PartName {
     PartName::of_object(PartKind::Certificate, &secret.namespace, &secret.name)
 }
 
-fn claim(host: &str, base_path: &str) -> Claim {
-    Claim::Host { host: host.to_owned(), base_path: base_path.to_owned() }
+fn claim(host: &HostName, base_path: &str) -> Claim {
+    Claim::Host { host: host.clone(), base_path: base_path.to_owned() }
 }
 
-/// The hosts below which the Stage wants its base path.
-fn claims(stage: &Stage) -> BTreeSet<Claim> {
-    let base_path = &stage.spec.base_path;
-    if base_path_problem(base_path).is_some() {
-        return BTreeSet::new();
-    }
+/// The host names of a Stage; the hosts that no Stage names, when it has none.
+fn names(stage: &Stage) -> Vec<HostName> {
     if stage.spec.hostnames.is_empty() {
-        return [claim("*", base_path)].into();
+        return vec![HostName::any()];
     }
     let hosts = stage.spec.hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
-    hosts.map(|host| claim(&host.to_string(), base_path)).collect()
+    hosts.map(|host| HostName::from(&host)).collect()
+}
+
+/// The host names that the Stage claims, and its base path below each of them. A wrong base path gives up no name, so that
+/// no other namespace takes it over.
+fn claims(stage: &Stage) -> BTreeSet<Claim> {
+    let base_path = &stage.spec.base_path;
+    let names = names(stage);
+    let mut claims: BTreeSet<Claim> = names.iter().cloned().map(Claim::Name).collect();
+    if base_path_problem(base_path).is_none() {
+        claims.extend(names.iter().map(|host| claim(host, base_path)));
+    }
+    claims
+}
+
+/// Why a Stage does not serve a host that it names.
+enum Lost<'a> {
+    /// The name belongs to the namespace of this older Stage.
+    Name(&'a Claimant),
+    /// This older Stage of the namespace serves the base path there.
+    BasePath(&'a Claimant),
+}
+
+/// Whether another Stage has the host. The conflict between namespaces comes first: a Stage that lost the name takes part
+/// in no conflict about base paths.
+fn lost<'a>(view: &View<'a>, key: &ObjectKey, host: &HostName, base_path: &str) -> Option<Lost<'a>> {
+    let claims = view.claims;
+    if let Some(owner) = claims.owner(host)
+        && owner.key.namespace != key.namespace
+    {
+        return Some(Lost::Name(owner));
+    }
+    let winner = claims.winner_in(&claim(host, base_path), &key.namespace)?;
+    (winner.key != *key).then_some(Lost::BasePath(winner))
 }
 
 /// Whether any host is left for the Stage, so that routes that attach to it are served at all.
 pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool {
-    claims(stage).iter().any(|claim| view.claims.lost_to(claim, Kind::Stage, key).is_none())
+    let base_path = &stage.spec.base_path;
+    base_path_problem(base_path).is_none()
+        && names(stage).iter().any(|host| lost(view, key, host, base_path).is_none())
+}
+
+/// The message about a host that another Stage has; `subject` is how the message names the host.
+fn conflict(lost: &Lost<'_>, subject: &str, base_path: &str) -> String {
+    match lost {
+        Lost::Name(owner) => format!(
+            "{subject} belongs to namespace {}, because its Stage {} is the oldest that claims the name or a wildcard \
+             above it; use another host name",
+            owner.key.namespace, owner.key.name
+        ),
+        Lost::BasePath(winner) => {
+            format!("{subject} with base path {base_path} belongs to the older Stage {}", winner.key)
+        }
+    }
 }
 
 fn base_path_problem(path: &str) -> Option<String> {
@@ -118,10 +163,8 @@ fn part(
         match host.parse::<HostPattern>() {
             Err(why) => problems.invalid(&field, why),
             Ok(host) => {
-                let lost = view.claims.lost_to(&claim(&host.to_string(), &spec.base_path), Kind::Stage, key);
-                if let Some(winner) = lost {
-                    let why =
-                        format!("{host} with base path {} belongs to the older Stage {}", spec.base_path, winner.key);
+                if let Some(lost) = lost(view, key, &HostName::from(&host), &spec.base_path) {
+                    let why = conflict(&lost, &host.to_string(), &spec.base_path);
                     problems.accept(reason::CONFLICTED, &field, why);
                 } else if !hostnames.contains(&host) {
                     hostnames.push(host);
@@ -130,13 +173,10 @@ fn part(
         }
     }
     if spec.hostnames.is_empty()
-        && let Some(winner) = view.claims.lost_to(&claim("*", &spec.base_path), Kind::Stage, key)
+        && let Some(lost) = lost(view, key, &HostName::any(), &spec.base_path)
     {
-        let why = format!(
-            "every host with base path {} belongs to the older Stage {}; list hostnames or choose another base path",
-            spec.base_path, winner.key
-        );
-        problems.accept(reason::CONFLICTED, "spec.hostnames", why);
+        let why = conflict(&lost, "every host that no Stage names", &spec.base_path);
+        problems.accept(reason::CONFLICTED, "spec.hostnames", format_args!("{why}; list hostnames"));
     }
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
