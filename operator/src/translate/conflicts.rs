@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn a_changed_wildcard_concerns_the_claimants_of_every_name_below_it_and_no_others() {
         let mut all = Claims::default();
-        for (namespace, host) in [("b", "api.x.example"), ("c", "*.v1.x.example"), ("d", "x.example"), ("e", "y.example")] {
+        for (namespace, host) in
+            [("b", "api.x.example"), ("c", "*.v1.x.example"), ("d", "x.example"), ("e", "y.example")]
+        {
             let claimant = claimant(namespace, 1);
             let object = (Kind::Stage, claimant.key.clone());
             all.replace(&object, Some((claimant, [Claim::Name(name(host))].into())));

@@ -85,21 +85,36 @@ fn lost<'a>(view: &View<'a>, key: &ObjectKey, host: &HostName, base_path: &str) 
 /// Whether any host is left for the Stage, so that routes that attach to it are served at all.
 pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool {
     let base_path = &stage.spec.base_path;
-    base_path_problem(base_path).is_none()
-        && names(stage).iter().any(|host| lost(view, key, host, base_path).is_none())
+    base_path_problem(base_path).is_none() && names(stage).iter().any(|host| lost(view, key, host, base_path).is_none())
 }
 
-/// The message about a host that another Stage has; `subject` is how the message names the host.
-fn conflict(lost: &Lost<'_>, subject: &str, base_path: &str) -> String {
+/// The message about a host that another Stage has.
+fn conflict(lost: &Lost<'_>, host: &str, base_path: &str) -> String {
     match lost {
         Lost::Name(owner) => format!(
-            "{subject} belongs to namespace {}, because its Stage {} is the oldest that claims the name or a wildcard \
-             above it; use another host name",
+            "{host} belongs to namespace {}, because its Stage {} is the oldest that claims the name or a wildcard above \
+             it; use another host name",
             owner.key.namespace, owner.key.name
         ),
         Lost::BasePath(winner) => {
-            format!("{subject} with base path {base_path} belongs to the older Stage {}", winner.key)
+            format!("{host} with base path {base_path} belongs to the older Stage {}", winner.key)
         }
+    }
+}
+
+/// The same for a Stage without hostnames, which serves the hosts that no Stage names.
+fn conflict_of_other_hosts(lost: &Lost<'_>, base_path: &str) -> String {
+    match lost {
+        Lost::Name(owner) => format!(
+            "the hosts that no Stage names belong to namespace {}, because its Stage {} is the oldest without hostnames; \
+             list hostnames",
+            owner.key.namespace, owner.key.name
+        ),
+        Lost::BasePath(winner) => format!(
+            "base path {base_path} of the hosts that no Stage names belongs to the older Stage {}; list hostnames or \
+             choose another base path",
+            winner.key
+        ),
     }
 }
 
@@ -175,8 +190,8 @@ fn part(
     if spec.hostnames.is_empty()
         && let Some(lost) = lost(view, key, &HostName::any(), &spec.base_path)
     {
-        let why = conflict(&lost, "every host that no Stage names", &spec.base_path);
-        problems.accept(reason::CONFLICTED, "spec.hostnames", format_args!("{why}; list hostnames"));
+        let why = conflict_of_other_hosts(&lost, &spec.base_path);
+        problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));

@@ -85,6 +85,7 @@ cases! {
     stage_bad_base_path
     stage_bad_host_is_left_out
     stage_bad_throttle_refuses
+    stage_below_a_wildcard_of_another_namespace
     stage_cache_off
     stage_cache_time_too_long
     stage_cors_age_of_half_a_second
@@ -94,6 +95,7 @@ cases! {
     stage_equal_age_first_by_name
     stage_every_host_lost
     stage_full
+    stage_host_belongs_to_another_namespace
     stage_host_belongs_to_older
     stage_only_bad_hosts_serves_nothing
     stage_same_host_other_base_path
@@ -103,4 +105,7 @@ cases! {
     stage_tls_secret_missing
     stage_tls_without_key
     stage_unparsable
+    stage_wildcard_above_an_older_host_of_another_namespace
+    stage_with_a_bad_base_path_keeps_its_host
+    stage_without_hosts_in_two_namespaces
 }
