@@ -86,7 +86,7 @@ pub(crate) fn overridden_method(headers: &HeaderMap) -> Result<Option<Method>, R
     let mut values = headers.get_all(METHOD_OVERRIDE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Reject::Malformed("There must be one X-HTTP-Method-Override."));
+        return Err(Reject::Malformed("The request must have at most one X-HTTP-Method-Override header."));
     }
     let method = Method::from_bytes(value.as_bytes()).map_err(|_| Reject::NotFound)?;
     Ok(Some(method))

@@ -69,7 +69,7 @@ macro_rules! rejections {
 rejections! {
     /// The request is ambiguous or cannot be read; a sentence says why.
     Malformed(&'static str): "DEFAULT_4XX",
-        native BAD_REQUEST "The request cannot be read.",
+        native BAD_REQUEST "The request is malformed.",
         rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
         http BAD_REQUEST message!("Bad Request");
 
@@ -81,73 +81,73 @@ rejections! {
 
     /// More or longer headers than allowed.
     HeadersTooLarge: "REQUEST_TOO_LARGE",
-        native REQUEST_HEADER_FIELDS_TOO_LARGE "The request has more than 100 header fields, or more than 16 KiB of them.",
+        native REQUEST_HEADER_FIELDS_TOO_LARGE "The request has more than 100 headers, or more than 16 KiB of headers.",
         rest REQUEST_HEADER_FIELDS_TOO_LARGE "RequestTooLargeException" message!("Request Header Fields Too Large"),
         http REQUEST_HEADER_FIELDS_TOO_LARGE message!("Request Header Fields Too Large");
 
     /// The body is longer than allowed.
     BodyTooLarge: "REQUEST_TOO_LARGE",
-        native PAYLOAD_TOO_LARGE "The body is longer than this API accepts.",
+        native PAYLOAD_TOO_LARGE "The request body exceeds the limit of this API.",
         rest PAYLOAD_TOO_LARGE "RequestTooLargeException" message!("Request Too Long"),
         http PAYLOAD_TOO_LARGE message!("Request Entity Too Large");
 
     /// The body stopped arriving.
     BodyTimeout: "DEFAULT_4XX",
-        native REQUEST_TIMEOUT "The body did not arrive in time.",
+        native REQUEST_TIMEOUT "The request body was not received in time.",
         rest REQUEST_TIMEOUT "BadRequestException" message!("Request Timeout"),
         http REQUEST_TIMEOUT message!("Request Timeout");
 
     /// The proxy has no configuration yet.
     NotReady: "DEFAULT_5XX",
-        native SERVICE_UNAVAILABLE "The gateway has no configuration yet. Try again in a moment.",
+        native SERVICE_UNAVAILABLE "The gateway has no configuration yet. Try again later.",
         rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 
     /// No stage or no rule matches.
     NotFound: "MISSING_AUTHENTICATION_TOKEN",
-        native NOT_FOUND "There is no such resource.",
+        native NOT_FOUND "The resource does not exist.",
         rest FORBIDDEN "MissingAuthenticationTokenException" message!("Missing Authentication Token"),
         http NOT_FOUND message!("Not Found");
 
     /// A rule matches, but not with this method; the value of `allow`.
     MethodNotAllowed(HeaderValue): "MISSING_AUTHENTICATION_TOKEN",
-        native METHOD_NOT_ALLOWED "The resource does not have this method.",
+        native METHOD_NOT_ALLOWED "The resource does not support this method.",
         rest FORBIDDEN "MissingAuthenticationTokenException" message!("Missing Authentication Token"),
         http NOT_FOUND message!("Not Found");
 
     /// The request has no valid credential.
     Unauthorized(Challenge): "UNAUTHORIZED",
-        native UNAUTHORIZED "The request needs a valid token.",
+        native UNAUTHORIZED "The request requires a valid token.",
         rest UNAUTHORIZED "UnauthorizedException" message!("Unauthorized"),
         http UNAUTHORIZED message!("Unauthorized");
 
     /// The credential is valid and has none of the scopes that the rule needs.
     ScopeMissing: "ACCESS_DENIED",
-        native FORBIDDEN "The token does not have a scope that this operation needs.",
+        native FORBIDDEN "The token has none of the scopes that this operation requires.",
         rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
     /// The authorizer cannot decide: a service that it needs is not available.
     AuthorizerUnavailable: "AUTHORIZER_FAILURE",
-        native SERVICE_UNAVAILABLE "The token cannot be checked at the moment. Try again.",
+        native SERVICE_UNAVAILABLE "The token cannot be verified at the moment. Try again later.",
         rest INTERNAL_SERVER_ERROR "AuthorizerFailureException" message!("Internal server error"),
         http INTERNAL_SERVER_ERROR message!("Internal Server Error");
 
     /// No API key, or none of a plan of this stage.
     InvalidKey: "INVALID_API_KEY",
-        native FORBIDDEN "The request needs a valid API key in the header x-api-key.",
+        native FORBIDDEN "The request requires a valid API key in the header x-api-key.",
         rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
     /// A limit is reached; seconds until the next request may pass.
     Throttled(u64): "THROTTLED",
-        native TOO_MANY_REQUESTS "There have been too many requests. Try again later.",
+        native TOO_MANY_REQUESTS "Too many requests. Try again later.",
         rest TOO_MANY_REQUESTS "TooManyRequestsException" message!("Too Many Requests"),
         http TOO_MANY_REQUESTS message!("Too Many Requests");
 
     /// The caller may not refresh the cache.
     CacheRefresh: "ACCESS_DENIED",
-        native FORBIDDEN "The caller must not refresh cached answers.",
+        native FORBIDDEN "The caller is not allowed to refresh cached responses.",
         rest FORBIDDEN "AccessDeniedException" r#"{"Message":"User is not authorized to access this resource"}"#,
         http FORBIDDEN message!("Forbidden");
 
@@ -159,7 +159,7 @@ rejections! {
 
     /// The Service has no ready endpoint.
     NoEndpoints: "INTEGRATION_FAILURE",
-        native SERVICE_UNAVAILABLE "No instance of the service is ready.",
+        native SERVICE_UNAVAILABLE "The service has no ready instance.",
         rest GATEWAY_TIMEOUT "InternalServerErrorException" message!("Internal server error"),
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 
@@ -170,14 +170,14 @@ rejections! {
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 
     /// The upstream's response is not valid.
-    BadAnswer: "INTEGRATION_FAILURE",
-        native BAD_GATEWAY "The service did not give a valid answer.",
+    InvalidResponse: "INTEGRATION_FAILURE",
+        native BAD_GATEWAY "The service returned an invalid response.",
         rest BAD_GATEWAY "InternalServerErrorException" message!("Internal server error"),
         http INTERNAL_SERVER_ERROR message!("Internal Server Error");
 
     /// No response in time.
     Timeout: "INTEGRATION_TIMEOUT",
-        native GATEWAY_TIMEOUT "The service did not answer in time.",
+        native GATEWAY_TIMEOUT "The service did not respond in time.",
         rest GATEWAY_TIMEOUT "InternalServerErrorException" r#"{"message": "Endpoint request timed out"}"#,
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 }
@@ -210,10 +210,10 @@ impl Challenge {
 fn insufficient_scope(behavior: Behavior) -> HeaderValue {
     HeaderValue::from_static(match behavior {
         Behavior::AwsHttp => {
-            r#"Bearer error="insufficient_scope" error_description="the token has none of the scopes this route asks for""#
+            r#"Bearer error="insufficient_scope" error_description="the token has none of the required scopes""#
         }
         Behavior::Native | Behavior::AwsRest => {
-            r#"Bearer error="insufficient_scope", error_description="the token has none of the scopes this route asks for""#
+            r#"Bearer error="insufficient_scope", error_description="the token has none of the required scopes""#
         }
     })
 }

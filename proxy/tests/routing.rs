@@ -29,12 +29,12 @@ fn rules_are_found_by_host_base_path_path_and_method() {
         ("GET", "/v1/orders/new", 200, "new"),
         ("GET", "/v1/orders/%6eew", 200, "new"),
         ("PATCH", "/v1/files/a/b", 200, "rest"),
-        ("GET", "/v1/files", 404, "no such resource"),
-        ("DELETE", "/v1/orders", 405, "does not have this method"),
-        ("GET", "/v1/none", 404, "no such resource"),
-        ("GET", "/orders", 404, "no such resource"),
-        ("GET", "/v1orders", 404, "no such resource"),
-        ("GET", "/v1/orders/", 404, "no such resource"),
+        ("GET", "/v1/files", 404, "The resource does not exist"),
+        ("DELETE", "/v1/orders", 405, "does not support this method"),
+        ("GET", "/v1/none", 404, "The resource does not exist"),
+        ("GET", "/orders", 404, "The resource does not exist"),
+        ("GET", "/v1orders", 404, "The resource does not exist"),
+        ("GET", "/v1/orders/", 404, "The resource does not exist"),
     ];
     for (method, path, status, text) in rows {
         let answer = gate.request(method, path, &[], "");

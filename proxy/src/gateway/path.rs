@@ -95,7 +95,7 @@ fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
         }
         let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
         let (Some(high), Some(low)) = (digit(1), digit(2)) else {
-            return Err(BadPath("The path has a percent sign that starts no escape."));
+            return Err(BadPath("The path has an invalid percent-encoding."));
         };
         let code = (high << 4) | low;
         match code {

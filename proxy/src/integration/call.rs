@@ -200,7 +200,7 @@ fn for_http1(request: &mut Request<RequestBody>) {
 
 /// HTTP/2 names the host in the target.
 fn for_http2(mut request: Request<RequestBody>) -> Result<Request<RequestBody>, Reject> {
-    let bad = || Reject::Malformed("The host is not a host name.");
+    let bad = || Reject::Malformed("The host is not a valid host name.");
     let host = request.headers_mut().remove(HOST).ok_or_else(bad)?;
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     target.scheme = Some(Scheme::HTTP);
@@ -249,6 +249,6 @@ fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 }
 
 fn failed(error: &hyper::Error) -> Failed {
-    tracing::debug!(%error, "a call to an upstream failed");
-    Failed::For(Reject::BadAnswer)
+    tracing::debug!(%error, "request to an upstream failed");
+    Failed::For(Reject::InvalidResponse)
 }

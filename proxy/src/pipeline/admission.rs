@@ -35,7 +35,7 @@ pub(crate) struct Admitted {
 /// Checks a request's head.
 pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
     if parts.method == Method::CONNECT {
-        return Err(Reject::Malformed("This gateway does not open tunnels."));
+        return Err(Reject::Malformed("The method CONNECT is not supported."));
     }
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET {
@@ -63,18 +63,18 @@ fn fields(fields: &HeaderMap) -> Result<(), Reject> {
         bytes += name.as_str().len() + value.len();
         // Without a way out in the middle the compiler looks at many bytes at once.
         if !name.as_str().bytes().fold(true, |good, b| good & (b.is_ascii_alphanumeric() | (b == b'-'))) {
-            return Err(Reject::Malformed("Header names may have letters, digits and hyphens only."));
+            return Err(Reject::Malformed("Header names must have only letters, digits and hyphens."));
         }
         // No field value has control characters beside the tab: hyper has refused them.
         if !value.as_bytes().is_ascii() {
-            return Err(Reject::Malformed("Header values may have printable ASCII characters only."));
+            return Err(Reject::Malformed("Header values must have only printable ASCII characters."));
         }
         if name == headers::CDN_LOOP {
             passes += headers::passes(value);
         }
     }
     if passes > MAX_PASSES {
-        return Err(Reject::Malformed("The request has passed through this gateway too often."));
+        return Err(Reject::Malformed("The request passed through this gateway too often."));
     }
     if bytes > MAX_HEADER_BYTES { Err(Reject::HeadersTooLarge) } else { Ok(()) }
 }
@@ -86,37 +86,38 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, why: &'static str) -> R
 }
 
 fn framing(parts: &Parts) -> Result<(), Reject> {
-    let length = single(&parts.headers, &CONTENT_LENGTH, "There must be one Content-Length at most.")?;
+    let length = single(&parts.headers, &CONTENT_LENGTH, "The request must have at most one Content-Length header.")?;
     if length.is_some_and(|value| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit)) {
         return Err(Reject::Malformed("Content-Length must be a number."));
     }
-    let coding = single(&parts.headers, &TRANSFER_ENCODING, "There must be one Transfer-Encoding at most.")?;
+    let coding =
+        single(&parts.headers, &TRANSFER_ENCODING, "The request must have at most one Transfer-Encoding header.")?;
     let Some(coding) = coding else { return Ok(()) };
     if parts.version != Version::HTTP_11 {
-        return Err(Reject::Malformed("Transfer-Encoding belongs to HTTP/1.1."));
+        return Err(Reject::Malformed("Transfer-Encoding is allowed with HTTP/1.1 only."));
     }
     if length.is_some() {
         return Err(Reject::Malformed("Content-Length and Transfer-Encoding must not be sent together."));
     }
     if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(Reject::Malformed("Transfer-Encoding must be chunked, and nothing else."));
+        return Err(Reject::Malformed("Transfer-Encoding must be chunked."));
     }
     Ok(())
 }
 
 fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
-    let field = single(&parts.headers, &HOST, "There must be one Host.")?;
+    let field = single(&parts.headers, &HOST, "The request must have one Host header.")?;
     match (parts.uri.authority(), field) {
         (Some(authority), field) => {
             if field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
-                return Err(Reject::Malformed("Host must agree with the target."));
+                return Err(Reject::Malformed("Host must match the request target."));
             }
             let value = HeaderValue::from_str(authority.as_str());
-            value.map(Some).map_err(|_| Reject::Malformed("The host is not a host name."))
+            value.map(Some).map_err(|_| Reject::Malformed("The host is not a valid host name."))
         }
         (None, Some(field)) => Ok(Some(field.clone())),
         (None, None) if parts.version == Version::HTTP_10 => Ok(None),
-        (None, None) => Err(Reject::Malformed("There must be one Host.")),
+        (None, None) => Err(Reject::Malformed("The request must have one Host header.")),
     }
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn host_of(parts: &Parts) -> Option<String> {
 
 /// `Shop.Example:8443` → `shop.example`.
 fn host(authority: &HeaderValue) -> Result<String, Reject> {
-    const BAD: Reject = Reject::Malformed("The host is not a host name.");
+    const BAD: Reject = Reject::Malformed("The host is not a valid host name.");
     let bytes = authority.as_bytes();
     let (name, port) = match bytes.strip_prefix(b"[") {
         Some(rest) => {

@@ -64,7 +64,7 @@ pub(crate) async fn integrate(
         Integration::Http(outside) => {
             let path = outside_path(outside, matched);
             if outside.path.is_some() && !path::joins(&path) {
-                return Err(Reject::Malformed("The path's parameters do not fit into the integration's path."));
+                return Err(Reject::Malformed("The path parameters are not valid in the path of the integration."));
             }
             let host = Some(outside.host.clone());
             send(exchange, matched, policy, &outside.upstream, request, &path, host).await
@@ -175,7 +175,7 @@ fn attribute(upload: &UploadState, reject: Reject) -> Reject {
     } else if upload.stalled() {
         Reject::BodyTimeout
     } else if upload.broken() {
-        Reject::Malformed("The body could not be read.")
+        Reject::Malformed("The request body is invalid.")
     } else {
         reject
     }
@@ -199,11 +199,11 @@ fn one_length(headers: &HeaderMap) -> bool {
 fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
     let Answer { mut response, lease } = answer;
     if !one_length(response.headers()) {
-        return Err(Reject::BadAnswer);
+        return Err(Reject::InvalidResponse);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // An upstream that switches without being asked is not speaking HTTP any more.
-        let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Reject::BadAnswer) };
+        let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Reject::InvalidResponse) };
         let server = hyper::upgrade::on(&mut response);
         let (parts, _) = response.into_parts();
         let mut headers = parts.headers;

@@ -84,7 +84,7 @@ fn rows() -> Vec<Row> {
         // 12, INTEGRATION_FAILURE: "504 network, 500 configuration, 502 malformed proxy output"; HTTP APIs: 6.6.
         (Reject::NoEndpoints, 503, (504, "InternalServerErrorException", internal), (503, unavailable)),
         (Reject::ConnectFailed, 502, (504, "InternalServerErrorException", internal), (503, unavailable)),
-        (Reject::BadAnswer, 502, (502, "InternalServerErrorException", internal), (500, internal_http)),
+        (Reject::InvalidResponse, 502, (502, "InternalServerErrorException", internal), (500, internal_http)),
         // 5.5 INTEGRATION_TIMEOUT, with its space; 6.6.
         (
             Reject::Timeout,
@@ -165,12 +165,12 @@ fn challenges_are_those_of_rfc_6750_and_of_aws() {
         (
             Reject::ScopeMissing,
             Native,
-            r#"Bearer error="insufficient_scope", error_description="the token has none of the scopes this route asks for""#,
+            r#"Bearer error="insufficient_scope", error_description="the token has none of the required scopes""#,
         ),
         (
             Reject::ScopeMissing,
             AwsHttp,
-            r#"Bearer error="insufficient_scope" error_description="the token has none of the scopes this route asks for""#,
+            r#"Bearer error="insufficient_scope" error_description="the token has none of the required scopes""#,
         ),
     ] {
         assert_eq!(text(&reject.render(behavior).1, "www-authenticate").as_deref(), Some(expected));
