@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate lint fuzz bench test-cluster
+.PHONY: help run test check generate lint fuzz microbench bench test-cluster
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: ## Check the manifests of every example.
 
 fuzz: ## Search for failing inputs with libFuzzer, a minute for each target. Needs nightly Rust.
 	proxy/fuzz/run
+
+microbench: ## Measure single steps of a request: router, tokens, API keys, cache.
+	$(CARGO) bench --locked --profile quick -p sluice-microbench --bench micro
 
 bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.
 	tests/bench/run

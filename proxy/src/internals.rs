@@ -3,14 +3,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use http::HeaderMap;
-use sluice_wire::{AuthorizerPart, Part, Parts};
+use http::{HeaderMap, Method, StatusCode};
+use sluice_wire::{AuthorizerPart, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts};
 
 use crate::auth::{Authorizer, Fetch, FetchError, KeySets, Verdict};
+use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
+use crate::gateway::router::{Match, Place, Router, Tie, View};
+use crate::key::{KeyRing, Keys};
+use crate::limit::Limits;
 
 /// The canonical form of a path; none: the request is rejected.
 #[must_use]
@@ -61,4 +66,94 @@ impl Fetch for Offline {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
         Box::pin(async move { Err(FetchError::Url(url.to_owned())) })
     }
+}
+
+/// A router for GET.
+pub struct Routes(Router<usize>);
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Routes")
+    }
+}
+
+impl Routes {
+    /// Routes with these templates; one that does not parse is left out.
+    pub fn new(templates: impl IntoIterator<Item = String>) -> Self {
+        let mut router = Router::new(false);
+        for (number, template) in templates.into_iter().enumerate() {
+            let Ok(template) = template.parse() else { continue };
+            let tie = Tie { route: PartName::of_object(PartKind::Route, "shop", "r"), number };
+            let test = Match { methods: vec![Method::GET].into(), ..Match::default() };
+            router.add(&Place { prefix: None, template, tie }, test, number);
+        }
+        Self(router)
+    }
+
+    /// Whether a route matches.
+    #[must_use]
+    pub fn find(&self, method: &Method, path: &str) -> bool {
+        self.0.find(&View { method, path, query: None, headers: &HeaderMap::new() }).is_some()
+    }
+}
+
+/// The table of API keys.
+#[derive(Debug)]
+pub struct ApiKeys(Keys);
+
+impl ApiKeys {
+    /// Keys with the values `key-number-0`, `key-number-1`, …
+    #[must_use]
+    pub fn new(count: u32) -> Self {
+        let key = |number| KeyEntry {
+            object: ObjectRef::new("ApiKey", "shop", format!("key-{number}")),
+            customer: None,
+            digest: Hash::of(format!("key-number-{number}").as_bytes()),
+            plans: Vec::new(),
+        };
+        let mut ring = KeyRing::default();
+        let name = PartName::of_object(PartKind::Keys, "shop", "keys");
+        ring.set_keys(&name, Some(KeysPart { keys: (0..count).map(key).collect() }));
+        ring.join(&Limits::default());
+        Self(ring.keys())
+    }
+
+    /// Whether a key has this value.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> bool {
+        self.0.find(key).is_some()
+    }
+}
+
+/// A cache of responses of 1 KiB.
+#[derive(Debug)]
+pub struct Responses(Arc<Cache>);
+
+impl Responses {
+    /// A cache with the responses 0, 1, …
+    #[must_use]
+    pub fn new(max_bytes: u64, count: u32) -> Self {
+        let cache = Cache::new(max_bytes);
+        for number in 0..count {
+            let (stored_at, ttl) = (Instant::now(), Duration::from_secs(3600));
+            let head = Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at, ttl };
+            cache.refresh(key(number)).keep(head, vec![b'x'; 1024].into());
+        }
+        Self(cache)
+    }
+
+    /// Whether the response with this number is there and fresh.
+    #[must_use]
+    pub fn hit(&self, number: u32) -> bool {
+        self.0.fresh(&key(number), Instant::now()).is_some()
+    }
+}
+
+fn key(number: u32) -> Key {
+    let mut bytes = [0; 32];
+    let spread = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for (at, byte) in bytes.iter_mut().zip(spread.to_be_bytes().iter().cycle()) {
+        *at = *byte;
+    }
+    Key(bytes)
 }

@@ -30,7 +30,7 @@ const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
 
 /// What tells answers apart: a digest over length-prefixed fields, so that no two lists of fields share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key(pub(crate) [u8; 32]);
 
 /// Where answers come from: which rule, at which stage, and what it makes of a request before the integration sees it.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,123 @@
+//! What single steps of a request cost: `make microbench`. The cost of whole requests is measured by `tests/bench`.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use divan::{Bencher, black_box};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::json;
+use sluice_proxy::internals::{self, ApiKeys, Responses, Routes, Tokens};
+use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
+use tokio::runtime::Runtime;
+
+/// The allocator of the programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = ["/orders/42", "/caf%C3%A9/%7Euser/items"])]
+fn path_canonical(bencher: Bencher<'_, '_>, path: &str) {
+    bencher.bench(|| internals::canonical_path(black_box(path)));
+}
+
+#[divan::bench(args = [10, 1_000, 10_000])]
+fn router_find(bencher: Bencher<'_, '_>, count: usize) {
+    let routes = Routes::new((0..count).map(|number| format!("/team-{}/service-{number}/orders/{{id}}", number % 50)));
+    let path = format!("/team-{}/service-{}/orders/42", count / 2 % 50, count / 2);
+    assert!(routes.find(&Method::GET, &path));
+    bencher.bench(|| routes.find(black_box(&Method::GET), black_box(&path)));
+}
+
+#[divan::bench(args = [10, 10_000])]
+fn router_miss(bencher: Bencher<'_, '_>, count: usize) {
+    let routes = Routes::new((0..count).map(|number| format!("/team-{}/service-{number}/orders/{{id}}", number % 50)));
+    assert!(!routes.find(&Method::GET, "/team-1/service-1/invoices/42"));
+    bencher.bench(|| routes.find(black_box(&Method::GET), black_box("/team-1/service-1/invoices/42")));
+}
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| tokio::runtime::Builder::new_current_thread().build().unwrap());
+
+struct Signer {
+    key: EncodingKey,
+    part: AuthorizerPart,
+}
+
+static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+    let jwk = Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::ES256).unwrap();
+    let keys = KeySource::Inline(json!({"keys": [jwk]}).to_string());
+    let jwt = Jwt {
+        issuers: vec![Issuer { issuer: "https://idp.example".into(), audiences: vec!["shop".into()], keys }],
+        algorithms: vec![Algorithm::ES256],
+        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        clock_skew_s: 0,
+        required_claims: [].into(),
+    };
+    let object = ObjectRef::new("Authorizer", "shop", "idp");
+    Signer { key, part: AuthorizerPart { object, jwt: Some(jwt), invalid: None } }
+});
+
+fn headers(subject: u64) -> HeaderMap {
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
+    let claims = json!({
+        "iss": "https://idp.example", "aud": "shop", "sub": subject.to_string(), "scope": "read write", "exp": expires.as_secs(),
+    });
+    let token = jsonwebtoken::encode(&Header::new(jsonwebtoken::Algorithm::ES256), &claims, &SIGNER.key).unwrap();
+    HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
+}
+
+#[divan::bench]
+fn token_seen_before(bencher: Bencher<'_, '_>) {
+    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone());
+    let headers = headers(1);
+    assert!(tokens.accept(&headers));
+    bencher.bench(|| tokens.accept(black_box(&headers)));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 20)]
+fn token_verified(bencher: Bencher<'_, '_>) {
+    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone());
+    let mut subject = 1;
+    let next = || {
+        subject += 1;
+        headers(subject)
+    };
+    bencher.with_inputs(next).bench_local_refs(|headers| assert!(tokens.accept(headers)));
+}
+
+#[divan::bench(args = [100, 100_000])]
+fn key_find(bencher: Bencher<'_, '_>, count: u32) {
+    let keys = ApiKeys::new(count);
+    let key = format!("key-number-{}", count / 2);
+    assert!(keys.find(key.as_bytes()));
+    bencher.bench(|| keys.find(black_box(key.as_bytes())));
+}
+
+#[divan::bench]
+fn key_unknown(bencher: Bencher<'_, '_>) {
+    let keys = ApiKeys::new(100_000);
+    bencher.bench(|| keys.find(black_box(b"no key at all")));
+}
+
+#[divan::bench(args = [1, 10_000])]
+fn cache_hit(bencher: Bencher<'_, '_>, count: u32) {
+    let responses = Responses::new(256 << 20, count);
+    assert!(responses.hit(count / 2));
+    bencher.bench(|| responses.hit(black_box(count / 2)));
+}
+
+#[divan::bench]
+fn cache_miss(bencher: Bencher<'_, '_>) {
+    let responses = Responses::new(256 << 20, 10_000);
+    assert!(!responses.hit(10_001));
+    bencher.bench(|| responses.hit(black_box(10_001)));
+}
