@@ -2,6 +2,7 @@
 
 pub mod cluster_state;
 mod fields;
+mod lower;
 pub mod manifests;
 pub mod metrics;
 pub mod objects;

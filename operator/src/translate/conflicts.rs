@@ -58,7 +58,7 @@ pub(crate) struct Operation {
     pub(crate) stage: ObjectKey,
     pub(crate) version: Option<String>,
     pub(crate) path: String,
-    pub(crate) method: &'static str,
+    pub(crate) method: String,
     pub(crate) matches: Vec<String>,
 }
 

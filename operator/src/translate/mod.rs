@@ -4,6 +4,7 @@
 use crate::cluster_state::ClusterState;
 
 mod api_keys;
+mod api_routes;
 mod authorizers;
 mod budget;
 mod changes;
@@ -15,8 +16,8 @@ mod kind;
 mod node;
 mod object;
 mod output;
+mod policy;
 mod routes;
-mod rules;
 mod stages;
 mod translation;
 mod upstreams;

@@ -1,35 +1,26 @@
-//! ApiRoutes to rules: which stages serve them, what they match, and who lost an operation to an older ApiRoute.
-//! What one rule checks and does is `rules`'.
+//! Translates routes, from whatever kind they come, to parts: which Stages serve which rules, and which operations an older
+//! object has. What a rule checks and does is translated by `policy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_crds::api_route::{HttpMethod, MatchType, ValueMatch, VersionScheme};
+use sluice_crds::Stage;
 use sluice_crds::condition::reason;
-use sluice_crds::{ApiRoute, Stage, api_route as api};
-use sluice_wire::{ApiVersion, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
+use sluice_wire::{FieldMatch, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
-use crate::fields;
+use crate::lower::{self, ANY, Match, Route};
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::desired::Detail;
-use crate::translate::kind::{self, Translate};
+use crate::translate::kind::Translated;
 use crate::translate::node::Node;
 use crate::translate::view::View;
-use crate::translate::{rules, stages};
+use crate::translate::{policy, stages};
 
-/// What a translation of an ApiRoute found out.
-#[derive(Default)]
-struct Translated {
-    /// The parts: one, or several where stages serve different rules of it.
-    pub(crate) parts: Vec<(PartName, RoutePart)>,
-    /// Service ports that rules lead to.
-    pub(crate) upstreams: BTreeSet<(ObjectKey, u16)>,
-    /// How many rules each stage serves.
-    pub(crate) rules: BTreeMap<ObjectKey, usize>,
-}
+/// An index of a rule, and a method of it.
+type RuleMethod = (usize, &'static str);
 
-/// The name of an ApiRoute's part.
+/// The name of the part for the routes of an object.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
     PartName::of_object(PartKind::Route, &key.namespace, &key.name)
 }
@@ -44,219 +35,245 @@ fn shape(path: &PathTemplate) -> String {
     path.segments().iter().map(segment).collect()
 }
 
-fn version_text(version: Option<&api::ApiVersion>) -> Option<String> {
-    version.map(|version| {
-        let parameter = parameter(version).unwrap_or_default();
-        format!("{:?} {parameter} {}", version.scheme, version.name)
-    })
-}
-
-fn parameter(version: &api::ApiVersion) -> Option<String> {
-    let written = version.parameter.as_deref();
-    match version.scheme {
-        VersionScheme::Header => Some(written.unwrap_or("x-api-version").to_ascii_lowercase()),
-        VersionScheme::Query => Some(written.unwrap_or("version").to_owned()),
-        VersionScheme::Path | VersionScheme::MediaType => None,
+/// The operation of a rule for one of its methods, without regard to the names of path parameters.
+fn operation(stage: &ObjectKey, version: Option<&str>, matches: &Match, method: &str) -> Operation {
+    let word = |kind: char, field: &FieldMatch| match &field.value {
+        Some(value) => format!("{kind}{}={value}", field.name),
+        None => format!("{kind}{}", field.name),
+    };
+    let headers = matches.headers.iter().map(|field| word('h', field));
+    let mut words: Vec<String> = headers.chain(matches.query.iter().map(|field| word('q', field))).collect();
+    words.sort();
+    Operation {
+        stage: stage.clone(),
+        version: version.map(str::to_owned),
+        path: shape(&matches.path),
+        method: method.to_owned(),
+        matches: words,
     }
 }
 
-fn operation(stage: &ObjectKey, version: Option<String>, rule: &api::Rule, method: HttpMethod) -> Option<Operation> {
-    let path: PathTemplate = rule.path.parse().ok()?;
-    let word = |kind: char, field: &ValueMatch| {
-        let name = if kind == 'h' { field.name.to_ascii_lowercase() } else { field.name.clone() };
-        let value = field.value.as_ref().filter(|_| field.type_ == MatchType::Exact);
-        format!("{kind}{name}{}", value.map(|value| format!("={value}")).unwrap_or_default())
-    };
-    let headers = rule.headers.iter().map(|field| word('h', field));
-    let mut matches: Vec<String> = headers.chain(rule.query_params.iter().map(|field| word('q', field))).collect();
-    matches.sort();
-    Some(Operation { stage: stage.clone(), version, path: shape(&path), method: method.as_str(), matches })
+/// The rules whose match is known, with every method of each.
+fn operations(route: &Route) -> impl Iterator<Item = (usize, &Match, &'static str)> {
+    let known = route.rules.iter().enumerate().filter_map(|(at, rule)| Some((at, rule.matches.as_ref()?)));
+    known.flat_map(|(at, matches)| matches.methods().map(move |method| (at, matches, method)))
 }
 
-fn stage_keys<'a>(key: &'a ObjectKey, route: &'a ApiRoute) -> impl Iterator<Item = ObjectKey> + 'a {
-    route.spec.stages.iter().map(|stage| ObjectKey::new(key.namespace.clone(), stage.name.clone()))
+fn version_text(route: &Route) -> Option<String> {
+    route.version.as_ref().map(|version| format!("{:?} {}", version.scheme, version.name))
 }
 
-/// Every operation of every stage that the ApiRoute wants to serve.
-fn claims(key: &ObjectKey, route: &ApiRoute) -> BTreeSet<Claim> {
+/// Every operation of every Stage that the routes want to have.
+pub(crate) fn claims(route: &Route) -> BTreeSet<Claim> {
+    let version = version_text(route);
     let mut claims = BTreeSet::new();
-    for stage in stage_keys(key, route) {
-        let version = version_text(route.spec.version.as_ref());
-        for rule in &route.spec.rules {
-            let operations = rule.methods.iter().filter_map(|m| operation(&stage, version.clone(), rule, *m));
-            claims.extend(operations.map(|operation| Claim::Operation(Box::new(operation))));
-        }
+    for stage in &route.stages {
+        let operations =
+            operations(route).map(|(_, matches, method)| operation(&stage.key, version.as_deref(), matches, method));
+        claims.extend(operations.map(|operation| Claim::Operation(Box::new(operation))));
     }
     claims
 }
 
-impl Translate for ApiRoute {
-    fn claims(&self, _view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
-        claims(key, self)
-    }
-
-    fn part_name(key: &ObjectKey) -> PartName {
-        part_name(key)
-    }
-
-    fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> kind::Translated {
-        let Translated { parts, upstreams, rules } = translate(view, key, self, problems);
-        let parts = parts.into_iter().map(|(name, part)| (name, PartBody::Route(part)));
-        kind::Translated {
-            needs: upstreams.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect(),
-            rules,
-            ..kind::Translated::of(parts, Detail::None)
-        }
-    }
-}
-
-/// The parts of an ApiRoute.
-fn translate(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, problems: &mut Problems) -> Translated {
-    let mut translated = Translated::default();
-    let version = route.spec.version.as_ref().map(|version| self::version(version, problems));
-    let mut written: Vec<Option<Rule>> = Vec::new();
-    let mut placeless: Vec<&str> = Vec::new();
-    let mut seen: BTreeSet<Operation> = BTreeSet::new();
-    for (at, rule) in route.spec.rules.iter().enumerate() {
-        let mut own = Problems::default();
-        let twin = route.spec.rules.iter().take(at).any(|earlier| earlier.name == rule.name);
-        if twin {
-            own.invalid(&format!("spec.rules[{at}].name"), format_args!("the name {:?} is used twice", rule.name));
-        }
-        let mut made = rules::translate(view, key, route, at, &mut own, &mut translated.upstreams);
-        if made.is_none() {
-            placeless.push(&rule.name);
-        }
-        let anywhere = ObjectKey::new("", "");
-        for method in &rule.methods {
-            let Some(operation) = operation(&anywhere, None, rule, *method) else { continue };
-            if seen.insert(operation) {
-                continue;
-            }
-            let why =
-                format!("{} {} is already matched by an earlier rule of this ApiRoute", method.as_str(), rule.path);
-            own.invalid(&format!("spec.rules[{at}]"), why);
-            made = made.and_then(|made| without(made, *method));
-        }
-        written.push(made);
-        problems.extend(own);
-    }
-    close(&mut written, &placeless, problems);
-    let mut groups: BTreeMap<BTreeSet<(usize, HttpMethod)>, Vec<ObjectKey>> = BTreeMap::new();
-    for (at, stage) in stage_keys(key, route).enumerate() {
-        let field = format!("spec.stages[{at}].name");
-        match view.get::<Stage>(&stage) {
-            None => problems.accept(reason::STAGE_NOT_FOUND, &field, view.absence(Kind::Stage, &stage)),
-            Some(found) if !stages::is_served(view, &stage, found) => {
+/// The parts of the routes of one object: one, or several where Stages serve different rules of it.
+pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems) -> Translated {
+    problems.extend(route.problems.clone());
+    let mut services = BTreeSet::new();
+    let rules = rules(view, route, problems, &mut services);
+    let mut groups: BTreeMap<BTreeSet<RuleMethod>, Vec<ObjectKey>> = BTreeMap::new();
+    for lower::Reference { key: stage, field } in &route.stages {
+        match view.get::<Stage>(stage) {
+            None => problems.accept(reason::STAGE_NOT_FOUND, field, view.absence(Kind::Stage, stage)),
+            Some(found) if !stages::is_served(view, stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
-                problems.accept(reason::CONFLICTED, &field, why);
+                problems.accept(reason::CONFLICTED, field, why);
             }
-            Some(_) => {
-                let lost = lost(view, key, route, &stage, problems);
-                groups.entry(lost).or_default().push(stage);
-            }
+            Some(_) => groups.entry(lost(view, route, stage, problems)).or_default().push(stage.clone()),
         }
     }
+    let mut translated = Translated::of([], Detail::None);
+    translated.needs = services.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect();
     for (lost, stages) in groups {
-        let rules: Vec<Rule> = written
-            .iter()
-            .enumerate()
-            .filter_map(|(at, rule)| {
-                let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
-                gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
-            })
-            .collect();
-        if rules.is_empty() {
+        let kept = rules.iter().enumerate().filter_map(|(at, rule)| {
+            let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
+            gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
+        });
+        let kept: Vec<Rule> = kept.collect();
+        if kept.is_empty() {
             continue;
         }
-        translated.rules.extend(stages.iter().map(|stage| (stage.clone(), rules.len())));
-        // Kubernetes names have no @: no other ApiRoute's part can have this name.
+        translated.rules.extend(stages.iter().map(|stage| (stage.clone(), kept.len())));
+        // Kubernetes names have no @: no other object's part can have this name.
         let first = stages.first().filter(|_| !lost.is_empty());
+        let ObjectKey { namespace, name } = &route.key;
         let name = match first {
-            Some(stage) => PartName::of_route_at_stage(&key.namespace, &key.name, &stage.name),
-            None => part_name(key),
+            Some(stage) => PartName::of_route_at_stage(namespace, name, &stage.name),
+            None => part_name(&route.key),
         };
         let part = RoutePart {
-            object: Kind::ApiRoute.object(key),
+            object: route.kind.object(&route.key),
             stages: stages.iter().map(stages::part_name).collect(),
-            version: version.clone(),
-            rules,
+            version: route.version.clone(),
+            rules: kept,
         };
-        translated.parts.push((name, part));
+        translated.parts.push((name, PartBody::Route(part)));
     }
     translated
 }
 
-/// With a rule whose place is not known, every other rule refuses: a broader one would answer its requests, with another
-/// policy.
-fn close(rules: &mut [Option<Rule>], placeless: &[&str], problems: &mut Problems) {
-    let Some(first) = placeless.first() else { return };
+/// The rules as proxies have them, before any is lost to an older object; none where the match is not known.
+fn rules(
+    view: &View<'_>,
+    route: &Route,
+    problems: &mut Problems,
+    services: &mut BTreeSet<(ObjectKey, u16)>,
+) -> Vec<Option<Rule>> {
+    let mut rules: Vec<Option<Rule>> = Vec::new();
+    let mut seen: BTreeSet<Operation> = BTreeSet::new();
+    let anywhere = ObjectKey::new("", "");
+    for (at, rule) in route.rules.iter().enumerate() {
+        let mut own = Problems::default();
+        if route.rules.iter().take(at).any(|earlier| earlier.name == rule.name) {
+            own.invalid(&format!("{}.name", rule.field), format_args!("the name {:?} is used twice", rule.name));
+        }
+        own.extend(rule.problems.clone());
+        let mut translated = rule.matches.as_ref().map(|matches| Rule {
+            name: rule.name.clone(),
+            methods: matches.wire_methods(),
+            path: matches.path.clone(),
+            headers: matches.headers.clone(),
+            query: matches.query.clone(),
+            action: policy::action(view, rule.policy.as_ref(), &mut own, services),
+        });
+        for (matches, method) in rule.matches.iter().flat_map(|matches| matches.methods().map(move |m| (matches, m))) {
+            if seen.insert(operation(&anywhere, None, matches, method)) {
+                continue;
+            }
+            let why = format!("{method} {} is already matched by an earlier rule of this {}", matches.path, route.kind);
+            own.invalid(&rule.field, why);
+            translated = translated.and_then(|rule| without(rule, method));
+        }
+        rules.push(translated);
+        problems.extend(own);
+    }
+    close(&mut rules, route, problems);
+    rules
+}
+
+/// When the match of a rule is not known, every other rule rejects its requests: a broader one would respond to requests of
+/// that rule, with another policy.
+fn close(rules: &mut [Option<Rule>], route: &Route, problems: &mut Problems) {
+    let Some(first) = route.rules.iter().find(|rule| rule.matches.is_none()) else { return };
     let why = format!(
-        "the match of rule {first:?} is invalid; until it is corrected, each rule of this ApiRoute returns 500"
+        "the match of rule {:?} is invalid; until it is corrected, each rule of this {} returns 500",
+        first.name, route.kind
     );
-    problems.invalid("spec.rules", &why);
+    problems.invalid(route.rules_field, &why);
     for rule in rules.iter_mut().flatten() {
         rule.action = RuleAction::Invalid { why: why.clone() };
     }
 }
 
 /// The rule without a method; none when no method is left (an empty list would mean every method).
-fn without(mut rule: Rule, method: HttpMethod) -> Option<Rule> {
-    if method == HttpMethod::Any {
-        return None;
-    }
+fn without(mut rule: Rule, method: &str) -> Option<Rule> {
     if rule.methods.is_empty() {
-        return Some(rule);
+        return (method != ANY).then_some(rule);
     }
-    rule.methods.retain(|kept| kept != method.as_str());
+    rule.methods.retain(|kept| kept != method);
     (!rule.methods.is_empty()).then_some(rule)
 }
 
-/// The rules and methods that an older ApiRoute serves in a stage.
-fn lost(
-    view: &View<'_>,
-    key: &ObjectKey,
-    route: &ApiRoute,
-    stage: &ObjectKey,
-    problems: &mut Problems,
-) -> BTreeSet<(usize, HttpMethod)> {
-    let version = version_text(route.spec.version.as_ref());
+/// The rules and methods that an older object has in a Stage.
+fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Problems) -> BTreeSet<RuleMethod> {
+    let version = version_text(route);
     let mut lost = BTreeSet::new();
-    for (at, rule) in route.spec.rules.iter().enumerate() {
-        for method in &rule.methods {
-            let Some(operation) = operation(stage, version.clone(), rule, *method) else { continue };
-            let Some(winner) = view.claims.lost_to(&Claim::Operation(Box::new(operation)), Kind::ApiRoute, key) else {
-                continue;
-            };
-            let why = format!(
-                "{} {} of Stage {stage} is served by the older ApiRoute {}",
-                method.as_str(),
-                rule.path,
-                winner.key
-            );
-            problems.accept(reason::CONFLICTED, &format!("spec.rules[{at}]"), why);
-            lost.insert((at, *method));
-        }
+    for (at, matches, method) in operations(route) {
+        let claim = Claim::Operation(Box::new(operation(stage, version.as_deref(), matches, method)));
+        let Some(winner) = view.claims.lost_to(&claim, route.kind, &route.key) else { continue };
+        let (kind, key, path) = (winner.kind, &winner.key, &matches.path);
+        let field = route.rules.get(at).map_or("", |rule| rule.field.as_str());
+        problems.accept(
+            reason::CONFLICTED,
+            field,
+            format!("{method} {path} of Stage {stage} is served by the older {kind} {key}"),
+        );
+        lost.insert((at, method));
     }
     lost
 }
 
-fn version(version: &api::ApiVersion, problems: &mut Problems) -> ApiVersion {
-    let field = "spec.version.parameter";
-    let parameter = parameter(version).unwrap_or_default();
-    let scheme = match version.scheme {
-        VersionScheme::Path => sluice_wire::VersionScheme::Path,
-        VersionScheme::MediaType => sluice_wire::VersionScheme::MediaType,
-        VersionScheme::Query => sluice_wire::VersionScheme::Query(parameter),
-        VersionScheme::Header => {
-            if let Err(why) = fields::header_name(&parameter) {
-                problems.invalid(field, why);
-            }
-            sluice_wire::VersionScheme::Header(parameter)
-        }
-    };
-    if version.parameter.is_some() && matches!(version.scheme, VersionScheme::Path | VersionScheme::MediaType) {
-        problems.invalid(field, "it is allowed with scheme Header or Query only");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster_state::ClusterState;
+    use crate::lower::{Authorization, Integration, Policy, Reference, ServicePort};
+    use crate::translate::conflicts::Claims;
+
+    fn reference(name: &str, field: &str) -> Reference {
+        Reference { key: ObjectKey::new("shop", name), field: field.to_owned() }
     }
-    ApiVersion { name: version.name.clone(), scheme }
+
+    /// The routes of a document in a ConfigMap, for example.
+    fn route() -> Route {
+        let policy = Policy {
+            authorization: Authorization::Authorizer {
+                authorizer: reference("customers", "security[0]"),
+                scopes: Vec::new(),
+            },
+            api_key: false,
+            throttle: None,
+            cache: None,
+            request_headers: sluice_wire::HeaderEdits::default(),
+            response_headers: sluice_wire::HeaderEdits::default(),
+            timeout_ms: 29_000,
+            integration: Integration::Service(ServicePort {
+                service: reference("orders", "servers[0].host"),
+                port: 80,
+                port_field: "servers[0].port".to_owned(),
+            }),
+        };
+        let matches = Match {
+            methods: vec!["GET"],
+            path: "/orders/{id}".parse().unwrap(),
+            headers: Vec::new(),
+            query: Vec::new(),
+        };
+        let rule = lower::Rule {
+            name: "get-order".to_owned(),
+            field: "paths./orders/{id}.get".to_owned(),
+            matches: Some(matches),
+            policy: Some(policy),
+            problems: Problems::default(),
+        };
+        Route {
+            kind: Kind::ConfigMap,
+            key: ObjectKey::new("shop", "petstore"),
+            stages: vec![reference("prod", "stages[0]")],
+            version: None,
+            rules_field: "paths",
+            rules: vec![rule.clone(), lower::Rule { name: "again".to_owned(), ..rule }],
+            problems: Problems::default(),
+        }
+    }
+
+    #[test]
+    fn problems_point_at_the_fields_of_the_source_whatever_its_kind() {
+        let stage = serde_json::json!({"metadata": {"name": "prod", "namespace": "shop"}, "spec": {}});
+        let state = ClusterState::from_objects([serde_json::from_value::<Stage>(stage).unwrap().into()]);
+        let (claims, mut problems) = (Claims::default(), Problems::default());
+        let translated = translate(&View::new(&state, &claims), &route(), &mut problems);
+        let conditions = problems.conditions(None);
+        let (accepted, resolved) = (&conditions[0].message, &conditions[1].message);
+        let twice = "paths./orders/{id}.get: GET /orders/{id} is already matched by an earlier rule of this ConfigMap.";
+        assert_eq!(*accepted, twice);
+        for field in ["security[0]: Authorizer shop/customers", "servers[0].host: Service shop/orders"] {
+            assert!(resolved.contains(field), "{resolved}");
+        }
+        let [(name, PartBody::Route(part))] = translated.parts.as_slice() else { panic!("{}", translated.parts.len()) };
+        assert_eq!(
+            (name.to_string().as_str(), part.object.to_string().as_str()),
+            ("route/shop/petstore", "ConfigMap shop/petstore")
+        );
+        assert!(matches!(part.rules[0].action, RuleAction::Invalid { .. }) && part.rules.len() == 1);
+    }
 }

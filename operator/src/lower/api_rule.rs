@@ -1,26 +1,19 @@
-//! One rule: its match, its policy and its integration. A policy with any problem becomes one that refuses every request,
-//! so that no problem ever opens a door; which stages serve the rule is `routes`'.
+//! Lowers one rule of an ApiRoute: its match, its policy and its integration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Service;
+use sluice_crds::ApiRoute;
 use sluice_crds::api_route::{
     AuthorizerRef, AuthorizerRefType, CacheScope, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
-    MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache,
+    MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
-use sluice_crds::condition::reason;
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::{ApiRoute, Authorizer};
-use sluice_wire::{
-    AuthorizerUse, HeaderEdits, Integration, Mock, PathTemplate, Rule, RuleAction, RuleCache, RulePolicy, Template,
-    TemplatePart, Variable, VariableUse,
-};
+use sluice_wire::{HeaderEdits, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse};
 
 use crate::fields;
-use crate::objects::{Kind, ObjectKey};
+use crate::lower::route::{Authorization, Integration, Match, Policy, Reference, Rule, ServicePort};
+use crate::objects::ObjectKey;
 use crate::problem::Problems;
-use crate::translate::view::View;
-use crate::translate::{authorizers, upstreams};
 
 /// Headers that belong to a connection or to a message's framing: only the proxy writes them.
 const RESERVED: [&str; 12] = [
@@ -50,28 +43,38 @@ enum Side {
     Response,
 }
 
-/// A rule being read.
-struct Reader<'a> {
-    view: &'a View<'a>,
+/// A rule being lowered.
+struct Lowering<'a> {
     key: &'a ObjectKey,
     /// `spec.rules[3]`
     at: String,
     path: PathTemplate,
     authorized: bool,
-    problems: &'a mut Problems,
+    problems: Problems,
 }
 
-/// A rule; none when its place in the router is not known: then the problems say why.
-pub(crate) fn translate(
-    view: &View<'_>,
-    key: &ObjectKey,
-    route: &ApiRoute,
-    at: usize,
-    problems: &mut Problems,
-    services: &mut BTreeSet<(ObjectKey, u16)>,
-) -> Option<Rule> {
-    let rule = route.spec.rules.get(at)?;
+/// The rule of an ApiRoute at that index.
+pub(super) fn rule(key: &ObjectKey, route: &ApiRoute, at: usize) -> Option<Rule> {
+    let written = route.spec.rules.get(at)?;
     let at = format!("spec.rules[{at}]");
+    let mut problems = Problems::default();
+    let matches = matches(&at, written, &mut problems);
+    let policy;
+    (policy, problems) = match &matches {
+        // A rule without its match is not served: what it does is of no interest yet.
+        None => (None, problems),
+        Some(matches) => {
+            let authorizer = written.authorizer.as_ref().unwrap_or(&route.spec.authorizer);
+            let authorized = authorizer.type_ == AuthorizerRefType::Ref;
+            let mut lowering = Lowering { key, at: at.clone(), path: matches.path.clone(), authorized, problems };
+            (lowering.policy(route, written, authorizer), lowering.problems)
+        }
+    };
+    Some(Rule { name: written.name.clone(), field: at, matches, policy, problems })
+}
+
+/// The match of a rule. Without one of its parts the rule would respond to requests of others.
+fn matches(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Match> {
     let path: PathTemplate = match rule.path.parse() {
         Ok(path) => path,
         Err(why) => {
@@ -79,8 +82,8 @@ pub(crate) fn translate(
             return None;
         }
     };
-    let methods = methods(&at, rule, problems)?;
-    let mut fields = |list: &[sluice_crds::api_route::ValueMatch], word: &str, header: bool| {
+    let methods = methods(at, rule, problems)?;
+    let mut fields = |list: &[ValueMatch], word: &str, header: bool| {
         let mut all = Vec::new();
         for (n, field) in list.iter().enumerate() {
             match fields::field_match(field, header) {
@@ -90,21 +93,11 @@ pub(crate) fn translate(
         }
         (all.len() == list.len()).then_some(all)
     };
-    // Without one of its matches the rule would answer requests that are not its own.
     let (headers, query) = (fields(&rule.headers, "headers", true), fields(&rule.query_params, "queryParams", false));
-    let (headers, query) = (headers?, query?);
-    let authorizer = rule.authorizer.as_ref().unwrap_or(&route.spec.authorizer);
-    let authorized = authorizer.type_ == AuthorizerRefType::Ref;
-    let mut reader = Reader { view, key, at, path: path.clone(), authorized, problems };
-    let policy = reader.policy(route, rule, authorizer, services);
-    let action = match policy.filter(|_| reader.problems.count() == 0) {
-        Some(policy) => RuleAction::Serve(Box::new(policy)),
-        None => RuleAction::Invalid { why: reader.problems.sentences() },
-    };
-    Some(Rule { name: rule.name.clone(), methods, path, headers, query, action })
+    Some(Match { methods, path, headers: headers?, query: query? })
 }
 
-fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<String>> {
+fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<&'static str>> {
     let field = format!("{at}.methods");
     if rule.methods.is_empty() {
         problems.invalid(&field, "at least one method is required; ANY matches all methods");
@@ -116,28 +109,21 @@ fn methods(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Vec<Stri
         }
         return Some(Vec::new());
     }
-    let set: BTreeSet<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
-    Some(set.into_iter().map(str::to_owned).collect())
+    Some(rule.methods.iter().map(|method| method.as_str()).collect())
 }
 
-impl Reader<'_> {
+impl Lowering<'_> {
     fn invalid(&mut self, field: &str, why: impl std::fmt::Display) {
         self.problems.invalid(&format!("{}.{field}", self.at), why);
     }
 
-    fn policy(
-        &mut self,
-        route: &ApiRoute,
-        rule: &ApiRule,
-        authorizer: &AuthorizerRef,
-        services: &mut BTreeSet<(ObjectKey, u16)>,
-    ) -> Option<RulePolicy> {
+    fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorizer: &AuthorizerRef) -> Option<Policy> {
         let field =
             if rule.authorizer.is_some() { format!("{}.authorizer", self.at) } else { "spec.authorizer".into() };
-        let authorizer = self.authorizer(&field, authorizer);
+        let authorization = self.authorization(&field, authorizer);
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
-        let throttle =
-            rule.throttle.and_then(|limit| fields::throttle(&format!("{}.throttle", self.at), limit, self.problems));
+        let throttle_field = format!("{}.throttle", self.at);
+        let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
         let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
         let request_headers = self.edits(Side::Request, "request", rule.request.as_ref());
         let response_headers = self.edits(Side::Response, "response", rule.response.as_ref());
@@ -145,33 +131,31 @@ impl Reader<'_> {
         if !(50..=300_000).contains(&timeout_ms) {
             self.invalid("timeout", "must be from 50ms to 300s");
         }
-        let integration = self.integration(rule, services)?;
-        Some(RulePolicy {
-            authorizer,
+        let integration = self.integration(rule);
+        Some(Policy {
+            authorization: authorization?,
             api_key,
             throttle,
             cache,
             request_headers,
             response_headers,
             timeout_ms,
-            integration,
+            integration: integration?,
         })
     }
 
-    fn authorizer(&mut self, field: &str, named: &AuthorizerRef) -> Option<AuthorizerUse> {
+    fn authorization(&mut self, field: &str, named: &AuthorizerRef) -> Option<Authorization> {
         match (named.type_, &named.name) {
             (AuthorizerRefType::Ref, Some(name)) => {
                 let key = ObjectKey::new(self.key.namespace.clone(), name.clone());
-                if self.view.get::<Authorizer>(&key).is_none() {
-                    let why = self.view.absence(Kind::Authorizer, &key);
-                    self.problems.unresolved(reason::AUTHORIZER_NOT_FOUND, &format!("{field}.name"), why);
-                }
-                return Some(AuthorizerUse { part: authorizers::part_name(&key), scopes: named.scopes.clone() });
+                let authorizer = Reference { key, field: format!("{field}.name") };
+                return Some(Authorization::Authorizer { authorizer, scopes: named.scopes.clone() });
             }
             (AuthorizerRefType::Ref, None) => {
                 self.problems.invalid(field, "type Ref requires the name of an Authorizer")
             }
             (AuthorizerRefType::None, Some(_)) => self.problems.invalid(field, "type None must not have a name"),
+            (AuthorizerRefType::None, None) if named.scopes.is_empty() => return Some(Authorization::Open),
             (AuthorizerRefType::None, None) => {}
         }
         if !named.scopes.is_empty() {
@@ -181,7 +165,8 @@ impl Reader<'_> {
     }
 
     fn cache(&mut self, cache: &ApiRuleCache) -> RuleCache {
-        let ttl_ms = cache.ttl.and_then(|ttl| fields::cache_ttl(&format!("{}.cache.ttl", self.at), ttl, self.problems));
+        let ttl_ms =
+            cache.ttl.and_then(|ttl| fields::cache_ttl(&format!("{}.cache.ttl", self.at), ttl, &mut self.problems));
         let mut keys = Vec::new();
         for (n, text) in cache.keys.iter().enumerate() {
             match self.cache_key(text) {
@@ -271,7 +256,7 @@ impl Reader<'_> {
         edits.into_iter().collect()
     }
 
-    fn integration(&mut self, rule: &ApiRule, services: &mut BTreeSet<(ObjectKey, u16)>) -> Option<Integration> {
+    fn integration(&mut self, rule: &ApiRule) -> Option<Integration> {
         let written = &rule.integration;
         let members = [
             (IntegrationType::Service, "service", written.service.is_some()),
@@ -287,29 +272,15 @@ impl Reader<'_> {
         }
         match written.type_ {
             IntegrationType::Service => {
-                let service = written.service.as_ref()?;
-                let key = ObjectKey::new(self.key.namespace.clone(), service.name.clone());
+                let named = written.service.as_ref()?;
                 let field = format!("{}.integration.service", self.at);
-                match self.view.get::<Service>(&key) {
-                    None => {
-                        let why = self.view.absence(Kind::Service, &key);
-                        self.problems.unresolved(reason::BACKEND_NOT_FOUND, &format!("{field}.name"), why);
-                    }
-                    Some(found) if !upstreams::has_port(found, service.port) => {
-                        let why = format!(
-                            "Service {key} has no TCP port {}; its ports are: {}",
-                            service.port,
-                            upstreams::ports(found)
-                        );
-                        self.problems.unresolved(reason::PORT_NOT_FOUND, &format!("{field}.port"), why);
-                    }
-                    Some(_) => {
-                        let part = upstreams::part_name(&key, service.port);
-                        services.insert((key, service.port));
-                        return Some(Integration::Service(part));
-                    }
-                }
-                None
+                let key = ObjectKey::new(self.key.namespace.clone(), named.name.clone());
+                let service = Reference { key, field: format!("{field}.name") };
+                Some(Integration::Service(ServicePort {
+                    service,
+                    port: named.port,
+                    port_field: format!("{field}.port"),
+                }))
             }
             IntegrationType::Http => match fields::http_url(&written.http.as_ref()?.url) {
                 Err(why) => {

@@ -1,0 +1,12 @@
+//! Lowers objects that define routes to one intermediate form: [`Route`]. Each kind has a file here; everything after it works
+//! with the form alone and knows none of these kinds. References are not resolved here: the form carries them with their
+//! fields.
+
+mod api_route;
+mod api_rule;
+mod route;
+
+pub(crate) use api_route::api_route;
+#[cfg(test)]
+pub(crate) use route::Rule;
+pub(crate) use route::{ANY, Authorization, Integration, Match, Policy, Reference, Route, ServicePort};

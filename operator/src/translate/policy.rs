@@ -1,0 +1,82 @@
+//! Translates what a rule checks and does: resolves its references. A rule with any problem rejects its requests, so that no
+//! problem makes an API more open than its author wrote it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use sluice_crds::Authorizer;
+use sluice_crds::condition::reason;
+use sluice_wire::{AuthorizerUse, Integration, PartName, RuleAction, RulePolicy};
+
+use crate::lower::{self, Authorization, Policy, ServicePort};
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
+use crate::translate::view::View;
+use crate::translate::{authorizers, upstreams};
+
+/// What proxies do with the requests of a rule. `services` collects the ports that it forwards to.
+pub(crate) fn action(
+    view: &View<'_>,
+    policy: Option<&Policy>,
+    problems: &mut Problems,
+    services: &mut BTreeSet<(ObjectKey, u16)>,
+) -> RuleAction {
+    let translated = policy.and_then(|policy| translate(view, policy, problems, services));
+    match translated.filter(|_| problems.count() == 0) {
+        Some(policy) => RuleAction::Serve(Box::new(policy)),
+        None => RuleAction::Invalid { why: problems.sentences() },
+    }
+}
+
+fn translate(
+    view: &View<'_>,
+    policy: &Policy,
+    problems: &mut Problems,
+    services: &mut BTreeSet<(ObjectKey, u16)>,
+) -> Option<RulePolicy> {
+    let authorizer = authorizer(view, &policy.authorization, problems);
+    let integration = match &policy.integration {
+        lower::Integration::Service(port) => Integration::Service(upstream(view, port, problems, services)?),
+        lower::Integration::Http(target) => Integration::Http(target.clone()),
+        lower::Integration::Mock(mock) => Integration::Mock(mock.clone()),
+    };
+    Some(RulePolicy {
+        authorizer,
+        api_key: policy.api_key,
+        throttle: policy.throttle,
+        cache: policy.cache.clone(),
+        request_headers: policy.request_headers.clone(),
+        response_headers: policy.response_headers.clone(),
+        timeout_ms: policy.timeout_ms,
+        integration,
+    })
+}
+
+fn authorizer(view: &View<'_>, authorization: &Authorization, problems: &mut Problems) -> Option<AuthorizerUse> {
+    let Authorization::Authorizer { authorizer, scopes } = authorization else { return None };
+    if view.get::<Authorizer>(&authorizer.key).is_none() {
+        let why = view.absence(Kind::Authorizer, &authorizer.key);
+        problems.unresolved(reason::AUTHORIZER_NOT_FOUND, &authorizer.field, why);
+    }
+    Some(AuthorizerUse { part: authorizers::part_name(&authorizer.key), scopes: scopes.clone() })
+}
+
+fn upstream(
+    view: &View<'_>,
+    ServicePort { service, port, port_field }: &ServicePort,
+    problems: &mut Problems,
+    services: &mut BTreeSet<(ObjectKey, u16)>,
+) -> Option<PartName> {
+    let key = &service.key;
+    let Some(found) = view.get::<Service>(key) else {
+        problems.unresolved(reason::BACKEND_NOT_FOUND, &service.field, view.absence(Kind::Service, key));
+        return None;
+    };
+    if !upstreams::has_port(found, *port) {
+        let why = format!("Service {key} has no TCP port {port}; its ports are: {}", upstreams::ports(found));
+        problems.unresolved(reason::PORT_NOT_FOUND, port_field, why);
+        return None;
+    }
+    services.insert((key.clone(), *port));
+    Some(upstreams::part_name(key, *port))
+}
