@@ -1,45 +1,19 @@
-//! The copy of an answer that is made while the answer passes: bounded for itself, and together with all others of its
-//! stage. What becomes of a whole one is `flight`'s.
+//! Copies a response while it is sent to the client: bounded by itself, and together with all others of its stage.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::{Cache, Head, Lead, MAX_BODY_BYTES};
-
-/// What all copies of a stage may take together.
-#[derive(Debug, Default)]
-pub(super) struct Budget {
-    taken: AtomicU64,
-    limit: AtomicU64,
-}
-
-impl Budget {
-    /// A quarter of the stage's bytes, and as much as one answer needs in any case.
-    pub(super) fn set(&self, max_bytes: u64) {
-        let limit = (max_bytes / 4).max(max_bytes.min(MAX_BODY_BYTES as u64));
-        self.limit.store(limit, Ordering::Relaxed);
-    }
-
-    fn take(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        let more = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
-}
+use super::fetch::Lead;
+use super::store::Cache;
+use super::stored::{Head, MAX_BODY_BYTES};
 
 /// A part of the budget, given back when it is dropped.
-struct Room {
+struct Reservation {
     cache: Arc<Cache>,
     bytes: u64,
 }
 
-impl Room {
+impl Reservation {
     fn grow(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let fits = self.cache.budget.take(bytes);
@@ -50,35 +24,35 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.cache.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.cache.budget.give_back(self.bytes);
     }
 }
 
-/// An answer that will be kept once it is whole. Dropped before that, it lets those who wait go on.
-pub(crate) struct Keep {
+/// A response that is stored once it is complete. Dropped before that, it lets another request fetch it.
+pub(crate) struct Fill {
     lead: Lead,
     head: Head,
     body: Vec<u8>,
-    room: Room,
+    reservation: Reservation,
 }
 
-impl Keep {
-    /// Begins a copy; `length` where it is known. None: there is no room for it, and nobody waits for it any more.
+impl Fill {
+    /// Begins a copy; `length` where it is known. None: the budget is exhausted, and no request waits for it any more.
     pub(crate) fn begin(lead: Lead, head: Head, length: Option<u64>, now: Instant) -> Option<Self> {
-        let room = Room { cache: Arc::clone(&lead.cache), bytes: 0 };
-        let mut keep = Self { lead, head, body: Vec::new(), room };
+        let reservation = Reservation { cache: Arc::clone(&lead.cache), bytes: 0 };
+        let mut fill = Self { lead, head, body: Vec::new(), reservation };
         let length = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
-        if length > MAX_BODY_BYTES || !keep.reserve(length) {
-            keep.give_up();
+        if length > MAX_BODY_BYTES || !fill.reserve(length) {
+            fill.give_up();
             return None;
         }
-        keep.lead.arriving(now);
-        Some(keep)
+        fill.lead.arriving(now);
+        Some(fill)
     }
 
-    /// Adds a piece; false: it has become too long.
+    /// Adds bytes; false: the body is too long, or the budget is exhausted.
     pub(crate) fn add(&mut self, data: &[u8]) -> bool {
         let needed = self.body.len() + data.len();
         if needed > MAX_BODY_BYTES {
@@ -92,19 +66,19 @@ impl Keep {
     }
 
     fn reserve(&mut self, capacity: usize) -> bool {
-        let fits = self.room.grow(capacity - self.body.capacity());
+        let fits = self.reservation.grow(capacity - self.body.capacity());
         if fits {
             self.body.reserve_exact(capacity - self.body.len());
         }
         fits
     }
 
-    /// For a while requests for this answer do not wait for each other.
+    /// Stops copying: for a while, requests for this response are not coalesced.
     pub(crate) fn give_up(self) {
         self.lead.pass(Instant::now());
     }
 
-    /// The answer is whole.
+    /// The response is complete.
     pub(crate) fn finish(self) {
         self.lead.keep(self.head, self.body.into_boxed_slice());
     }

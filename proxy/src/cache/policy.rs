@@ -13,7 +13,7 @@ use sluice_wire::{
 };
 use smallvec::SmallVec;
 
-use super::NotStored;
+use super::phase::NotStored;
 use crate::auth::Caller;
 use crate::template::Variables;
 

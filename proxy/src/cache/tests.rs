@@ -1,8 +1,16 @@
-//! Hits, single flight, and the bound in bytes.
+//! Hits, coalesced requests, and the bound in bytes.
 
 use sluice_wire::{Behavior, CacheScope, HeaderEdits, Integration, Invalidation, Mock, PartKind, PartName};
 use sluice_wire::{Rule, RuleAction, RuleCache, RulePolicy, StageCache, Unauthorized};
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::fetch::{FILL_TIMEOUT, Wait};
+use super::store::HIT_FOR_MISS;
 use super::*;
 use crate::template::NoVariables;
 
@@ -93,7 +101,7 @@ async fn of_many_requests_one_leads_and_all_get_its_answer() {
     for follower in followers {
         assert_eq!(answer(follower.await.unwrap()).body, "once");
     }
-    assert!(cache.flights.is_empty());
+    assert!(cache.fetches.is_empty());
 }
 
 #[tokio::test]
@@ -115,15 +123,15 @@ async fn when_a_leader_gives_up_one_of_the_others_leads() {
     }
     keep(leader, "at last", now, LONG);
     assert!(matches!(cache.look(key("/a"), now), Look::Hit(_)));
-    assert!(cache.flights.is_empty());
+    assert!(cache.fetches.is_empty());
 }
 
 #[tokio::test]
 async fn a_leader_whose_client_does_not_read_is_not_waited_for() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
-    let begun = now - flight::PATIENCE;
-    let stalled = Keep::begin(lead(cache.look(key("/a"), now)), head(now, LONG), None, begun).unwrap();
+    let begun = now - FILL_TIMEOUT;
+    let stalled = Fill::begin(lead(cache.look(key("/a"), now)), head(now, LONG), None, begun).unwrap();
     // All look again, one leads, and the stalled one's end is not the end of the new flight.
     let (one, two) = (wait(cache.look(key("/a"), now)), wait(cache.look(key("/a"), now)));
     assert!(matches!(one.answer(now + LONG).await, Waited::Again));
@@ -135,7 +143,7 @@ async fn a_leader_whose_client_does_not_read_is_not_waited_for() {
     keep(leader, "fresh", now, LONG);
     assert_eq!(answer(two.answer(now + LONG).await).body, "fresh");
     assert_eq!(answer(three.answer(now + LONG).await).body, "fresh");
-    assert!(cache.flights.is_empty());
+    assert!(cache.fetches.is_empty());
 }
 
 #[tokio::test]
@@ -146,7 +154,7 @@ async fn nobody_waits_past_the_deadline() {
     let follower = wait(cache.look(key("/a"), now));
     assert!(matches!(follower.answer(now).await, Waited::Late));
     // The backend answers after all: that one may ask by itself.
-    let mut keep = Keep::begin(leader, head(now, LONG), None, now + LONG).unwrap();
+    let mut keep = Fill::begin(leader, head(now, LONG), None, now + LONG).unwrap();
     let follower = wait(cache.look(key("/a"), now));
     assert!(matches!(follower.answer(now).await, Waited::Alone));
     assert!(keep.add(b"late"));
@@ -164,7 +172,7 @@ fn what_is_kept_shares_no_memory_with_the_connection_it_came_by() {
     head.headers.append("x-a", HeaderValue::from_maybe_shared(buffer.slice(..100)).unwrap());
     head.headers.append("x-a", HeaderValue::from_maybe_shared(buffer.slice(100..200)).unwrap());
     assert!(head.headers.values().all(|value| within(value.as_bytes())));
-    let mut keep = Keep::begin(lead(cache.look(key("/a"), now)), head, Some(10), now).unwrap();
+    let mut keep = Fill::begin(lead(cache.look(key("/a"), now)), head, Some(10), now).unwrap();
     assert!(keep.add(&buffer.slice(..10)));
     keep.finish();
     let Look::Hit(hit) = cache.look(key("/a"), now) else { panic!("no hit") };
@@ -176,7 +184,7 @@ fn what_is_kept_shares_no_memory_with_the_connection_it_came_by() {
 fn copies_of_answers_under_way_share_a_budget() {
     let cache = Cache::new(4 << 20);
     let now = Instant::now();
-    let begin = |path: &str, length| Keep::begin(lead(cache.look(key(path), now)), head(now, LONG), length, now);
+    let begin = |path: &str, length| Fill::begin(lead(cache.look(key(path), now)), head(now, LONG), length, now);
     let whole = begin("/a", Some(1 << 19)).unwrap();
     let mut growing = begin("/b", None).unwrap();
     assert!(begin("/c", Some(1 << 20)).is_none());
@@ -202,7 +210,7 @@ fn what_cannot_be_kept_is_not_waited_for() {
     lead(cache.look(key("/a"), now)).pass(now);
     let (one, two) = (lead(cache.look(key("/a"), now)), lead(cache.look(key("/a"), now)));
     drop((one, two));
-    let later = now + APART + Duration::from_secs(1);
+    let later = now + HIT_FOR_MISS + Duration::from_secs(1);
     let _leader = lead(cache.look(key("/a"), later));
     drop(wait(cache.look(key("/a"), later)));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sluice_wire::{Diagnostic, MAX_FRAME_BYTES, Part, PartName, Parts};
 
-use super::Sink;
+use super::sink::Sink;
 use super::store::{StateError, check};
 
 /// Reads a saved configuration. Unlike the last known good, a damaged one is an error, because the user asked for this file.

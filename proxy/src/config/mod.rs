@@ -3,29 +3,13 @@
 
 mod dial;
 pub mod file;
+mod sink;
 mod step;
 pub mod store;
 pub mod stream;
 mod subscriber;
 
-use sluice_wire::{Diagnostic, Part, PartName, Parts};
-
+pub use sink::{Apply, Sink};
 pub(crate) use step::Configuration;
 pub use step::Refusal;
 pub use subscriber::Subscriber;
-
-/// Applies a configuration: all parts, the names of new and changed ones, the names of removed ones. It returns every object
-/// of the whole configuration that cannot be served as written.
-pub type Apply = Box<dyn FnMut(&Parts<Part>, &[PartName], &[PartName]) -> Vec<Diagnostic> + Send>;
-
-/// Where a configuration is applied.
-pub struct Sink {
-    /// See [`Apply`].
-    pub apply: Apply,
-    /// How many proxies share each limit; at least 1.
-    pub set_fleet: Box<dyn FnMut(u32) + Send>,
-    /// Whether the operator's stream is connected.
-    pub set_connected: Box<dyn FnMut(bool) + Send>,
-    /// A configuration was rejected.
-    pub refused: Box<dyn FnMut() + Send>,
-}

@@ -15,8 +15,8 @@ use sluice_wire::codec::{self, CodecError, Decoder};
 use sluice_wire::{Down, Outcome, STREAM_PATH, Up};
 use tokio::sync::mpsc;
 
-use super::Subscriber;
 use super::dial::{DialError, dial};
+use super::subscriber::Subscriber;
 
 /// Idle timeout: the operator pings more often.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

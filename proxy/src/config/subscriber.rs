@@ -5,7 +5,7 @@ use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, H
 
 use tracing::Instrument as _;
 
-use super::Sink;
+use super::sink::Sink;
 use super::step::{Configuration, Refusal};
 use super::store::Store;
 

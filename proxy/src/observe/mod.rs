@@ -4,5 +4,7 @@ pub(crate) mod access_log;
 mod figures;
 pub(crate) mod metrics;
 mod record;
+mod recorder;
 
-pub(crate) use record::{Record, Recorder};
+pub(crate) use record::Record;
+pub(crate) use recorder::Recorder;

@@ -14,7 +14,7 @@ use super::forward::{self, Call};
 use super::response::{self, Reply, ReplyBody};
 use super::variables::RequestContext;
 use crate::cache::{
-    self, CallerKey, IGNORED_WARNING, Invalidate, Keep, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
+    self, CallerKey, Fill, IGNORED_WARNING, Invalidate, Lead, Look, NotStored, Phase, Stored, Waited, invalidation,
 };
 use crate::gateway::{Caching, Matched, Policy};
 use crate::reject::Reject;
@@ -174,7 +174,7 @@ fn store(
     match &mut reply.body {
         ReplyBody::Full(body) => lead.keep(head, body.as_ref().into()),
         ReplyBody::Stream { keep, .. } => {
-            let begun = Keep::begin(lead, head, length, Instant::now()).ok_or(NotStored::Memory)?;
+            let begun = Fill::begin(lead, head, length, Instant::now()).ok_or(NotStored::Memory)?;
             *keep = Some(Box::new(begun));
         }
         ReplyBody::Upgraded(_) => {}

@@ -1,19 +1,21 @@
 //! State of one request on its way through the pipeline. Steps write into it; dropping it, with the response's body, records
 //! the request.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{Method, Version};
+use sluice_wire::Variable;
 
-use super::variables::Ended;
 use crate::auth::Caller;
 use crate::client::Peer;
 use crate::gateway::{Rule, Stage};
 use crate::id::RequestId;
 use crate::key::KeyRecord;
 use crate::observe::{Record, Recorder};
+use crate::template::{Value, Variables};
 
 /// One request.
 pub(crate) struct Exchange {
@@ -88,5 +90,60 @@ impl Drop for Exchange {
             variables: &Ended { exchange: self, took },
             complete: self.complete,
         });
+    }
+}
+
+impl Variables for Exchange {
+    #[inline(always)] // The access log names its variables: each call becomes what that variable needs.
+    fn get(&self, variable: &Variable) -> Option<Value<'_>> {
+        let text = |text| Some(Value::Text(Cow::Borrowed(text)));
+        match variable {
+            Variable::RequestId => Some(Value::Word(self.id.as_str())),
+            Variable::SourceIp => Some(Value::Word(self.peer.origin.source.to_str().unwrap_or_default())),
+            Variable::HttpMethod => text(self.method.as_str()),
+            Variable::Scheme => Some(Value::Word(if self.peer.origin.tls { "https" } else { "http" })),
+            Variable::DomainName => text(&self.host),
+            Variable::Path => text(&self.path),
+            Variable::Protocol => Some(Value::Word(match self.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            })),
+            Variable::Stage => text(&self.stage.as_ref()?.object.name),
+            Variable::StageId => text(self.stage.as_ref()?.part.id()),
+            Variable::Route => text(self.rule.as_ref()?.route()),
+            Variable::Rule => text(&self.rule.as_ref()?.name),
+            Variable::Claim(name) => self.caller.as_ref()?.claim(name).map(Value::Text),
+            Variable::PrincipalId => text(self.caller.as_ref()?.subject.as_deref().unwrap_or_default()),
+            Variable::ApiKeyId => text(&self.key.as_ref()?.id),
+            Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
+            Variable::IntegrationLatency => self.upstream.map(Value::Time),
+            Variable::Status => Some(Value::Number(self.status.into())),
+            Variable::ResponseLength => Some(Value::Number(self.sent)),
+            Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Word),
+            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Word),
+            Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Word),
+            Variable::PathParameter(_)
+            | Variable::QueryParameter(_)
+            | Variable::RequestHeader(_)
+            | Variable::ResponseLatency => None,
+        }
+    }
+}
+
+/// An exchange whose response has ended.
+struct Ended<'a> {
+    exchange: &'a Exchange,
+    /// From the request's head to the end of the response.
+    took: Duration,
+}
+
+impl Variables for Ended<'_> {
+    #[inline(always)]
+    fn get(&self, variable: &Variable) -> Option<Value<'_>> {
+        match variable {
+            Variable::ResponseLatency => Some(Value::Time(self.took)),
+            other => self.exchange.get(other),
+        }
     }
 }

@@ -14,7 +14,7 @@ use sluice_wire::Behavior;
 use super::exchange::Exchange;
 use super::response_body::ResponseBody;
 use super::tunnel;
-use crate::cache::Keep;
+use crate::cache::Fill;
 use crate::client::Flow;
 use crate::integration::pool::Lease;
 use crate::reject::Reject;
@@ -48,7 +48,7 @@ pub(crate) enum ReplyBody {
     Stream {
         incoming: Incoming,
         lease: Lease,
-        keep: Option<Box<Keep>>,
+        keep: Option<Box<Fill>>,
     },
     /// None: the connection changes its protocol.
     Upgraded(Box<tunnel::Ends>),

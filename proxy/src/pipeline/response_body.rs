@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::exchange::Exchange;
 use crate::body::BodyError;
-use crate::cache::Keep;
+use crate::cache::Fill;
 use crate::client::{Flow, TrackedBytes};
 use crate::integration::pool::Lease;
 
@@ -56,7 +56,7 @@ struct Download {
     idle: IdleTimeout,
     /// Released when the response was read to its end, closed otherwise.
     lease: Option<Lease>,
-    keep: Option<Box<Keep>>,
+    keep: Option<Box<Fill>>,
 }
 
 impl ResponseBody {
@@ -71,7 +71,7 @@ impl ResponseBody {
         Self { kind: Kind::Full(bytes), exchange, flow: None }
     }
 
-    pub(crate) fn stream(incoming: Incoming, lease: Lease, keep: Option<Box<Keep>>, exchange: Box<Exchange>) -> Self {
+    pub(crate) fn stream(incoming: Incoming, lease: Lease, keep: Option<Box<Fill>>, exchange: Box<Exchange>) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
             if let Some(keep) = keep {

@@ -1,71 +1,14 @@
-//! Variables of a request: the facts of its exchange, and of one that has found its rule the path's parameters, the query
-//! and the headers. Which variables there are is defined in `sluice_wire`; who asks for them is not known here.
+//! Variables of a matched request: those of its exchange, path parameters, query parameters and headers.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Uri, Version};
+use http::{HeaderMap, Uri};
 use sluice_wire::Variable;
 
 use super::exchange::Exchange;
 use crate::gateway::{Matched, path};
 use crate::template::{Value, Variables};
-
-impl Variables for Exchange {
-    #[inline(always)] // The access log names its variables: each call becomes what that variable needs.
-    fn get(&self, variable: &Variable) -> Option<Value<'_>> {
-        let text = |text| Some(Value::Text(Cow::Borrowed(text)));
-        match variable {
-            Variable::RequestId => Some(Value::Word(self.id.as_str())),
-            Variable::SourceIp => Some(Value::Word(self.peer.origin.source.to_str().unwrap_or_default())),
-            Variable::HttpMethod => text(self.method.as_str()),
-            Variable::Scheme => Some(Value::Word(if self.peer.origin.tls { "https" } else { "http" })),
-            Variable::DomainName => text(&self.host),
-            Variable::Path => text(&self.path),
-            Variable::Protocol => Some(Value::Word(match self.version {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                _ => "HTTP/1.1",
-            })),
-            Variable::Stage => text(&self.stage.as_ref()?.object.name),
-            Variable::StageId => text(self.stage.as_ref()?.part.id()),
-            Variable::Route => text(self.rule.as_ref()?.route()),
-            Variable::Rule => text(&self.rule.as_ref()?.name),
-            Variable::Claim(name) => self.caller.as_ref()?.claim(name).map(Value::Text),
-            Variable::PrincipalId => text(self.caller.as_ref()?.subject.as_deref().unwrap_or_default()),
-            Variable::ApiKeyId => text(&self.key.as_ref()?.id),
-            Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
-            Variable::IntegrationLatency => self.upstream.map(Value::Time),
-            Variable::Status => Some(Value::Number(self.status.into())),
-            Variable::ResponseLength => Some(Value::Number(self.sent)),
-            Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Word),
-            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Word),
-            Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Word),
-            Variable::PathParameter(_)
-            | Variable::QueryParameter(_)
-            | Variable::RequestHeader(_)
-            | Variable::ResponseLatency => None,
-        }
-    }
-}
-
-/// An exchange whose response has ended.
-pub(crate) struct Ended<'a> {
-    pub(crate) exchange: &'a Exchange,
-    /// From the request's head to the end of the response.
-    pub(crate) took: Duration,
-}
-
-impl Variables for Ended<'_> {
-    #[inline(always)]
-    fn get(&self, variable: &Variable) -> Option<Value<'_>> {
-        match variable {
-            Variable::ResponseLatency => Some(Value::Time(self.took)),
-            other => self.exchange.get(other),
-        }
-    }
-}
 
 /// A request that has found its rule.
 pub(crate) struct RequestContext<'a> {

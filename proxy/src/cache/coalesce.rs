@@ -1,0 +1,82 @@
+//! Which missing responses are being fetched: of several requests for the same one, the first fetches it and the others
+//! join it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::policy::Key;
+use super::stored::Stored;
+
+/// The progress of a fetch.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// The backend has not responded.
+    Requested,
+    /// The head of the response has arrived, since then.
+    Arriving(Instant),
+    /// The response is stored.
+    Filled(Arc<Stored>),
+}
+
+#[derive(Debug)]
+struct Fetch {
+    /// Tells it from a later fetch for the same key.
+    id: u64,
+    progress: watch::Receiver<Progress>,
+}
+
+/// The responses that are being fetched.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    under_way: Mutex<HashMap<Key, Fetch>>,
+    next: AtomicU64,
+}
+
+/// How a request takes part in a fetch, with the number of the fetch.
+pub(super) enum Joined {
+    /// It fetches.
+    First(u64, watch::Sender<Progress>),
+    /// It waits.
+    Other(u64, watch::Receiver<Progress>),
+}
+
+impl Fetches {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Fetch>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the fetch for a key, or begins one. `filled` is called under the lock: a fetch may have ended since the caller
+    /// looked. An error is the response.
+    pub(super) fn join(&self, key: Key, filled: impl FnOnce() -> Option<Arc<Stored>>) -> Result<Joined, Arc<Stored>> {
+        match self.lock().entry(key) {
+            Entry::Occupied(fetch) => Ok(Joined::Other(fetch.get().id, fetch.get().progress.clone())),
+            Entry::Vacant(vacant) => {
+                if let Some(stored) = filled() {
+                    return Err(stored);
+                }
+                let id = self.next.fetch_add(1, Ordering::Relaxed);
+                let (sender, progress) = watch::channel(Progress::Requested);
+                vacant.insert(Fetch { id, progress });
+                Ok(Joined::First(id, sender))
+            }
+        }
+    }
+
+    /// Ends one fetch; a later one for the same key stays.
+    pub(super) fn end(&self, key: &Key, id: u64) {
+        let mut fetches = self.lock();
+        if fetches.get(key).is_some_and(|fetch| fetch.id == id) {
+            fetches.remove(key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}

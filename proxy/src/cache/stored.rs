@@ -1,0 +1,74 @@
+//! Stored responses: their heads, ages and sizes.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// Longer bodies are not stored.
+pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
+/// Memory of an entry beside its content.
+const ENTRY_BYTES: u64 = 320;
+/// Memory of a header beside its name and value: its place in the map, and its own allocation.
+const HEADER_BYTES: usize = 160;
+
+/// A response without its body: what is known when it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    /// As the integration sent them and the rule changed them.
+    pub(crate) headers: HeaderMap,
+    /// When it was requested.
+    pub(crate) stored_at: Instant,
+    /// How long it is fresh.
+    pub(crate) ttl: Duration,
+}
+
+impl Head {
+    /// The whole response. Header values are copied: those of hyper are slices of its read buffers, and one of them would
+    /// hold all of its buffer in memory.
+    pub(super) fn with_body(self, body: Bytes) -> Stored {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, owned(value));
+        }
+        Stored { status: self.status, headers, body, stored_at: self.stored_at, ttl: self.ttl }
+    }
+}
+
+fn owned(value: &HeaderValue) -> HeaderValue {
+    // The bytes of a header value are valid for one.
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+    copy.set_sensitive(value.is_sensitive());
+    copy
+}
+
+/// A stored response.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// When it was requested.
+    pub(crate) stored_at: Instant,
+    /// How long it is fresh.
+    pub(crate) ttl: Duration,
+}
+
+impl Stored {
+    /// For the header `age`.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.stored_at)
+    }
+
+    /// How long it stays fresh; none: it is stale.
+    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.ttl.checked_sub(self.age(now)).filter(|left| !left.is_zero())
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
+        ENTRY_BYTES + (self.body.len() + headers) as u64
+    }
+}
