@@ -1,5 +1,5 @@
-//! Cross-origin resource sharing (Fetch standard): preflights, and the headers of actual answers.
-//! What the backend says about it is replaced, not merged.
+//! Cross-origin resource sharing (Fetch standard): preflight responses, and the headers of actual responses. The backend's
+//! CORS headers are replaced, not merged.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -16,7 +16,7 @@ const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("origin, access-control-request-method, access-control-request-headers");
 /// Methods of simple requests (Fetch, "CORS-safelisted method").
 const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "POST"];
-const ANSWER_HEADERS: [HeaderName; 6] = [
+const RESPONSE_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
@@ -25,7 +25,7 @@ const ANSWER_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// What a list allows, and how it is written out.
+/// A list of allowed methods or headers, and its header value.
 #[derive(Debug)]
 struct Allowed {
     any: bool,
@@ -40,8 +40,8 @@ impl Allowed {
         Self { any: items.iter().any(|item| item == "*"), items: items.to_vec(), text }
     }
 
-    /// Whether the method is on the list. Methods are case-sensitive (RFC 9110, 9.1). An empty list means those that need
-    /// no permission: a preflight asks for them because of the request's headers.
+    /// Whether the method is allowed. Methods are case-sensitive (RFC 9110, 9.1). An empty list allows the methods that need
+    /// no preflight by themselves: a preflight request can contain them because of the request's headers.
     fn admits_method(&self, method: &str) -> bool {
         match self.items.is_empty() {
             true => SAFE_METHODS.contains(&method),
@@ -49,13 +49,13 @@ impl Allowed {
         }
     }
 
-    /// Whether all `asked` are on the list; names of headers compare without case.
+    /// Whether all requested headers are allowed. Header names are not case-sensitive.
     fn admits<'a>(&self, mut asked: impl Iterator<Item = &'a str>) -> bool {
         asked.all(|name| is_token(name) && (self.any || self.items.iter().any(|item| item.eq_ignore_ascii_case(name))))
     }
 }
 
-/// The rules of one stage.
+/// The CORS settings of one stage.
 #[derive(Debug)]
 pub(crate) struct Cors {
     any_origin: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Cors {
 }
 
 impl Cors {
-    /// Prepares the rules.
+    /// Compiles the settings.
     pub(crate) fn compile(part: &wire::Cors) -> Self {
         let has = |pattern: &str| part.allow_origins.iter().any(|origin| origin == pattern);
         let any_origin = has("*");
@@ -78,60 +78,60 @@ impl Cors {
             any_origin,
             any_https: has("https://*"),
             any_http: has("http://*"),
-            // Browsers write origins in lower case.
+            // Browsers send origins in lower case.
             origins: part.allow_origins.iter().filter(|o| !o.contains('*')).map(|o| o.to_ascii_lowercase()).collect(),
             methods: Allowed::compile(&part.allow_methods),
             headers: Allowed::compile(&part.allow_headers),
             expose: Allowed::compile(&part.expose_headers),
-            // Every page of the world with the user's cookies: never, whatever the configuration says.
+            // Never credentials for any origin, even if the configuration is invalid.
             credentials: part.allow_credentials && !any_origin,
             max_age: part.max_age_s.map(HeaderValue::from),
         }
     }
 
-    /// The answer to a preflight; none: the request is not one. A preflight that is not allowed is answered without
-    /// permission, which is how a browser learns it.
+    /// The response to a preflight request. None: the request is not one. If the request is not allowed, the response has no
+    /// CORS headers, and the browser blocks the actual request.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, HeaderMap)> {
         if *method != Method::OPTIONS {
             return None;
         }
         let origin = headers.get(ORIGIN)?;
-        let asked_method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
-        let mut answer = HeaderMap::with_capacity(6);
-        answer.insert(VARY, VARY_PREFLIGHT);
-        let asked_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
-        let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, answer)) };
-        let method_fits = asked_method.to_str().is_ok_and(|method| self.methods.admits_method(method));
-        let names = asked_headers.map_or(Some(""), |value| value.to_str().ok());
+        let requested_method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+        let mut response = HeaderMap::with_capacity(6);
+        response.insert(VARY, VARY_PREFLIGHT);
+        let requested_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+        let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, response)) };
+        let method_fits = requested_method.to_str().is_ok_and(|method| self.methods.admits_method(method));
+        let names = requested_headers.map_or(Some(""), |value| value.to_str().ok());
         let headers_fit = names
             .is_some_and(|names| self.headers.admits(names.split(',').map(str::trim).filter(|name| !name.is_empty())));
         if method_fits && headers_fit {
-            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
-            let methods = if self.methods.any { Some(asked_method) } else { self.methods.text.as_ref() };
-            // `*` does not cover Authorization, and nothing at all with credentials: what was asked for is repeated.
-            let names = if self.headers.any { asked_headers } else { self.headers.text.as_ref() };
-            put(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, methods);
-            put(&mut answer, ACCESS_CONTROL_ALLOW_HEADERS, names);
-            put(&mut answer, ACCESS_CONTROL_MAX_AGE, self.max_age.as_ref());
-            put(&mut answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
+            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
+            let methods = if self.methods.any { Some(requested_method) } else { self.methods.text.as_ref() };
+            // `*` does not include Authorization, and is literal with credentials: the requested names are repeated.
+            let names = if self.headers.any { requested_headers } else { self.headers.text.as_ref() };
+            put(&mut response, ACCESS_CONTROL_ALLOW_METHODS, methods);
+            put(&mut response, ACCESS_CONTROL_ALLOW_HEADERS, names);
+            put(&mut response, ACCESS_CONTROL_MAX_AGE, self.max_age.as_ref());
+            put(&mut response, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
         }
-        Some((StatusCode::NO_CONTENT, answer))
+        Some((StatusCode::NO_CONTENT, response))
     }
 
-    /// Replaces what the backend says about origins by the stage's rules.
-    pub(crate) fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-        for name in &ANSWER_HEADERS {
-            answer.remove(name);
+    /// Replaces the backend's CORS headers by the stage's.
+    pub(crate) fn decorate(&self, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
+        for name in &RESPONSE_HEADERS {
+            response.remove(name);
         }
-        if !varies_on_origin(answer) {
-            answer.append(VARY, VARY_ORIGIN);
+        if !varies_on_origin(response) {
+            response.append(VARY, VARY_ORIGIN);
         }
         let Some(allow_origin) = origin.and_then(|origin| self.allow_origin(origin)) else { return };
-        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
-        // With credentials `*` is the name of a header to a browser: what there is must be listed.
-        let listed = if self.expose.any && self.credentials { names(answer) } else { None };
-        put(answer, ACCESS_CONTROL_EXPOSE_HEADERS, listed.as_ref().or(self.expose.text.as_ref()));
-        put(answer, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
+        response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allow_origin);
+        // With credentials, browsers treat `*` as a header name: the headers must be listed.
+        let listed = if self.expose.any && self.credentials { names(response) } else { None };
+        put(response, ACCESS_CONTROL_EXPOSE_HEADERS, listed.as_ref().or(self.expose.text.as_ref()));
+        put(response, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
     }
 
     fn allow_origin(&self, origin: &HeaderValue) -> Option<HeaderValue> {
@@ -153,8 +153,8 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
     }
 }
 
-fn names(answer: &HeaderMap) -> Option<HeaderValue> {
-    let names: Vec<&str> = answer.keys().map(HeaderName::as_str).collect();
+fn names(response: &HeaderMap) -> Option<HeaderValue> {
+    let names: Vec<&str> = response.keys().map(HeaderName::as_str).collect();
     HeaderValue::from_str(&names.join(", ")).ok()
 }
 
@@ -163,7 +163,7 @@ fn varies_on_origin(headers: &HeaderMap) -> bool {
     names.map(str::trim).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
 }
 
-/// A token of RFC 9110, 5.6.2: nothing else is repeated to a browser.
+/// Whether the text is a token (RFC 9110, 5.6.2). Other text is not repeated to a browser.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
@@ -189,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn origins_that_are_answered_and_with_what() {
-        // (configured, credentials, asked, answered, with credentials)
-        for (configured, credentials, asked, answered, with) in [
+    fn allowed_origins_and_their_headers() {
+        // (configured, credentials, origin, allowed origin, with credentials)
+        for (configured, credentials, asked, allowed, with) in [
             ("*", false, "https://a.example", Some("*"), false),
             ("*", true, "https://a.example", Some("*"), false),
             ("https://*", true, "https://a.example", Some("https://a.example"), true),
@@ -202,12 +202,12 @@ mod tests {
             ("https://a.example", true, "https://a.example.evil", None, false),
             ("https://a.example", true, "null", None, false),
         ] {
-            let mut answer = HeaderMap::new();
-            cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(asked).unwrap()), &mut answer);
-            let origin = answer.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|v| v.to_str().unwrap());
-            assert_eq!(origin, answered, "{configured} {asked}");
-            assert_eq!(answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), with, "{configured} {asked}");
-            assert_eq!(answer[VARY], "origin");
+            let mut response = HeaderMap::new();
+            cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(asked).unwrap()), &mut response);
+            let origin = response.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|v| v.to_str().unwrap());
+            assert_eq!(origin, allowed, "{configured} {asked}");
+            assert_eq!(response.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), with, "{configured} {asked}");
+            assert_eq!(response[VARY], "origin");
         }
     }
 
@@ -230,9 +230,9 @@ mod tests {
             (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "put")], true, false),
             (vec![(ORIGIN, "https://evil.example"), put_method.clone()], true, false),
         ] {
-            let answer = cors(&["https://a.example"], true).preflight(&Method::OPTIONS, &request(&fields));
-            assert_eq!(answer.is_some(), is_one, "{fields:?}");
-            let Some((status, headers)) = answer else { continue };
+            let response = cors(&["https://a.example"], true).preflight(&Method::OPTIONS, &request(&fields));
+            assert_eq!(response.is_some(), is_one, "{fields:?}");
+            let Some((status, headers)) = response else { continue };
             assert_eq!(status, StatusCode::NO_CONTENT);
             assert_eq!(headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{fields:?}");
             assert!(headers[VARY].to_str().unwrap().contains("origin"));
@@ -245,24 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_backend_says_is_replaced() {
-        let mut answer = request(&[
+    fn the_cors_headers_of_the_backend_are_replaced() {
+        let mut response = request(&[
             (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
             (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
             (ACCESS_CONTROL_EXPOSE_HEADERS, "x-secret"),
             (VARY, "Accept, Origin"),
         ]);
-        cors(&["https://a.example"], false).decorate(Some(&HeaderValue::from_static("https://a.example")), &mut answer);
-        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
-        assert_eq!(answer[ACCESS_CONTROL_EXPOSE_HEADERS], "x-total");
-        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
-        assert_eq!(answer.get_all(VARY).iter().count(), 1);
-        cors(&["https://a.example"], false).decorate(None, &mut answer);
-        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        cors(&["https://a.example"], false)
+            .decorate(Some(&HeaderValue::from_static("https://a.example")), &mut response);
+        assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
+        assert_eq!(response[ACCESS_CONTROL_EXPOSE_HEADERS], "x-total");
+        assert!(!response.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        assert_eq!(response.get_all(VARY).iter().count(), 1);
+        cors(&["https://a.example"], false).decorate(None, &mut response);
+        assert!(!response.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 
     #[test]
-    fn empty_lists_allow_what_needs_no_permission_and_stars_allow_everything() {
+    fn empty_lists_allow_what_needs_no_preflight_and_wildcards_allow_everything() {
         let origin = (ORIGIN, "https://a.example");
         let rules = |list: &[&str], credentials| {
             let list: Vec<String> = list.iter().map(|item| (*item).to_owned()).collect();
@@ -291,8 +292,8 @@ mod tests {
             for credentials in [false, true] {
                 let mut fields = vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, method)];
                 fields.extend(asked.map(|asked| (ACCESS_CONTROL_REQUEST_HEADERS, asked)));
-                let (_, answer) = rules(list, credentials).preflight(&Method::OPTIONS, &request(&fields)).unwrap();
-                let text = |name: HeaderName| answer.get(name).map(|value| value.to_str().unwrap());
+                let (_, response) = rules(list, credentials).preflight(&Method::OPTIONS, &request(&fields)).unwrap();
+                let text = |name: HeaderName| response.get(name).map(|value| value.to_str().unwrap());
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_ORIGIN).is_some(), allowed, "{list:?} {method} {asked:?}");
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_METHODS), methods, "{list:?} {method}");
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_HEADERS), names, "{list:?} {asked:?}");
@@ -305,9 +306,9 @@ mod tests {
             (&["x-total"], true, Some("x-total")),
             (&["*"], true, Some("x-a, vary, access-control-allow-origin")),
         ] {
-            let mut answer = request(&[(HeaderName::from_static("x-a"), "1")]);
-            rules(list, credentials).decorate(Some(&HeaderValue::from_static("https://a.example")), &mut answer);
-            let text = answer.get(ACCESS_CONTROL_EXPOSE_HEADERS).map(|value| value.to_str().unwrap());
+            let mut response = request(&[(HeaderName::from_static("x-a"), "1")]);
+            rules(list, credentials).decorate(Some(&HeaderValue::from_static("https://a.example")), &mut response);
+            let text = response.get(ACCESS_CONTROL_EXPOSE_HEADERS).map(|value| value.to_str().unwrap());
             assert_eq!(text, exposed, "{list:?} {credentials}");
         }
     }

@@ -1,6 +1,5 @@
-//! Deadlines that are met a little late and cost next to nothing: almost all of them are given up before they come. A task
-//! of each worker thread looks at them from time to time; a timer of the runtime is set up and taken down for each.
-//! What happens when one comes is whoever waits for it's business.
+//! Coarse deadlines, up to 50 ms late. Nearly all deadlines of requests are cancelled before they expire: a task of each
+//! worker thread checks all of them periodically, which costs less than a timer of the runtime for each.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -10,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-/// How late a deadline may be met.
+/// The maximum delay of a deadline.
 const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static WAITING: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+    static DEADLINES: RefCell<Option<Deadlines>> = const { RefCell::new(None) };
 }
 
-/// The deadlines that somebody of this thread waits for.
-struct Waiting {
+/// The pending deadlines of this thread.
+struct Deadlines {
     now: Instant,
     entries: Vec<Entry>,
     free: Vec<usize>,
@@ -29,33 +28,33 @@ struct Entry {
     waker: Option<Waker>,
 }
 
-/// Looks at this thread's deadlines for ever. Without it deadlines are timers of the runtime.
+/// Checks the deadlines of this thread forever. Without this task, deadlines are timers of the runtime.
 pub(crate) async fn watch() {
-    WAITING.set(Some(Waiting { now: Instant::now(), entries: Vec::new(), free: Vec::new() }));
+    DEADLINES.set(Some(Deadlines { now: Instant::now(), entries: Vec::new(), free: Vec::new() }));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let due = with(|waiting| {
+        let due = with(|deadlines| {
             let now = Instant::now();
-            waiting.now = now;
-            let due = waiting.entries.iter_mut().filter(|entry| entry.until <= now);
+            deadlines.now = now;
+            let due = deadlines.entries.iter_mut().filter(|entry| entry.until <= now);
             due.filter_map(|entry| entry.waker.take()).collect::<Vec<_>>()
         });
         due.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
-fn with<T>(act: impl FnOnce(&mut Waiting) -> T) -> Option<T> {
-    WAITING.with_borrow_mut(|waiting| waiting.as_mut().map(act))
+fn with<T>(act: impl FnOnce(&mut Deadlines) -> T) -> Option<T> {
+    DEADLINES.with_borrow_mut(|deadlines| deadlines.as_mut().map(act))
 }
 
-/// The time, as it was a moment ago: not older than deadlines are late.
+/// The time of the last check, at most [`TICK`] ago.
 pub(crate) fn lately() -> Instant {
-    with(|waiting| waiting.now).unwrap_or_else(Instant::now)
+    with(|deadlines| deadlines.now).unwrap_or_else(Instant::now)
 }
 
-/// A moment to wait for.
+/// A future that resolves at an instant.
 pub(crate) enum Deadline {
     Coarse { until: Instant, slot: Option<usize> },
     Exact(Pin<Box<Sleep>>),
@@ -78,23 +77,23 @@ impl Future for Deadline {
             Self::Exact(sleep) => return sleep.as_mut().poll(cx),
             Self::Coarse { until, slot } => (*until, slot),
         };
-        // A waker that is replaced is dropped after the list is free again: it may be a task's last reference.
-        let come = with(|waiting| {
-            if until <= waiting.now {
+        // A replaced waker is dropped after the borrow has ended: it may be the last reference to a task.
+        let come = with(|deadlines| {
+            if until <= deadlines.now {
                 return Err(());
             }
             let at = *slot.get_or_insert_with(|| {
-                waiting.free.pop().unwrap_or_else(|| {
-                    waiting.entries.push(Entry { until, waker: None });
-                    waiting.entries.len() - 1
+                deadlines.free.pop().unwrap_or_else(|| {
+                    deadlines.entries.push(Entry { until, waker: None });
+                    deadlines.entries.len() - 1
                 })
             });
-            let entry = &mut waiting.entries[at];
+            let entry = &mut deadlines.entries[at];
             entry.until = until;
             let known = entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
             Ok(if known { None } else { entry.waker.replace(cx.waker().clone()) })
         });
-        // Without its thread's watch nobody would ever wake it.
+        // Without the thread's task nothing would wake this future.
         if matches!(come, Some(Ok(_))) { Poll::Pending } else { Poll::Ready(()) }
     }
 }
@@ -102,25 +101,25 @@ impl Future for Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         let Self::Coarse { slot: Some(at), .. } = *self else { return };
-        let waker = with(|waiting| {
-            waiting.free.push(at);
-            waiting.entries[at].waker.take()
+        let waker = with(|deadlines| {
+            deadlines.free.push(at);
+            deadlines.entries[at].waker.take()
         });
         drop(waker);
     }
 }
 
-/// The moment came first.
+/// The deadline expired first.
 #[derive(Debug)]
-pub(crate) struct Late;
+pub(crate) struct Elapsed;
 
-/// Does `work` until a moment.
-pub(crate) async fn within<F: Future>(until: Instant, work: F) -> Result<F::Output, Late> {
+/// Runs `work` until a deadline.
+pub(crate) async fn within<F: Future>(until: Instant, work: F) -> Result<F::Output, Elapsed> {
     let mut work = pin!(work);
     let mut deadline = Deadline::at(until);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Ok(done)),
-        Poll::Pending => Pin::new(&mut deadline).poll(cx).map(|()| Err(Late)),
+        Poll::Pending => Pin::new(&mut deadline).poll(cx).map(|()| Err(Elapsed)),
     })
     .await
 }
@@ -153,7 +152,7 @@ mod tests {
         Instant::now() + Duration::from_millis(millis)
     }
 
-    /// On a thread of its own, as a worker is.
+    /// Runs a test on its own thread, like a worker.
     fn watched<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let run = || {
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_comes_in_time_and_never_early() {
+    fn a_deadline_expires_in_time_and_never_early() {
         watched(async || {
             let until = soon(120);
             let late = within(until, std::future::pending::<()>()).await;
@@ -179,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn many_deadlines_of_which_most_are_given_up_share_their_places() {
+    fn cancelled_deadlines_reuse_their_slots() {
         watched(async || {
             for _ in 0..1000 {
                 let mut deadline = Deadline::at(soon(60_000));
                 let pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut deadline).poll(cx).is_pending()));
                 assert!(pending.await);
             }
-            assert_eq!(with(|waiting| waiting.entries.len()), Some(1));
+            assert_eq!(with(|deadlines| deadlines.entries.len()), Some(1));
             assert!(within(soon(60_000), async { 7 }).await.is_ok());
         });
     }
 
     #[tokio::test]
-    async fn without_a_watch_deadlines_come_as_well() {
+    async fn without_the_task_deadlines_are_timers() {
         assert!(matches!(Deadline::at(soon(1)), Deadline::Exact(_)));
         assert!(within(soon(10), std::future::pending::<()>()).await.is_err());
     }

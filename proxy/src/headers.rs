@@ -12,16 +12,16 @@ pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// Marks what a gateway has forwarded (RFC 8586). `Via` would do, but backends take it for a reason not to compress.
+/// Marks forwarded requests (RFC 8586). `Via` would work, but some backends do not compress responses because of it.
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-/// Every gateway of this kind: together they make a loop too.
+/// The same name for all Sluice proxies, so that loops over several of them are detected.
 const GATEWAY: &str = "sluice";
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Fields of one connection (RFC 9110, 7.6.1), and those that older proxies treat so.
+/// Hop-by-hop headers (RFC 9110, 7.6.1), and headers that older proxies treat as such.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // By text: the compiler tells these apart by their lengths first.
+    // Compared as text: the compiler compares the lengths first.
     matches!(
         name.as_str(),
         "connection"
@@ -37,12 +37,12 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Removes what belongs to one connection, and what that connection nominates. Framing, the host and
-/// the mark against loops cannot be nominated away.
+/// Removes hop-by-hop headers and the headers that `Connection` names. `Connection` cannot remove framing headers, the host
+/// or the loop detection header.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most messages have one of them or none: looking through their few fields is cheaper than asking for each.
+    // Most messages have at most one: iterating over their few headers is cheaper than a lookup for each name.
     let present: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    // Most say no more than this, and nominate nothing.
+    // The common values, which name no headers.
     let says_more = |value: &HeaderValue| !matches!(value.as_bytes(), b"keep-alive" | b"close");
     if present.contains(&CONNECTION) && headers.get_all(CONNECTION).iter().any(says_more) {
         let nominated: SmallVec<[HeaderName; 4]> = headers
@@ -63,8 +63,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes everything in which a caller could tell the backend who it is behind, or that the request is another than the
-/// one that was judged: no field from outside has that meaning.
+/// Removes headers in which a client could claim another address, or another method than the one that was authorized.
 pub(crate) fn strip_claims(headers: &mut HeaderMap) {
     let claimed = |name: &HeaderName| match name.as_str().strip_prefix("x-") {
         Some(rest) => {
@@ -80,8 +79,7 @@ pub(crate) fn strip_claims(headers: &mut HeaderMap) {
     debug_assert!(!headers.contains_key(FORWARDED) && !headers.contains_key(REAL_IP), "removed above");
 }
 
-/// The method that `X-HTTP-Method-Override` asks for, as AWS REST APIs understand it: one of their seven. None: it does not
-/// ask.
+/// The method of `X-HTTP-Method-Override`, as in AWS REST APIs. None: the header is absent.
 pub(crate) fn overridden_method(headers: &HeaderMap) -> Result<Option<Method>, Reject> {
     let mut values = headers.get_all(METHOD_OVERRIDE).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -92,7 +90,7 @@ pub(crate) fn overridden_method(headers: &HeaderMap) -> Result<Option<Method>, R
     Ok(Some(method))
 }
 
-/// The methods that AWS REST APIs have, also behind `ANY`.
+/// The methods of AWS REST APIs, also for `ANY`.
 pub(crate) fn is_aws_method(method: &Method) -> bool {
     matches!(
         *method,
@@ -100,7 +98,7 @@ pub(crate) fn is_aws_method(method: &Method) -> bool {
     )
 }
 
-/// How often a value of `cdn-loop` names a gateway of this kind.
+/// How often a value of `cdn-loop` contains the name of this gateway.
 pub(crate) fn passes(value: &HeaderValue) -> usize {
     let names = value.as_bytes().split(|byte| *byte == b',');
     let name = |info: &[u8]| {
@@ -109,9 +107,9 @@ pub(crate) fn passes(value: &HeaderValue) -> usize {
     names.filter(|info| name(info)).count()
 }
 
-/// Says for whom the gateway forwards, and that it did.
+/// Sets the forwarding headers.
 pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Option<HeaderValue>) {
-    // Room for these and the host at once.
+    // Capacity for these headers and the host.
     headers.reserve(6);
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     headers.insert(FORWARDED_FOR, origin.source.clone());
@@ -123,7 +121,7 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Opti
     }
 }
 
-/// The same in one field (RFC 7239), as AWS HTTP APIs write it.
+/// Sets the forwarding information in one header (RFC 7239), as AWS HTTP APIs do.
 pub(crate) fn set_forwarded_element(headers: &mut HeaderMap, origin: &Origin, host: Option<&HeaderValue>) {
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     let source = origin.source.to_str().unwrap_or("unknown");
@@ -147,12 +145,12 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// What is left of `Expect`: hyper has answered it.
+/// Removes `Expect`, which hyper has handled.
 pub(crate) fn strip_expect(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
 }
 
-/// AWS REST APIs rename what the backend says about its own connection, and then it belongs to no connection any more.
+/// Renames headers of the backend's response as AWS REST APIs do.
 pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
     const REMAPPED: [(HeaderName, &str); 5] = [
         (CONTENT_LENGTH, "x-amzn-remapped-content-length"),
@@ -167,7 +165,7 @@ pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
         headers.insert("x-amzn-remapped-connection", connection);
     }
     for (name, new) in REMAPPED {
-        // The length of the body frames this hop too.
+        // The length of the body is also valid for this hop.
         let value = if name == CONTENT_LENGTH { headers.get(&name).cloned() } else { headers.remove(&name) };
         if let Some(value) = value {
             headers.insert(HeaderName::from_static(new), value);
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nominated_fields_go_and_framing_stays() {
+    fn headers_named_by_connection_are_removed_and_framing_stays() {
         let mut headers = HeaderMap::new();
         headers.insert(CONNECTION, HeaderValue::from_static("close, X-Secret, host, content-length"));
         headers.insert("x-secret", HeaderValue::from_static("1"));

@@ -1,5 +1,4 @@
-//! Key sets (RFC 7517): which of their keys may confirm a signature, and with which algorithms.
-//! Where a set comes from is `sets`' business.
+//! Key sets (RFC 7517): which of their keys can verify a signature, and with which algorithms.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sluice_wire::Algorithm;
 
-/// More keys of a set are not looked at.
+/// Further keys of a set are ignored.
 const MAX_KEYS: usize = 256;
 
 #[derive(Deserialize)]
@@ -31,17 +30,17 @@ struct Jwk {
     e: Option<String>,
 }
 
-/// A key that may confirm signatures.
+/// A key that can verify signatures.
 pub(super) struct VerifyKey {
-    /// Its name in the set.
+    /// The key ID.
     pub(super) kid: Option<String>,
-    /// What it may be used with: never the token's choice.
+    /// The algorithms of the key, never the token's choice.
     pub(super) algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
 
 impl VerifyKey {
-    /// Whether `signature` over `message` is this key's. The algorithm must be one of this key's.
+    /// Whether the key verifies `signature` over `message`. The algorithm must be one of the key's.
     pub(super) fn confirms(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
         self.algorithms.contains(&algorithm)
             && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, registered(algorithm))
@@ -49,7 +48,7 @@ impl VerifyKey {
     }
 }
 
-/// The algorithm with a registered name; `none` and symmetric ones have no value at all.
+/// The algorithm with a registered name. `none` and symmetric algorithms are not supported.
 pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     Some(match name {
         "RS256" => Algorithm::RS256,
@@ -79,8 +78,8 @@ fn registered(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     }
 }
 
-/// The keys of a set that can be used; others (encryption keys, symmetric keys, unknown curves) are passed over.
-/// A text that is no key set at all is an error.
+/// The usable keys of a set. Others (encryption keys, symmetric keys, unknown curves) are ignored. A text that is not a key
+/// set is an error.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<VerifyKey>, serde_json::Error> {
     let set: Set = serde_json::from_slice(text)?;
     let keys = set.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value(key).ok());
@@ -121,7 +120,7 @@ fn usable(jwk: Jwk) -> Option<VerifyKey> {
             }
             (vec![Algorithm::EdDSA], DecodingKey::from_ed_components(x).ok()?)
         }
-        // `oct` is somebody's secret in a public place, or an attack.
+        // `oct` is a published secret, or an attack.
         _ => return None,
     };
     if let Some(only) = &jwk.alg {

@@ -1,33 +1,32 @@
-//! Why a caller is not believed, in the words of RFC 6750.
-//! A refusal says its kind and nothing about keys, claims or other callers.
+//! Why a token is rejected, in the terms of RFC 6750. The reason contains nothing about keys, claims or other callers.
 
-/// Why a caller is not believed.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refusal {
     /// No token.
     Missing,
-    /// Not a token, or one that breaks a rule of its format.
+    /// Not a token, or the format is invalid.
     Malformed,
     /// An issuer that is not configured.
     UnknownIssuer,
-    /// No configured key and algorithm confirms it.
+    /// No key and algorithm of the issuer verifies the signature.
     BadSignature,
-    /// Its time is over.
+    /// Expired.
     Expired,
-    /// Its time has not come.
+    /// Not valid yet.
     NotYetValid,
-    /// Made for somebody else.
+    /// Another audience.
     WrongAudience,
     /// A required claim is missing or different.
     MissingClaim,
-    /// The issuer's keys cannot be had: 503, not the caller's fault.
+    /// The issuer's key set is unavailable: 503.
     Unavailable,
-    /// The Authorizer cannot be used as written: 500.
+    /// The Authorizer is invalid: 500.
     InvalidConfig,
 }
 
 impl Refusal {
-    /// A word for logs and labels: a closed set.
+    /// The reason in logs and labels: a closed set.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Missing => "token_missing",
@@ -43,7 +42,7 @@ impl Refusal {
         }
     }
 
-    /// `error_description`: what an AWS JWT authorizer says.
+    /// `error_description`, as an AWS JWT authorizer writes it.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Missing => "the request has no token",

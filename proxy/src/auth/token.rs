@@ -1,5 +1,5 @@
-//! Reading a token: its place in a request, its three segments, its registered claims.
-//! Nothing here is believed yet; nothing a token names (`jwk`, `jku`, `x5u`) is ever used.
+//! Parses a token: its place in a request, its three segments, its registered claims. Nothing is verified here. Keys that a
+//! token names (`jwk`, `jku`, `x5u`) are never used.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +12,11 @@ use sluice_wire::{Algorithm, TokenSource};
 use super::keys::algorithm;
 use super::{Caller, Refusal};
 
-/// A longer token is refused unread.
+/// A longer token is rejected without parsing.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 const MAX_KID_BYTES: usize = 256;
 
-/// Where a token may stand.
+/// A place where a request can carry a token.
 #[derive(Debug)]
 pub(super) struct Source {
     header: HeaderName,
@@ -30,7 +30,7 @@ impl Source {
     }
 }
 
-/// The token of a request, and the header it stands in: the first place that holds one counts.
+/// The token of a request and its header. The first place that has a token is used.
 pub(super) fn find<'a, 's>(
     sources: &'s [Source],
     headers: &'a HeaderMap,
@@ -38,11 +38,11 @@ pub(super) fn find<'a, 's>(
     for source in sources {
         let mut values = headers.get_all(&source.header).iter();
         let Some(value) = values.next() else { continue };
-        // The backend might read the other one.
+        // The backend might use the other one.
         if values.next().is_some() {
             return Err(Refusal::Malformed);
         }
-        // Not `to_str`, which looks at each byte of a long token by itself.
+        // Not `to_str`, which checks each byte of a long token separately.
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::Malformed)?.trim_ascii();
         let token = match &source.scheme {
             None => text,
@@ -60,17 +60,17 @@ pub(super) fn find<'a, 's>(
     Err(Refusal::Missing)
 }
 
-/// A token taken apart.
+/// A parsed token.
 pub(super) struct Token<'a> {
-    /// The first two segments: what is signed.
+    /// The first two segments, which are signed.
     pub(super) message: &'a str,
-    /// The third.
+    /// The third segment.
     pub(super) signature: &'a str,
-    /// What the header says; none: an algorithm that does not exist here.
+    /// The algorithm of the header. None: it is not supported.
     pub(super) algorithm: Option<Algorithm>,
-    /// Which key.
+    /// The key ID.
     pub(super) kid: Option<String>,
-    /// What it says.
+    /// The claims.
     pub(super) claims: Map<String, Value>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Token<'a> {
             return Err(Refusal::Malformed);
         }
         let (header, claims) = (object(header)?, object(claims)?);
-        // A rule we would have to understand and do not (RFC 7515, 4.1.11).
+        // Critical extensions are not supported (RFC 7515, 4.1.11).
         if header.contains_key("crit") {
             return Err(Refusal::Malformed);
         }
@@ -95,19 +95,19 @@ impl<'a> Token<'a> {
         Ok(Self { message, signature, algorithm: algorithm(name), kid, claims })
     }
 
-    /// `iss`, which must be there and be text.
+    /// `iss`, which must be a string.
     pub(super) fn issuer(&self) -> Result<&str, Refusal> {
         self.claims.get("iss").and_then(Value::as_str).ok_or(Refusal::Malformed)
     }
 }
 
-/// Base64 without padding (RFC 7515, 2): with it one token would have several spellings.
+/// Base64 without padding (RFC 7515, 2). With padding, one token would have several encodings.
 fn object(segment: &str) -> Result<Map<String, Value>, Refusal> {
     let bytes = URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed)
 }
 
-/// The times a token names.
+/// The times of a token.
 #[derive(Debug)]
 pub(super) struct Times {
     pub(super) expires: SystemTime,
@@ -116,7 +116,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// `exp` must be there; each must be a number.
+    /// `exp` is required; each must be a number.
     pub(super) fn of(claims: &Map<String, Value>) -> Result<Self, Refusal> {
         let expires = time(claims, "exp")?.ok_or(Refusal::Malformed)?;
         Ok(Self { expires, not_before: time(claims, "nbf")?, issued: time(claims, "iat")? })
@@ -141,7 +141,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, R
     SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(Refusal::Malformed)
 }
 
-/// Whether the token was made for one of `accepted`: `aud`, or `client_id` where `aud` is absent.
+/// Whether one of `accepted` is in `aud`, or equals `client_id` if there is no `aud`.
 pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, Refusal> {
     let known = |text: &str| accepted.iter().any(|audience| audience == text);
     match claims.get("aud") {
@@ -155,7 +155,7 @@ pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) ->
     }
 }
 
-/// The caller a verified token speaks for.
+/// The caller of a verified token.
 pub(super) fn caller(issuer: &str, claims: Map<String, Value>, expires: SystemTime) -> Result<Caller, Refusal> {
     let text = |name: &str| match claims.get(name) {
         None => Ok(None),

@@ -1,15 +1,14 @@
-//! Which routes are attached to a stage and which use an authorizer or call an upstream, so that a change finds those that
-//! it touches without looking at all of them.
+//! Index of the routes by stage, authorizer and upstream, so that a change finds the routes that it affects without a scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_wire::{Integration, ObjectRef, PartName, RoutePart, RuleAction};
 
-/// What is known of routes without their content.
+/// References between routes and other parts.
 #[derive(Default)]
 pub(super) struct Index {
     routes: BTreeMap<PartName, Entry>,
-    /// Routes by what they are attached to, use or call.
+    /// Routes by the parts that they reference.
     by: BTreeMap<PartName, BTreeSet<PartName>>,
 }
 
@@ -20,7 +19,7 @@ struct Entry {
 }
 
 impl Index {
-    /// Takes a route in and returns the stages that it was and is attached to.
+    /// Adds a route and returns the stages that it was and is attached to.
     pub(super) fn insert(&mut self, name: &PartName, route: &RoutePart) -> BTreeSet<PartName> {
         let mut touched = self.remove(name);
         touched.extend(route.stages.iter().cloned());
@@ -32,7 +31,7 @@ impl Index {
         touched
     }
 
-    /// Forgets a route and returns the stages that it was attached to.
+    /// Removes a route and returns the stages that it was attached to.
     pub(super) fn remove(&mut self, name: &PartName) -> BTreeSet<PartName> {
         let Some(old) = self.routes.remove(name) else { return BTreeSet::new() };
         for other in old.stages.iter().chain(&old.uses) {
@@ -46,7 +45,7 @@ impl Index {
         old.stages.into_iter().collect()
     }
 
-    /// A route's object, and what it uses and calls.
+    /// A route's object and the parts that it references.
     pub(super) fn get(&self, name: &PartName) -> Option<(&ObjectRef, impl Iterator<Item = &PartName>)> {
         self.routes.get(name).map(|entry| (&entry.object, entry.uses.iter()))
     }

@@ -1,6 +1,6 @@
-//! The last known good configuration on disk: one file, a snapshot followed by the changes since, each with a checksum.
-//! A change costs what it is long, and what a restart reads is always one whole version, never parts of two.
-//! Certificates hold private keys and are kept on memory volumes only.
+//! The last known good configuration on disk: one file with a snapshot and the changes since, each with a checksum. The
+//! cost of a change depends on its size, and a restart always reads one complete version. Certificates contain private keys
+//! and are stored on memory volumes only.
 
 use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName, Parts};
 
-/// The first line of the file; another one is another format.
+/// The first line of the file. A different line means a different format.
 const MAGIC: &[u8] = b"sluice-state-2\n";
 const FILE: &str = "configuration.state";
 const FLEET: &str = "fleet.state";
-/// A disk that takes longer does not hold up the configuration.
+/// Timeout of a write. A slow disk does not delay configuration.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-/// Changes may grow to the length of the snapshot before them and this; then a new snapshot is written.
+/// A new snapshot is written when the changes are longer than the snapshot and than this.
 const MIN_CHANGES: u64 = 1 << 20;
 /// The line before each record: a hash in hexadecimal, a space, a length.
 const MAX_HEAD: u64 = 96;
@@ -27,19 +27,19 @@ pub enum StateError {
     /// The file cannot be read.
     #[error("cannot read the file")]
     Read(#[from] io::Error),
-    /// It has another beginning than ours, or is too long.
+    /// The format is unknown, or the file is too long.
     #[error("the file is not a saved configuration of this version")]
     Format,
-    /// It was changed.
+    /// A checksum does not match.
     #[error("the file does not match its checksum")]
     Checksum,
-    /// Its text is not what it should be.
+    /// The content cannot be decoded.
     #[error("cannot decode the file")]
     Decode(#[from] serde_json::Error),
-    /// A part in it is not what its hash says.
+    /// The hash of a part does not match.
     #[error("the content of part {0} does not match its hash")]
     Part(PartName),
-    /// The changes in it do not lead from one version to the next.
+    /// The changes do not result in the version that the file names.
     #[error("the file does not result in the version that it names")]
     Version,
 }
@@ -53,17 +53,17 @@ pub struct Store {
     queue: Arc<Mutex<Queue>>,
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Debug, Default)]
 struct Log {
     kept: Parts<Part>,
     snapshot: u64,
     changes: u64,
-    /// Whether the file ends with a whole record, so that another can follow.
+    /// Whether the file ends with a complete record, so that another can be appended.
     sound: bool,
 }
 
-/// What is to be written. One writer at a time; what it has not begun with yet is replaced by what is newer.
+/// The pending write. There is one writer at a time; a newer configuration replaces one that is not being written yet.
 #[derive(Debug, Default)]
 struct Queue {
     next: Option<Parts<Part>>,
@@ -71,10 +71,10 @@ struct Queue {
 }
 
 impl Store {
-    /// Opens the directory and makes it when it is missing.
+    /// Opens the directory and creates it if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The directory cannot be created.
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let secrets = in_memory(dir, &fs::read_to_string("/proc/mounts").unwrap_or_default());
@@ -87,8 +87,7 @@ impl Store {
         Ok(Self { path: dir.join(FILE), secrets, log: Arc::default(), queue: Arc::default() })
     }
 
-    /// Everything that is there; none: nothing was ever in force, or the file cannot be used. Such a file is set aside and
-    /// said, not fatal.
+    /// The stored configuration. None: there is none, or the file is invalid. An invalid file is renamed and logged.
     #[must_use]
     pub fn load(&self) -> Option<Parts<Part>> {
         match read(&self.path) {
@@ -107,14 +106,14 @@ impl Store {
         }
     }
 
-    /// How many proxies shared each limit; a proxy that restarts alone must not take the whole of them.
+    /// The stored number of proxies that share each limit, so that a proxy that restarts alone does not use all of it.
     #[must_use]
     pub fn fleet(&self) -> Option<u32> {
         let text = fs::read_to_string(self.path.with_file_name(FLEET)).ok()?;
         text.trim().parse().ok().filter(|proxies| *proxies > 0)
     }
 
-    /// Keeps how many proxies share each limit. A failure is said.
+    /// Stores the number of proxies that share each limit. A failure is logged.
     pub(super) async fn save_fleet(&self, proxies: u32) {
         let path = self.path.with_file_name(FLEET);
         let writing = tokio::task::spawn_blocking(move || replace(&path, format!("{proxies}\n").as_bytes()));
@@ -124,7 +123,7 @@ impl Store {
         }
     }
 
-    /// Writes what changed. A failure is said and leaves in place what was there before.
+    /// Writes the changes. A failure is logged and leaves the previous file in place.
     pub(crate) async fn save(&self, parts: &Parts<Part>) {
         {
             let mut queue = locked(&self.queue);
@@ -148,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Writes until nothing waits.
+    /// Writes until nothing is pending.
     fn write(&self) {
         loop {
             let parts = {
@@ -189,7 +188,7 @@ impl Store {
         }
         let change = Delta { base: log.kept.version(), version: now.version(), upsert, remove };
         if log.sound && log.changes <= log.snapshot.max(MIN_CHANGES) {
-            // Until the record is whole nothing may follow it.
+            // Nothing may be appended until the record is complete.
             log.sound = false;
             log.changes += append(&self.path, &record(&change)?)?;
             log.sound = true;
@@ -235,8 +234,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Reads a file as far as it was written: a record that was cut by a crash never was in force for long, and the version
-/// before it is served. A record that was changed makes the whole file useless.
+/// Reads a file. If a crash cut the last record, the version before it is used. A modified record makes the whole file
+/// invalid.
 fn read(path: &Path) -> Result<Log, StateError> {
     let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX).saturating_mul(4);
     let file = fs::File::open(path)?;
@@ -271,7 +270,7 @@ fn read(path: &Path) -> Result<Log, StateError> {
     if log.snapshot == 0 { Err(StateError::Format) } else { Ok(log) }
 }
 
-/// The next record and its length in the file; none at the end. `sound` becomes false when the last record was cut.
+/// The next record and its length in the file. None at the end. `sound` becomes false if the last record was cut.
 fn next(file: &mut impl io::BufRead, sound: &mut bool) -> Result<Option<(Vec<u8>, u64)>, StateError> {
     let mut head = Vec::new();
     file.take(MAX_HEAD).read_until(b'\n', &mut head)?;
@@ -299,7 +298,7 @@ fn next(file: &mut impl io::BufRead, sound: &mut bool) -> Result<Option<(Vec<u8>
     Ok(Some((body, head.len() as u64 + length + 1)))
 }
 
-/// Parts as they may be taken from a file.
+/// Checks the parts of a file.
 pub(super) fn check(parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
     for part in &parts {
         if part.json.len() > MAX_PART_BYTES || Hash::of(part.json.as_bytes()) != part.hash {
@@ -309,7 +308,7 @@ pub(super) fn check(parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
     Ok(parts)
 }
 
-/// Whether the mount with the longest prefix of `dir` lives in memory.
+/// Whether the mount with the longest prefix of `dir` is in memory.
 fn in_memory(dir: &Path, mounts: &str) -> bool {
     let Ok(dir) = fs::canonicalize(dir) else { return false };
     let lines = mounts.lines().filter_map(|line| {

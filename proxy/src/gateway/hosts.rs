@@ -1,5 +1,4 @@
-//! Which Stage answers a host and path: exact names, then wildcards, then the Stages that claim no name.
-//! Below a Stage the router decides.
+//! Matches host and path to a Stage: exact names, then wildcards, then Stages without hostnames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use super::Stage;
 /// Stages of one host, longest base path first.
 type Stages = Vec<Arc<Stage>>;
 
-/// The names are the configuration's own and clients only look them up, so that nobody can make them collide.
+/// The names come from the configuration, and clients can only look them up: no client can cause hash collisions.
 type Named = HashMap<Box<str>, Stages, FixedState>;
 
 /// Stages by host and base path.
@@ -37,7 +36,7 @@ impl HostTable {
         }
         let lists = table.exact.values_mut().chain(table.wildcard.values_mut());
         for list in lists.chain(std::iter::once(&mut table.any)) {
-            // Two Stages with one host and base path are a conflict the operator reports; here the smaller name wins.
+            // Two Stages with one host and base path are a conflict that the operator reports. Here the smaller name wins.
             list.sort_by(|a, b| b.base.len().cmp(&a.base.len()).then_with(|| a.part.cmp(&b.part)));
         }
         table
@@ -66,7 +65,7 @@ impl HostTable {
     }
 }
 
-/// What follows `base` (`""` or `/prod`) in `path`, if it is below it: it starts with a slash.
+/// The rest of `path` after `base` (`""` or `/prod`), if the path is below it. The rest starts with a slash.
 pub(crate) fn below<'a>(path: &'a str, base: &str) -> Option<&'a str> {
     match path.strip_prefix(base) {
         Some("") => Some("/"),

@@ -1,9 +1,8 @@
-//! The canonical form of a request's path: one reading that is matched, keyed and forwarded.
-//! What a canonical path means is the router's business.
+//! The canonical form of a request's path, which is matched, used in cache keys and forwarded.
 
 use std::borrow::Cow;
 
-/// Why a path has no canonical form. Such a request is refused with 400.
+/// Why a path has no canonical form. Such a request is rejected with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadPath(pub(crate) &'static str);
 
@@ -20,15 +19,15 @@ const fn unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Characters that stand for themselves in a segment (RFC 3986, pchar), without `;`: servlet-style parameters make two
-/// readings of one path.
+/// Characters of a segment that need no encoding (RFC 3986, pchar), without `;`: servlet containers treat text after it as
+/// parameters, others as part of the path.
 const fn plain(byte: u8) -> bool {
     unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// The canonical form of `path`: percent escapes of unreserved characters are decoded, the others written in upper case.
-/// Everything that two programs could read in two ways is refused.
+/// The canonical form of `path`: escapes of unreserved characters are decoded, other escapes are written in upper case. A
+/// path that two programs could interpret differently is rejected.
 pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
@@ -56,7 +55,7 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
                 }
                 start = at + 1;
             }
-            // Whatever spelling it came from: decoded once more, it would be another path.
+            // If decoded once more, it would be another path.
             Some(b'%') if encoded_twice(bytes, at) => return Err(BadPath("The path must not be encoded twice.")),
             Some(b'%') => {}
             Some(b';') => return Err(BadPath("The path must not have a semicolon.")),
@@ -70,14 +69,13 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
     Ok(())
 }
 
-/// Whether an escaped percent sign at `at` begins another escape.
+/// Whether an escaped percent sign at `at` starts another escape.
 fn encoded_twice(bytes: &[u8], at: usize) -> bool {
     let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex).is_some();
     bytes.get(at..at + 3) == Some(b"%25") && digit(3) && digit(4)
 }
 
-/// Whether text that was put together from canonical pieces is still read in one way: neither dot segments nor double
-/// encoding came about where the pieces meet.
+/// Whether a concatenation of canonical texts is unambiguous: no dot segment and no double encoding at the joints.
 pub(crate) fn joins(path: &str) -> bool {
     let bytes = path.as_bytes();
     !path.split('/').any(|segment| segment == "." || segment == "..")
@@ -113,8 +111,8 @@ fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
     String::from_utf8(out).map_err(|_| BadPath("The path has a character that must be percent-encoded."))
 }
 
-/// A segment as static parts of templates are compared with it: escapes of characters that may also stand for
-/// themselves are decoded, so that `/a%40b` cannot slip past a rule for `/a@b`.
+/// A segment in the form that is compared with the static segments of templates: escapes of characters that need no
+/// encoding are decoded, so that `/a%40b` cannot bypass a rule for `/a@b`.
 pub(crate) fn comparable(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
@@ -138,7 +136,7 @@ pub(crate) fn comparable(segment: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(segment), Cow::Owned)
 }
 
-/// Decodes a query component: `+` is a space; a broken escape stands for itself.
+/// Decodes a query component: `+` is a space; invalid escapes are kept.
 pub(crate) fn decode_query(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -177,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_one_form_or_none() {
+    fn a_path_has_one_canonical_form_or_is_rejected() {
         let good = [
             ("/", "/"),
             ("/orders/7", "/orders/7"),
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_make_another_path_do_not_join() {
+    fn texts_whose_concatenation_is_ambiguous_are_rejected() {
         for (path, wanted) in
             [("/a/b", true), ("/a/./b", false), ("/a/..", false), ("/100%25/2e", true), ("/a%252e", false)]
         {
@@ -257,7 +255,7 @@ mod tests {
         assert_eq!(pairs, wanted);
     }
 
-    /// Paths made of what makes paths ambiguous: escapes, pieces of escapes, and escapes of those.
+    /// Paths of escapes, parts of escapes, and escapes of those.
     fn of_escapes() -> impl Strategy<Value = String> {
         let byte = prop_oneof![
             Just(b'%'),

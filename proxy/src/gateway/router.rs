@@ -1,6 +1,5 @@
-//! Which rule answers a request: a tree over path segments, searched from the most specific pattern to the least. A copy
-//! shares its branches with the original: one that a change touches is copied when it changes, all others stay.
-//! Hosts and base paths are in the host table; what a rule does is not known here.
+//! Matches a request to a rule: a tree over path segments, searched from the most specific pattern to the least specific. A
+//! copy shares its branches with the original; only branches that change are copied. Hosts and base paths are in `hosts`.
 
 mod children;
 
@@ -13,7 +12,7 @@ use smallvec::SmallVec;
 use super::path;
 use children::{Children, Stays};
 
-/// What a rule matches, beside its path.
+/// The conditions of a rule in addition to its path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Match {
     pub(crate) methods: Methods,
@@ -23,7 +22,7 @@ pub(crate) struct Match {
     pub(crate) media_version: Option<String>,
 }
 
-/// Methods that a rule answers.
+/// The methods of a rule.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Methods {
     #[default]
@@ -61,17 +60,17 @@ impl From<Vec<Method>> for Methods {
     }
 }
 
-/// A rule's place among equals: the route's name, then its number in the route. It also finds the rule again.
+/// Order of rules with equal matches: the route's name, then the rule's number in it. It also identifies the rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tie {
     pub(crate) route: PartName,
     pub(crate) number: usize,
 }
 
-/// Where a rule stands in the tree.
+/// The position of a rule in the tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// A first segment that names the version.
+    /// A first segment with the version.
     pub(crate) prefix: Option<Box<str>>,
     pub(crate) template: PathTemplate,
     pub(crate) tie: Tie,
@@ -82,7 +81,7 @@ struct Candidate<R> {
     methods: Methods,
     further: Option<Arc<Match>>,
     tie: Tie,
-    /// Templates may name their parameters differently: names belong to the rule, not to the tree.
+    /// The names of parameters belong to the rule, not to the tree, because templates can name them differently.
     rule: R,
 }
 
@@ -100,18 +99,18 @@ impl<R> Default for Node<R> {
     }
 }
 
-/// Rules by path, method and further fields.
+/// Rules by path, method, headers and query.
 #[derive(Clone)]
 pub(crate) struct Router<R> {
     root: Arc<Node<R>>,
-    /// Whether a slash at the end counts (AWS REST APIs ignore it).
+    /// Whether a slash at the end is ignored, as in AWS REST APIs.
     ignore_last_slash: bool,
 }
 
-/// A range of the canonical path that a parameter took.
+/// The range of the canonical path that a parameter matched.
 pub(crate) type Capture = (u32, u32);
 
-/// What the parameters of a template took, in their order.
+/// The ranges of all parameters of a template, in order.
 pub(crate) type Captures = SmallVec<[Capture; 4]>;
 
 /// What matched.
@@ -121,7 +120,7 @@ pub(crate) struct Found<'a, R> {
     pub(crate) captures: Captures,
 }
 
-/// The request as the router sees it.
+/// The fields of a request that the router uses.
 pub(crate) struct View<'a> {
     pub(crate) method: &'a Method,
     /// Canonical.
@@ -153,7 +152,7 @@ impl<R: Clone> Router<R> {
         Self { root: Arc::default(), ignore_last_slash }
     }
 
-    /// Adds a rule. Among equals the smaller tie wins.
+    /// Adds a rule. Of rules with equal matches, the smaller tie wins.
     pub(crate) fn add(&mut self, place: &Place, test: Match, rule: R) {
         let Match { methods, headers, query, media_version } = test;
         let further = !headers.is_empty() || !query.is_empty() || media_version.is_some();
@@ -176,7 +175,7 @@ impl<R: Clone> Router<R> {
         insert(&mut node.ends, candidate);
     }
 
-    /// Takes a rule away; what leads nowhere any more goes with it.
+    /// Removes a rule and the nodes that become empty.
     pub(crate) fn remove(&mut self, place: &Place) {
         let segments: Vec<&Segment> = place.template.segments().iter().collect();
         let root = Arc::make_mut(&mut self.root);
@@ -186,15 +185,15 @@ impl<R: Clone> Router<R> {
         }
     }
 
-    /// The best rule. Per segment a fixed text goes before a parameter, a parameter before the rest of the path; a
-    /// pattern without a rule for the method gives way to the next one.
+    /// The best rule. Per segment, fixed text has priority over a parameter, and a parameter over the rest of the path. If
+    /// the best pattern has no rule for the method, the next one is tried.
     pub(crate) fn find(&self, view: &View<'_>) -> Option<Found<'_, R>> {
         let mut search = Search { view, path: self.matched(view.path), taken: Captures::new() };
         let rule = walk(&self.root, 1, &mut search)?;
         Some(Found { rule, captures: search.taken })
     }
 
-    /// Methods that some rule has for the path; empty: no rule has the path. For the `Allow` of a 405.
+    /// The methods of all rules for the path, for the `Allow` header of a 405. Empty: no rule matches the path.
     pub(crate) fn methods(&self, view: &View<'_>) -> Vec<Method> {
         let mut out: Vec<Method> = Vec::new();
         collect(&self.root, 1, self.matched(view.path), view, &mut out);
@@ -203,7 +202,7 @@ impl<R: Clone> Router<R> {
         out
     }
 
-    /// The path as it is matched: without segments it is empty.
+    /// The path in the form that is matched. It is empty if there are no segments.
     fn matched<'a>(&self, path: &'a str) -> &'a str {
         let path = if self.ignore_last_slash { path.strip_suffix('/').unwrap_or(path) } else { path };
         if path == "/" { "" } else { path }
@@ -246,7 +245,7 @@ fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Opti
         }
         search.taken.pop();
     }
-    // The rest must not be empty: `/a/{proxy+}` has neither `/a` nor `/a/`.
+    // The rest must not be empty: `/a/{proxy+}` matches neither `/a` nor `/a/`.
     if !node.greedy.is_empty() && start < path.len() {
         let rule = best(&node.greedy, search.view)?;
         search.taken.push(capture((start, path.len())));
@@ -257,7 +256,7 @@ fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Opti
 
 fn collect<R>(node: &Node<R>, start: usize, path: &str, view: &View<'_>, out: &mut Vec<Method>) {
     let mut add = |list: &[Candidate<R>]| {
-        out.extend(list.iter().filter(|c| fields_hold(c, view)).flat_map(|c| c.methods.named().iter().cloned()));
+        out.extend(list.iter().filter(|c| conditions_match(c, view)).flat_map(|c| c.methods.named().iter().cloned()));
     };
     let Some((start, end)) = segment(path, start) else {
         add(&node.ends);
@@ -277,12 +276,12 @@ fn collect<R>(node: &Node<R>, start: usize, path: &str, view: &View<'_>, out: &m
     }
 }
 
-/// The part of `path` that a capture names.
+/// The text of a capture.
 pub(crate) fn slice(path: &str, (start, end): Capture) -> &str {
     path.get(start as usize..end as usize).unwrap_or_default()
 }
 
-/// Keeps candidates in the order in which they are tried: named methods before any, more further matches first.
+/// Inserts a candidate in matching order: named methods before any method, then more conditions first.
 fn insert<R>(list: &mut Vec<Candidate<R>>, candidate: Candidate<R>) {
     fn rank<R>(candidate: &Candidate<R>) -> (bool, usize, &Tie) {
         let further = candidate.further.as_ref();
@@ -294,10 +293,10 @@ fn insert<R>(list: &mut Vec<Candidate<R>>, candidate: Candidate<R>) {
 }
 
 fn best<'r, R>(list: &'r [Candidate<R>], view: &View<'_>) -> Option<&'r R> {
-    list.iter().find(|c| c.methods.contains(view.method) && fields_hold(c, view)).map(|c| &c.rule)
+    list.iter().find(|c| c.methods.contains(view.method) && conditions_match(c, view)).map(|c| &c.rule)
 }
 
-fn fields_hold<R>(candidate: &Candidate<R>, view: &View<'_>) -> bool {
+fn conditions_match<R>(candidate: &Candidate<R>, view: &View<'_>) -> bool {
     let Some(test) = &candidate.further else { return true };
     let header = |wanted: &FieldMatch| {
         let mut values = view.headers.get_all(wanted.name.as_str()).iter();
@@ -354,9 +353,9 @@ mod tests {
         router.find(&View { method: &method, path, query: None, headers: &headers }).map(|found| *found.rule)
     }
 
-    // The worked examples of AWS's documents and of its recorded behaviour (REST matching algorithm, HTTP API routes).
+    // The examples of AWS's documentation and of its recorded behavior (REST matching algorithm, HTTP API routes).
     #[test]
-    fn specific_patterns_go_first_and_methods_backtrack() {
+    fn specific_patterns_have_priority_and_methods_backtrack() {
         let pets = router(
             &[("GET", "/pets/dog/1"), ("GET", "/pets/dog/{id}"), ("GET", "/pets/{proxy+}"), ("ANY", "/{proxy+}")],
             false,
@@ -388,17 +387,17 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_at_the_end_counts_unless_it_is_ignored() {
+    fn a_slash_at_the_end_is_significant_unless_it_is_ignored() {
         assert_eq!(find(&router(&[("GET", "/a")], false), "GET", "/a/"), None);
         assert_eq!(find(&router(&[("GET", "/a")], true), "GET", "/a/"), Some(0));
-        // `requestContext.path` keeps it, `pathParameters.proxy` does not (recorded behaviour of AWS REST APIs).
+        // `requestContext.path` keeps it, `pathParameters.proxy` does not (recorded behavior of AWS REST APIs).
         let router = router(&[("GET", "/{proxy+}")], true);
         let view = View { method: &Method::GET, path: "/proxy-value/", query: None, headers: &HeaderMap::new() };
         assert_eq!(slice(view.path, router.find(&view).unwrap().captures[0]), "proxy-value");
     }
 
     #[test]
-    fn further_matches_go_before_none_and_captures_are_ranges() {
+    fn rules_with_more_conditions_have_priority_and_captures_are_ranges() {
         let mut router = Router::new(false);
         router.add(&place(None, "/o/{id}", 0), Match::default(), 0);
         let beta = FieldMatch { name: "x-beta".into(), value: Some("1".into()) };
@@ -429,7 +428,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_router_that_was_changed_equals_one_made_anew(steps in prop::collection::vec((any::<bool>(), 0..40_usize), 0..80)) {
+        fn a_changed_router_equals_a_newly_built_one(steps in prop::collection::vec((any::<bool>(), 0..40_usize), 0..80)) {
             let rule = |n: usize| (["ANY", "GET", "PUT", "GET"][n % 4], place(None, PATHS[n % PATHS.len()], n));
             let mut changed: Router<usize> = Router::new(false);
             let mut there = std::collections::BTreeSet::new();

@@ -1,5 +1,5 @@
-//! A node's children by the text of a segment, made to be copied when one of them changes: few stand in a list, many in
-//! shards, of which a change copies one. What a child is, is the router's.
+//! A node's children by the text of a segment, a copy-on-write map: a few children are in a list, many in shards, of which a
+//! change copies one.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use hashbrown::HashTable;
 
 /// More children than this are hashed.
 const FEW: usize = 8;
-/// Children of one shard, about.
+/// Approximate number of children of one shard.
 const SHARD: usize = 32;
 
-/// The texts are the configuration's own and clients only look them up, so that nobody can make them collide.
+/// The texts come from the configuration, and clients can only look them up: no client can cause hash collisions.
 const HASHER: FixedState = FixedState::with_seed(0);
 
 /// Children by text.
@@ -57,9 +57,9 @@ impl<T> Children<T> {
 }
 
 impl<T: Clone> Children<T> {
-    /// The child of this text, which is made when it is not there.
+    /// The child with this text, which is created if it does not exist.
     pub(super) fn entry(&mut self, text: &str, make: impl FnOnce() -> T) -> &mut T {
-        self.make_room();
+        self.grow();
         match self {
             Self::Few(list) => {
                 let at = list.iter().position(|(known, _)| **known == *text).unwrap_or_else(|| {
@@ -81,7 +81,7 @@ impl<T: Clone> Children<T> {
         }
     }
 
-    /// Changes a child; where `change` says so, it goes.
+    /// Changes a child. `change` decides whether it is removed.
     pub(super) fn change(&mut self, text: &str, change: impl FnOnce(&mut T) -> Stays) {
         match self {
             Self::Few(list) => {
@@ -105,8 +105,8 @@ impl<T: Clone> Children<T> {
         }
     }
 
-    /// Before one is added: from a list to shards, or to twice as many shards.
-    fn make_room(&mut self) {
+    /// Grows before an insertion: from a list to shards, or to twice as many shards.
+    fn grow(&mut self) {
         let all: Vec<(Arc<str>, T)> = match self {
             Self::Few(list) if list.len() >= FEW => std::mem::take(list),
             Self::Many { shards, count } if *count >= shards.len() * SHARD * 2 => {
@@ -125,7 +125,7 @@ impl<T: Clone> Children<T> {
     }
 }
 
-/// Whether a child is kept.
+/// Whether a child stays or is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stays {
     Yes,
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn children_are_what_a_map_would_have_and_copies_keep_theirs(steps in prop::collection::vec((0..3_u8, 0..400_u32), 0..2000)) {
+        fn children_equal_a_map_and_copies_are_independent(steps in prop::collection::vec((0..3_u8, 0..400_u32), 0..2000)) {
             let mut children: Children<u32> = Children::default();
             let mut model: BTreeMap<String, u32> = BTreeMap::new();
             let mut copies = Vec::new();
