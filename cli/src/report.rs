@@ -7,7 +7,7 @@ use sluice_crds::api_route::{HttpMethod, IntegrationType, VersionScheme};
 use sluice_crds::condition::Status;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{Loaded, Problem, Severity};
-use sluice_operator::objects::{Object, ObjectKey};
+use sluice_operator::objects::Object;
 use sluice_operator::translate::DesiredStatus;
 use sluice_wire::ObjectRef;
 
@@ -89,7 +89,7 @@ pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
     let mut rows = Vec::new();
     for (key, route) in &world.api_routes {
         for stage_ref in &route.spec.stages {
-            let Some(stage) = world.stages.get(&ObjectKey::new(&key.namespace, &stage_ref.name)) else { continue };
+            let Some(stage) = world.stages.get(&key.target(stage_ref)) else { continue };
             let version = route.spec.version.as_ref();
             let version = version.filter(|version| version.scheme == VersionScheme::Path);
             let version = version.map(|version| format!("/{}", version.name)).unwrap_or_default();
@@ -115,7 +115,7 @@ pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
 fn integration(integration: &sluice_crds::api_route::Integration) -> String {
     match integration.type_ {
         IntegrationType::Service => {
-            integration.service.as_ref().map(|service| format!("Service {}:{}", service.name, service.port))
+            integration.service.as_ref().map(|service| format!("Service {}:{}", service.object.name, service.port))
         }
         IntegrationType::Http => integration.http.as_ref().map(|http| http.url.clone()),
         IntegrationType::Mock => integration.mock.as_ref().map(|mock| format!("Mock {}", mock.status)),

@@ -222,7 +222,7 @@ fn a_stage_with_tls_is_served_over_https_from_the_secret_in_the_folder() {
              data:\n  tls.crt: {chain}\n  tls.key: {key}\n"
         ),
     );
-    let spec = format!("spec: {{hostnames: [{HOST}], tls: {{secretName: tls}}}}");
+    let spec = format!("spec: {{hostnames: [{HOST}], tls: {{certificates: [{{name: tls}}]}}}}");
     folder.write("api.yaml", &folder.read("api.yaml").replace("spec: {}", &spec));
     let sluice = Sluice::dev_with(&folder.0, &["--https", "127.0.0.1:0"]);
     let printed = sluice.printed();

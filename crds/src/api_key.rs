@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{condition::conditions_schema, field::OBJECT_NAME, reference::SecretRef};
+use crate::{condition::conditions_schema, reference::Reference};
 
 /// The key of the Secret's data below which an API key stands.
 pub const SECRET_DATA_KEY: &str = "api-key";
@@ -37,8 +37,8 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
     printcolumn(
         name = "Plans",
         type_ = "string",
-        json_path = ".spec.plans",
-        description = "The usage plans of the key."
+        json_path = ".spec.plans[*].name",
+        description = "The first usage plan of the key."
     ),
     printcolumn(name = "Prefix", type_ = "string", json_path = ".status.prefix", description = "How the key begins."),
     printcolumn(
@@ -90,19 +90,21 @@ pub struct ApiKeySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))]
     pub customer_id: Option<String>,
-    /// The names of the UsagePlans, in the same namespace, that the key belongs to. Empty: the key opens nothing, since a
-    /// key is valid for the stages of its plans. At most 16. Example: `[gold]`.
+    /// The UsagePlans that the key belongs to. Empty: no stage accepts the key, since a key is valid for the stages of its
+    /// plans. At most 16. Example: `[{name: gold}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 253), regex(pattern = OBJECT_NAME)),
-        extend("x-kubernetes-list-type" = "set")
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x == y))",
+            "message": "each UsagePlan may be listed once"
+        }])
     )]
-    pub plans: Vec<String>,
-    /// The Secret that holds the key below `api-key`, in the same namespace. Unset: the operator makes a key and keeps it
-    /// in the Secret `<name>-api-key`, which goes away together with the ApiKey.
+    pub plans: Vec<Reference>,
+    /// The Secret that holds the key in its entry `api-key`. Unset: the operator generates a key and stores it in the
+    /// Secret `<name>-api-key`, which is deleted together with the ApiKey. Example: `{name: acme-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretRef>,
+    pub secret: Option<Reference>,
 }
 
 /// What became of an ApiKey.

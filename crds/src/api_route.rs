@@ -17,7 +17,7 @@ pub use rule::{
 use crate::{
     condition::conditions_schema,
     field::{ApiKeyRequirement, HEADER_NAME, OBJECT_NAME},
-    reference::StageRef,
+    reference::Reference,
 };
 
 /// The operations of an API and where they lead.
@@ -86,12 +86,15 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiRouteSpec {
-    /// The Stages, in the same namespace, that serve the route. From 1 to 16.
+    /// The Stages that serve the route. From 1 to 16. Example: `[{name: prod}]`.
     #[schemars(
         length(min = 1, max = 16),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x == y))",
+            "message": "each Stage may be listed once"
+        }])
     )]
-    pub stages: Vec<StageRef>,
+    pub stages: Vec<Reference>,
 
     /// The version of the API that these rules are, so that several ApiRoutes serve v1 and v2 side by side.
     /// Unset: the rules serve requests that name no version that another ApiRoute serves.

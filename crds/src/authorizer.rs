@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::conditions_schema,
     field::{Duration, HEADER_NAME, HTTP_URL},
-    reference::KeyRef,
+    reference::KeyReference,
 };
 
 /// Who may call the rules that name this Authorizer.
@@ -177,12 +177,12 @@ pub struct JwksSource {
     /// What holds the key set. Example: `ConfigMap`.
     #[serde(rename = "type")]
     pub type_: JwksSourceType,
-    /// A key of a ConfigMap in the same namespace. Needed with type `ConfigMap`.
+    /// The ConfigMap, and the key in it. Required with type `ConfigMap`. Example: `{name: idp-keys}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<KeyRef>,
-    /// A key of a Secret in the same namespace. Needed with type `Secret`.
+    pub config_map: Option<KeyReference>,
+    /// The Secret, and the key in it. Required with type `Secret`. Example: `{name: idp-keys}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<KeyRef>,
+    pub secret: Option<KeyReference>,
 }
 
 /// What holds a key set.

@@ -25,8 +25,12 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// An older object already claims what this one claims.
     pub const CONFLICTED: &str = "Conflicted";
-    /// No Stage of that name exists in the namespace.
+    /// The Stage does not exist.
     pub const STAGE_NOT_FOUND: &str = "StageNotFound";
+    /// The Stage exists and serves nothing: its own `Accepted` condition tells why.
+    pub const STAGE_NOT_SERVED: &str = "StageNotServed";
+    /// The namespace exceeds its share of the configuration that proxies can hold.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// Not decided yet; with `Programmed`: `n of m proxies`.
     pub const PENDING: &str = "Pending";
 
@@ -38,14 +42,20 @@ pub mod reason {
     pub const PORT_NOT_FOUND: &str = "PortNotFound";
     /// The Authorizer does not exist.
     pub const AUTHORIZER_NOT_FOUND: &str = "AuthorizerNotFound";
-    /// The Secret, or its key, does not exist.
+    /// The Secret does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// The Secret exists and its content cannot be used.
+    /// The Secret exists, and what is needed of its content is missing or cannot be used.
     pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// The ConfigMap does not exist.
+    pub const CONFIG_MAP_NOT_FOUND: &str = "ConfigMapNotFound";
+    /// The ConfigMap exists, and what is needed of its content is missing or cannot be used.
+    pub const CONFIG_MAP_INVALID: &str = "ConfigMapInvalid";
     /// The UsagePlan does not exist.
     pub const PLAN_NOT_FOUND: &str = "PlanNotFound";
-    /// The ApiRoute, or its rule, does not exist.
+    /// The ApiRoute does not exist.
     pub const ROUTE_NOT_FOUND: &str = "RouteNotFound";
+    /// The ApiRoute exists and has no such rule.
+    pub const RULE_NOT_FOUND: &str = "RuleNotFound";
 
     /// `Programmed` is true.
     pub const PROGRAMMED: &str = "Programmed";
@@ -55,7 +65,8 @@ pub mod reason {
     pub const NO_PROXIES: &str = "NoProxies";
 
     /// Every reason of the `Accepted` condition.
-    pub const ALL_ACCEPTED: &[&str] = &[ACCEPTED, INVALID, CONFLICTED, STAGE_NOT_FOUND, PENDING];
+    pub const ALL_ACCEPTED: &[&str] =
+        &[ACCEPTED, INVALID, CONFLICTED, STAGE_NOT_FOUND, STAGE_NOT_SERVED, QUOTA_EXCEEDED, PENDING];
     /// Every reason of the `ResolvedRefs` condition.
     pub const ALL_RESOLVED_REFS: &[&str] = &[
         RESOLVED_REFS,
@@ -64,9 +75,12 @@ pub mod reason {
         AUTHORIZER_NOT_FOUND,
         SECRET_NOT_FOUND,
         SECRET_INVALID,
+        CONFIG_MAP_NOT_FOUND,
+        CONFIG_MAP_INVALID,
         STAGE_NOT_FOUND,
         PLAN_NOT_FOUND,
         ROUTE_NOT_FOUND,
+        RULE_NOT_FOUND,
     ];
     /// Every reason of the `Programmed` condition.
     pub const ALL_PROGRAMMED: &[&str] = &[PROGRAMMED, PENDING, REJECTED, NO_PROXIES];

@@ -36,10 +36,6 @@ pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*
 /// A key of a ConfigMap or Secret.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
-/// A name of an ApiRoute and of one of its rules, with a slash between them.
-pub const RULE_REFERENCE: &str =
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-
 /// A duration as Gateway API writes it (GEP-2257).
 pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 const DURATION_MAX_PARTS: usize = 4;

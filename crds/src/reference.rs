@@ -1,54 +1,135 @@
-//! References from one object to another, by name and always within one namespace.
-//! Whether the object exists is the operator's business.
+//! References from one object to another: one form for all kinds, `{name}`, in the namespace of the object that refers.
+//! [`FIELDS`] lists every field that holds a reference. The operator resolves them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{DATA_KEY, DNS_LABEL, OBJECT_NAME};
+use crate::field::{DATA_KEY, OBJECT_NAME};
 
-/// A Stage in the same namespace.
+/// A reference to an object by its name. The field that holds it decides the kind.
+///
+/// Every other reference contains this one: a new member here is a member of all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StageRef {
-    /// The name of the Stage. Example: `prod`.
+pub struct Reference {
+    /// The name of the object, which is in the same namespace. At most 253 characters. Example: `prod`.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
-/// A Secret in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretRef {
-    /// The name of the Secret. Example: `acme-key`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
+impl Reference {
+    /// The reference to the object of that name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
 }
 
-/// One key of a ConfigMap or Secret in the same namespace.
+/// A reference to one key of a ConfigMap or Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct KeyRef {
-    /// The name of the ConfigMap or Secret. Example: `idp-keys`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
-    /// The key below `data`. Unset: `jwks.json`.
+pub struct KeyReference {
+    /// The ConfigMap or Secret.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// The key in its `data` that holds the key set. Unset: `jwks.json`. At most 253 characters. Example: `keys.json`.
     #[serde(default = "default_jwks_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
     pub key: String,
 }
 
-/// A port of a Service in the same namespace.
+/// A reference to one port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ServiceRef {
-    /// The name of the Service. Example: `orders`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
-    pub name: String,
-    /// The port's number as the Service lists it (not the target port). Example: `80`.
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "size(self.name) <= 63 && !self.name.contains('.')",
+    "message": "the name of a Service has at most 63 characters and no dots"
+}]))]
+pub struct ServiceReference {
+    /// The Service.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// The number of the port in the Service's `ports` (not its `targetPort`). From 1 to 65535. Example: `80`.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 }
 
 fn default_jwks_key() -> String {
     "jwks.json".to_owned()
+}
+
+/// A field that holds a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReferenceField {
+    /// The kind that has the field.
+    pub kind: &'static str,
+    /// Where the field is; `[]` stands for each item of a list.
+    pub path: &'static str,
+    /// The kind of object that it refers to.
+    pub target: &'static str,
+}
+
+const fn field(kind: &'static str, path: &'static str, target: &'static str) -> ReferenceField {
+    ReferenceField { kind, path, target }
+}
+
+/// Every field of every kind that holds a reference.
+pub const FIELDS: &[ReferenceField] = &[
+    field("ApiKey", "spec.plans[]", "UsagePlan"),
+    field("ApiKey", "spec.secret", "Secret"),
+    field("ApiRoute", "spec.authorizer", "Authorizer"),
+    field("ApiRoute", "spec.rules[].authorizer", "Authorizer"),
+    field("ApiRoute", "spec.rules[].integration.service", "Service"),
+    field("ApiRoute", "spec.stages[]", "Stage"),
+    field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
+    field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
+    field("Stage", "spec.tls.certificates[]", "Secret"),
+    field("UsagePlan", "spec.stages[]", "Stage"),
+    field("UsagePlan", "spec.stages[].throttles[].route", "ApiRoute"),
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every place below which a schema has a `name` that is the name of an object.
+    fn references(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let name = &schema["properties"]["name"];
+        if name["pattern"] == json!(OBJECT_NAME) && name["maxLength"] == json!(253) {
+            found.push(path.to_owned());
+        }
+        for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+            references(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, child, found);
+        }
+        for child in ["items", "additionalProperties"].into_iter().filter_map(|key| schema.get(key)) {
+            references(&format!("{path}[]"), child, found);
+        }
+    }
+
+    #[test]
+    fn the_table_has_every_reference_of_every_schema_and_no_other() {
+        for definition in crate::manifest::definitions().unwrap() {
+            let mut found = Vec::new();
+            references("", definition.schema(), &mut found);
+            found.sort();
+            let listed: Vec<&str> =
+                FIELDS.iter().filter(|field| field.kind == definition.kind).map(|field| field.path).collect();
+            assert_eq!(found, listed, "{}", definition.kind);
+        }
+    }
+
+    #[test]
+    fn lists_of_references_are_atomic_and_unique_by_rule() {
+        for definition in crate::manifest::definitions().unwrap() {
+            for field in FIELDS.iter().filter(|field| field.kind == definition.kind) {
+                let Some(list) = field.path.strip_suffix("[]") else { continue };
+                let schema = list.split('.').fold(definition.schema(), |schema, step| &schema["properties"][step]);
+                assert_eq!(schema["x-kubernetes-list-type"], json!("atomic"), "{} {list}", definition.kind);
+                let rules = schema["x-kubernetes-validations"].to_string();
+                assert!(rules.contains("exists_one"), "{} {list}: {rules}", definition.kind);
+            }
+        }
+    }
 }

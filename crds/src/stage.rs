@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::conditions_schema,
-    field::{BASE_PATH, Bytes, Duration, HEADER_NAME_OR_ANY, HOSTNAME, OBJECT_NAME, Throttle},
+    field::{BASE_PATH, Bytes, Duration, HEADER_NAME_OR_ANY, HOSTNAME, Throttle},
+    reference::Reference,
 };
 
 /// Where and how an API is served: hosts, base path, TLS, and the defaults of every route that attaches to it.
@@ -143,10 +144,17 @@ pub enum Behavior {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageTls {
-    /// The Secret of type `kubernetes.io/tls` with `tls.crt` (the chain) and `tls.key`, in the same namespace. A change
-    /// of the Secret is taken up without closing connections. Example: `api-shop-tls`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub secret_name: String,
+    /// Secrets of type `kubernetes.io/tls` with a certificate chain in `tls.crt` and its private key in `tls.key`. With
+    /// several, a client gets the first one that is valid for the host it names and whose key type it supports. A change
+    /// of a Secret takes effect without closing connections. From 1 to 8. Example: `[{name: api-shop-tls}]`.
+    #[schemars(
+        length(min = 1, max = 8),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x == y))",
+            "message": "each Secret may be listed once"
+        }])
+    )]
+    pub certificates: Vec<Reference>,
 }
 
 /// The response cache of a stage.

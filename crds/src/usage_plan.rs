@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::conditions_schema,
-    field::{OBJECT_NAME, RULE_REFERENCE, Throttle},
+    field::{DNS_LABEL, Throttle},
+    reference::Reference,
 };
 
 /// The stages that a plan's keys open, and how fast.
@@ -83,10 +84,13 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlanSpec {
-    /// The Stages, in the same namespace, for which the plan's keys are valid. From 1 to 32.
+    /// The Stages for which the plan's keys are valid. From 1 to 32. Example: `[{name: prod}]`.
     #[schemars(
         length(min = 1, max = 32),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x.name == y.name))",
+            "message": "each Stage may be listed once"
+        }])
     )]
     pub stages: Vec<PlanStage>,
     /// How many requests each key of the plan may send, over all of the plan's stages. Unset: keys are not throttled as
@@ -99,15 +103,18 @@ pub struct UsagePlanSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStage {
-    /// The name of the Stage. Example: `prod`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
-    /// Throttles of each key for single rules in this stage; they are asked before the plan's own.
-    /// Empty: none. At most 64.
+    /// The Stage.
+    #[serde(flatten)]
+    pub stage: Reference,
+    /// Throttles of each key for single rules in this stage, which apply before the plan's own throttle.
+    /// Empty: none. At most 64. Example: `[{route: {name: orders}, rule: get-order, rate: 5, per: 1m, burst: 10}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["rule"])
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x.route == y.route && x.rule == y.rule))",
+            "message": "each rule may be listed once"
+        }])
     )]
     pub throttles: Vec<RuleThrottle>,
 }
@@ -116,8 +123,10 @@ pub struct PlanStage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleThrottle {
-    /// The ApiRoute and its rule, with a slash between them. Example: `orders/get-order`.
-    #[schemars(length(min = 3, max = 317), regex(pattern = RULE_REFERENCE))]
+    /// The ApiRoute that has the rule. Example: `{name: orders}`.
+    pub route: Reference,
+    /// The name of the rule. At most 63 characters. Example: `get-order`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub rule: String,
     /// The rate and burst of each key.
     #[serde(flatten)]

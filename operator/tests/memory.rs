@@ -50,7 +50,7 @@ fn value(step: &Step) -> Value {
                 _ => vec![["*.example", "*.h1.example", "a.h1.example"][usize::from(high)].to_owned()],
             },
             "basePath": if shape % 7 == 6 { "bad" } else { "/" },
-            "tls": if shape % 5 == 4 { json!({"secretName": format!("n{high}")}) } else { Value::Null },
+            "tls": if shape % 5 == 4 { json!({"certificates": [{"name": format!("n{high}")}, {"name": format!("n{low}")}]}) } else { Value::Null },
         }),
         Kind::ApiRoute => json!({
             "stages": [{"name": format!("n{low}")}, {"name": format!("n{}", (low + 1) % 3)}],
@@ -67,11 +67,11 @@ fn value(step: &Step) -> Value {
             "jwks": {"type": "ConfigMap", "configMap": {"name": format!("n{low}")}},
         }]}}),
         Kind::ApiKey => json!({
-            "enabled": shape % 5 != 4, "plans": [format!("n{high}")],
+            "enabled": shape % 5 != 4, "plans": [{"name": format!("n{high}")}],
             "secret": if low == 2 { Value::Null } else { json!({"name": format!("n{low}")}) },
         }),
         Kind::UsagePlan => json!({"stages": [{
-            "name": format!("n{low}"), "throttles": [{"rule": format!("n{high}/a"), "rate": 1, "burst": 1}],
+            "name": format!("n{low}"), "throttles": [{"route": {"name": format!("n{high}")}, "rule": "a", "rate": 1, "burst": 1}],
         }]}),
         Kind::Service => json!({"ports": [{"port": if low == 2 { 81 } else { 80 }, "name": "web"}]}),
         _ => Value::Null,
@@ -217,7 +217,7 @@ fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobod
     let part = cut.parts.get(&"route/large/r0".parse().unwrap()).unwrap();
     assert!(part.json.contains("/p0") && part.json.contains("Invalid"), "it keeps its place: {}", part.json);
     let why = &cut.statuses[&sluice_wire::ObjectRef::new("ApiRoute", "large", "r0")].conditions[0];
-    assert_eq!((why.status.as_str(), why.reason), ("False", "Invalid"), "{why:?}");
+    assert_eq!((why.status.as_str(), why.reason), ("False", "QuotaExceeded"), "{why:?}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ pub fn stage() -> StagePart {
         hostnames: vec!["shop.example".parse().unwrap()],
         base_path: "/".into(),
         behavior: Behavior::Native,
-        certificate: None,
+        certificates: Vec::new(),
         throttle: None,
         cache: None,
         cors: None,

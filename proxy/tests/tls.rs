@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use sluice_kit::tls::{Issued, client_config, issue};
+use sluice_kit::tls::{Issued, client_config, issue, issue_rsa};
 use sluice_wire::*;
 
 use crate::harness::*;
@@ -31,7 +31,7 @@ fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Answer> {
 fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
     let mut gate = Gate::start();
     let (one, two) = (issue("shop.example"), issue("shop.example"));
-    let with = StagePart { certificate: Some(PartName::new(PartKind::Certificate, "shop/tls")), ..stage() };
+    let with = StagePart { certificates: vec![PartName::new(PartKind::Certificate, "shop/tls")], ..stage() };
     gate.put(vec![
         stage_part(with),
         certificate("tls", &one),
@@ -48,6 +48,55 @@ fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
     assert!(diagnostics.iter().any(|d| d.message.contains("shop/tls")), "{diagnostics:?}");
     assert!(https(&gate, "shop.example", &broken).is_err());
     assert_eq!(gate.get("/a").status, 200);
+}
+
+/// The certificate that the proxy shows to a client that names this host and supports signatures of this kind.
+fn shown(gate: &Gate, name: &str, ecdsa: bool, trusted: &[&Issued]) -> rustls::pki_types::CertificateDer<'static> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let all = provider.signature_verification_algorithms;
+    let kept = all.mapping.iter().filter(|(scheme, _)| format!("{scheme:?}").starts_with("ECDSA") == ecdsa);
+    provider.signature_verification_algorithms.mapping = Vec::leak(kept.copied().collect());
+    let mut roots = rustls::RootCertStore::empty();
+    trusted.iter().for_each(|issued| roots.add(issued.der.clone()).unwrap());
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let mut connection =
+        ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
+    let mut stream = std::net::TcpStream::connect(gate.proxy.https_addr().unwrap()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).unwrap();
+    }
+    connection.peer_certificates().unwrap()[0].clone()
+}
+
+#[test]
+fn of_several_certificates_a_client_gets_one_that_is_valid_for_its_host_and_that_it_supports() {
+    let mut gate = Gate::start();
+    let (shop, shop_rsa) = (issue("shop.example"), issue_rsa("shop.example"));
+    let (wild, pay) = (issue("*.shop.example"), issue("pay.shop.example"));
+    let names = ["shop", "shop-rsa", "wild", "pay"];
+    let all = [&shop, &shop_rsa, &wild, &pay];
+    let certificates = names.map(|name| PartName::new(PartKind::Certificate, format!("shop/{name}"))).to_vec();
+    let hostnames = ["shop.example", "pay.shop.example", "*.shop.example"].map(|host| host.parse().unwrap()).to_vec();
+    let mut parts = vec![stage_part(StagePart { certificates, hostnames, ..stage() })];
+    parts.extend(names.iter().zip(all).map(|(name, issued)| certificate(name, issued)));
+    assert_eq!(gate.put(parts), []);
+    for (host, ecdsa, expected) in [
+        ("shop.example", true, &shop),
+        ("shop.example", false, &shop_rsa),
+        ("other.shop.example", true, &wild),
+        // The first that is valid: the order of the list decides.
+        ("pay.shop.example", true, &wild),
+    ] {
+        assert!(shown(&gate, host, ecdsa, &all) == expected.der, "{host}, ECDSA: {ecdsa}");
+    }
+    // One that cannot be used leaves the others.
+    let broken = Issued { key_pem: "no key".into(), ..shop.clone() };
+    let diagnostics = gate.put(vec![certificate("shop", &broken)]);
+    assert!(diagnostics.iter().any(|d| d.message.contains("shop/shop ")), "{diagnostics:?}");
+    assert!(shown(&gate, "shop.example", false, &all) == shop_rsa.der);
+    assert!(shown(&gate, "pay.shop.example", true, &all) == wild.der);
 }
 
 fn tls_backend(issued: &Issued) -> u16 {
@@ -78,7 +127,7 @@ fn http2_is_agreed_on_in_the_handshake_and_a_silent_client_is_let_go() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let mut gate = Gate::start();
     let issued = issue("shop.example");
-    let with = StagePart { certificate: Some(PartName::new(PartKind::Certificate, "shop/tls")), ..stage() };
+    let with = StagePart { certificates: vec![PartName::new(PartKind::Certificate, "shop/tls")], ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("over http2")))];
     gate.put(vec![stage_part(with), certificate("tls", &issued), route("r", rules)]);
     let mut config = client_config(&[&issued], &["h2", "http/1.1"]);

@@ -85,7 +85,7 @@ def parts(scenario, material, backend_port):
     """The whole configuration of a scenario."""
     stage = {"object": thing("Stage", "bench"), "hostnames": [], "base_path": "/", "behavior": "Native", "access_log": True}
     if scenario.tls:
-        stage |= {"hostnames": ["localhost"], "certificate": CERTIFICATE}
+        stage |= {"hostnames": ["localhost"], "certificates": [CERTIFICATE]}
         yield part(CERTIFICATE, {"object": thing("Secret", "localhost"), "chain_pem": material.read("server.pem"),
                                  "key_pem": material.read("server.key")})
     if scenario.cache:

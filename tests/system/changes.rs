@@ -138,7 +138,7 @@ async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyho
     let api_key = |enabled: bool| {
         json!({
             "apiVersion": "sluice.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": "acme"},
-            "spec": {"enabled": enabled, "plans": ["gold"], "secret": {"name": "acme"}},
+            "spec": {"enabled": enabled, "plans": [{"name": "gold"}], "secret": {"name": "acme"}},
         })
     };
     let (first, second) = ("first-key-0123456789abcdef", "second-key-0123456789abcdef");

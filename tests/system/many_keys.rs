@@ -22,7 +22,7 @@ const KEYS: usize = 300;
 fn api_key(number: usize) -> Value {
     json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "ApiKey", "metadata": {"name": format!("key-{number}")},
-        "spec": {"plans": ["gold"]},
+        "spec": {"plans": [{"name": "gold"}]},
     })
 }
 

@@ -61,7 +61,7 @@ impl<'a> Context<'a> {
         let mut all = Vec::new();
         for (key, route) in &self.world.api_routes {
             for stage_ref in &route.spec.stages {
-                let stage_key = ObjectKey::new(&key.namespace, &stage_ref.name);
+                let stage_key = key.target(stage_ref);
                 let Some(stage) = self.world.stages.get(&stage_key) else { continue };
                 for rule in &route.spec.rules {
                     let target = target(self.base, stage, route, rule);
@@ -112,13 +112,15 @@ impl<'a> Context<'a> {
     }
 
     fn key_for(&self, stage: &ObjectKey) -> Option<String> {
-        let plans = self.world.usage_plans.iter().filter(|(key, plan)| {
-            key.namespace == stage.namespace && plan.spec.stages.iter().any(|named| named.name == stage.name)
-        });
-        let plans: Vec<&str> = plans.map(|(key, _)| key.name.as_str()).collect();
+        let plans = self
+            .world
+            .usage_plans
+            .iter()
+            .filter(|(key, plan)| plan.spec.stages.iter().any(|named| key.target(&named.stage) == *stage));
+        let plans: Vec<&ObjectKey> = plans.map(|(key, _)| key).collect();
         let keys = self.world.api_keys.iter().filter(|(key, api_key)| {
-            let in_plan = api_key.spec.plans.iter().any(|plan| plans.contains(&plan.as_str()));
-            key.namespace == stage.namespace && api_key.spec.enabled && in_plan
+            let in_plan = api_key.spec.plans.iter().any(|plan| plans.contains(&&key.target(plan)));
+            api_key.spec.enabled && in_plan
         });
         keys.map(|(key, _)| key_text(self.world, key)).find(Option::is_some).flatten()
     }

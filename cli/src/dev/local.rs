@@ -175,8 +175,8 @@ impl Local {
     /// Secrets for ApiKeys without one, as the operator creates them in a cluster.
     fn secrets(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
-        for (key, api_key) in &world.api_keys {
-            let secret = ObjectKey::new(&key.namespace, secret_of(api_key));
+        for api_key in world.api_keys.values() {
+            let secret = secret_of(api_key);
             if api_key.spec.secret.is_some() || world.secrets.contains_key(&secret) {
                 continue;
             }
@@ -229,7 +229,7 @@ impl Local {
 /// The text of an ApiKey's key, if it is known.
 pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> {
     let api_key = world.api_keys.get(key)?;
-    let secret = world.secrets.get(&ObjectKey::new(&key.namespace, secret_of(api_key)))?;
+    let secret = world.secrets.get(&secret_of(api_key))?;
     if let Some(text) = secret.string_data.as_ref().and_then(|data| data.get(sluice_crds::api_key::SECRET_DATA_KEY)) {
         return Some(text.clone());
     }

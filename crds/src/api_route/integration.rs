@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     field::{HTTP_URL, header_values},
-    reference::ServiceRef,
+    reference::ServiceReference,
 };
 
 /// Where the requests of a rule go: exactly the member that `type` names.
@@ -28,9 +28,9 @@ pub struct Integration {
     /// What answers: a Service of the cluster, a URL outside of it, or the proxy itself. Example: `Service`.
     #[serde(rename = "type")]
     pub type_: IntegrationType,
-    /// A Service in the same namespace. Needed with type `Service`.
+    /// The Service and its port. Required with type `Service`. Example: `{name: orders, port: 80}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceRef>,
+    pub service: Option<ServiceReference>,
     /// A URL outside the cluster. Needed with type `Http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpIntegration>,

@@ -82,7 +82,6 @@ pub(super) fn pattern(pattern: &str) -> String {
         field::BASE_PATH => "a base path begins with /, does not end with one, and has no empty segments",
         field::HTTP_URL => "a URL here begins with http:// or https:// and has no user, query or fragment",
         field::DATA_KEY => "a key has letters, digits, -, _ and .",
-        field::RULE_REFERENCE => "a rule is named by its ApiRoute and its own name with a / between them",
         field::DURATION_PATTERN => {
             "a duration has whole numbers of at most five digits with the units h, m, s or ms, such as 30s or 1h30m"
         }

@@ -71,7 +71,7 @@ fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
 fn a_missing_field_is_reported_at_its_place() {
     assert_eq!(
         told("Stage", stage(json!({"tls": {}}))),
-        ["spec.tls requires the field secretName. Example: api-shop-tls."]
+        ["spec.tls requires the field certificates. Example: [{name: api-shop-tls}]."]
     );
     let mut object = stage(json!({}));
     object.as_object_mut().unwrap().remove("spec");
@@ -127,11 +127,14 @@ fn an_item_that_repeats_an_identity_is_refused() {
         told("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
         ["spec.hostnames[1] repeats the \"a.example\" of item 0. It must be unique in this list."]
     );
-    let plan = json!({"metadata": {"name": "gold"}, "spec": {"stages": [{"name": "prod"}, {"name": "prod"}]}});
+    let rule = json!({"name": "a", "methods": ["GET"], "path": "/a", "integration": {"type": "Mock", "mock": {}}});
+    let spec = json!({"stages": [{"name": "prod"}], "authorizer": {"type": "None"}, "rules": [rule, rule]});
     assert_eq!(
-        told("UsagePlan", plan),
-        ["spec.stages[1] repeats the name \"prod\" of item 0. It must be unique in this list."]
+        told("ApiRoute", json!({"metadata": {"name": "orders"}, "spec": spec})),
+        ["spec.rules[1] repeats the name \"a\" of item 0. It must be unique in this list."]
     );
+    let plan = json!({"metadata": {"name": "gold"}, "spec": {"stages": [{"name": "prod"}, {"name": "prod"}]}});
+    assert_eq!(told("UsagePlan", plan), ["spec.stages: each Stage may be listed once."]);
 }
 
 #[test]

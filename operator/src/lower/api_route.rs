@@ -13,10 +13,12 @@ use crate::problem::Problems;
 /// The routes of an ApiRoute.
 pub(crate) fn api_route(key: &ObjectKey, route: &ApiRoute) -> Route {
     let mut problems = Problems::default();
-    let stages = route.spec.stages.iter().enumerate().map(|(at, stage)| Reference {
-        key: ObjectKey::new(key.namespace.clone(), stage.name.clone()),
-        field: format!("spec.stages[{at}].name"),
-    });
+    let stages = route
+        .spec
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(at, stage)| Reference { key: key.target(stage), field: format!("spec.stages[{at}].name") });
     Route {
         kind: Kind::ApiRoute,
         key: key.clone(),

@@ -8,10 +8,11 @@ use sluice_crds::api_route::{
     MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
 use sluice_crds::field::ApiKeyRequirement;
+use sluice_crds::reference::Reference;
 use sluice_wire::{HeaderEdits, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse};
 
 use crate::fields;
-use crate::lower::route::{Authorization, Integration, Match, Policy, Reference, Rule, ServicePort};
+use crate::lower::route::{self as lower, Authorization, Integration, Match, Policy, Rule, ServicePort};
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
 
@@ -147,8 +148,8 @@ impl Lowering<'_> {
     fn authorization(&mut self, field: &str, named: &AuthorizerRef) -> Option<Authorization> {
         match (named.type_, &named.name) {
             (AuthorizerRefType::Ref, Some(name)) => {
-                let key = ObjectKey::new(self.key.namespace.clone(), name.clone());
-                let authorizer = Reference { key, field: format!("{field}.name") };
+                let key = self.key.target(&Reference::new(name));
+                let authorizer = lower::Reference { key, field: format!("{field}.name") };
                 return Some(Authorization::Authorizer { authorizer, scopes: named.scopes.clone() });
             }
             (AuthorizerRefType::Ref, None) => {
@@ -274,8 +275,8 @@ impl Lowering<'_> {
             IntegrationType::Service => {
                 let named = written.service.as_ref()?;
                 let field = format!("{}.integration.service", self.at);
-                let key = ObjectKey::new(self.key.namespace.clone(), named.name.clone());
-                let service = Reference { key, field: format!("{field}.name") };
+                let key = self.key.target(&named.object);
+                let service = lower::Reference { key, field: format!("{field}.name") };
                 Some(Integration::Service(ServicePort {
                     service,
                     port: named.port,

@@ -1,6 +1,5 @@
 //! ApiKey, apart from its translation.
 
-use kube::ResourceExt as _;
 use serde_json::Value;
 use sluice_crds::ApiKey;
 use sluice_crds::api_key::SECRET_NAME_SUFFIX;
@@ -15,7 +14,7 @@ impl Watched for ApiKey {
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
-        vec![(Kind::Secret, ObjectKey::new(ObjectKey::of(self).namespace, secret_of(self)))]
+        vec![(Kind::Secret, secret_of(self))]
     }
 
     fn manifest_schema() -> Option<Value> {
@@ -23,9 +22,12 @@ impl Watched for ApiKey {
     }
 }
 
-/// The name of the Secret that holds an ApiKey's key: the named one, or the one that the operator creates.
+/// The Secret that holds an ApiKey's key: the one it refers to, or the one that the operator creates.
 #[must_use]
-pub fn secret_of(api_key: &ApiKey) -> String {
-    let created = || format!("{}{SECRET_NAME_SUFFIX}", api_key.name_any());
-    api_key.spec.secret.as_ref().map_or_else(created, |secret| secret.name.clone())
+pub fn secret_of(api_key: &ApiKey) -> ObjectKey {
+    let key = ObjectKey::of(api_key);
+    match &api_key.spec.secret {
+        Some(secret) => key.target(secret),
+        None => ObjectKey::new(key.namespace, format!("{}{SECRET_NAME_SUFFIX}", key.name)),
+    }
 }

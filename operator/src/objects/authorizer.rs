@@ -14,14 +14,16 @@ impl Watched for Authorizer {
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
-        let namespace = ObjectKey::of(self).namespace;
+        let key = ObjectKey::of(self);
         let issuers = self.spec.jwt.iter().flat_map(|jwt| &jwt.issuers);
         let sources = issuers.filter_map(|issuer| issuer.jwks.as_ref());
         let named = sources.filter_map(|source| match source.type_ {
-            JwksSourceType::ConfigMap => source.config_map.as_ref().map(|named| (Kind::ConfigMap, &named.name)),
-            JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, &named.name)),
+            JwksSourceType::ConfigMap => {
+                source.config_map.as_ref().map(|named| (Kind::ConfigMap, key.target(&named.object)))
+            }
+            JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, key.target(&named.object))),
         });
-        named.map(|(kind, name)| (kind, ObjectKey::new(namespace.clone(), name))).collect()
+        named.collect()
     }
 
     fn manifest_schema() -> Option<Value> {

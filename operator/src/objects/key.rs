@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::{Resource, ResourceExt as _};
+use sluice_crds::reference::Reference;
 
 use crate::objects::scope::KnownScope;
 
@@ -19,6 +20,12 @@ impl ObjectKey {
     /// The key of that namespace and name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of the object that a reference in this object names.
+    #[must_use]
+    pub fn target(&self, reference: &Reference) -> Self {
+        Self::new(self.namespace.clone(), reference.name.clone())
     }
 
     /// The key of an object. An object of a manifest that names no namespace is in `default`.

@@ -13,9 +13,9 @@ impl Watched for Stage {
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
-        let namespace = ObjectKey::of(self).namespace;
-        let secrets = self.spec.tls.iter().map(|tls| &tls.secret_name);
-        secrets.map(|name| (Kind::Secret, ObjectKey::new(namespace.clone(), name))).collect()
+        let key = ObjectKey::of(self);
+        let secrets = self.spec.tls.iter().flat_map(|tls| &tls.certificates);
+        secrets.map(|secret| (Kind::Secret, key.target(secret))).collect()
     }
 
     fn manifest_schema() -> Option<Value> {

@@ -63,7 +63,7 @@ pub fn secret(api_key: &ApiKey) -> Result<Secret, NoRandomness> {
     let labels = [("app.kubernetes.io/managed-by".to_owned(), "sluice-operator".to_owned())];
     Ok(Secret {
         metadata: ObjectMeta {
-            name: Some(secret_of(api_key)),
+            name: Some(secret_of(api_key).name),
             namespace: api_key.namespace(),
             labels: Some(labels.into()),
             owner_references: api_key.controller_owner_ref(&()).map(|owner| vec![owner]),

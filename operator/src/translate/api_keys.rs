@@ -16,6 +16,7 @@ use crate::translate::budget;
 use crate::translate::conflicts::Claim;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
+use crate::translate::references::{Unresolved, resolve};
 use crate::translate::usage_plans;
 use crate::translate::view::View;
 
@@ -47,8 +48,8 @@ pub(crate) fn weight(entry: &KeyEntry) -> usize {
 
 impl Translate for ApiKey {
     /// The digest of the key: no two ApiKeys may have the same key.
-    fn claims(&self, view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
-        let text = value(view, key, self).ok();
+    fn claims(&self, view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
+        let text = value(view, self).ok();
         text.map(|text| Claim::Key(Hash::of(text.as_bytes()))).into_iter().collect()
     }
 
@@ -57,20 +58,19 @@ impl Translate for ApiKey {
     }
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
-        let secret = secret_of(self);
+        let secret = secret_of(self).name;
         let mut must_generate = false;
-        let text = match value(view, key, self) {
+        let text = match value(view, self) {
             Ok(text) => Some(text),
-            Err((reason, why)) => {
-                let holder = ObjectKey::new(key.namespace.clone(), secret.clone());
+            Err(unresolved) => {
                 // A key that may exist already must not be generated a second time.
-                must_generate = reason == reason::SECRET_NOT_FOUND
+                must_generate = unresolved.reason == reason::SECRET_NOT_FOUND
                     && self.spec.secret.is_none()
-                    && !view.is_unknown(Kind::Secret, &holder);
+                    && !view.is_unknown(Kind::Secret, &secret_of(self));
                 if must_generate {
                     problems.pending("The operator is making the key.");
                 }
-                problems.unresolved(reason, "spec.secret", why);
+                unresolved.report("spec.secret", problems);
                 None
             }
         };
@@ -97,12 +97,10 @@ impl Translate for ApiKey {
 fn plans(view: &View<'_>, key: &ObjectKey, api_key: &ApiKey, problems: &mut Problems) -> Vec<PartName> {
     let mut plans = Vec::new();
     for (at, plan) in api_key.spec.plans.iter().enumerate() {
-        let plan = ObjectKey::new(key.namespace.clone(), plan.clone());
-        if view.get::<UsagePlan>(&plan).is_some() {
-            plans.push(usage_plans::part_name(&plan));
-        } else {
-            let why = view.absence(Kind::UsagePlan, &plan);
-            problems.unresolved(reason::PLAN_NOT_FOUND, &format!("spec.plans[{at}]"), why);
+        let plan = key.target(plan);
+        match resolve::<UsagePlan>(view, &plan) {
+            Ok(_) => plans.push(usage_plans::part_name(&plan)),
+            Err(unresolved) => unresolved.report(&format!("spec.plans[{at}]"), problems),
         }
     }
     plans
@@ -128,25 +126,20 @@ fn entry(
     api_key.spec.enabled.then(|| KeyEntry { object: Kind::ApiKey.object(key), customer, digest, plans })
 }
 
-fn value<'a>(view: &View<'a>, key: &ObjectKey, api_key: &ApiKey) -> Result<&'a str, (&'static str, String)> {
-    let secret_key = ObjectKey::new(key.namespace.clone(), secret_of(api_key));
-    let missing = |why| (reason::SECRET_NOT_FOUND, why);
-    let invalid = |why| (reason::SECRET_INVALID, why);
-    let secret = view.get::<Secret>(&secret_key).ok_or_else(|| missing(view.absence(Kind::Secret, &secret_key)))?;
+fn value<'a>(view: &View<'a>, api_key: &ApiKey) -> Result<&'a str, Unresolved> {
+    let holder = secret_of(api_key);
+    let secret = resolve::<Secret>(view, &holder)?;
+    // Never "not found": a Secret that exists is not written to.
+    let invalid = |why| Unresolved { reason: reason::SECRET_INVALID, why };
     let bytes = secret.data.as_ref().and_then(|data| data.get(SECRET_DATA_KEY));
-    let bytes = bytes.ok_or_else(|| {
-        // Not "missing": a Secret that exists is never written to.
-        let why = format!("Secret {secret_key} has no key {SECRET_DATA_KEY:?}");
-        if api_key.spec.secret.is_some() { missing(why) } else { invalid(why) }
-    })?;
+    let bytes = bytes.ok_or_else(|| invalid(format!("Secret {holder} has no key {SECRET_DATA_KEY:?}")))?;
     let text = std::str::from_utf8(&bytes.0).ok().map(|text| text.trim_end_matches(['\r', '\n']));
     let good = |text: &&str| KEY_LENGTH.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     text.filter(good).ok_or_else(|| {
-        let why = format!(
-            "Secret {secret_key} has no valid key: {SECRET_DATA_KEY} must have {} to {} printable characters without spaces",
+        invalid(format!(
+            "Secret {holder} has no valid key: {SECRET_DATA_KEY} must have {} to {} printable characters without spaces",
             KEY_LENGTH.start(),
             KEY_LENGTH.end()
-        );
-        invalid(why)
+        ))
     })
 }

@@ -4,7 +4,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sluice_crds::authorizer::{JwksSource, JwksSourceType, JwtAlgorithm, JwtAuthorizer, JwtIssuer};
 use sluice_crds::condition::reason;
-use sluice_crds::reference::KeyRef;
+use sluice_crds::reference::KeyReference;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource};
 
@@ -14,6 +14,7 @@ use crate::problem::Problems;
 use crate::translate::desired::Detail;
 use crate::translate::key_sets;
 use crate::translate::kind::{Translate, Translated};
+use crate::translate::references::{Unresolved, resolve};
 use crate::translate::view::View;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
@@ -116,40 +117,57 @@ fn keys(view: &View<'_>, key: &ObjectKey, field: &str, issuer: &JwtIssuer, probl
     }
 }
 
+/// The public keys of a key set in the cluster; empty, with a problem, when there are none.
 fn inline(view: &View<'_>, key: &ObjectKey, field: &str, source: &JwksSource, problems: &mut Problems) -> String {
-    let (kind, member, named) = match source.type_ {
-        JwksSourceType::ConfigMap => (Kind::ConfigMap, "configMap", &source.config_map),
-        JwksSourceType::Secret => (Kind::Secret, "secret", &source.secret),
+    let (member, named, read): (_, _, Read<'_>) = match source.type_ {
+        JwksSourceType::ConfigMap => ("configMap", &source.config_map, in_config_map),
+        JwksSourceType::Secret => ("secret", &source.secret, in_secret),
     };
     let Some(named) = named else {
-        problems.invalid(field, format_args!("type {kind} requires the field {member}"));
+        problems.invalid(field, format_args!("type {:?} requires the field {member}", source.type_));
         return String::new();
     };
-    let field = format!("{field}.{member}");
-    let holder = ObjectKey::new(key.namespace.clone(), named.name.clone());
-    match content(view, kind, &holder, named) {
-        Err(why) => problems.unresolved(reason::SECRET_NOT_FOUND, &field, why),
-        Ok(bytes) => match key_sets::public(bytes) {
-            Err(why) => {
-                let why = format!("the key {:?} of {kind} {holder} {why}", named.key);
-                problems.unresolved(reason::SECRET_INVALID, &field, why);
-            }
-            Ok(text) => return text,
-        },
+    match read(view, key, named) {
+        Ok(text) => text,
+        Err(unresolved) => {
+            unresolved.report(&format!("{field}.{member}"), problems);
+            String::new()
+        }
     }
-    String::new()
 }
 
-fn content<'a>(view: &View<'a>, kind: Kind, holder: &ObjectKey, named: &KeyRef) -> Result<&'a [u8], String> {
-    let found = if kind == Kind::Secret {
-        let secret = view.get::<Secret>(holder).ok_or_else(|| view.absence(kind, holder))?;
-        secret.data.as_ref().and_then(|data| data.get(&named.key)).map(|ByteString(bytes)| bytes.as_slice())
-    } else {
-        let map = view.get::<ConfigMap>(holder).ok_or_else(|| view.absence(kind, holder))?;
-        let text = map.data.as_ref().and_then(|data| data.get(&named.key)).map(String::as_bytes);
-        text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice()))
+type Read<'a> = fn(&View<'a>, &ObjectKey, &KeyReference) -> Result<String, Unresolved>;
+
+fn in_secret(view: &View<'_>, key: &ObjectKey, named: &KeyReference) -> Result<String, Unresolved> {
+    let holder = key.target(&named.object);
+    let secret = resolve::<Secret>(view, &holder)?;
+    let bytes = secret.data.as_ref().and_then(|data| data.get(&named.key)).map(|ByteString(bytes)| bytes.as_slice());
+    public_keys(bytes, &holder, Kind::Secret, &named.key, reason::SECRET_INVALID)
+}
+
+fn in_config_map(view: &View<'_>, key: &ObjectKey, named: &KeyReference) -> Result<String, Unresolved> {
+    let holder = key.target(&named.object);
+    let map = resolve::<ConfigMap>(view, &holder)?;
+    let text = map.data.as_ref().and_then(|data| data.get(&named.key)).map(String::as_bytes);
+    let binary = || map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice());
+    public_keys(text.or_else(binary), &holder, Kind::ConfigMap, &named.key, reason::CONFIG_MAP_INVALID)
+}
+
+fn public_keys(
+    bytes: Option<&[u8]>,
+    holder: &ObjectKey,
+    kind: Kind,
+    name: &str,
+    reason: &'static str,
+) -> Result<String, Unresolved> {
+    let Some(bytes) = bytes else {
+        return Err(Unresolved {
+            reason,
+            why: format!("{kind} {holder} has no data key {name:?}; add it or correct the name"),
+        });
     };
-    found.ok_or_else(|| format!("{kind} {holder} has no data key {:?}; add it or correct the name", named.key))
+    key_sets::public(bytes)
+        .map_err(|why| Unresolved { reason, why: format!("the key {name:?} of {kind} {holder} {why}") })
 }
 
 fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {

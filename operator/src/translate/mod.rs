@@ -17,6 +17,7 @@ mod node;
 mod object;
 mod output;
 mod policy;
+mod references;
 mod routes;
 mod stages;
 mod translation;

@@ -53,10 +53,10 @@ fn refused(mut wanted: DesiredStatus) -> DesiredStatus {
                objects smaller or fewer.";
     if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
         accepted.status = Status::False;
-        accepted.reason = reason::INVALID;
+        accepted.reason = reason::QUOTA_EXCEEDED;
         accepted.message = why.to_owned();
     }
-    wanted.problems.push(reason::INVALID);
+    wanted.problems.push(reason::QUOTA_EXCEEDED);
     wanted.served = Served::Nothing;
     wanted
 }

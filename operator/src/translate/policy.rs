@@ -9,8 +9,9 @@ use sluice_crds::condition::reason;
 use sluice_wire::{AuthorizerUse, Integration, PartName, RuleAction, RulePolicy};
 
 use crate::lower::{self, Authorization, Policy, ServicePort};
-use crate::objects::{Kind, ObjectKey};
+use crate::objects::ObjectKey;
 use crate::problem::Problems;
+use crate::translate::references::resolve;
 use crate::translate::view::View;
 use crate::translate::{authorizers, upstreams};
 
@@ -54,9 +55,8 @@ fn translate(
 
 fn authorizer(view: &View<'_>, authorization: &Authorization, problems: &mut Problems) -> Option<AuthorizerUse> {
     let Authorization::Authorizer { authorizer, scopes } = authorization else { return None };
-    if view.get::<Authorizer>(&authorizer.key).is_none() {
-        let why = view.absence(Kind::Authorizer, &authorizer.key);
-        problems.unresolved(reason::AUTHORIZER_NOT_FOUND, &authorizer.field, why);
+    if let Err(unresolved) = resolve::<Authorizer>(view, &authorizer.key) {
+        unresolved.report(&authorizer.field, problems);
     }
     Some(AuthorizerUse { part: authorizers::part_name(&authorizer.key), scopes: scopes.clone() })
 }
@@ -68,9 +68,12 @@ fn upstream(
     services: &mut BTreeSet<(ObjectKey, u16)>,
 ) -> Option<PartName> {
     let key = &service.key;
-    let Some(found) = view.get::<Service>(key) else {
-        problems.unresolved(reason::BACKEND_NOT_FOUND, &service.field, view.absence(Kind::Service, key));
-        return None;
+    let found = match resolve::<Service>(view, key) {
+        Ok(found) => found,
+        Err(unresolved) => {
+            unresolved.report(&service.field, problems);
+            return None;
+        }
     };
     if !upstreams::has_port(found, *port) {
         let why = format!("Service {key} has no TCP port {port}; its ports are: {}", upstreams::ports(found));

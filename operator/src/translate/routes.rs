@@ -8,12 +8,13 @@ use sluice_crds::condition::reason;
 use sluice_wire::{FieldMatch, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
 use crate::lower::{self, ANY, Match, Route};
-use crate::objects::{Kind, ObjectKey};
+use crate::objects::ObjectKey;
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::desired::Detail;
 use crate::translate::kind::Translated;
 use crate::translate::node::Node;
+use crate::translate::references::resolve;
 use crate::translate::view::View;
 use crate::translate::{policy, stages};
 
@@ -82,13 +83,13 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     let rules = rules(view, route, problems, &mut services);
     let mut groups: BTreeMap<BTreeSet<RuleMethod>, Vec<ObjectKey>> = BTreeMap::new();
     for lower::Reference { key: stage, field } in &route.stages {
-        match view.get::<Stage>(stage) {
-            None => problems.accept(reason::STAGE_NOT_FOUND, field, view.absence(Kind::Stage, stage)),
-            Some(found) if !stages::is_served(view, stage, found) => {
+        match resolve::<Stage>(view, stage) {
+            Err(unresolved) => problems.accept(unresolved.reason, field, &unresolved.why),
+            Ok(found) if !stages::is_served(view, stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
-                problems.accept(reason::CONFLICTED, field, why);
+                problems.accept(reason::STAGE_NOT_SERVED, field, why);
             }
-            Some(_) => groups.entry(lost(view, route, stage, problems)).or_default().push(stage.clone()),
+            Ok(_) => groups.entry(lost(view, route, stage, problems)).or_default().push(stage.clone()),
         }
     }
     let mut translated = Translated::of([], Detail::None);
@@ -246,7 +247,7 @@ mod tests {
             problems: Problems::default(),
         };
         Route {
-            kind: Kind::ConfigMap,
+            kind: crate::objects::Kind::ConfigMap,
             key: ObjectKey::new("shop", "petstore"),
             stages: vec![reference("prod", "stages[0]")],
             version: None,

@@ -21,6 +21,7 @@ use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
+use crate::translate::references::resolve;
 use crate::translate::view::View;
 
 /// The longest base path.
@@ -139,10 +140,10 @@ impl Translate for Stage {
     }
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
-        let (part, secret) = part(view, key, self, problems);
+        let (part, secrets) = part(view, key, self, problems);
         Translated {
-            relies_on: secret.iter().map(certificate_name).collect(),
-            needs: secret.into_iter().map(Node::Certificate).collect(),
+            relies_on: secrets.iter().map(certificate_name).collect(),
+            needs: secrets.into_iter().map(Node::Certificate).collect(),
             ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { routes: 0 })
         }
     }
@@ -161,13 +162,13 @@ impl Translate for Stage {
     }
 }
 
-/// A Stage's part and the Secret of its certificate. No part: nothing of the Stage can be served.
+/// A Stage's part and the Secrets of its certificates. No part: nothing of the Stage can be served.
 fn part(
     view: &View<'_>,
     key: &ObjectKey,
     stage: &Stage,
     problems: &mut Problems,
-) -> (Option<PartBody>, Option<ObjectKey>) {
+) -> (Option<PartBody>, Vec<ObjectKey>) {
     let spec = &stage.spec;
     if let Some(why) = base_path_problem(&spec.base_path) {
         problems.invalid("spec.basePath", why);
@@ -196,11 +197,10 @@ fn part(
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
     let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
-    let secret = spec.tls.as_ref().map(|tls| ObjectKey::new(key.namespace.clone(), tls.secret_name.clone()));
-    let secret = secret.filter(|secret| certificate_is_good(view, secret, problems));
+    let secrets = certificates(view, key, spec.tls.as_ref(), problems);
     if !is_served(view, key, stage) {
         // Serving it without its hosts would mean serving it on every host.
-        return (None, None);
+        return (None, Vec::new());
     }
     let part = StagePart {
         object: Kind::Stage.object(key),
@@ -211,7 +211,7 @@ fn part(
             api::Behavior::AwsRest => Behavior::AwsRest,
             api::Behavior::AwsHttp => Behavior::AwsHttp,
         },
-        certificate: secret.as_ref().map(certificate_name),
+        certificates: secrets.iter().map(certificate_name).collect(),
         throttle,
         cache,
         cors,
@@ -219,7 +219,7 @@ fn part(
         // A default that cannot be used must not become no default: a limit or a CORS rule would be gone.
         invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
     };
-    (Some(PartBody::Stage(part)), secret)
+    (Some(PartBody::Stage(part)), secrets)
 }
 
 fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {
@@ -265,19 +265,27 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
     }
 }
 
-fn certificate_is_good(view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> bool {
-    let field = "spec.tls.secretName";
-    let Some(secret) = view.get::<Secret>(key) else {
-        problems.unresolved(reason::SECRET_NOT_FOUND, field, view.absence(Kind::Secret, key));
-        return false;
-    };
-    match certificate(key, secret) {
-        Ok(_) => true,
-        Err(why) => {
-            problems.unresolved(reason::SECRET_INVALID, field, format_args!("Secret {key} {why}"));
-            false
+/// The Secrets of the certificates that can be used, in order.
+fn certificates(
+    view: &View<'_>,
+    key: &ObjectKey,
+    tls: Option<&api::StageTls>,
+    problems: &mut Problems,
+) -> Vec<ObjectKey> {
+    let mut usable = Vec::new();
+    for (at, reference) in tls.iter().flat_map(|tls| &tls.certificates).enumerate() {
+        let field = format!("spec.tls.certificates[{at}]");
+        let holder = key.target(reference);
+        match resolve::<Secret>(view, &holder) {
+            Err(unresolved) => unresolved.report(&field, problems),
+            Ok(secret) => match certificate(&holder, secret) {
+                Ok(_) if usable.contains(&holder) => {}
+                Ok(_) => usable.push(holder),
+                Err(why) => problems.unresolved(reason::SECRET_INVALID, &field, format_args!("Secret {holder} {why}")),
+            },
         }
     }
+    usable
 }
 
 /// The part for the certificate in a Secret; none when it is gone or cannot be used.

@@ -1,7 +1,7 @@
 //! Translates UsagePlans to the stages that their keys open and the throttles of these keys. ApiKeys name their plans.
 
 use sluice_crds::condition::reason;
-use sluice_crds::{ApiRoute, Stage, UsagePlan};
+use sluice_crds::{ApiRoute, Stage, UsagePlan, usage_plan as api};
 use sluice_wire::{PartBody, PartKind, PartName, PlanPart, PlanStage, RuleThrottle};
 
 use crate::fields;
@@ -9,6 +9,7 @@ use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
+use crate::translate::references::{Unresolved, resolve};
 use crate::translate::stages;
 use crate::translate::view::View;
 
@@ -34,30 +35,24 @@ fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Probl
     let unusable = plan.spec.throttle.is_some() && throttle.is_none();
     let mut opened: Vec<PlanStage> = Vec::new();
     for (at, stage) in plan.spec.stages.iter().enumerate() {
-        let stage_key = ObjectKey::new(key.namespace.clone(), stage.name.clone());
         let field = format!("spec.stages[{at}]");
-        let mut usable = !unusable;
-        if view.get::<Stage>(&stage_key).is_none() {
-            problems.unresolved(
-                reason::STAGE_NOT_FOUND,
-                &format!("{field}.name"),
-                view.absence(Kind::Stage, &stage_key),
-            );
-            usable = false;
+        let stage_key = key.target(&stage.stage);
+        let resolved = resolve::<Stage>(view, &stage_key);
+        if let Err(unresolved) = &resolved {
+            unresolved.report(&format!("{field}.name"), problems);
         }
+        let mut usable = !unusable;
         let mut throttles = Vec::new();
         for (at, limit) in stage.throttles.iter().enumerate() {
             let field = format!("{field}.throttles[{at}]");
             let bucket = fields::throttle(&field, limit.throttle, problems);
-            match (rule(view, key, &limit.rule), bucket) {
+            match (rule(view, key, &field, limit), bucket) {
                 (Ok((route, rule)), Some(throttle)) => throttles.push(RuleThrottle { route, rule, throttle }),
-                (Err(Unknown::Odd(why)), _) => problems.invalid(&format!("{field}.rule"), why),
-                (Err(Unknown::Missing(why)), _) => {
-                    problems.unresolved(reason::ROUTE_NOT_FOUND, &format!("{field}.rule"), why);
-                }
+                (Err((field, unresolved)), _) => unresolved.report(&field, problems),
                 (Ok(_), None) => usable = false,
             }
         }
+        usable &= resolved.is_ok();
         let part = stages::part_name(&stage_key);
         if usable && !opened.iter().any(|earlier| earlier.stage == part) {
             opened.push(PlanStage { stage: part, throttles });
@@ -66,24 +61,19 @@ fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Probl
     PartBody::Plan(PlanPart { object, stages: opened, throttle })
 }
 
-/// Why a reference leads to no rule.
-enum Unknown {
-    /// It is none.
-    Odd(String),
-    /// There is no such rule.
-    Missing(String),
-}
-
-fn rule(view: &View<'_>, key: &ObjectKey, reference: &str) -> Result<(String, String), Unknown> {
-    let (route, rule) = reference.split_once('/').ok_or_else(|| {
-        let example = "use the ApiRoute, a slash and the rule, for example orders/get-order";
-        Unknown::Odd(format!("{reference:?} is not a rule reference: {example}"))
-    })?;
-    let route_key = ObjectKey::new(key.namespace.clone(), route);
-    let found = view.get::<ApiRoute>(&route_key);
-    let found = found.ok_or_else(|| Unknown::Missing(view.absence(Kind::ApiRoute, &route_key)))?;
-    if !found.spec.rules.iter().any(|candidate| candidate.name == rule) {
-        return Err(Unknown::Missing(format!("ApiRoute {route_key} has no rule {rule:?}")));
+/// The names of the ApiRoute and of its rule; or the field that names what does not exist.
+fn rule(
+    view: &View<'_>,
+    key: &ObjectKey,
+    field: &str,
+    limit: &api::RuleThrottle,
+) -> Result<(String, String), (String, Unresolved)> {
+    let route_key = key.target(&limit.route);
+    let route =
+        resolve::<ApiRoute>(view, &route_key).map_err(|unresolved| (format!("{field}.route.name"), unresolved))?;
+    if !route.spec.rules.iter().any(|rule| rule.name == limit.rule) {
+        let why = format!("ApiRoute {route_key} has no rule {:?}", limit.rule);
+        return Err((format!("{field}.rule"), Unresolved { reason: reason::RULE_NOT_FOUND, why }));
     }
-    Ok((route.to_owned(), rule.to_owned()))
+    Ok((route_key.name, limit.rule.clone()))
 }

@@ -33,6 +33,7 @@ cases! {
     key_with_line_end
     plan_bad_throttle_opens_nothing
     plan_full
+    plan_route_missing
     plan_rule_missing
     plan_stage_missing
     plan_unparsable
@@ -102,6 +103,7 @@ cases! {
     stage_tls
     stage_tls_key_of_another
     stage_tls_no_pem
+    stage_tls_of_three_one_is_missing
     stage_tls_secret_missing
     stage_tls_without_key
     stage_unparsable

@@ -145,7 +145,7 @@ impl Control {
             PartKind::Stage => {
                 if let Some(stage) = self.stages.remove(name) {
                     self.state.metrics.remove_stage(&stage.object.id());
-                    dirty.certificates |= stage.certificate.is_some();
+                    dirty.certificates |= !stage.certificates.is_empty();
                 }
                 dirty.stages.insert(name.clone());
             }
@@ -193,7 +193,7 @@ impl Control {
                 let stage = Arc::new(stage);
                 let old = self.stages.insert(name.clone(), stage.clone());
                 dirty.certificates |=
-                    stage.certificate.is_some() || old.as_ref().is_some_and(|s| s.certificate.is_some());
+                    !stage.certificates.is_empty() || old.as_ref().is_some_and(|s| !s.certificates.is_empty());
                 let framed = old.is_some_and(|old| rule::sees_no_difference(&old, &stage));
                 if framed {
                     dirty.frames.insert(name.clone())

@@ -1,24 +1,55 @@
-//! Which certificate is shown for a name. Certificates change without a new listener.
-//! What is served behind them is the host table's business.
+//! Selects the certificate for the host that a client names. Certificates change without a new listener.
+//! The host table decides what is served for a host.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls::{ServerConfig, SignatureScheme, crypto::aws_lc_rs};
 use sluice_wire::{CertificatePart, Diagnostic, PartName, StagePart};
 
 #[derive(Default, Debug)]
 struct Table {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    exact: HashMap<Box<str>, Candidates>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
-    /// Of a stage without names.
-    any: Option<Arc<CertifiedKey>>,
+    wildcard: HashMap<Box<str>, Candidates>,
+    /// Of Stages without hosts.
+    any: Candidates,
+}
+
+/// The certificates of the Stages that serve a host, in order of preference.
+#[derive(Default, Debug)]
+struct Candidates(Vec<Arc<CertifiedKey>>);
+
+impl Candidates {
+    fn add(&mut self, keys: &[Arc<CertifiedKey>]) {
+        for key in keys {
+            if !self.0.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
+                self.0.push(key.clone());
+            }
+        }
+    }
+
+    /// The first certificate that is valid for the name and has a key of a type that the client supports. Without such a
+    /// one the client's support matters more than the name: the client reports which name is wrong.
+    fn select(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let [_, _, ..] = self.0.as_slice() else { return self.0.first().cloned() };
+        let name = name.and_then(|name| ServerName::try_from(name).ok());
+        let supported = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        let valid = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_valid_for(key, name));
+        let first = self.0.iter().filter(supported).find(valid).or_else(|| self.0.iter().find(supported));
+        first.or(self.0.first()).cloned()
+    }
+}
+
+fn is_valid_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let certificate = key.cert.first().and_then(|der| ParsedCertificate::try_from(der).ok());
+    certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
 
 /// The certificates in force.
@@ -39,32 +70,39 @@ impl Certificates {
         let mut diagnostics = Vec::new();
         let mut parsed: HashMap<&PartName, Option<Arc<CertifiedKey>>> = HashMap::new();
         for stage in stages {
-            let Some(name) = &stage.certificate else { continue };
-            let key = parsed.entry(name).or_insert_with(|| {
-                let part = parts.get(name)?;
-                match certified(part) {
-                    Ok(key) => Some(key),
-                    Err(error) => {
-                        tracing::warn!(part = %name, %error, "invalid certificate");
-                        None
+            let mut keys = Vec::new();
+            for name in &stage.certificates {
+                let key = parsed.entry(name).or_insert_with(|| {
+                    let part = parts.get(name)?;
+                    match certified(part) {
+                        Ok(key) => Some(key),
+                        Err(error) => {
+                            tracing::warn!(part = %name, %error, "invalid certificate");
+                            None
+                        }
+                    }
+                });
+                match key {
+                    Some(key) => keys.push(key.clone()),
+                    None => {
+                        let message = format!(
+                            "The certificate {} cannot be used: it needs a PEM certificate chain and the private key that \
+                             belongs to it. The Stage is served over TLS with its other certificates only, if it has any.",
+                            name.id()
+                        );
+                        diagnostics.push(Diagnostic { object: stage.object.clone(), message });
                     }
                 }
-            });
-            let Some(key) = key else {
-                let message = format!(
-                    "The certificate {} cannot be used: it needs a PEM certificate chain and the private key that belongs to it. \
-                     The Stage is not served over TLS.",
-                    name.id()
-                );
-                diagnostics.push(Diagnostic { object: stage.object.clone(), message });
+            }
+            if keys.is_empty() {
                 continue;
-            };
+            }
             for host in &stage.hostnames {
                 let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
-                map.entry(host.name().into()).or_insert_with(|| key.clone());
+                map.entry(host.name().into()).or_default().add(&keys);
             }
             if stage.hostnames.is_empty() {
-                table.any.get_or_insert_with(|| key.clone());
+                table.any.add(&keys);
             }
         }
         self.table.store(Arc::new(table));
@@ -96,19 +134,26 @@ fn certified(part: &CertificatePart) -> Result<Arc<CertifiedKey>, CertificateErr
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
-        let Some(name) = hello.server_name() else { return table.any.clone() };
+        let schemes = hello.signature_schemes();
+        let Some(name) = hello.server_name() else { return table.any.select(None, schemes) };
         let name = name.to_ascii_lowercase();
-        if let Some(key) = table.exact.get(name.as_str()) {
-            return Some(key.clone());
+        table.of(&name).select(Some(&name), schemes)
+    }
+}
+
+impl Table {
+    fn of(&self, name: &str) -> &Candidates {
+        if let Some(keys) = self.exact.get(name) {
+            return keys;
         }
-        let mut rest = name.as_str();
+        let mut rest = name;
         while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(key) = table.wildcard.get(parent) {
-                return Some(key.clone());
+            if let Some(keys) = self.wildcard.get(parent) {
+                return keys;
             }
             rest = parent;
         }
-        table.any.clone()
+        &self.any
     }
 }
 

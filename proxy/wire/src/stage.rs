@@ -15,9 +15,9 @@ pub struct StagePart {
     pub base_path: String,
     /// Whose refusals and headers it imitates.
     pub behavior: Behavior,
-    /// A certificate part; the Stage is served over TLS as well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PartName>,
+    /// Certificate parts in order of preference; with any, the Stage is served over TLS as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<PartName>,
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

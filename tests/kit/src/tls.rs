@@ -28,6 +28,18 @@ pub fn issue(name: &str) -> Issued {
     Issued { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
 }
 
+/// A certificate with an RSA key.
+///
+/// # Panics
+///
+/// When `name` is no host name.
+#[must_use]
+pub fn issue_rsa(name: &str) -> Issued {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let cert = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    Issued { chain_pem: cert.pem(), key_pem: key.serialize_pem(), der: cert.der().clone() }
+}
+
 /// Settings of a client that trusts these certificates and offers these protocols (`h2`, `http/1.1`).
 ///
 /// # Panics
