@@ -9,7 +9,6 @@ mod compile;
 pub mod config;
 mod cors;
 mod deadline;
-mod dialling;
 mod gateway;
 mod headers;
 mod id;
@@ -26,5 +25,6 @@ pub mod run;
 mod state;
 mod template;
 mod timeouts;
+mod transport;
 
 pub use timeouts::Timeouts;

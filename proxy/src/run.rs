@@ -10,17 +10,16 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
+use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::auth::{Fetcher, FetcherSettings, KeySets};
+use crate::auth::{Fetcher, KeySets};
 use crate::client::Connections;
 use crate::compile::Control;
 use crate::config::Configuration;
-use crate::dialling::Dialling;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, server_config};
 use crate::listen::{MAX_CONNECTIONS, Shared, accept, bind};
@@ -30,6 +29,7 @@ use crate::observe::metrics::Metrics;
 use crate::pipeline::Worker;
 use crate::state::State;
 use crate::timeouts::Timeouts;
+use crate::transport::{self, Context, Egress, Limits, Tls};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -55,7 +55,7 @@ pub struct Settings {
     pub registry: Registry,
     /// Whether upstreams may be on this machine's loopback addresses: for development.
     pub allow_loopback: bool,
-    /// Authorities that outside integrations are trusted by, beside the system's.
+    /// Certificate authorities that are trusted beside the system's, for integrations and key sets.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Timeouts of client connections.
     pub timeouts: Timeouts,
@@ -97,7 +97,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
-    dialling: Dialling,
+    egress: Egress,
 }
 
 struct Served {
@@ -134,12 +134,12 @@ impl Proxy {
             draining,
             drain_began: drain_began.clone(),
         });
-        let dialling = Dialling::new(settings.allow_loopback);
-        let extra_roots = settings.extra_roots.clone();
-        let fetcher = Fetcher::new(FetcherSettings { extra_roots, dialling: dialling.clone() })?;
-        let tls = Arc::new(client_config(settings.extra_roots)?);
-        let key_sets = KeySets::new(settings.runtime.clone(), fetcher);
-        let state = State::new(key_sets, metrics.clone(), tls, dialling.clone(), threads);
+        let egress = Egress::new(settings.allow_loopback);
+        let (timeouts, limits) = (transport::Timeouts::default(), Limits::default());
+        let transport = Context { egress: egress.clone(), timeouts, limits, threads };
+        let tls = Tls::new(settings.extra_roots)?;
+        let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
+        let state = State::new(key_sets, metrics.clone(), tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state);
         let server = Arc::new(server_config(certificates)?);
         let (stop, stopping) = watch::channel(false);
@@ -154,7 +154,7 @@ impl Proxy {
             stop,
             threads: Mutex::default(),
             metrics,
-            dialling,
+            egress,
         };
         for index in 0..threads {
             let http = proxy.http.or(settings.http).map(listen).transpose()?;
@@ -193,7 +193,7 @@ impl Proxy {
 
     /// Makes a port of this machine no destination for requests: something of this program listens there.
     pub fn reserve(&self, port: u16) {
-        self.dialling.reserve(port);
+        self.egress.reserve(port);
     }
 
     /// Applies a change, as if it came from the operator's stream.
@@ -319,18 +319,4 @@ fn spawn(
         runtime.shutdown_background();
         drop(running);
     })
-}
-
-fn client_config(extra: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::warn!(%error, "cannot load a root certificate of the system");
-    }
-    roots.add_parsable_certificates(native.certs.into_iter().chain(extra));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }

@@ -367,6 +367,7 @@ fn an_external_name_is_looked_up() {
             object: ObjectRef::new("Service", "shop", "orders"),
             endpoints: Endpoints::Name { host: host.into(), port },
             h2c: false,
+            tls: None,
         };
         (upstream_name(), PartBody::Upstream(part))
     };

@@ -188,6 +188,7 @@ pub fn upstream(addresses: &[SocketAddr]) -> (PartName, PartBody) {
         object: ObjectRef::new("Service", "shop", "orders"),
         endpoints: Endpoints::Addresses(addresses.to_vec()),
         h2c: false,
+        tls: None,
     };
     (upstream_name(), PartBody::Upstream(part))
 }

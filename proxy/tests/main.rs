@@ -17,6 +17,7 @@ mod forwarding;
 mod fuzz;
 mod harness;
 mod http2;
+mod http2_pool;
 mod limits;
 mod policy;
 mod routing;

@@ -50,11 +50,21 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, port: u16) -> Option<P
     if let Some(host) = external_name(service) {
         let endpoints = Endpoints::Name { host: host.trim_end_matches('.').to_ascii_lowercase(), port };
         let listed = port_of(service, port);
-        return Some(PartBody::Upstream(UpstreamPart { object, endpoints, h2c: listed.is_some_and(is_h2c) }));
+        return Some(PartBody::Upstream(UpstreamPart {
+            object,
+            endpoints,
+            h2c: listed.is_some_and(is_h2c),
+            tls: None,
+        }));
     }
     let listed = port_of(service, port)?;
     let addresses = addresses(view, key, service, listed);
-    Some(PartBody::Upstream(UpstreamPart { object, endpoints: Endpoints::Addresses(addresses), h2c: is_h2c(listed) }))
+    Some(PartBody::Upstream(UpstreamPart {
+        object,
+        endpoints: Endpoints::Addresses(addresses),
+        h2c: is_h2c(listed),
+        tls: None,
+    }))
 }
 
 fn is_h2c(port: &ServicePort) -> bool {

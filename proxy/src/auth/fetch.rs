@@ -1,41 +1,43 @@
-//! Fetching an issuer's documents: one GET, verified TLS, no redirects, capped in size and time.
-//! Link-local addresses and this machine are never asked, whatever a name resolves to.
+//! Fetches an issuer's documents: one GET, verified TLS, no redirects, capped in size and time.
+//! Addresses that the egress policy denies are not connected to, whatever a name resolves to.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use http_body_util::Empty;
+use rustls::pki_types::ServerName;
 
-use crate::dialling::{DialError, Dialling};
+use crate::transport::{
+    self, CollectError, ConnectError, Context, Http, Kind, Payload, Place, Pool, Tls, TlsTarget, Transport, call,
+    collect_capped,
+};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 256 << 10;
 
-/// Why a document cannot be had.
+/// Why a document cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("{0:?} is not an http or https URL")]
     Url(String),
-    #[error("{0} has no address that may be asked")]
+    #[error("{0} has no address that is allowed as a destination")]
     Address(String),
     #[error("cannot connect to {host}")]
     Connect {
         host: String,
         #[source]
-        source: io::Error,
+        source: Arc<ConnectError>,
     },
     #[error("cannot exchange HTTP with the issuer")]
-    Http(#[from] hyper::Error),
+    Call(#[source] transport::Error),
+    #[error("cannot read the issuer's response")]
+    Read(#[source] hyper::Error),
     #[error("cannot write the request")]
     Request(#[from] http::Error),
-    #[error("the issuer answered {0}")]
+    #[error("the issuer responded with {0}")]
     Status(StatusCode),
     #[error("the document is longer than {MAX_BYTES} bytes")]
     TooLong,
@@ -57,80 +59,62 @@ pub(crate) trait Fetch: Send + Sync + 'static {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>>;
 }
 
-/// How to fetch.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FetcherSettings {
-    /// Believed beside the system's roots.
-    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
-    /// Where issuers may be.
-    pub(crate) dialling: Dialling,
-}
-
 /// Gets documents over the network.
 pub(crate) struct Fetcher {
-    tls: tokio_rustls::TlsConnector,
-    dialling: Dialling,
+    tls: Arc<Tls>,
+    transport: Context,
 }
 
 impl Fetcher {
-    /// Reads the system's roots.
-    ///
-    /// # Errors
-    /// The crypto library lacks what TLS needs.
-    pub(crate) fn new(settings: FetcherSettings) -> Result<Self, rustls::Error> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for root in settings.extra_roots {
-            roots.add(root)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: tokio_rustls::TlsConnector::from(Arc::new(config)), dialling: settings.dialling })
+    pub(crate) fn new(tls: Arc<Tls>, transport: Context) -> Self {
+        Self { tls, transport: Context { threads: 1, ..transport } }
     }
 
     async fn exchange(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let bad = || FetchError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
-        let tls = match uri.scheme_str() {
+        let secure = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => return Err(bad()),
         };
         let authority = uri.authority().filter(|a| !a.as_str().contains('@')).ok_or_else(bad)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let stream = self.connect(host, port).await?;
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let tls = match secure {
+            true => {
+                let name = ServerName::try_from(host.to_owned()).map_err(|_| bad())?;
+                Some(TlsTarget { tls: self.tls.clone(), name })
+            }
+            false => None,
+        };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::get(path)
             .header(header::HOST, authority.as_str())
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())?;
-        if !tls {
-            return get(TokioIo::new(stream), request).await;
+            .body(Payload::from(Empty::<Bytes>::new()))?;
+        // Documents are fetched every few minutes: their connections are not kept.
+        let place = Place::Name(host.into(), port);
+        let pool = Pool::single(place, Transport { tls, http: Http::Alpn }, self.transport.clone());
+        let received = call(&pool, 0, Box::new(request), Kind::Plain, DEADLINE, || None).await;
+        let failed = |error| match error {
+            transport::Error::Connect(source) => match &*source {
+                ConnectError::Forbidden(_) => FetchError::Address(host.to_owned()),
+                _ => FetchError::Connect { host: host.to_owned(), source },
+            },
+            error => FetchError::Call(error),
+        };
+        let transport::Received { response, connection: _connection } = received.map_err(failed)?;
+        // Redirects are not followed.
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| bad())?;
-        let failed = |source| FetchError::Connect { host: host.to_owned(), source };
-        let stream = self.tls.connect(name, stream).await.map_err(failed)?;
-        get(TokioIo::new(stream), request).await
-    }
-
-    /// Connects to an address that was checked after it was resolved, so that a name cannot point elsewhere in between.
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
-        let failed = |source| FetchError::Connect { host: host.to_owned(), source };
-        let resolved = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
-        let mut last = FetchError::Address(host.to_owned());
-        for address in resolved {
-            match self.dialling.connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(DialError::Forbidden(_)) => {}
-                Err(DialError::Io(source)) => last = failed(source),
-            }
+        match collect_capped(response.into_body(), MAX_BYTES).await {
+            Ok(body) => Ok(body.to_vec()),
+            Err(CollectError::TooLong(_)) => Err(FetchError::TooLong),
+            Err(CollectError::Read(error)) => Err(FetchError::Read(error)),
         }
-        Err(last)
     }
 }
 
@@ -142,47 +126,16 @@ impl Fetch for Fetcher {
     }
 }
 
-async fn get<I>(io: I, request: Request<Empty<Bytes>>) -> Result<Vec<u8>, FetchError>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-    let driver = tokio::spawn(connection);
-    let result = read(&mut sender, request).await;
-    driver.abort();
-    result
-}
-
-async fn read(
-    sender: &mut hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-) -> Result<Vec<u8>, FetchError> {
-    let answer = sender.send_request(request).await?;
-    // A redirect is an answer like any other failure: nothing leads elsewhere.
-    if answer.status() != StatusCode::OK {
-        return Err(FetchError::Status(answer.status()));
-    }
-    let mut body = answer.into_body();
-    let mut out = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame?.data_ref() {
-            if out.len() + data.len() > MAX_BYTES {
-                return Err(FetchError::TooLong);
-            }
-            out.extend_from_slice(data);
-        }
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::net::SocketAddr;
 
+    use rustls::pki_types::CertificateDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::transport::{Egress, Limits, Timeouts};
 
     /// An issuer that gives one answer to everybody.
     async fn issuer(answer: String) -> SocketAddr {
@@ -198,20 +151,27 @@ mod tests {
         address
     }
 
+    fn fetcher(allow_loopback: bool) -> Fetcher {
+        trusting(Vec::new(), allow_loopback)
+    }
+
+    fn trusting(roots: Vec<CertificateDer<'static>>, allow_loopback: bool) -> Fetcher {
+        let egress = Egress::new(allow_loopback);
+        let context = Context { egress, timeouts: Timeouts::default(), limits: Limits::default(), threads: 1 };
+        Fetcher::new(Tls::new(roots).unwrap(), context)
+    }
+
     #[tokio::test]
-    async fn what_an_issuer_may_answer() {
-        let fetcher = |allow_loopback| {
-            Fetcher::new(FetcherSettings { dialling: Dialling::new(allow_loopback), ..Default::default() }).unwrap()
-        };
+    async fn responses_that_are_documents() {
         let head =
             |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
         let long = MAX_BYTES + 1;
         for (answer, expected) in [
             (head("200 OK", "", 2) + "{}", Ok(b"{}".to_vec())),
             (head("200 OK", "", long) + &" ".repeat(long), Err("longer than")),
-            (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("answered 302")),
-            (head("500 Internal Server Error", "", 0), Err("answered 500")),
-            (head("200 OK", "", 10) + "{}", Err("cannot exchange HTTP")),
+            (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("responded with 302")),
+            (head("500 Internal Server Error", "", 0), Err("responded with 500")),
+            (head("200 OK", "", 10) + "{}", Err("cannot read the issuer's response")),
             ("no HTTP at all\r\n\r\n".to_owned(), Err("cannot exchange HTTP")),
         ] {
             let address = issuer(answer).await;
@@ -236,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_certificates_of_known_roots_are_believed() {
+    async fn only_certificates_of_known_roots_are_trusted() {
         let names = vec!["localhost".to_owned()];
         let ours = rcgen::generate_simple_self_signed(names).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(ours.signing_key.serialize_der()).unwrap();
@@ -259,41 +219,12 @@ mod tests {
             }
         });
         let url = format!("https://localhost:{port}/keys");
-        for (extra_roots, believed) in [(vec![], false), (vec![ours.cert.der().clone()], true)] {
-            let fetcher = Fetcher::new(FetcherSettings { extra_roots, dialling: Dialling::new(true) }).unwrap();
+        for (extra_roots, trusted) in [(vec![], false), (vec![ours.cert.der().clone()], true)] {
+            let fetcher = trusting(extra_roots, true);
             match fetcher.get(&url).await {
-                Ok(body) => assert!(believed && body == b"{}"),
-                Err(error) => assert!(!believed && matches!(error, FetchError::Connect { .. }), "{error}"),
+                Ok(body) => assert!(trusted && body == b"{}"),
+                Err(error) => assert!(!trusted && matches!(error, FetchError::Connect { .. }), "{error}"),
             }
-        }
-    }
-
-    #[test]
-    fn addresses_that_are_never_asked() {
-        let fetcher = |allow_loopback| {
-            Fetcher::new(FetcherSettings { dialling: Dialling::new(allow_loopback), ..Default::default() }).unwrap()
-        };
-        let (strict, dev) = (fetcher(false), fetcher(true));
-        for (address, by_strict, by_dev) in [
-            ("10.0.0.1", true, true),
-            ("93.184.215.14", true, true),
-            ("127.0.0.1", false, true),
-            ("127.8.8.8", false, true),
-            ("::1", false, true),
-            ("::ffff:127.0.0.1", false, true),
-            ("169.254.169.254", false, false),
-            ("::ffff:169.254.169.254", false, false),
-            ("fe80::1", false, false),
-            ("0.0.0.0", false, false),
-            ("::", false, false),
-            ("224.0.0.1", false, false),
-        ] {
-            let address: IpAddr = address.parse().unwrap();
-            assert_eq!(
-                (strict.dialling.permits(address), dev.dialling.permits(address)),
-                (by_strict, by_dev),
-                "{address}"
-            );
         }
     }
 }

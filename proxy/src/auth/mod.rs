@@ -11,7 +11,7 @@ mod token;
 
 pub(crate) use authorizer::{Authorizer, Verdict};
 pub(crate) use caller::Caller;
-pub(crate) use fetch::{Fetch, FetchError, Fetcher, FetcherSettings};
+pub(crate) use fetch::{Fetch, FetchError, Fetcher};
 pub(crate) use refusal::Refusal;
 pub(crate) use sets::KeySets;
 

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use sluice_wire::{
     Behavior, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind, PartName, Parts,
-    RoutePart, StagePart,
+    RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -161,7 +161,7 @@ impl Control {
             PartKind::Plan => self.ring.set_plan(name, None),
             PartKind::Upstream => {
                 self.upstreams.remove(name);
-                self.state.upstream(name).update(None);
+                self.update_upstream(name, None);
                 dirty.used.insert(name.clone());
             }
             PartKind::Certificate => {
@@ -218,12 +218,19 @@ impl Control {
                 if self.upstreams.insert(name.clone()) {
                     dirty.used.insert(name.clone());
                 }
-                self.state.upstream(name).update(Some(&part));
+                self.update_upstream(name, Some(&part));
             }
             PartBody::Certificate(part) => {
                 self.certs.insert(name.clone(), part);
                 dirty.certificates = true;
             }
+        }
+    }
+
+    fn update_upstream(&mut self, name: &PartName, part: Option<&UpstreamPart>) {
+        if let (Err(message), Some(part)) = (self.state.update_upstream(name, part), part) {
+            let message = format!("The Service cannot be called: {message}");
+            self.complaints.unreadable.insert(name.clone(), vec![Diagnostic { object: part.object.clone(), message }]);
         }
     }
 

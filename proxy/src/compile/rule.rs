@@ -14,7 +14,7 @@ use super::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, Origin};
 use crate::gateway::router::{Match, Place, Tie};
-use crate::gateway::{Action, Caching, Edits, Integration, Mock, Outside, Piece, Policy, Rule};
+use crate::gateway::{Action, Caching, Edits, ExternalHttp, Integration, Mock, Piece, Policy, Rule};
 use crate::limit::{BucketId, Limit};
 use crate::observe::access_log;
 use crate::state::State;
@@ -215,13 +215,13 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
         wire::Integration::Service(part) => Ok(Integration::Service(state.upstream(part))),
         wire::Integration::Http(target) => {
             let bad = || format!("{:?} is not a host name or address.", target.host);
-            let upstream = state.outside(target).ok_or_else(bad)?;
+            let upstream = state.external(target).ok_or_else(bad)?;
             let usual = if target.tls { 443 } else { 80 };
             let host =
                 if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };
             let host = HeaderValue::from_str(&host).map_err(|_| bad())?;
             let path = target.path.as_deref().map(|path| pieces(rule, path)).transpose()?;
-            Ok(Integration::Http(Box::new(Outside { upstream, host, path })))
+            Ok(Integration::Http(Box::new(ExternalHttp { upstream, host, path })))
         }
         wire::Integration::Mock(mock) => {
             let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;

@@ -16,7 +16,7 @@ use sluice_wire::{Behavior, Hash, HostPattern, ObjectRef, PartName};
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy};
 use crate::cors::Cors;
-use crate::integration::balance::Upstream;
+use crate::integration::Upstream;
 use crate::key::Keys;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
@@ -113,12 +113,12 @@ pub(crate) struct Edits {
 /// What answers.
 pub(crate) enum Integration {
     Service(Arc<Upstream>),
-    Http(Box<Outside>),
+    Http(Box<ExternalHttp>),
     Mock(Box<Mock>),
 }
 
-/// An outside URL.
-pub(crate) struct Outside {
+/// An external URL.
+pub(crate) struct ExternalHttp {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) host: HeaderValue,
     /// None: the request's own path.

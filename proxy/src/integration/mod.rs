@@ -1,7 +1,6 @@
-//! What answers a request: Services in the cluster, outside URLs, fixed answers.
-//! Whether a request gets here was decided before.
+//! What a request is forwarded to: Services of the cluster, and external URLs.
+//! Whether a request may be forwarded was decided before.
 
-pub(crate) mod balance;
-pub(crate) mod call;
-mod names;
-pub(crate) mod pool;
+pub(crate) mod upstream;
+
+pub(crate) use upstream::{PooledConnection, Upstream};

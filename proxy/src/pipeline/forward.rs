@@ -20,12 +20,12 @@ use super::response::{Reply, ReplyBody};
 use super::tunnel;
 use super::variables::RequestContext;
 use crate::body::{RequestBody, UploadState};
-use crate::gateway::{Integration, Matched, Mock, Outside, Piece, Policy, path};
+use crate::gateway::{ExternalHttp, Integration, Matched, Mock, Piece, Policy, path};
 use crate::headers;
-use crate::integration::balance::Upstream;
-use crate::integration::call::{Answer, Kind, call};
+use crate::integration::Upstream;
 use crate::reject::Reject;
 use crate::template::Variables;
+use crate::transport::{self, Kind, Payload, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -61,13 +61,13 @@ pub(crate) async fn integrate(
             let host = request.authority.clone();
             send(exchange, matched, policy, upstream, request, matched.forwarded(), host).await
         }
-        Integration::Http(outside) => {
-            let path = outside_path(outside, matched);
-            if outside.path.is_some() && !path::joins(&path) {
+        Integration::Http(external) => {
+            let path = external_path(external, matched);
+            if external.path.is_some() && !path::joins(&path) {
                 return Err(Reject::Malformed("The path parameters are not valid in the path of the integration."));
             }
-            let host = Some(outside.host.clone());
-            send(exchange, matched, policy, &outside.upstream, request, &path, host).await
+            let host = Some(external.host.clone());
+            send(exchange, matched, policy, &external.upstream, request, &path, host).await
         }
     }
 }
@@ -85,8 +85,8 @@ fn mock(variables: &impl Variables, mock: &Mock) -> Reply {
     Reply { status: mock.status, headers, body: ReplyBody::Full(body) }
 }
 
-fn outside_path(outside: &Outside, matched: &Matched<'_>) -> String {
-    let Some(pieces) = &outside.path else { return matched.forwarded().to_owned() };
+fn external_path(external: &ExternalHttp, matched: &Matched<'_>) -> String {
+    let Some(pieces) = &external.path else { return matched.forwarded().to_owned() };
     let mut out = String::new();
     for piece in pieces {
         match piece {
@@ -142,16 +142,17 @@ async fn send(
     };
     let upload = upload.as_deref();
     let started = Instant::now();
-    let request = Box::new(Request::from_parts(parts, outgoing));
-    let sent = call(upstream, exchange.recorder.worker, request, kind, policy.timeout, upload).await;
+    let request = Box::new(Request::from_parts(parts, Payload::from(outgoing)));
+    let later = || upload.map(|upload| upload.deadline(policy.timeout));
+    let sent = call(upstream, exchange.recorder.worker, request, kind, policy.timeout, later).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
     matched.rule.metrics.upstream(exchange.recorder.worker, took);
-    let answer = sent.map_err(|reject| upload.map_or(reject.clone(), |upload| attribute(upload, reject)))?;
+    let received = sent.map_err(|error| attribute(upload, rejection(&error)))?;
     if let Some(upload) = upload {
         upload.response_began();
     }
-    receive(answer, upgrade, matched.stage.behavior)
+    receive(received, upgrade, matched.stage.behavior)
 }
 
 /// `path` with the query of `uri`. Most requests are passed on with the target they came with.
@@ -168,8 +169,20 @@ fn target(uri: &Uri, path: &str) -> Result<Uri, Reject> {
         .map_err(|_| Reject::Malformed("The path or query has a character that must be percent-encoded."))
 }
 
+/// The rejection for a failed call.
+fn rejection(error: &transport::Error) -> Reject {
+    match error {
+        transport::Error::NoEndpoints => Reject::NoEndpoints,
+        transport::Error::Connect(_) => Reject::ConnectFailed,
+        transport::Error::Host => Reject::Malformed("The host is not a valid host name."),
+        transport::Error::Http(_) => Reject::InvalidResponse,
+        transport::Error::Timeout | transport::Error::Busy => Reject::Timeout,
+    }
+}
+
 /// The rejection of a call that failed: where the client's body was the cause, the one for that.
-fn attribute(upload: &UploadState, reject: Reject) -> Reject {
+fn attribute(upload: Option<&UploadState>, reject: Reject) -> Reject {
+    let Some(upload) = upload else { return reject };
     if upload.too_large() {
         Reject::BodyTooLarge
     } else if upload.stalled() {
@@ -196,8 +209,12 @@ fn one_length(headers: &HeaderMap) -> bool {
     }
 }
 
-fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
-    let Answer { mut response, lease } = answer;
+fn receive(
+    received: transport::Received<RequestBody>,
+    upgrade: Option<Upgrade>,
+    behavior: Behavior,
+) -> Result<Reply, Reject> {
+    let transport::Received { mut response, connection } = received;
     if !one_length(response.headers()) {
         return Err(Reject::InvalidResponse);
     }
@@ -210,7 +227,7 @@ fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Resu
         headers::strip_hop_by_hop(&mut headers);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let body = ReplyBody::Upgraded(Box::new(tunnel::Ends { client, server, lease }));
+        let body = ReplyBody::Upgraded(Box::new(tunnel::Ends { client, server, connection }));
         return Ok(Reply { status: parts.status, headers, body });
     }
     let (mut parts, incoming) = response.into_parts();
@@ -219,5 +236,9 @@ fn receive(answer: Answer, upgrade: Option<Upgrade>, behavior: Behavior) -> Resu
     } else {
         headers::strip_hop_by_hop(&mut parts.headers);
     }
-    Ok(Reply { status: parts.status, headers: parts.headers, body: ReplyBody::Stream { incoming, lease, keep: None } })
+    Ok(Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body: ReplyBody::Stream { incoming, connection, keep: None },
+    })
 }

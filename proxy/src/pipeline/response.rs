@@ -16,7 +16,7 @@ use super::response_body::ResponseBody;
 use super::tunnel;
 use crate::cache::Fill;
 use crate::client::Flow;
-use crate::integration::pool::Lease;
+use crate::integration::PooledConnection;
 use crate::reject::Reject;
 
 /// What the client's connection expects of the response, whatever happens to the request.
@@ -47,7 +47,7 @@ pub(crate) enum ReplyBody {
     Full(Bytes),
     Stream {
         incoming: Incoming,
-        lease: Lease,
+        connection: PooledConnection,
         keep: Option<Box<Fill>>,
     },
     /// None: the connection changes its protocol.
@@ -125,7 +125,7 @@ pub(crate) fn finish(
     let body = match body {
         ReplyBody::Full(bytes) if bytes.is_empty() => ResponseBody::empty(Some(exchange)),
         ReplyBody::Full(bytes) => ResponseBody::full(bytes, Some(exchange)),
-        ReplyBody::Stream { incoming, lease, keep } => ResponseBody::stream(incoming, lease, keep, exchange),
+        ReplyBody::Stream { incoming, connection, keep } => ResponseBody::stream(incoming, connection, keep, exchange),
         ReplyBody::Upgraded(ends) => {
             ends.join(exchange);
             ResponseBody::empty(None)

@@ -15,7 +15,7 @@ use super::exchange::Exchange;
 use crate::body::BodyError;
 use crate::cache::Fill;
 use crate::client::{Flow, TrackedBytes};
-use crate::integration::pool::Lease;
+use crate::integration::PooledConnection;
 
 /// A timeout that each frame starts again; a timer is set only while waiting.
 struct IdleTimeout {
@@ -55,7 +55,7 @@ struct Download {
     incoming: Incoming,
     idle: IdleTimeout,
     /// Released when the response was read to its end, closed otherwise.
-    lease: Option<Lease>,
+    connection: Option<PooledConnection>,
     keep: Option<Box<Fill>>,
 }
 
@@ -71,16 +71,21 @@ impl ResponseBody {
         Self { kind: Kind::Full(bytes), exchange, flow: None }
     }
 
-    pub(crate) fn stream(incoming: Incoming, lease: Lease, keep: Option<Box<Fill>>, exchange: Box<Exchange>) -> Self {
+    pub(crate) fn stream(
+        incoming: Incoming,
+        connection: PooledConnection,
+        keep: Option<Box<Fill>>,
+        exchange: Box<Exchange>,
+    ) -> Self {
         if incoming.is_end_stream() {
-            lease.give_back();
+            connection.release();
             if let Some(keep) = keep {
                 keep.finish();
             }
             return Self::empty(Some(exchange));
         }
         let idle = IdleTimeout { timer: None, timeout: exchange.peer.timeouts.stream_idle };
-        let download = Download { incoming, idle, lease: Some(lease), keep };
+        let download = Download { incoming, idle, connection: Some(connection), keep };
         Self { kind: Kind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
     }
 
@@ -154,8 +159,8 @@ impl Download {
     }
 
     fn end(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        if let Some(connection) = self.connection.take() {
+            connection.release();
         }
         if let Some(keep) = self.keep.take() {
             keep.finish();

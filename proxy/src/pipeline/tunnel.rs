@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exchange::Exchange;
-use crate::integration::pool::Lease;
+use crate::integration::PooledConnection;
 
 /// Of each direction.
 const BUFFER: usize = 16 * 1024;
@@ -21,7 +21,7 @@ const SWITCH: Duration = Duration::from_secs(10);
 pub(crate) struct Ends {
     pub(crate) client: OnUpgrade,
     pub(crate) server: OnUpgrade,
-    pub(crate) lease: Lease,
+    pub(crate) connection: PooledConnection,
 }
 
 impl Ends {
@@ -32,7 +32,7 @@ impl Ends {
 }
 
 async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
-    let Ends { client, server: upstream, lease } = ends;
+    let Ends { client, server: upstream, connection } = ends;
     let both = tokio::time::timeout(SWITCH, futures::future::try_join(client, upstream)).await;
     let Ok(Ok((client, upstream))) = both else {
         tracing::debug!("protocol upgrade was not completed");
@@ -52,7 +52,7 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
     }
     exchange.sent += down.bytes.load(Ordering::Relaxed);
     exchange.complete = true;
-    drop(lease);
+    drop(connection);
     drop(exchange);
 }
 

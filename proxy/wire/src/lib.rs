@@ -57,5 +57,5 @@ pub use route::{
 pub use stage::{Behavior, Cors, Invalidation, StageCache, StagePart, Throttle, Unauthorized};
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
-pub use upstream::{CertificatePart, Endpoints, UpstreamPart};
+pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};
 pub use variable::{ParseVariableError, Variable, VariableName, VariableUse};

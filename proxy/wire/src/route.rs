@@ -156,13 +156,13 @@ pub struct HeaderEdits {
 pub enum Integration {
     /// A Service in the cluster: its upstream part.
     Service(PartName),
-    /// Outside the cluster.
+    /// An external URL.
     Http(HttpTarget),
     /// The proxy itself.
     Mock(Mock),
 }
 
-/// An outside URL.
+/// An external URL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HttpTarget {
     /// Whether it is `https`: the server's certificate is verified.

@@ -14,9 +14,20 @@ pub struct UpstreamPart {
     pub object: ObjectRef,
     /// Where it is.
     pub endpoints: Endpoints,
-    /// Whether its port's `appProtocol` is `kubernetes.io/h2c`.
+    /// Whether the port's protocol is HTTP/2: without TLS with prior knowledge (`appProtocol: kubernetes.io/h2c`), with TLS
+    /// as the only protocol that is offered.
     #[serde(default)]
     pub h2c: bool,
+    /// TLS; none: the Service is called without. With TLS and without `h2c` the server chooses the version of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS to a Service. Its certificate is verified against the proxy's root certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// The DNS name or address that the certificate must be for; it is also sent as server name (SNI).
+    pub server_name: String,
 }
 
 /// Where a Service is.

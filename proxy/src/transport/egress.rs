@@ -1,5 +1,4 @@
-//! Which addresses may be dialled, by integrations and for key sets. Asked at every connect, after names were looked up.
-//! Who dials, and what is said then, is `integration`'s and `auth`'s business.
+//! Egress policy: the addresses that the proxy may connect to. It is checked at every connect, after the look-up of a name.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-/// Clouds keep an instance's credentials at these addresses too, outside the link-local range.
-const METADATA: [IpAddr; 5] = [
+/// Addresses outside the link-local range at which clouds hand out an instance's credentials.
+const METADATA: [IpAddr; 7] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), // AWS
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),  // AWS, EKS Pod Identity
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),  // Google
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),   // Scaleway
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),                  // Alibaba
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),                    // Azure
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),                      // Oracle
@@ -18,43 +19,43 @@ const METADATA: [IpAddr; 5] = [
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
+pub(crate) enum EgressError {
     #[error("the address {0} is not allowed as a destination")]
     Forbidden(IpAddr),
-    #[error("cannot resolve or reach the host")]
+    #[error("cannot connect to the host")]
     Io(#[from] io::Error),
 }
 
-/// Where connections may lead.
+/// The addresses that connections may go to.
 #[derive(Clone, Debug)]
-pub(crate) struct Dialling {
+pub(crate) struct Egress {
     allow_loopback: bool,
-    /// Inside a cluster, where its API server is.
+    /// The Service address of the cluster's API server.
     api_server: Option<IpAddr>,
     /// Ports that this proxy listens on.
     own: Arc<Mutex<Vec<u16>>>,
 }
 
-impl Default for Dialling {
+impl Default for Egress {
     fn default() -> Self {
         Self::new(false)
     }
 }
 
-impl Dialling {
-    /// Denies what every proxy denies; loopback addresses are for development.
+impl Egress {
+    /// The policy of every proxy. Loopback addresses are allowed for development.
     pub(crate) fn new(allow_loopback: bool) -> Self {
         let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
         Self { allow_loopback, api_server, own: Arc::default() }
     }
 
-    /// From now on this port of this machine is no destination: the proxy itself listens there.
+    /// Denies a port of this machine from now on: the proxy itself listens there.
     pub(crate) fn reserve(&self, port: u16) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).push(port);
     }
 
-    /// Whether an address may be dialled at all. Link-local addresses hold cloud metadata; the proxy's own loopback holds
-    /// what trusts the pod.
+    /// Whether connections to an address are allowed at all. Metadata services of clouds have link-local addresses; servers
+    /// on loopback addresses trust every process of the pod.
     pub(crate) fn permits(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.permits_v4(v4),
@@ -63,29 +64,29 @@ impl Dialling {
                 !v6.is_unicast_link_local()
                     && !v6.is_unspecified()
                     && !v6.is_multicast()
-                    && !self.named(IpAddr::V6(v6))
+                    && !self.is_denied(IpAddr::V6(v6))
                     && embedded(v6).is_none_or(|v4| self.permits_v4(v4))
             }
         }
     }
 
     fn permits_v4(&self, v4: Ipv4Addr) -> bool {
-        let nowhere = v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast();
-        !nowhere && !v4.is_link_local() && !self.named(IpAddr::V4(v4)) && (self.allow_loopback || !v4.is_loopback())
+        let no_host = v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast();
+        !no_host && !v4.is_link_local() && !self.is_denied(IpAddr::V4(v4)) && (self.allow_loopback || !v4.is_loopback())
     }
 
-    fn named(&self, address: IpAddr) -> bool {
+    fn is_denied(&self, address: IpAddr) -> bool {
         METADATA.contains(&address) || self.api_server == Some(address)
     }
 
-    /// Connects, where that is allowed.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
+    /// Connects to an allowed address.
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<TcpStream, EgressError> {
         if !self.permits(address.ip()) {
-            return Err(DialError::Forbidden(address.ip()));
+            return Err(EgressError::Forbidden(address.ip()));
         }
         let stream = TcpStream::connect(address).await?;
-        if self.is_own(address.port()) && is_here(&stream)? {
-            return Err(DialError::Forbidden(address.ip()));
+        if self.is_own(address.port()) && is_local(&stream)? {
+            return Err(EgressError::Forbidden(address.ip()));
         }
         Ok(stream)
     }
@@ -95,13 +96,13 @@ impl Dialling {
     }
 }
 
-/// Whether a connection leads to this machine: whatever its addresses are, such a connection has one of them at both ends.
-fn is_here(stream: &TcpStream) -> io::Result<bool> {
+/// Whether a connection stays on this machine: such a connection has the same address at both ends, whatever it is.
+fn is_local(stream: &TcpStream) -> io::Result<bool> {
     let peer = stream.peer_addr()?.ip().to_canonical();
     Ok(peer.is_loopback() || peer == stream.local_addr()?.ip().to_canonical())
 }
 
-/// The IPv4 address that a translator, or an old kernel, takes an IPv6 address for: IPv4-compatible (RFC 4291, 2.5.5.1),
+/// The IPv4 address that a translator, or an old kernel, connects to for an IPv6 address: IPv4-compatible (RFC 4291, 2.5.5.1),
 /// IPv4-translated (RFC 2765), NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
@@ -118,12 +119,12 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn dialling(allow_loopback: bool) -> Dialling {
-        Dialling { allow_loopback, api_server: Some("10.96.0.1".parse().unwrap()), own: Arc::default() }
+    fn egress(allow_loopback: bool) -> Egress {
+        Egress { allow_loopback, api_server: Some("10.96.0.1".parse().unwrap()), own: Arc::default() }
     }
 
     #[test]
-    fn metadata_loopback_and_the_api_server_are_not_dialled_however_they_are_written() {
+    fn metadata_loopback_and_the_api_server_are_denied_in_every_notation() {
         for bad in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
@@ -134,7 +135,9 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
             "fd20:ce::254",
+            "fd00:42::42",
             "100.100.100.200",
             "168.63.129.16",
             "192.0.0.192",
@@ -154,24 +157,28 @@ mod tests {
             "255.255.255.255",
             "ff02::1",
         ] {
-            assert!(!dialling(false).permits(bad.parse().unwrap()), "{bad}");
+            assert!(!egress(false).permits(bad.parse().unwrap()), "{bad}");
         }
         for good in ["10.0.0.1", "93.184.216.34", "fd00::1", "2001:db8::1", "64:ff9b::93.184.216.34", "100.100.100.201"]
         {
-            assert!(dialling(false).permits(good.parse().unwrap()), "{good}");
+            assert!(egress(false).permits(good.parse().unwrap()), "{good}");
         }
-        for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(dialling(true).permits(local.parse().unwrap()), "{local}");
+        for local in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert!(egress(true).permits(local.parse().unwrap()), "{local}");
+            assert!(!egress(false).permits(local.parse().unwrap()), "{local}");
+        }
+        for denied in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1"] {
+            assert!(!egress(true).permits(denied.parse().unwrap()), "{denied}");
         }
     }
 
     #[tokio::test]
-    async fn the_proxys_own_ports_are_not_dialled_on_this_machine() {
+    async fn the_proxys_own_ports_are_denied_on_this_machine() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let dialling = dialling(true);
-        drop(dialling.connect(address).await.unwrap());
-        dialling.reserve(address.port());
-        assert!(matches!(dialling.connect(address).await, Err(DialError::Forbidden(_))));
+        let egress = egress(true);
+        drop(egress.connect(address).await.unwrap());
+        egress.reserve(address.port());
+        assert!(matches!(egress.connect(address).await, Err(EgressError::Forbidden(_))));
     }
 }

@@ -1,5 +1,5 @@
-//! The addresses of a name: looked up once for all that ask, kept for a moment, and kept longer while the resolver fails;
-//! and connecting to the first of several that answers. Which addresses may be dialled is `dialling`'s decision.
+//! Look-up of names, and racing of several addresses. One look-up serves all requests; its result is used for some seconds,
+//! and for longer while the resolver fails.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,20 +10,21 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 
-/// Addresses are asked for again after this long.
+/// A result is looked up again after this long.
 const FRESH: Duration = Duration::from_secs(5);
-/// While the resolver fails or is silent, its last answer is good for this long.
+/// While the resolver fails or does not respond, its last result is used for this long.
 const STALE: Duration = Duration::from_secs(300);
-/// How long a look-up is waited for where there is a last answer.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// After a failure nobody is asked for this long.
+/// A look-up is waited for this long where there is an older result.
+const LOOKUP_WAIT: Duration = Duration::from_millis(500);
+/// After a failure the resolver is not asked for this long.
 const FAILED: Duration = Duration::from_secs(1);
-/// An address that has not answered for so long gets company (RFC 8305, 5: Connection Attempt Delay).
+/// The next address is tried when the one before has not connected after this long (RFC 8305, section 5: Connection
+/// Attempt Delay).
 const STAGGER: Duration = Duration::from_millis(250);
 
 type Addresses = Arc<[SocketAddr]>;
 
-/// A host and port with what is known of it.
+/// A host and port, and its addresses as far as they are known.
 pub(crate) struct Name {
     host: Box<str>,
     port: u16,
@@ -36,7 +37,7 @@ struct State {
     known: Option<(Addresses, Instant)>,
     failed: Option<(io::ErrorKind, Instant)>,
     /// One look-up at a time: a resolver that hangs holds one thread, not one for each request.
-    asking: bool,
+    looking_up: bool,
 }
 
 impl Name {
@@ -50,7 +51,7 @@ impl Name {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the name leads now.
+    /// The current addresses.
     pub(crate) async fn addresses(self: &Arc<Self>) -> io::Result<Addresses> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(Arc::new([SocketAddr::new(address, self.port)]));
@@ -58,12 +59,12 @@ impl Name {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // No change is missed after this.
             changed.as_mut().enable();
             if let Some(known) = self.known(Instant::now()) {
                 return known;
             }
-            if tokio::time::timeout(PATIENCE, changed).await.is_err()
+            if tokio::time::timeout(LOOKUP_WAIT, changed).await.is_err()
                 && let Some(stale) = self.state().stale(Instant::now())
             {
                 return Ok(stale);
@@ -71,7 +72,7 @@ impl Name {
         }
     }
 
-    /// What is known without waiting; otherwise somebody is asking, from now on at the latest.
+    /// The result that is known; none: a look-up is running now.
     fn known(self: &Arc<Self>, now: Instant) -> Option<io::Result<Addresses>> {
         let mut state = self.state();
         if let Some((addresses, since)) = &state.known
@@ -84,9 +85,9 @@ impl Name {
         {
             return Some(state.stale(now).ok_or_else(|| kind.into()));
         }
-        if !state.asking {
-            state.asking = true;
-            tokio::spawn(ask(Asking(self.clone())));
+        if !state.looking_up {
+            state.looking_up = true;
+            tokio::spawn(look_up(LookUp(self.clone())));
         }
         None
     }
@@ -98,18 +99,18 @@ impl State {
     }
 }
 
-/// A look-up in progress; when it ends, however it does, others may ask.
-struct Asking(Arc<Name>);
+/// A look-up in progress. Its drop allows the next one, however it ended.
+struct LookUp(Arc<Name>);
 
-impl Drop for Asking {
+impl Drop for LookUp {
     fn drop(&mut self) {
-        self.0.state().asking = false;
+        self.0.state().looking_up = false;
         self.0.changed.notify_waiters();
     }
 }
 
-async fn ask(asking: Asking) {
-    let name = &asking.0;
+async fn look_up(running: LookUp) {
+    let name = &running.0;
     let found = tokio::net::lookup_host((&*name.host, name.port)).await.map(|list| list.collect::<Vec<_>>());
     let mut state = name.state();
     match found {
@@ -125,27 +126,27 @@ async fn ask(asking: Asking) {
     }
 }
 
-/// The first connection that is made; later addresses start when those before have failed or are slow (RFC 8305; their
-/// order is the resolver's). None: there is no address.
-pub(crate) async fn first<T, E, F>(addresses: &[SocketAddr], dial: impl Fn(SocketAddr) -> F) -> Option<Result<T, E>>
+/// Races addresses and returns the first connection. A later address starts when those before it have failed or are slow
+/// (RFC 8305; the order is the resolver's). None: there is no address.
+pub(crate) async fn race<T, E, F>(addresses: &[SocketAddr], dial: impl Fn(SocketAddr) -> F) -> Option<Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,
 {
     let mut rest = addresses.iter();
-    let mut dialling = FuturesUnordered::new();
+    let mut attempts = FuturesUnordered::new();
     let mut last = None;
     loop {
         match rest.next() {
-            Some(address) => dialling.push(dial(*address)),
-            None if dialling.is_empty() => return last.map(Err),
+            Some(address) => attempts.push(dial(*address)),
+            None if attempts.is_empty() => return last.map(Err),
             None => {}
         }
-        // Ends with a connection, or when it is the next address's turn.
+        // Ends with a connection, or when the next address is to be tried.
         loop {
             let step = if rest.len() == 0 {
-                dialling.next().await
+                attempts.next().await
             } else {
-                match tokio::time::timeout(STAGGER, dialling.next()).await {
+                match tokio::time::timeout(STAGGER, attempts.next()).await {
                     Ok(step) => step,
                     Err(_) => break,
                 }
@@ -169,10 +170,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_dead_address_delays_the_others_by_a_moment_only() {
+    async fn an_address_that_does_not_respond_delays_the_others_by_a_quarter_second_only() {
         let addresses: Vec<SocketAddr> = (1..=4).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let started = Instant::now();
-        let made = first(&addresses, async |address: SocketAddr| match address.port() {
+        let made = race(&addresses, async |address: SocketAddr| match address.port() {
             1 | 3 => std::future::pending().await,
             2 => Err("refused"),
             port => Ok(port),
@@ -180,13 +181,13 @@ mod tests {
         assert_eq!(made.await, Some(Ok(4)));
         let took = started.elapsed();
         assert!(took >= STAGGER * 2 && took < STAGGER * 4, "{took:?}");
-        let none = first(&addresses, async |address: SocketAddr| Err::<(), _>(address.port()));
+        let none = race(&addresses, async |address: SocketAddr| Err::<(), _>(address.port()));
         assert_eq!(none.await, Some(Err(4)));
-        assert_eq!(first(&[], async |_| Ok::<(), ()>(())).await, None);
+        assert_eq!(race(&[], async |_| Ok::<(), ()>(())).await, None);
     }
 
     #[tokio::test]
-    async fn one_look_up_serves_all_and_a_failure_leaves_the_last_answer() {
+    async fn one_look_up_serves_all_and_after_a_failure_the_last_result_is_used() {
         let name = Name::new("localhost", 80);
         let all = futures::future::join_all((0..20).map(|_| name.addresses())).await;
         let first = all[0].as_ref().unwrap();

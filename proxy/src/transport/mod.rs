@@ -1,0 +1,27 @@
+//! The HTTP client of the proxy. Integrations, key sets and the configuration stream call other servers through it: name
+//! look-up, permitted addresses, racing of addresses, TLS, HTTP/1.1 and HTTP/2, pooled connections, retries.
+//! It knows no request of a client and no policy: callers choose what is sent, and map [`Error`] to a response.
+
+mod body;
+mod call;
+mod dial;
+mod egress;
+mod endpoint;
+mod error;
+mod http1;
+mod http2;
+mod names;
+mod pool;
+mod settings;
+mod tls;
+
+pub(crate) use body::{CollectError, Payload, SendBody, collect_capped};
+pub(crate) use call::{Kind, Received, call};
+pub(crate) use dial::{Dialer, Http, Place, Reach, TlsTarget, Transport};
+pub(crate) use egress::{Egress, EgressError};
+pub(crate) use endpoint::PooledConnection;
+pub(crate) use error::{ConnectError, Error};
+pub(crate) use http2::{Dedicated, dedicated};
+pub(crate) use pool::Pool;
+pub(crate) use settings::{Context, Limits, Timeouts};
+pub(crate) use tls::Tls;

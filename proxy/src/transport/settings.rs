@@ -1,0 +1,89 @@
+//! Timeouts and limits of the HTTP client. They are values, so that tests need not wait for the usual ones.
+
+use std::time::Duration;
+
+use super::Egress;
+
+/// How long the client waits for servers. Every field has its usual value by default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// From the look-up of a name to a connection, with its TLS handshake and HTTP/2 settings, that can be used.
+    pub(crate) connect: Duration,
+    /// A connection without requests is closed after this long. It is shorter than the idle timeout of most servers, so
+    /// that few connections are closed by the server at the moment they are used.
+    pub(crate) idle: Duration,
+    /// A request waits for at most this long for a free HTTP/2 stream.
+    pub(crate) stream: Duration,
+    /// An endpoint that could not be reached is chosen last for this long.
+    pub(crate) eject: Duration,
+    /// Between two pings on an HTTP/2 connection with open streams.
+    pub(crate) ping: Duration,
+    /// From a ping to its acknowledgement.
+    pub(crate) pong: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            idle: Duration::from_secs(50),
+            stream: Duration::from_secs(5),
+            eject: Duration::from_secs(2),
+            ping: Duration::from_secs(20),
+            pong: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Limits of each endpoint and worker thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Idle HTTP/1.1 connections.
+    pub(crate) idle: usize,
+    /// HTTP/2 connections. Until there are as many, an upload of unknown or large size has one without other uploads.
+    pub(crate) connections: usize,
+    /// Open streams of an HTTP/2 connection. The server's own limit is respected where it is lower.
+    pub(crate) streams: u32,
+    /// Flow control window of each stream. The connection's window is `streams` times as large.
+    pub(crate) stream_window: u32,
+    /// Requests that wait for a free HTTP/2 stream.
+    pub(crate) waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { idle: 256, connections: 32, streams: 100, stream_window: 256 << 10, waiting: 1024 }
+    }
+}
+
+impl Limits {
+    /// The receive window of a connection. It is as large as the windows of all its streams together: streams that are not
+    /// read can fill their own windows only, and never stop the others.
+    pub(crate) fn connection_window(&self) -> u32 {
+        self.stream_window.saturating_mul(self.streams)
+    }
+}
+
+/// What all endpoints have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) egress: Egress,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    /// Worker threads; each has connections of its own.
+    pub(crate) threads: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_windows_of_all_streams_fit_into_the_connections_window() {
+        let limits = Limits::default();
+        let together = u64::from(limits.streams) * u64::from(limits.stream_window);
+        assert!(together <= u64::from(limits.connection_window()));
+        // RFC 9113, section 6.9.1.
+        assert!(limits.connection_window() < 1 << 31);
+    }
+}
