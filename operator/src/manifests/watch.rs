@@ -1,9 +1,8 @@
-//! Tells when a directory of manifests has changed and come to rest.
-//! What changed is found by loading it again.
+//! Watches a directory of manifests and reports changes once files stop changing. The directory is then loaded again.
 //!
-//! It looks at times, sizes and identities of the files several times a second instead of asking the system for events:
-//! that works the same on every file system (bind mounts of desktop virtual machines, NFS and overlays send no events),
-//! survives editors that replace files and ConfigMaps that swap directories, and costs a few microseconds for each file.
+//! It polls times, sizes and identities of the files several times per second instead of using file system events. Polling
+//! works on every file system (bind mounts of virtual machines, NFS and overlays send no events), with editors that replace
+//! files and with ConfigMaps that swap directories, and takes a few microseconds per file.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +16,19 @@ use futures::{Stream, stream};
 
 use super::walk;
 
-/// How often the directory is looked at.
+/// Polling interval.
 const INTERVAL: Duration = Duration::from_millis(150);
 
-/// A directory that never comes to rest is reported at least this often.
+/// A directory that never stops changing is reported at least this often.
 const RESTLESS: Duration = Duration::from_millis(600);
 
-/// What is compared: for each file its size, its time, and which file it is.
+/// The compared state: size, modification time and identity of each file.
 type Snapshot = BTreeMap<PathBuf, (u64, Option<SystemTime>, u64)>;
 
-/// A stream with one item for each change of the directory that has come to rest.
+/// A stream with one item for each change of the directory.
 ///
-/// The directory is looked at before this returns: begin to watch, then load, and no change is missed. Must be polled
-/// within a Tokio runtime.
+/// The directory is read before this returns: watch first, then load, and no change is missed. Must be polled within a
+/// Tokio runtime.
 pub fn watch(dir: &Path) -> impl Stream<Item = ()> + Send + use<> {
     let dir: Arc<Path> = dir.into();
     let told = Some(snapshot(&dir));
@@ -39,7 +38,7 @@ pub fn watch(dir: &Path) -> impl Stream<Item = ()> + Send + use<> {
     })
 }
 
-/// Waits until the directory differs from what was told and holds still for one interval.
+/// Waits until the directory differs from the reported state and is unchanged for one interval.
 async fn settle(dir: &Arc<Path>, told: Option<&Snapshot>) -> Snapshot {
     let mut last: Option<Snapshot> = None;
     let mut changed_since: Option<Instant> = None;
@@ -52,7 +51,7 @@ async fn settle(dir: &Arc<Path>, told: Option<&Snapshot>) -> Snapshot {
             move || snapshot(&dir)
         })
         .await;
-        // A large directory is looked at less often: a tenth of a core at most.
+        // A large directory is polled less often, to use at most a tenth of a core.
         pause = INTERVAL.max(started.elapsed() * 10);
         let Ok(now) = looked else { continue };
         if told == Some(&now) {

@@ -1,65 +1,65 @@
-//! When statuses may say how many proxies there are: a fleet that grows by a hundred must not cost every object a hundred
-//! patches. What else statuses say is never held back.
+//! Debounces the number of proxies in statuses: a fleet that grows by a hundred proxies must not cause a hundred patches of
+//! each object. Other changes of a status are never delayed.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So long a fleet must have kept its size, after a size that was said a moment ago; with every size that is said before
-/// there was calm it is twice as long.
-const QUIET: Duration = Duration::from_secs(10);
-/// A fleet that never rests is counted after so long all the same.
+/// After a reported size, the next one is reported when the size was stable for this long. The time doubles with each
+/// report, until the size was stable for [`LIMIT`].
+const STABLE: Duration = Duration::from_secs(10);
+/// A changed size is reported after this long at the latest.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The pace of one fleet.
+/// The debounced size of one fleet.
 #[derive(Debug)]
 pub(crate) struct Debounce {
     size: usize,
-    quiet: Duration,
-    /// When a size was said last.
-    said: Option<Instant>,
-    /// Since when a size waits to be said.
-    waits: Option<Instant>,
-    /// When the size changed last.
-    moved: Instant,
+    stable: Duration,
+    /// When a size was last reported.
+    reported: Option<Instant>,
+    /// Since when a size waits to be reported.
+    pending: Option<Instant>,
+    /// When the size last changed.
+    changed: Instant,
 }
 
 impl Debounce {
     pub(crate) fn new() -> Self {
-        Self { size: 0, quiet: QUIET, said: None, waits: None, moved: Instant::now() }
+        Self { size: 0, stable: STABLE, reported: None, pending: None, changed: Instant::now() }
     }
 
-    /// Takes over how many proxies there are.
+    /// Sets the current number of proxies.
     pub(crate) fn count(&mut self, size: usize) {
         let now = Instant::now();
         if size != self.size {
-            if self.waits.is_none() && now.duration_since(self.moved) >= LIMIT {
-                self.quiet = QUIET;
+            if self.pending.is_none() && now.duration_since(self.changed) >= LIMIT {
+                self.stable = STABLE;
             }
-            (self.size, self.moved) = (size, now);
-            self.waits.get_or_insert(now);
+            (self.size, self.changed) = (size, now);
+            self.pending.get_or_insert(now);
         }
     }
 
-    /// When the size may be said; none: whenever somebody wants to.
+    /// When the size may be reported. None: at any time.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let waits = self.waits?;
-        let fresh = self.said.is_none_or(|said| waits >= said + self.quiet);
-        Some(if fresh { waits } else { (self.moved + self.quiet).min(waits + LIMIT) })
+        let pending = self.pending?;
+        let fresh = self.reported.is_none_or(|reported| pending >= reported + self.stable);
+        Some(if fresh { pending } else { (self.changed + self.stable).min(pending + LIMIT) })
     }
 
-    /// Whether the size may be said now.
+    /// Whether the size may be reported now.
     pub(crate) fn is_open(&self) -> bool {
         self.due().is_none_or(|due| due <= Instant::now())
     }
 
-    /// Every object says the size.
+    /// Each object now has the size in its status.
     pub(crate) fn said(&mut self) {
-        if self.is_open() && self.waits.take().is_some() {
-            if self.said.is_some() {
-                self.quiet = (self.quiet * 2).min(LIMIT);
+        if self.is_open() && self.pending.take().is_some() {
+            if self.reported.is_some() {
+                self.stable = (self.stable * 2).min(LIMIT);
             }
-            self.said = Some(Instant::now());
+            self.reported = Some(Instant::now());
         }
     }
 }
@@ -68,37 +68,37 @@ impl Debounce {
 mod tests {
     use super::*;
 
-    /// How often a size is said while a hundred proxies arrive, one every so many seconds, and the size in the end.
+    /// How often a size is reported while a hundred proxies connect, one every `every` seconds, and the final size.
     async fn growth(every: u64) -> (usize, usize) {
-        let mut pace = Debounce::new();
-        let (mut said, mut last) = (0, 0);
+        let mut debounce = Debounce::new();
+        let (mut reports, mut last) = (0, 0);
         for second in 0..(100 * every + 400) {
             let size = usize::try_from(second / every).unwrap_or_default().min(99) + 1;
-            pace.count(size);
-            if pace.is_open() {
-                said += usize::from(size != last);
+            debounce.count(size);
+            if debounce.is_open() {
+                reports += usize::from(size != last);
                 last = size;
-                pace.said();
+                debounce.said();
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        (said, last)
+        (reports, last)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fleet_that_grows_by_a_hundred_is_counted_a_few_times_and_right_in_the_end() {
+    async fn a_fleet_that_grows_by_a_hundred_is_reported_a_few_times_and_finally_correct() {
         assert_eq!(growth(2).await, (2, 100));
-        let (said, last) = growth(15).await;
-        assert!(said <= 8 && last == 100, "{said} times, {last} in the end");
+        let (reports, last) = growth(15).await;
+        assert!(reports <= 8 && last == 100, "{reports} reports, final size {last}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_single_change_after_some_calm_is_said_at_once() {
-        let mut pace = Debounce::new();
+    async fn a_single_change_of_a_stable_fleet_is_reported_at_once() {
+        let mut debounce = Debounce::new();
         for size in [2, 3, 2] {
-            pace.count(size);
-            assert!(pace.is_open(), "{size}");
-            pace.said();
+            debounce.count(size);
+            assert!(debounce.is_open(), "{size}");
+            debounce.said();
             tokio::time::advance(LIMIT).await;
         }
     }

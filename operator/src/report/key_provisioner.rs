@@ -1,5 +1,5 @@
-//! Makes the API keys that nobody has made: beside the statuses, so that a key that cannot be made holds no status up. How
-//! a key is made is `keys`'.
+//! Generates the API keys that ApiKeys without a Secret need. It runs apart from status writing, so that a failure delays no
+//! status. `keys` generates one key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::publish::Current;
 use crate::report::{StatusCache, keys};
 use crate::translate::Detail;
 
-/// Keys that are made at the same time.
+/// Maximum number of keys that are generated at the same time.
 const CONCURRENT: usize = 8;
-/// How long it takes until a key is tried again, that is: until its Secret should have appeared.
+/// Time until a key is tried again if its Secret has not appeared.
 const AGAIN: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
@@ -28,19 +28,19 @@ const AGAIN: [Duration; 5] = [
     Duration::from_secs(300),
 ];
 
-/// Makes keys.
+/// Generates keys.
 pub(crate) struct KeyProvisioner {
     client: Client,
     current: watch::Receiver<Option<Arc<Current>>>,
     live: StatusCache,
 }
 
-/// What was tried, and when it may be tried again.
+/// Attempts, and when each may be repeated.
 #[derive(Default)]
 struct Attempts(BTreeMap<ObjectRef, (usize, Instant)>);
 
 impl Attempts {
-    /// Those of the wanted keys that may be made now; what is no longer wanted is forgotten.
+    /// The wanted keys that may be generated now. Keys that are no longer wanted are removed.
     fn due(&mut self, wanted: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
         self.0.retain(|object, _| wanted.contains(object));
         let now = Instant::now();
@@ -64,7 +64,7 @@ impl KeyProvisioner {
         Self { client, current, live }
     }
 
-    /// Makes keys until `stop`.
+    /// Generates keys until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut attempts = Attempts::default();
         loop {
@@ -96,7 +96,7 @@ impl KeyProvisioner {
         }
     }
 
-    /// Makes one key; or why not.
+    /// Generates one key. Returns the error, if any.
     async fn make(&self, object: &ObjectRef) -> Option<String> {
         let Some(Object::ApiKey(api_key)) = self.live.get(object) else { return None };
         let error = keys::make(&self.client, &api_key).await.err()?;
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_cannot_be_made_is_tried_ever_more_rarely_and_stands_in_nobodys_way() {
+    async fn a_failing_key_is_retried_with_backoff_and_delays_no_other_key() {
         let key = |name: &str| ObjectRef::new("ApiKey", "shop", name);
         let mut attempts = Attempts::default();
         let bad = BTreeSet::from([key("bad")]);

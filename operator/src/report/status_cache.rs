@@ -1,5 +1,4 @@
-//! The objects as they are in the cluster, with their statuses, and which of them changed. What they should say is
-//! `report`'s.
+//! The objects in the cluster with their observed statuses, and which of them changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 use crate::cluster_state::ClusterState;
 use crate::objects::{Kind, Object, ObjectKey};
 
-/// The objects as they are in the cluster.
+/// The objects in the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct StatusCache {
     objects: Arc<Mutex<Objects>>,
@@ -20,9 +19,9 @@ pub struct StatusCache {
 #[derive(Debug, Default)]
 struct Objects {
     all: BTreeMap<ObjectRef, Object>,
-    /// What changed and was not looked at yet.
+    /// Changed objects that are not processed yet.
     changed: BTreeSet<ObjectRef>,
-    /// Why keys could not be made.
+    /// Why keys cannot be generated.
     failed_keys: BTreeMap<ObjectRef, String>,
 }
 
@@ -35,7 +34,7 @@ impl StatusCache {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes over what changed in the cluster state.
+    /// Stores the changes of the cluster state.
     pub fn update(&self, state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>) {
         let mut ours = changed.iter().filter(|(kind, _)| kind.is_own()).peekable();
         if ours.peek().is_none() {
@@ -56,7 +55,7 @@ impl StatusCache {
         self.tell();
     }
 
-    /// Takes over that a key could not be made, or no longer could not.
+    /// Stores or removes the reason why a key cannot be generated.
     pub(crate) fn key_failed(&self, object: &ObjectRef, why: Option<String>) {
         {
             let mut objects = self.lock();
@@ -72,7 +71,7 @@ impl StatusCache {
         self.tell();
     }
 
-    /// Why the key of an ApiKey could not be made.
+    /// Why the key of an ApiKey cannot be generated.
     pub(crate) fn why_no_key(&self, object: &ObjectRef) -> Option<String> {
         self.lock().failed_keys.get(object).cloned()
     }
@@ -82,12 +81,12 @@ impl StatusCache {
         self.lock().all.get(object).cloned()
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.lock().all.len()
     }
 
-    /// What changed since this was asked last.
+    /// The changes since the last call.
     pub(crate) fn take_changed(&self) -> BTreeSet<ObjectRef> {
         let mut objects = self.lock();
         let Objects { all, changed, failed_keys } = &mut *objects;
@@ -95,7 +94,7 @@ impl StatusCache {
         std::mem::take(changed)
     }
 
-    /// Resolves when something changed.
+    /// Resolves after a change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_of_other_peoples_objects_wake_nobody() {
+    fn changes_of_other_kinds_wake_no_task() {
         let live = StatusCache::default();
         let mut changes = live.changes();
         changes.mark_unchanged();

@@ -1,5 +1,5 @@
-//! How much configuration fits: proxies refuse a configuration as a whole when it is too long, and one tenant must not be
-//! able to bring that about for all. What is left of an object that does not fit is `node`'s to say.
+//! Configuration quotas: proxies reject a configuration that is too long as a whole, and one namespace must not be able to
+//! cause that for all. `output` defines what remains of an object that exceeds the quota.
 
 use std::collections::BTreeMap;
 
@@ -7,47 +7,46 @@ use sluice_wire::{MAX_FRAME_BYTES, MAX_PART_BYTES, Part};
 
 use crate::translate::node::Node;
 
-/// What all parts may weigh together: the frame that carries them, and later the one that takes them away again, fit
-/// into a frame with room to spare.
+/// Maximum weight of all parts: the frame that adds them, and a later one that removes them, fit into the frame limit.
 pub(crate) const MAX_TOTAL: usize = MAX_FRAME_BYTES / 16 * 11;
-/// What the entries of one shard of keys may weigh together.
+/// Maximum weight of the entries of one shard of keys.
 pub(crate) const MAX_SHARD: usize = MAX_PART_BYTES / 4 * 3;
 
-/// What a name costs beside its letters: quotes, a hash and commas.
+/// Weight of a name in addition to its characters: quotes, a hash and commas.
 const NAME_OVERHEAD: usize = 80;
 
-/// What a part weighs: what it takes in a frame, where its text is a string again, and its name and hash threefold, because
-/// the hello of a proxy lists these in a frame of a third of the length.
+/// The weight of a part: its size in a frame, where its text is a string, and three times its name and hash, because a
+/// proxy's hello lists them in a frame of a third of the length.
 pub(crate) fn weight(part: &Part) -> usize {
     text_weight(&part.json) + 3 * (part.name.id().len() + NAME_OVERHEAD)
 }
 
-/// What JSON text weighs as a string of other JSON text.
+/// The size of JSON text as a string in other JSON text.
 pub(crate) fn text_weight(json: &str) -> usize {
     json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
-/// Something that takes room.
+/// A node with its weight.
 pub(crate) struct Load<'a> {
     pub(crate) node: &'a Node,
     /// Seconds and nanoseconds of its creation; objects of files have none and are equally old.
     pub(crate) created: Option<(i64, i32)>,
-    /// Its weight as it is.
+    /// Its weight.
     pub(crate) full: usize,
-    /// Its weight when it only keeps its place and refuses; as `full`: it cannot be made smaller.
+    /// Its weight when it only keeps its place and rejects requests. Equal to `full`: it cannot be reduced.
     pub(crate) closed: usize,
 }
 
-/// What becomes of something that does not fit.
+/// What remains of a node that exceeds the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// It keeps its place and refuses.
+    /// It keeps its place and rejects requests.
     Closed,
     /// Nothing of it is published.
     Gone,
 }
 
-/// The share of each namespace: whoever takes less has all it takes, and the others have equally much.
+/// The share of each namespace: a namespace that needs less gets all of its weight, the others get equal shares.
 fn share(budget: usize, mut sums: Vec<usize>) -> usize {
     sums.sort_unstable();
     let mut left = budget;
@@ -62,8 +61,8 @@ fn share(budget: usize, mut sums: Vec<usize>) -> usize {
     usize::MAX
 }
 
-/// Cuts namespaces down to their shares of the budget. In each the oldest objects stay; when not even the places of the
-/// others fit, the namespace is shut: its Stages refuse every request, and there is nothing else of it.
+/// Reduces namespaces to their shares of the budget. In each namespace the oldest objects stay. If not even the places of
+/// the others fit, only the namespace's Stages remain, which reject all requests.
 pub(crate) fn cut(budget: usize, mut namespaces: BTreeMap<&str, Vec<Load<'_>>>) -> BTreeMap<Node, Cut> {
     let mut cuts = BTreeMap::new();
     let sums = namespaces.values().map(|loads| loads.iter().map(|load| load.full).sum()).collect();
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_objects_of_the_largest_namespace_give_way_and_nobody_else() {
+    fn only_the_newest_objects_of_the_largest_namespace_are_cut() {
         let [a, b, c] = ["a", "b", "c"].map(|name| node(Kind::ApiRoute, "large", name));
         let small = node(Kind::ApiRoute, "small", "d");
         let loads = [(&a, 3, 40, 10), (&b, 2, 40, 10), (&c, 1, 40, 10), (&small, 9, 30, 10)];
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_whose_very_places_do_not_fit_is_shut() {
+    fn a_namespace_whose_places_do_not_fit_keeps_only_closed_stages() {
         let (stage, route) = (node(Kind::Stage, "large", "s"), node(Kind::ApiRoute, "large", "r"));
         let loads = [(&stage, 2, 20, 10), (&route, 1, 40, 30)];
         assert_eq!(cuts(30, &loads), [("s".to_owned(), Cut::Closed), ("r".to_owned(), Cut::Gone)]);
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_escaped_in_a_frame_weighs_more() {
+    fn text_that_is_escaped_in_a_frame_weighs_more() {
         let text = r#"{"a":"\"\\"}"#;
         assert_eq!(serde_json::to_string(text).unwrap().len() - 2, text_weight(text));
     }

@@ -7,13 +7,13 @@ use crate::cluster_state::{ClusterState, Stored};
 use crate::objects::{Kind, ObjectKey, for_kind};
 use crate::translate::view::Source;
 
-/// The cluster state as it was translated last.
+/// The cluster state of the last translation.
 #[derive(Default)]
 pub(crate) struct ChangeTracker(ClusterState);
 
 impl ChangeTracker {
-    /// The objects whose translation may differ from the last one, among those that may have changed (none: all of them).
-    /// Takes the new state over.
+    /// Stores the new state and returns the objects whose translation may differ, among those that may have changed (None:
+    /// all objects).
     pub(crate) fn catch_up(&mut self, now: &ClusterState, among: Option<&BTreeSet<Source>>) -> BTreeSet<Source> {
         let mut differs = BTreeSet::new();
         match among {
@@ -38,7 +38,7 @@ impl ChangeTracker {
         }
     }
 
-    /// Whether an object became parsable or known, or ceased to be, or has another error; takes that over too.
+    /// Whether an object became parsable or known, or the opposite, or has another error. Stores that too.
     fn unreadable(&mut self, now: &ClusterState, id: &Source) -> bool {
         let seen = &mut self.0;
         let unparsable = seen.unparsable.get(id) != now.unparsable.get(id);
@@ -55,8 +55,7 @@ impl ChangeTracker {
         unparsable || unknown
     }
 
-    /// Takes one object over. An object of a group makes the group differ: the one that it is in now, and the one that it
-    /// was in before.
+    /// Stores one object. An object of a group changes the group that it is in now and the one that it was in before.
     fn replace<K: Stored>(&mut self, now: &ClusterState, key: &ObjectKey, differs: &mut BTreeSet<Source>) {
         let (before, after) = (self.0.store::<K>().get(key), now.store::<K>().get(key));
         let groups = [before, after].map(|object| object.and_then(|object| object.group()));

@@ -1,5 +1,5 @@
-//! Rate limits: token buckets that belong to identities and outlive configurations.
-//! Which buckets a request meets is decided by the route and the key; how a refusal looks is decided in `reject`.
+//! Throttles: token buckets that are identified by what they limit and outlive configurations. The route and the API key
+//! determine the buckets of a request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use sluice_wire::{PartName, Throttle};
 
-/// The longest period of a throttle, and the longest wait that a rejected caller is told.
+/// The longest period of a throttle, and the longest `Retry-After`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(86_400);
-/// A fleet counts as no larger than this, so that no product of the numbers below overflows.
+/// Maximum size of a fleet in calculations, so that no product overflows.
 const MAX_PROXIES: u32 = 65_536;
-/// An unreferenced bucket is forgotten after this long, even when it is not full again.
-const FORGET_AFTER: Duration = LONGEST_PERIOD;
-/// More unreferenced buckets are not kept: the rest goes first come, first gone.
+/// An unreferenced bucket is removed after this long, even if it is not full.
+const REMOVE_AFTER: Duration = LONGEST_PERIOD;
+/// Maximum number of unreferenced buckets; the oldest are removed first.
 const MAX_UNREFERENCED: usize = 65_536;
 const SWEEP_FROM: usize = 4096;
 
-/// Whose bucket it is. Without the tunable numbers, so that a changed rate neither refills nor loses it.
+/// Identity of a bucket. It does not contain rate and burst, so that a change of them neither refills nor resets the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BucketId {
     /// All callers of one rule at one stage.
@@ -76,18 +76,18 @@ impl Share {
         self.period_ns() * u128::from(self.proxies.clamp(1, MAX_PROXIES))
     }
 
-    /// The units that fit: this proxy's part of the burst, but at least one token, since a bucket of less would reject
-    /// every request. A fleet larger than the burst lets one request through per proxy at once, and the rate after that.
+    /// Capacity in units: this proxy's share of the burst, at least one token, because a smaller bucket would reject all
+    /// requests. A fleet larger than the burst accepts one request per proxy at once, and the rate after that.
     fn capacity(self) -> u128 {
         if self.burst == 0 { 0 } else { (self.period_ns() * u128::from(self.burst)).max(self.token()) }
     }
 
-    /// The units that leak in this time.
+    /// The units that leak in a time.
     fn leaks(self, time: Duration) -> u128 {
         time.as_nanos() * u128::from(self.rate)
     }
 
-    /// The time until so many units have leaked.
+    /// The time in which units leak.
     fn time(self, units: u128) -> Duration {
         match units.div_ceil(u128::from(self.rate.max(1))) {
             nanos if self.rate > 0 && nanos < LONGEST_PERIOD.as_nanos() => {
@@ -98,25 +98,25 @@ impl Share {
     }
 }
 
-/// The same number of tokens in units of another token, rounded up: a change of a throttle never lets more through.
+/// Converts units to those of another token size, rounded up: a change of a throttle never accepts more requests.
 fn rescaled(units: u128, from: u128, to: u128) -> u128 {
     (units / from) * to + ((units % from) * to).div_ceil(from)
 }
 
-/// What has been used and not yet leaked away, in units of `share`.
+/// Used units that have not leaked yet, in units of `share`.
 #[derive(Debug, Default)]
 struct Level {
-    /// What fills the bucket as it is now.
+    /// Used units within the current capacity.
     used: u128,
-    /// What was used while the bucket was larger and no longer fits. It neither blocks the smaller bucket nor is it
-    /// forgotten: it comes back with the room, so that shrinking and growing refills nothing.
+    /// Used units that exceed the capacity since it was reduced. They do not block the smaller bucket, and they count again
+    /// when the capacity grows, so that shrinking and growing refills nothing.
     set_aside: u128,
     at: Option<Instant>,
     share: Share,
 }
 
-/// A token bucket. Check and take are one step under one lock held for a few nanoseconds: level and time must change
-/// together, and must keep their meaning when the rate changes, which one atomic word cannot hold.
+/// A token bucket. Check and take are one step under a lock that is held for a few nanoseconds: level and time change
+/// together and must stay valid when the rate changes, which does not fit into one atomic word.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     level: Mutex<Level>,
@@ -127,7 +127,7 @@ impl Bucket {
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one token, or says how long until there is one.
+    /// Takes one token, or returns the time until there is one.
     fn take(&self, share: Share, now: Instant) -> Result<(), Duration> {
         let mut level = self.level();
         level.leak_until(now);
@@ -147,10 +147,10 @@ impl Bucket {
         level.lower(token);
     }
 
-    fn forgettable(&self, now: Instant) -> bool {
+    fn removable(&self, now: Instant) -> bool {
         let level = self.level();
         let idle = level.idle(now);
-        level.at.is_none() || idle >= FORGET_AFTER || level.used + level.set_aside <= level.share.leaks(idle)
+        level.at.is_none() || idle >= REMOVE_AFTER || level.used + level.set_aside <= level.share.leaks(idle)
     }
 }
 
@@ -159,27 +159,27 @@ impl Level {
         self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
-    /// What leaks until now leaks at the rate in force until now.
+    /// Applies the leak until `now`, at the current rate.
     fn leak_until(&mut self, now: Instant) {
         self.lower(self.share.leaks(self.idle(now)));
         self.at = Some(self.at.map_or(now, |at| at.max(now)));
     }
 
-    /// What is set aside leaks once the bucket is full again.
+    /// Units above the capacity leak after those within it.
     fn lower(&mut self, by: u128) {
         let rest = by.saturating_sub(self.used);
         self.used = self.used.saturating_sub(by);
         self.set_aside = self.set_aside.saturating_sub(rest);
     }
 
-    /// Changes the numbers. Less room sets aside what does not fit; more room takes it in again.
+    /// Changes rate and burst. Units that no longer fit are set aside; a larger capacity takes them in again.
     fn adopt(&mut self, share: Share) {
         let before = std::mem::replace(&mut self.share, share);
         if before == share {
             return;
         }
         let (old, new) = (before.token(), share.token());
-        // The sum is often a whole number of tokens and then stays exact, however it is divided.
+        // The sum is often a whole number of tokens, which stays exact after division.
         let total = rescaled(self.used + self.set_aside, old, new);
         self.used = rescaled(self.used, old, new).min(total);
         self.set_aside = total - self.used;
@@ -197,10 +197,10 @@ impl Level {
     }
 }
 
-/// A bucket and the numbers in force.
+/// A bucket with its current rate and burst.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
-    /// Shared by every configuration that names it.
+    /// Shared by all configurations that reference it.
     pub(crate) bucket: Arc<Bucket>,
     /// For the whole fleet.
     pub(crate) throttle: Throttle,
@@ -209,13 +209,13 @@ pub(crate) struct Limit {
 /// A bucket was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
-    /// When a request may pass again.
+    /// Time until the next token.
     pub(crate) retry_after: Duration,
-    /// Which of the limits refused.
+    /// Index of the limit that rejected the request.
     pub(crate) index: usize,
 }
 
-/// Takes one token of each, or of none. `proxies` share each limit.
+/// Takes one token from each limit, or from none. `proxies` share each limit.
 pub(crate) fn take_all<'c, 'l: 'c, C>(limits: C, proxies: u32, now: Instant) -> Result<(), Exhausted>
 where
     C: IntoIterator<Item = &'c &'l Limit, IntoIter: Clone>,
@@ -238,7 +238,7 @@ struct Registry {
     sweep_at: usize,
 }
 
-/// Every bucket of this proxy.
+/// All buckets of this proxy.
 #[derive(Debug)]
 pub(crate) struct Limits {
     registry: Mutex<Registry>,
@@ -251,7 +251,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The bucket of `id`: the same as before when it is still remembered. For compiling, not for requests.
+    /// The bucket of `id`, which is created if it does not exist. Called when routes are compiled, not per request.
     pub(crate) fn bucket(&self, id: BucketId) -> Arc<Bucket> {
         let mut registry = self.registry();
         if registry.buckets.len() >= registry.sweep_at {
@@ -260,12 +260,12 @@ impl Limits {
         Arc::clone(registry.buckets.entry(id).or_default())
     }
 
-    /// A limit on the bucket of `id`.
+    /// A limit with the bucket of `id`.
     pub(crate) fn limit(&self, id: BucketId, throttle: Throttle) -> Limit {
         Limit { bucket: self.bucket(id), throttle }
     }
 
-    /// Forgets buckets that no configuration names and that are full, or old. To be called after a swap.
+    /// Removes unreferenced buckets that are full or old. Called after a configuration change.
     pub(crate) fn sweep(&self, now: Instant) {
         self.registry().sweep(now);
     }
@@ -283,7 +283,7 @@ impl Registry {
                 return true;
             }
             unreferenced += 1;
-            unreferenced <= MAX_UNREFERENCED && !bucket.forgettable(now)
+            unreferenced <= MAX_UNREFERENCED && !bucket.removable(now)
         });
         self.sweep_at = (self.buckets.len() * 2).max(SWEEP_FROM);
     }

@@ -1,4 +1,4 @@
-//! Buckets under the clock, under two threads, and under changing configurations.
+//! Buckets over time, with two threads, and with changing configurations.
 
 use proptest::prelude::*;
 use sluice_wire::PartKind;
@@ -84,7 +84,7 @@ fn thirds_of_a_second_do_not_drift() {
 }
 
 #[test]
-fn another_period_keeps_what_was_used() {
+fn a_change_of_the_period_keeps_the_used_tokens() {
     let start = Instant::now();
     for (rate, per_ms, proxies) in [(1, 3_600_000, 1), (1, 1000, 1), (1, 86_400_000, 65_536), (1, u32::MAX, u32::MAX)] {
         let limits = Limits::default();
@@ -120,7 +120,7 @@ fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
 }
 
 #[test]
-fn a_later_refusal_gives_back_what_earlier_limits_gave() {
+fn a_rejection_returns_the_tokens_of_earlier_limits() {
     let limits = Limits::default();
     let (wide, narrow) = (limit(&limits, "wide", 1, 3), limit(&limits, "narrow", 1, 1));
     let now = Instant::now();
@@ -132,7 +132,7 @@ fn a_later_refusal_gives_back_what_earlier_limits_gave() {
 }
 
 #[test]
-fn two_threads_never_take_more_than_there_is() {
+fn two_threads_never_take_more_tokens_than_the_bucket_has() {
     let limits = Limits::default();
     let limit = limit(&limits, "a", 0, 10_000);
     let now = Instant::now();
@@ -144,7 +144,7 @@ fn two_threads_never_take_more_than_there_is() {
 }
 
 #[test]
-fn a_new_configuration_neither_refills_nor_loses() {
+fn a_new_configuration_neither_refills_nor_empties() {
     let limits = Limits::default();
     let start = Instant::now();
     let old = limit(&limits, "a", 10, 10);
@@ -153,14 +153,14 @@ fn a_new_configuration_neither_refills_nor_loses() {
         let new = limit(&limits, "a", rate, 10);
         assert_eq!(passes(&new, 1, start, 10), 0, "rate {rate}");
     }
-    // Nobody names it any more, and the sweep runs: what was used is still used when it comes back.
+    // Unreferenced during a sweep: the used tokens are still used when it is referenced again.
     drop(old);
     limits.sweep(start);
     assert_eq!(passes(&limit(&limits, "a", 10, 10), 1, start, 10), 0);
 }
 
 #[test]
-fn the_sweep_forgets_what_is_full_and_unreferenced() {
+fn the_sweep_removes_full_and_unreferenced_buckets() {
     let limits = Limits::default();
     let start = Instant::now();
     let kept = limit(&limits, "kept", 10, 10);
@@ -175,7 +175,7 @@ fn the_sweep_forgets_what_is_full_and_unreferenced() {
 }
 
 #[test]
-fn what_leaked_under_the_old_rate_stays_leaked() {
+fn the_old_rate_applies_until_the_change() {
     let limits = Limits::default();
     let start = Instant::now();
     assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 10), 10);
@@ -186,7 +186,7 @@ fn what_leaked_under_the_old_rate_stays_leaked() {
 #[test]
 fn shrinking_and_growing_refills_nothing() {
     let start = Instant::now();
-    // (burst, proxies) one after the other, at one moment: whatever was used up at first stays used up.
+    // (burst, proxies) one after the other at one instant: the used tokens stay used.
     for steps in [[(100, 1), (100, 2), (100, 1)], [(100, 1), (10, 1), (100, 1)], [(100, 1), (0, 1), (100, 1)]] {
         let limits = Limits::default();
         assert_eq!(passes(&limit(&limits, "a", 1, steps[0].0), steps[0].1, start, 200), 100);
@@ -197,7 +197,7 @@ fn shrinking_and_growing_refills_nothing() {
 }
 
 #[test]
-fn a_smaller_bucket_is_not_blocked_by_what_the_larger_one_gave() {
+fn a_smaller_bucket_is_not_blocked_by_tokens_taken_from_the_larger_one() {
     let limits = Limits::default();
     let start = Instant::now();
     assert_eq!(passes(&limit(&limits, "a", 1, 1000), 1, start, 1000), 1000);
@@ -210,7 +210,7 @@ fn a_smaller_bucket_is_not_blocked_by_what_the_larger_one_gave() {
     assert_eq!(passes(&large, 1, start + Duration::from_secs(5), 1000), 0);
 }
 
-/// A bucket as textbooks have it, for as long as nothing changes.
+/// The textbook token bucket, as the reference while nothing changes.
 struct Textbook {
     tokens: f64,
     rate: f64,
@@ -229,7 +229,7 @@ impl Textbook {
 proptest! {
     #[test]
     fn no_sequence_of_changes_lets_more_through_than_the_most_generous_of_them(
-        // Mostly at one moment, with low rates and many requests: then everything hangs on what the bucket remembers.
+        // Mostly at one instant, with low rates and many requests, so that the result depends on the stored level.
         steps in prop::collection::vec(
             (prop_oneof![3 => Just(0), 1 => 0..1500_u64], 0..3_u32, prop_oneof![Just(1000_u32), 300..5000_u32], 0..40_u32, 1..4_u32, 1..60_usize),
             1..12,
@@ -246,7 +246,7 @@ proptest! {
             })
             .collect();
         let most = |part: fn(&(f64, f64)) -> f64| shares.iter().map(part).fold(0.0, f64::max);
-        // Rounding may tell apart what is equal.
+        // Rounding may differ.
         let capacity = most(|share| share.1) + 1e-3;
         let mut generous = Textbook { tokens: capacity, rate: most(|share| share.0), capacity };
         let (mut now, mut passed, mut allowed) = (Instant::now(), 0, 0);

@@ -1,5 +1,5 @@
-//! What is counted, under which names. Handles are resolved when a stage or rule is compiled and forgotten when it is gone;
-//! how numbers are kept meanwhile is `figures`'s, where they are served the daemon's.
+//! The metrics of the proxy. Handles are resolved when a stage or rule is compiled and dropped when it is removed. `counters`
+//! has the numbers on the request path.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,25 +10,25 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
-use super::figures::{Histogram, PerWorker, count};
+use super::counters::{Histogram, PerWorker, count};
 use crate::cache::Phase;
 use crate::reject::REASONS;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 const SCOPES: [&str; 2] = ["key", "rule"];
-/// Routes with metrics of their own; those that come later are counted under the stage only.
+/// Maximum number of routes with their own metrics. Further routes are counted for the stage only.
 const MAX_ROUTES: usize = 5_000;
 
-/// Whose limit refused a request.
+/// The kind of throttle that rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// A key's.
+    /// Of an API key.
     Key,
-    /// A rule's.
+    /// Of a rule.
     Rule,
 }
 
-/// Every family of the proxy.
+/// All metric families of the proxy.
 pub(crate) struct Metrics {
     stages: Stages,
     version: GaugeVec,
@@ -39,35 +39,35 @@ pub(crate) struct Metrics {
     pub(crate) connections_rejected: IntCounter,
 }
 
-/// The figures of one stage.
+/// The counters of one stage.
 pub(crate) struct StageMetrics {
-    figures: PerWorker<StageFigures>,
+    counters: PerWorker<StageCounters>,
     routes: Mutex<BTreeMap<Box<str>, Arc<RouteMetrics>>>,
-    /// Requests of no route, or of one without figures of its own.
+    /// Requests without a route, or of a route without its own counters.
     pub(crate) unrouted: Arc<RouteMetrics>,
     named: Arc<AtomicUsize>,
     workers: usize,
 }
 
 #[derive(Default)]
-struct StageFigures {
+struct StageCounters {
     rejects: [AtomicU64; REASONS.len()],
     throttled: [AtomicU64; SCOPES.len()],
     cache: [AtomicU64; Phase::WORDS.len()],
 }
 
-/// The figures of one route at one stage.
-pub(crate) struct RouteMetrics(PerWorker<RouteFigures>);
+/// The counters of one route at one stage.
+pub(crate) struct RouteMetrics(PerWorker<RouteCounters>);
 
 #[derive(Default)]
-struct RouteFigures {
+struct RouteCounters {
     classes: [AtomicU64; CLASSES.len()],
     duration: Histogram,
     upstream: Histogram,
 }
 
 impl Metrics {
-    /// Builds and registers all families, for so many worker threads.
+    /// Creates and registers all families, for a number of worker threads.
     pub(crate) fn new(registry: &Registry, workers: usize) -> Result<Self, prometheus::Error> {
         let single = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
@@ -108,14 +108,14 @@ impl Metrics {
         self.version.with_label_values(&[version]).set(1.0);
     }
 
-    /// The figures of a stage: the same as before when it is known.
+    /// The counters of a stage, which are created if they do not exist.
     pub(crate) fn stage(&self, stage: &str) -> Arc<StageMetrics> {
         let mut all = locked(&self.stages.all);
         let made = || Arc::new(StageMetrics::new(self.stages.workers, self.stages.named.clone()));
         all.entry(stage.into()).or_insert_with(made).clone()
     }
 
-    /// Forgets a stage that is gone, with its routes.
+    /// Removes a stage with its routes.
     pub(crate) fn remove_stage(&self, stage: &str) {
         locked(&self.stages.all).remove(stage);
     }
@@ -124,10 +124,10 @@ impl Metrics {
 impl StageMetrics {
     fn new(workers: usize, named: Arc<AtomicUsize>) -> Self {
         let unrouted = Arc::new(RouteMetrics(PerWorker::new(workers)));
-        Self { figures: PerWorker::new(workers), routes: Mutex::default(), unrouted, named, workers }
+        Self { counters: PerWorker::new(workers), routes: Mutex::default(), unrouted, named, workers }
     }
 
-    /// The figures of a route: the same as before when it is known; the stage's own when there are too many routes.
+    /// The counters of a route, which are created if they do not exist; those of the stage if there are too many routes.
     pub(crate) fn route(&self, route: &str) -> Arc<RouteMetrics> {
         let mut routes = locked(&self.routes);
         if let Some(known) = routes.get(route) {
@@ -142,7 +142,7 @@ impl StageMetrics {
         made
     }
 
-    /// Forgets a route that is gone.
+    /// Removes a route.
     pub(crate) fn remove_route(&self, route: &str) {
         if locked(&self.routes).remove(route).is_some() {
             self.named.fetch_sub(1, Ordering::Relaxed);
@@ -150,17 +150,17 @@ impl StageMetrics {
     }
 
     pub(crate) fn reject(&self, worker: usize, reason: usize) {
-        if let Some(number) = self.figures.of(worker).rejects.get(reason) {
+        if let Some(number) = self.counters.of(worker).rejects.get(reason) {
             count(number);
         }
     }
 
     pub(crate) fn throttled(&self, worker: usize, scope: Scope) {
-        count(&self.figures.of(worker).throttled[scope as usize]);
+        count(&self.counters.of(worker).throttled[scope as usize]);
     }
 
     pub(crate) fn cache(&self, worker: usize, phase: Phase) {
-        count(&self.figures.of(worker).cache[phase.index()]);
+        count(&self.counters.of(worker).cache[phase.index()]);
     }
 }
 
@@ -172,10 +172,10 @@ impl Drop for StageMetrics {
 
 impl RouteMetrics {
     pub(crate) fn record(&self, worker: usize, status: u16, took: Duration) {
-        let figures = self.0.of(worker);
+        let counters = self.0.of(worker);
         let class = usize::from(status / 100).wrapping_sub(1).min(CLASSES.len() - 1);
-        count(&figures.classes[class]);
-        figures.duration.observe(took);
+        count(&counters.classes[class]);
+        counters.duration.observe(took);
     }
 
     pub(crate) fn upstream(&self, worker: usize, took: Duration) {
@@ -183,12 +183,12 @@ impl RouteMetrics {
     }
 }
 
-/// All stages, as Prometheus asks for them.
+/// The Prometheus collector of all stages.
 #[derive(Clone)]
 struct Stages {
     all: Arc<Mutex<BTreeMap<Box<str>, Arc<StageMetrics>>>>,
     descriptions: Arc<[Desc; FAMILIES.len()]>,
-    /// Routes with figures of their own.
+    /// Number of routes with their own counters.
     named: Arc<AtomicUsize>,
     workers: usize,
 }
@@ -255,18 +255,18 @@ impl Collector for Stages {
         for (name, stage) in &stages {
             out.route(name, "", &stage.unrouted);
             let routes: Vec<(Box<str>, Arc<RouteMetrics>)> =
-                locked(&stage.routes).iter().map(|(route, figures)| (route.clone(), figures.clone())).collect();
-            for (route, figures) in routes {
-                out.route(name, &route, &figures);
+                locked(&stage.routes).iter().map(|(route, counters)| (route.clone(), counters.clone())).collect();
+            for (route, counters) in routes {
+                out.route(name, &route, &counters);
             }
             for (at, reason) in REASONS.iter().enumerate() {
-                out.counter(3, &[name, reason], stage.figures.sum(|figures| &figures.rejects[at]));
+                out.counter(3, &[name, reason], stage.counters.sum(|counters| &counters.rejects[at]));
             }
             for (at, scope) in SCOPES.iter().enumerate() {
-                out.counter(4, &[name, scope], stage.figures.sum(|figures| &figures.throttled[at]));
+                out.counter(4, &[name, scope], stage.counters.sum(|counters| &counters.throttled[at]));
             }
             for (at, result) in Phase::WORDS.iter().enumerate() {
-                out.counter(5, &[name, result], stage.figures.sum(|figures| &figures.cache[at]));
+                out.counter(5, &[name, result], stage.counters.sum(|counters| &counters.cache[at]));
             }
         }
         out.families()
@@ -278,15 +278,15 @@ impl Collector for Stages {
 struct Page([Vec<proto::Metric>; FAMILIES.len()]);
 
 impl Page {
-    fn route(&mut self, stage: &str, route: &str, figures: &RouteMetrics) {
+    fn route(&mut self, stage: &str, route: &str, counters: &RouteMetrics) {
         for (at, class) in CLASSES.iter().enumerate() {
-            self.counter(0, &[stage, route, class], figures.0.sum(|figures| &figures.classes[at]));
+            self.counter(0, &[stage, route, class], counters.0.sum(|counters| &counters.classes[at]));
         }
-        self.histogram(1, &[stage, route], figures.0.histogram(|figures| &figures.duration));
-        self.histogram(2, &[stage, route], figures.0.histogram(|figures| &figures.upstream));
+        self.histogram(1, &[stage, route], counters.0.histogram(|counters| &counters.duration));
+        self.histogram(2, &[stage, route], counters.0.histogram(|counters| &counters.upstream));
     }
 
-    /// Counters that never counted are not shown.
+    /// Counters that are 0 are left out.
     fn counter(&mut self, family: usize, labels: &[&str], value: u64) {
         if value == 0 {
             return;
@@ -306,7 +306,7 @@ impl Page {
         self.0[family].push(metric);
     }
 
-    /// A family without metrics is left out: the registry refuses it otherwise.
+    /// A family without metrics is left out, because the registry rejects it.
     fn families(self) -> Vec<MetricFamily> {
         let named = FAMILIES.iter().zip(self.0).filter(|(_, metrics)| !metrics.is_empty());
         named
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_all_threads_are_shown_and_those_of_what_is_gone_are_not() {
+    fn counters_of_all_threads_are_exported_and_those_of_removed_objects_are_not() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry, 2).unwrap();
         assert!(!page(&registry).contains("sluice_requests_total"));
@@ -362,7 +362,7 @@ mod tests {
         route.record(0, 200, Duration::from_micros(700));
         route.record(1, 204, Duration::from_micros(700));
         route.upstream(1, Duration::from_micros(500));
-        // Compiled again, a route counts on.
+        // Compiled again, a route keeps its counters.
         metrics.stage("shop/prod").route("orders").record(0, 503, Duration::from_secs(60));
         stage.unrouted.record(0, 0, Duration::ZERO);
         stage.reject(1, 12);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_routes_are_counted_by_their_stage() {
+    fn further_routes_are_counted_for_their_stage() {
         let metrics = Metrics::new(&Registry::new(), 1).unwrap();
         let stage = metrics.stage("shop/prod");
         let first = stage.route("r0");

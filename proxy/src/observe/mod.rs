@@ -1,7 +1,7 @@
 //! What is recorded of each request: metrics and the access log. Serving metrics is the daemon's part.
 
 pub(crate) mod access_log;
-mod figures;
+mod counters;
 pub(crate) mod metrics;
 mod record;
 mod recorder;

@@ -1,5 +1,5 @@
-//! Counters and histograms as they are kept while requests run: plain numbers in memory, one set for each worker thread so
-//! that no two cores write to one place, added up when somebody scrapes. What they are called is `metrics`'s.
+//! Counters and histograms on the request path: plain numbers in memory, one set for each worker thread, so that two cores
+//! never write to the same cache line. They are added up when metrics are scraped. `metrics` defines their names.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use prometheus::proto;
 use smallvec::SmallVec;
 
-/// Upper bounds of the buckets, in microseconds; one more is without a bound.
+/// Upper bounds of the buckets, in microseconds. One more bucket has no bound.
 const BOUNDS_US: [u64; 12] =
     [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
 
-/// One of `T` for each worker thread, made when the thread first needs it.
+/// One `T` for each worker thread, created when the thread first uses it.
 pub(crate) struct PerWorker<T> {
-    /// In place where workers are few: one thing less to fetch from memory.
+    /// Inline for few workers: one memory access less.
     all: SmallVec<[OnceLock<Box<T>>; 4]>,
 }
 
@@ -23,7 +23,7 @@ impl<T: Default> PerWorker<T> {
         Self { all: (0..workers.max(1)).map(|_| OnceLock::new()).collect() }
     }
 
-    /// A thread's own.
+    /// The value of a thread.
     pub(crate) fn of(&self, worker: usize) -> &T {
         let at = worker.min(self.all.len() - 1);
         self.all[at].get_or_init(Box::default)
@@ -33,12 +33,12 @@ impl<T: Default> PerWorker<T> {
         self.all.iter().filter_map(OnceLock::get).map(|one| &**one)
     }
 
-    /// One number of all threads.
+    /// The sum over all threads.
     pub(crate) fn sum(&self, number: impl Fn(&T) -> &AtomicU64) -> u64 {
         self.iter().map(|one| number(one).load(Ordering::Relaxed)).sum()
     }
 
-    /// One histogram of all threads; none when nothing was observed.
+    /// The histogram over all threads. None: nothing was observed.
     pub(crate) fn histogram(&self, which: impl Fn(&T) -> &Histogram) -> Option<proto::Histogram> {
         let (mut below, mut micros) = (0, 0_u64);
         let mut buckets = Vec::with_capacity(BOUNDS_US.len());
@@ -68,13 +68,13 @@ fn micros_to_seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// One more.
+/// Increments a counter.
 pub(crate) fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How long something took. The sum stands beside the buckets of quick answers: what most requests write is in one line of
-/// the processor's cache, which is fetched from memory where each request has another route than the last.
+/// A histogram of durations. The sum is next to the buckets of fast responses: most requests write to one cache line, which
+/// matters if each request has another route than the last.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Histogram {
@@ -85,7 +85,7 @@ pub(crate) struct Histogram {
 impl Histogram {
     pub(crate) fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        // Most answers are quick: from the smallest bucket on.
+        // Most responses are fast: search from the smallest bucket.
         let at = BOUNDS_US.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_US.len());
         count(&self.buckets[at]);
         self.micros.fetch_add(micros, Ordering::Relaxed);
@@ -97,13 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_threads_observed_is_added_up_in_cumulative_buckets() {
-        let figures: PerWorker<Histogram> = PerWorker::new(2);
-        assert!(figures.histogram(|one| one).is_none());
+    fn observations_of_all_threads_are_added_up_in_cumulative_buckets() {
+        let counters: PerWorker<Histogram> = PerWorker::new(2);
+        assert!(counters.histogram(|one| one).is_none());
         for (worker, micros) in [(0, 1_000), (1, 1_001), (1, 40_000_000), (7, 2_500)] {
-            figures.of(worker).observe(Duration::from_micros(micros));
+            counters.of(worker).observe(Duration::from_micros(micros));
         }
-        let seen = figures.histogram(|one| one).unwrap();
+        let seen = counters.histogram(|one| one).unwrap();
         let counts: Vec<u64> = seen.get_bucket().iter().map(proto::Bucket::cumulative_count).collect();
         assert_eq!(counts, [1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
         assert_eq!((seen.get_sample_count(), seen.get_bucket()[0].upper_bound()), (4, 0.001));
