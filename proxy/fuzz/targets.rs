@@ -83,7 +83,7 @@ pub fn accepts(authorization: &[u8]) -> bool {
             required_claims: BTreeMap::new(),
         };
         let object = ObjectRef::new("Authorizer", "shop", "idp");
-        let part = AuthorizerPart { object, jwt: Some(jwt), invalid: None };
+        let part = AuthorizerPart { object, kind: sluice_wire::AuthorizerKind::Jwt(jwt) };
         (Tokens::new(&part, runtime.handle().clone()), runtime)
     });
     let value = HeaderValue::from_bytes(authorization);

@@ -5,17 +5,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode};
 use sluice_wire::{AuthorizerPart, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts};
 
-use crate::auth::{Authorizer, Fetch, FetchError, KeySets, Verdict};
+use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets};
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
 use crate::gateway::router::{Match, Place, Router, Tie, View};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Limits;
+use crate::template::NoVariables;
 
 /// The canonical form of a path; none: the request is rejected.
 #[must_use]
@@ -56,7 +58,9 @@ impl Tokens {
     /// Whether a request with these headers is authorized.
     #[must_use]
     pub fn accept(&self, headers: &HeaderMap) -> bool {
-        matches!(self.0.verify_now(headers), Verdict::Ok(_))
+        // Nothing is fetched, so nothing is waited for.
+        let decision = self.0.authorize(&AuthRequest { headers, variables: &NoVariables }).now_or_never();
+        matches!(decision, Some(Decision::Allow(_)))
     }
 }
 

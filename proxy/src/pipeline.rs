@@ -113,7 +113,7 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let mut matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures, head: None };
-    let passed = checks::pass(exchange, gateway, &matched, policy, &parts.headers).await?;
+    let passed = checks::pass(exchange, gateway, &matched, policy, parts).await?;
     checks::body_size(&matched, &parts.headers)?;
     if policy.reads_request {
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());

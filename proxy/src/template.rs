@@ -87,11 +87,9 @@ fn render(template: &Template, variables: &impl Variables) -> String {
     out
 }
 
-/// For tests: no variable has a value.
-#[cfg(test)]
+/// No variable has a value: for fuzz targets, benchmarks and tests of what does not depend on variables.
 pub(crate) struct NoVariables;
 
-#[cfg(test)]
 impl Variables for NoVariables {
     fn get(&self, _: &Variable) -> Option<Value<'_>> {
         None

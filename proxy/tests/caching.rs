@@ -199,7 +199,7 @@ fn login(set: String) -> (PartName, PartBody) {
     let name = PartName::new(PartKind::Authorizer, "shop/login");
     let part = AuthorizerPart {
         object: ObjectRef::new("Authorizer", "shop", "login"),
-        jwt: Some(Jwt {
+        kind: AuthorizerKind::Jwt(Jwt {
             issuers: vec![Issuer {
                 issuer: "https://id.example".into(),
                 audiences: vec!["shop".into()],
@@ -210,7 +210,6 @@ fn login(set: String) -> (PartName, PartBody) {
             clock_skew_s: 0,
             required_claims: Default::default(),
         }),
-        invalid: None,
     };
     (name, PartBody::Authorizer(part))
 }

@@ -259,7 +259,7 @@ fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
     let name = PartName::new(PartKind::Authorizer, "shop/login");
     let login = AuthorizerPart {
         object: ObjectRef::new("Authorizer", "shop", "login"),
-        jwt: Some(Jwt {
+        kind: AuthorizerKind::Jwt(Jwt {
             issuers: vec![Issuer {
                 issuer: "https://id.example".into(),
                 audiences: vec!["shop".into()],
@@ -270,7 +270,6 @@ fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
             clock_skew_s: 0,
             required_claims: Default::default(),
         }),
-        invalid: None,
     };
     let backend = Backend::echo();
     let mut guarded = policy(service());

@@ -6,7 +6,9 @@ use sluice_crds::authorizer::{JwksSource, JwksSourceType, JwtAlgorithm, JwtAutho
 use sluice_crds::condition::reason;
 use sluice_crds::reference::KeyReference;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
-use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource};
+use sluice_wire::{
+    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource,
+};
 
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
@@ -44,10 +46,11 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
             None
         }
     };
-    if problems.count() > 0 {
-        return PartBody::Authorizer(AuthorizerPart { object, jwt: None, invalid: Some(problems.sentences()) });
-    }
-    PartBody::Authorizer(AuthorizerPart { object, jwt, invalid: None })
+    let kind = match jwt.filter(|_| problems.count() == 0) {
+        Some(jwt) => AuthorizerKind::Jwt(jwt),
+        None => AuthorizerKind::Invalid { why: problems.sentences() },
+    };
+    PartBody::Authorizer(AuthorizerPart { object, kind })
 }
 
 fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Problems) -> Jwt {

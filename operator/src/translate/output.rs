@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use sluice_crds::condition::{ACCEPTED, Status, reason};
-use sluice_wire::{AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PlanPart, RoutePart, RuleAction, StagePart};
+use sluice_wire::{
+    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PlanPart, RoutePart, RuleAction, StagePart,
+};
 
 use crate::objects::ObjectKey;
 use crate::translate::budget::{self, Cut};
@@ -72,9 +74,10 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
             invalid: Some("too long".to_owned()),
             ..stage
         }),
-        PartBody::Authorizer(AuthorizerPart { object, .. }) => {
-            PartBody::Authorizer(AuthorizerPart { object, jwt: None, invalid: Some("too long".to_owned()) })
-        }
+        PartBody::Authorizer(AuthorizerPart { object, .. }) => PartBody::Authorizer(AuthorizerPart {
+            object,
+            kind: AuthorizerKind::Invalid { why: "too long".to_owned() },
+        }),
         PartBody::Plan(PlanPart { object, .. }) => {
             PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
         }

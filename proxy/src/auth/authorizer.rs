@@ -1,243 +1,179 @@
-//! Believing a token: issuer, key, algorithm, signature, time, audience and claims, in that order.
-//! Where keys come from is `sets`' business.
+//! One authorizer: its decision about a request. What all kinds share is here: remembered decisions, the time that a request
+//! waits, and the form of the result.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use foldhash::quality::RandomState;
 use http::{HeaderMap, HeaderName};
-use quick_cache::Weighter;
-use quick_cache::sync::DefaultLifecycle;
-use serde_json::Value;
-use sluice_wire::{Algorithm, AuthorizerPart, Jwt};
+use sluice_wire::{AuthorizerKind, AuthorizerPart, Variable};
+use tracing::Instrument as _;
 
-use super::sets::{Found, KeySet, KeySets, SetId};
-use super::token::{self, Source, Times, Token};
-use super::{Caller, Refusal};
+use super::Identity;
+use super::jwt::{self, Jwt, KeySets, KeyWait};
+use super::remembered::{Grant, Remembered};
+use crate::reject::Reject;
+use crate::template::Variables;
 
-/// Verified tokens that are remembered, per authorizer.
-const REMEMBERED: usize = 16_384;
-const REMEMBERED_BYTES: u64 = 16 << 20;
+/// How long a request waits for what its decision needs: two calls in a row, each with its own deadline.
+const MAX_WAIT: Duration = Duration::from_secs(11);
 
-/// What is known about a caller without waiting.
+/// What an authorizer sees of a request: its headers as they came, and everything else (method, path, query, path parameters,
+/// address) as variables, so that it is computed only for the kinds that need it.
+pub(crate) struct AuthRequest<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) variables: &'a (dyn Variables + Sync),
+}
+
+/// The result for a request.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Who it is.
-    Ok(Arc<Caller>),
-    /// Why not.
-    Refused(Refusal),
-    /// The issuer's keys must be fetched first: [`Authorizer::verify`] waits for them.
-    NeedsKeys,
+pub(crate) enum Decision {
+    Allow(Arc<Identity>),
+    Reject {
+        reject: Reject,
+        /// More specific than the reason of the rejection: a word for the access log, of a closed set.
+        reason: &'static str,
+    },
 }
 
-struct Issuer {
-    issuer: String,
-    audiences: Vec<String>,
-    set: Arc<KeySet>,
+/// The kinds of authorizer. Each gives these, and nothing else is specific to a kind:
+/// the credential of a request, the state of its sources of trust, the verification of a credential that is not remembered.
+enum Kind {
+    Jwt(Jwt),
 }
 
-struct Rules {
-    issuers: Vec<Issuer>,
-    algorithms: Vec<Algorithm>,
-    sources: Vec<Source>,
-    skew: Duration,
-    required: BTreeMap<String, String>,
+/// What a kind waits for.
+enum Wait {
+    Keys(KeyWait),
 }
 
-#[derive(Clone)]
-struct Remembered {
-    caller: Arc<Caller>,
-    issuer: usize,
-    generation: u64,
+/// What verifying a credential results in.
+enum Verdict {
+    Grant(Grant),
+    Reject(Decision),
+    Wait(Wait),
 }
 
-#[derive(Clone)]
-struct Weigh;
-
-impl Weighter<Box<str>, Remembered> for Weigh {
-    fn weight(&self, token: &Box<str>, _: &Remembered) -> u64 {
-        // Claims are the token's middle, taken apart.
-        256 + 4 * token.len() as u64
-    }
+enum Evaluation {
+    Done(Decision),
+    Wait(Wait),
 }
 
 /// One Authorizer, compiled.
 pub(crate) struct Authorizer {
-    rules: Result<Rules, String>,
-    /// Belongs to these rules only: a change of policy forgets every verdict.
-    remembered: quick_cache::sync::Cache<Box<str>, Remembered, Weigh, RandomState>,
+    /// `namespace/name`, for traces.
+    name: String,
+    /// Or why it cannot be used, in a sentence.
+    kind: Result<Kind, String>,
+    remembered: Remembered,
 }
 
 impl std::fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Authorizer({} issuers)", self.rules.as_ref().map_or(0, |rules| rules.issuers.len()))
+        write!(f, "Authorizer({})", self.name)
     }
 }
 
-enum Judged {
-    Ok(Arc<Caller>),
-    Refused(Refusal),
-    NeedsKeys(Arc<KeySet>, Option<String>),
-}
-
 impl Authorizer {
-    /// Prepares an Authorizer. One that cannot be used refuses everybody.
+    /// Prepares an Authorizer. One that cannot be used, or is of a kind that this version does not know, rejects every request.
     pub(crate) fn compile(part: &AuthorizerPart, sets: &KeySets) -> Arc<Self> {
-        let rules = match (&part.invalid, &part.jwt) {
-            (Some(problem), _) => Err(problem.clone()),
-            (None, Some(jwt)) => rules(jwt, sets),
-            (None, None) => Err("The Authorizer has no settings for its type.".to_owned()),
+        let kind = match &part.kind {
+            AuthorizerKind::Jwt(part) => Jwt::compile(part, sets).map(Kind::Jwt),
+            AuthorizerKind::Invalid { why } => Err(why.clone()),
+            AuthorizerKind::Unknown(unknown) => Err(format!(
+                "This proxy does not know authorizers of the kind {:?}. What depends on it is rejected with 500 until the \
+                 proxies are updated.",
+                unknown.name
+            )),
         };
-        let remembered = quick_cache::sync::Cache::with(
-            REMEMBERED,
-            REMEMBERED_BYTES,
-            Weigh,
-            RandomState::default(),
-            DefaultLifecycle::default(),
-        );
-        Arc::new(Self { rules, remembered })
+        Arc::new(Self { name: part.object.id(), kind, remembered: Remembered::new() })
     }
 
     /// Why it cannot be used, in a sentence.
     pub(crate) fn problem(&self) -> Option<&str> {
-        self.rules.as_ref().err().map(String::as_str)
+        self.kind.as_ref().err().map(String::as_str)
     }
 
-    /// Judges a request by what is known now.
-    pub(crate) fn verify_now(&self, headers: &HeaderMap) -> Verdict {
-        match self.judge(headers, SystemTime::now()) {
-            Judged::Ok(caller) => Verdict::Ok(caller),
-            Judged::Refused(refusal) => Verdict::Refused(refusal),
-            Judged::NeedsKeys(..) => Verdict::NeedsKeys,
+    /// Decides about a request. Waits at most once, and for a bounded time.
+    pub(crate) async fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
+        let span = tracing::debug_span!(
+            "authorize",
+            authorizer.name = self.name,
+            request.id = request.variables.get(&Variable::RequestId).as_ref().map(|id| id.text()).as_deref(),
+        );
+        match span.in_scope(|| self.evaluate(request, SystemTime::now())) {
+            Evaluation::Done(decision) => decision,
+            // In a box, so that requests that need not wait do not carry the room for it.
+            Evaluation::Wait(wait) => Box::pin(self.wait(wait, request)).instrument(span).await,
         }
     }
 
-    /// Judges a request and waits, if it must, for one fetch of the issuer's keys.
-    pub(crate) async fn verify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
-        let (set, kid) = match self.judge(headers, SystemTime::now()) {
-            Judged::Ok(caller) => return Ok(caller),
-            Judged::Refused(refusal) => return Err(refusal),
-            Judged::NeedsKeys(set, kid) => (set, kid),
-        };
-        set.fetched(kid.as_deref()).await;
-        match self.judge(headers, SystemTime::now()) {
-            Judged::Ok(caller) => Ok(caller),
-            Judged::Refused(refusal) => Err(refusal),
-            // Another fetch is due already: this caller has waited for his.
-            Judged::NeedsKeys(set, _) if set.usable() => Err(Refusal::BadSignature),
-            Judged::NeedsKeys(..) => Err(Refusal::Unavailable),
+    /// The header in which the credential of a request is.
+    pub(crate) fn credential_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
+        match self.kind.as_ref().ok()? {
+            Kind::Jwt(jwt) => jwt.credential(headers).ok().map(|(_, header)| header),
         }
     }
 
-    /// The header in which a request's token stands.
-    pub(crate) fn token_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
-        let rules = self.rules.as_ref().ok()?;
-        token::find(&rules.sources, headers).ok().map(|(_, header)| header)
-    }
-
-    fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Judged {
-        let Ok(rules) = &self.rules else { return Judged::Refused(Refusal::InvalidConfig) };
-        let text = match token::find(&rules.sources, headers) {
-            Ok((text, _)) => text,
-            Err(refusal) => return Judged::Refused(refusal),
-        };
-        if let Some(caller) = self.remembered(rules, text, now) {
-            return Judged::Ok(caller);
-        }
-        match rules.verify(text, now) {
-            Ok(Verified::Caller(remembered)) => {
-                let caller = Arc::clone(&remembered.caller);
-                self.remembered.insert(text.into(), remembered);
-                Judged::Ok(caller)
+    fn evaluate(&self, request: &AuthRequest<'_>, now: SystemTime) -> Evaluation {
+        let kind = match &self.kind {
+            Ok(kind) => kind,
+            Err(_) => {
+                let (reject, reason) = (Reject::InvalidConfig, "invalid_config");
+                return Evaluation::Done(Decision::Reject { reject, reason });
             }
-            Ok(Verified::NeedsKeys(set, kid)) => Judged::NeedsKeys(set, kid),
-            Err(refusal) => Judged::Refused(refusal),
-        }
-    }
-
-    fn remembered(&self, rules: &Rules, text: &str, now: SystemTime) -> Option<Arc<Caller>> {
-        let known = self.remembered.get(text)?;
-        let set = &rules.issuers.get(known.issuer)?.set;
-        let alive = now.checked_sub(rules.skew).is_none_or(|early| known.caller.expires > early);
-        if alive && set.generation() == Some(known.generation) {
-            return Some(known.caller);
-        }
-        self.remembered.remove(text);
-        None
-    }
-}
-
-enum Verified {
-    Caller(Remembered),
-    NeedsKeys(Arc<KeySet>, Option<String>),
-}
-
-impl Rules {
-    fn verify(&self, text: &str, now: SystemTime) -> Result<Verified, Refusal> {
-        let token = Token::parse(text)?;
-        // Policy ∩ key, and the token only says which of them: it chooses nothing.
-        let algorithm = token.algorithm.filter(|a| self.algorithms.contains(a)).ok_or(Refusal::BadSignature)?;
-        let said = token.issuer()?;
-        let mut issuers = self.issuers.iter().enumerate();
-        let (index, issuer) = issuers.find(|(_, known)| known.issuer == said).ok_or(Refusal::UnknownIssuer)?;
-        let (keys, generation) = match issuer.set.find(token.kid.as_deref()) {
-            Found::Keys(keys, generation) => (keys, generation),
-            Found::Fetch => return Ok(Verified::NeedsKeys(Arc::clone(&issuer.set), token.kid)),
-            Found::Unknown => return Err(Refusal::BadSignature),
-            Found::Unavailable => return Err(Refusal::Unavailable),
         };
-        let mut fitting = keys.matching(token.kid.as_deref()).filter(|key| key.algorithms.contains(&algorithm));
-        let confirmed = match token.kid {
-            Some(_) => fitting.any(|key| key.confirms(algorithm, token.message, token.signature)),
-            // Without a name only an only key is meant.
-            None => match (fitting.next(), fitting.next()) {
-                (Some(key), None) => key.confirms(algorithm, token.message, token.signature),
-                _ => false,
+        let credential = match kind.credential(request) {
+            Ok(credential) => credential,
+            Err(decision) => return Evaluation::Done(decision),
+        };
+        if let Some(identity) = self.remembered.get(credential, now, |source| kind.generation(source)) {
+            return Evaluation::Done(Decision::Allow(identity));
+        }
+        match kind.verify(credential, now) {
+            Verdict::Grant(grant) => {
+                let identity = Arc::clone(&grant.identity);
+                self.remembered.insert(credential, grant);
+                Evaluation::Done(Decision::Allow(identity))
+            }
+            Verdict::Reject(decision) => Evaluation::Done(decision),
+            Verdict::Wait(wait) => Evaluation::Wait(wait),
+        }
+    }
+
+    async fn wait(&self, wait: Wait, request: &AuthRequest<'_>) -> Decision {
+        match wait {
+            Wait::Keys(wait) => wait.ready(MAX_WAIT).await,
+        }
+        match self.evaluate(request, SystemTime::now()) {
+            Evaluation::Done(decision) => decision,
+            // Something else is missing by now: this request has waited.
+            Evaluation::Wait(Wait::Keys(wait)) => wait.given_up().into(),
+        }
+    }
+}
+
+impl Kind {
+    /// The credential of a request: decisions are remembered by it.
+    fn credential<'a>(&self, request: &AuthRequest<'a>) -> Result<&'a str, Decision> {
+        match self {
+            Self::Jwt(jwt) => Ok(jwt.credential(request.headers)?.0),
+        }
+    }
+
+    /// The state of a source of trust; none: it cannot be used at the moment.
+    fn generation(&self, source: usize) -> Option<u64> {
+        match self {
+            Self::Jwt(jwt) => jwt.generation(source),
+        }
+    }
+
+    fn verify(&self, credential: &str, now: SystemTime) -> Verdict {
+        match self {
+            Self::Jwt(jwt) => match jwt.verify(credential, now) {
+                Ok(jwt::Verified::Grant(grant)) => Verdict::Grant(grant),
+                Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(Wait::Keys(wait)),
+                Err(error) => Verdict::Reject(error.into()),
             },
-        };
-        if !confirmed {
-            return Err(Refusal::BadSignature);
         }
-        let times = Times::of(&token.claims)?;
-        times.check(now, self.skew)?;
-        if !token::audience_fits(&token.claims, &issuer.audiences)? {
-            return Err(Refusal::WrongAudience);
-        }
-        let caller = token::caller(&issuer.issuer, token.claims, times.expires)?;
-        if !self.required.iter().all(|(name, text)| caller.claims.get(name).is_some_and(|claim| says(claim, text))) {
-            return Err(Refusal::MissingClaim);
-        }
-        Ok(Verified::Caller(Remembered { caller: Arc::new(caller), issuer: index, generation }))
     }
-}
-
-/// Whether a claim is `text`; of a list, whether one element is. What has no text of its own is nobody's.
-fn says(claim: &Value, text: &str) -> bool {
-    let is = |value: &Value| match value {
-        Value::String(said) => said == text,
-        Value::Number(number) => number.to_string() == text,
-        Value::Bool(said) => text == if *said { "true" } else { "false" },
-        _ => false,
-    };
-    claim.as_array().map_or_else(|| is(claim), |list| list.iter().any(is))
-}
-
-fn rules(jwt: &Jwt, sets: &KeySets) -> Result<Rules, String> {
-    if jwt.issuers.is_empty() || jwt.algorithms.is_empty() || jwt.token_from.is_empty() {
-        return Err("The Authorizer needs at least one issuer, one algorithm and one place for the token.".to_owned());
-    }
-    let mut issuers = Vec::with_capacity(jwt.issuers.len());
-    for issuer in &jwt.issuers {
-        let set = sets.get(SetId::of(issuer))?;
-        issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences: issuer.audiences.clone(), set });
-    }
-    let sources: Option<Vec<Source>> = jwt.token_from.iter().map(Source::compile).collect();
-    Ok(Rules {
-        issuers,
-        algorithms: jwt.algorithms.clone(),
-        sources: sources.ok_or("The Authorizer names a header that cannot exist.")?,
-        skew: Duration::from_secs(jwt.clock_skew_s),
-        required: jwt.required_claims.clone(),
-    })
 }

@@ -1,19 +1,14 @@
-//! Authorizers: who a caller is, by JSON Web Tokens (RFC 7519), and why a token is not believed.
-//! Which routes need one is the gateway's; how a refusal looks is `reject`'s.
+//! Authorizers: who a caller is. An [`Authorizer`] decides about a request, remembers its decisions and waits where it has to;
+//! each kind is a module of its own, with what only that kind does. Which rules need an authorizer is `gateway`'s; the
+//! response to a rejected request is `reject`'s.
 
 mod authorizer;
-mod caller;
 mod fetch;
-mod keys;
-mod refusal;
-mod sets;
-mod token;
+mod identity;
+mod jwt;
+mod remembered;
 
-pub(crate) use authorizer::{Authorizer, Verdict};
-pub(crate) use caller::Caller;
+pub(crate) use authorizer::{AuthRequest, Authorizer, Decision};
 pub(crate) use fetch::{Fetch, FetchError, Fetcher};
-pub(crate) use refusal::Refusal;
-pub(crate) use sets::KeySets;
-
-#[cfg(test)]
-mod tests;
+pub(crate) use identity::Identity;
+pub(crate) use jwt::KeySets;

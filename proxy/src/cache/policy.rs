@@ -14,7 +14,6 @@ use sluice_wire::{
 use smallvec::SmallVec;
 
 use super::phase::NotStored;
-use crate::auth::Caller;
 use crate::template::Variables;
 
 /// The scope that permits refreshing where `invalidation` is `Required`.
@@ -50,10 +49,11 @@ pub(crate) struct Origin<'a> {
 /// Who asks: whatever of this is there keeps callers apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallerKey<'a> {
-    /// The caller an authorizer verified.
-    pub(crate) caller: Option<&'a Caller>,
-    /// The header in which that caller's token stood.
-    pub(crate) token: Option<&'a HeaderName>,
+    /// The caller that an authorizer identified: what tells it from all others.
+    pub(crate) identity: Option<&'a [u8]>,
+    /// The header with a credential that the identity stands for, so that another credential of the same caller finds the
+    /// same responses.
+    pub(crate) credential: Option<&'a HeaderName>,
     /// The ApiKey the request was admitted with.
     pub(crate) api_key: Option<&'a ObjectRef>,
     /// The request's headers, for the credentials that nobody verified.
@@ -63,17 +63,11 @@ pub(crate) struct CallerKey<'a> {
 impl CallerKey<'_> {
     /// Whether a header says no more than who the caller and its key are.
     fn says_no_more(&self, name: &HeaderName) -> bool {
-        let named = self.caller.is_some_and(|caller| caller.subject.is_some());
-        (named && self.token == Some(name)) || (self.api_key.is_some() && *name == API_KEY)
+        self.credential == Some(name) || (self.api_key.is_some() && *name == API_KEY)
     }
 
     fn add_to(&self, fields: &mut Fields) {
-        let subject = self.caller.and_then(|caller| caller.subject.as_deref());
-        fields.add(self.caller.map(|caller| caller.issuer.as_bytes()));
-        fields.add(subject.map(str::as_bytes));
-        // Without a subject only the token itself tells its bearer from others, wherever it stands.
-        let nameless = self.caller.filter(|caller| caller.subject.is_none());
-        fields.add(nameless.and_then(|caller| serde_json::to_vec(&caller.claims).ok()).as_deref());
+        fields.add(self.identity);
         fields.add(self.api_key.map(|key| key.namespace.as_bytes()));
         fields.add(self.api_key.map(|key| key.name.as_bytes()));
         for name in CREDENTIALS.iter().filter(|name| !self.says_no_more(name)) {
@@ -270,15 +264,13 @@ pub(crate) enum Invalidate {
 }
 
 /// Judges `cache-control: max-age=0` of a request.
-pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, caller: Option<&Caller>) -> Invalidate {
+pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, scopes: &[String]) -> Invalidate {
     if !directives(request).any(|(name, value)| name == "max-age" && value == "0") {
         return Invalidate::NotAsked;
     }
     let permitted = match policy.invalidation {
         Invalidation::None => true,
-        Invalidation::Required => {
-            caller.is_some_and(|caller| caller.scopes.iter().any(|scope| scope == INVALIDATE_SCOPE))
-        }
+        Invalidation::Required => scopes.iter().any(|scope| scope == INVALIDATE_SCOPE),
     };
     match policy.unauthorized {
         _ if permitted => Invalidate::Refresh,

@@ -44,7 +44,7 @@ fn key(path: &str) -> Key {
     };
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
     let origin = Origin { stage: &stage_name, route: &route, rule: &rule, policy: &policy, behavior: Behavior::Native };
-    let nobody = CallerKey { caller: None, token: None, api_key: None, headers: &HeaderMap::new() };
+    let nobody = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
     CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, &NoVariables)
 }
 

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    Behavior, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind, PartName, Parts,
-    RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind,
+    PartName, Parts, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -209,7 +209,15 @@ impl Control {
                 }
             }
             PartBody::Authorizer(part) => {
-                self.authorizers.insert(name.clone(), Authorizer::compile(&part, &self.state.key_sets));
+                let authorizer = Authorizer::compile(&part, &self.state.key_sets);
+                // Of one that the operator calls invalid it has told the author already.
+                if let Some(problem) =
+                    authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
+                {
+                    let found = vec![diagnostic(&part.object, problem.to_owned())];
+                    self.complaints.unreadable.insert(name.clone(), found);
+                }
+                self.authorizers.insert(name.clone(), authorizer);
                 dirty.used.insert(name.clone());
             }
             PartBody::Keys(keys) => self.ring.set_keys(name, Some(keys)),

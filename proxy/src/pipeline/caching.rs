@@ -34,7 +34,11 @@ pub(crate) async fn respond(
         note(exchange, matched, Phase::Bypass);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
-    let asked = invalidation(&caching.policy, &call.parts.headers, exchange.caller.as_deref());
+    let asked = invalidation(
+        &caching.policy,
+        &call.parts.headers,
+        exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes),
+    );
     if asked == Invalidate::Refuse {
         return Err(Reject::CacheRefresh);
     }
@@ -184,9 +188,12 @@ fn store(
 
 fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Caching, call: &Call) -> cache::Key {
     let headers = &call.parts.headers;
+    let identity = exchange.identity.as_deref();
+    let named = identity.is_some_and(|identity| identity.id.is_some());
+    let authorizer = policy.authorizer.as_ref().filter(|_| named);
     let caller = CallerKey {
-        caller: exchange.caller.as_deref(),
-        token: policy.authorizer.as_ref().and_then(|(authorizer, _)| authorizer.token_header(headers)),
+        identity: identity.map(|identity| &*identity.cache_identity),
+        credential: authorizer.and_then(|(authorizer, _)| authorizer.credential_header(headers)),
         api_key: exchange.key.as_ref().map(|key| &key.object),
         headers,
     };

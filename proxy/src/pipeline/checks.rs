@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
 use super::exchange::Exchange;
-use crate::auth::{Refusal, Verdict};
+use super::variables::RequestContext;
+use crate::auth::{AuthRequest, Decision};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
-use crate::reject::{Challenge, Reject};
+use crate::reject::Reject;
 
 /// AWS's limit for bodies; a native stage streams bodies of any size.
 const AWS_BODY: u64 = 10 << 20;
@@ -32,37 +33,31 @@ pub(crate) async fn pass(
     gateway: &Gateway,
     matched: &Matched<'_>,
     policy: &Policy,
-    headers: &HeaderMap,
+    parts: &Parts,
 ) -> Result<Passed, Reject> {
     if let Some((authorizer, scopes)) = &policy.authorizer {
-        let verdict = match authorizer.verify_now(headers) {
-            Verdict::Ok(caller) => Ok(caller),
-            Verdict::Refused(refusal) => Err(refusal),
-            Verdict::NeedsKeys => authorizer.verify(headers).await,
-        };
-        let caller = verdict.map_err(|refusal| refused(exchange, refusal))?;
-        let enough = caller.has_any_scope(scopes);
-        exchange.caller = Some(caller);
-        if !enough {
-            return Err(Reject::ScopeMissing);
+        let variables = RequestContext::unchanged(exchange, matched, parts);
+        let request = AuthRequest { headers: &parts.headers, variables: &variables };
+        match authorizer.authorize(&request).await {
+            Decision::Allow(identity) => {
+                let enough = identity.has_any_scope(scopes);
+                exchange.identity = Some(identity);
+                if !enough {
+                    return Err(Reject::ScopeMissing);
+                }
+            }
+            Decision::Reject { reject, reason } => {
+                exchange.reason = reason;
+                return Err(reject);
+            }
         }
     }
     let plan = match policy.api_key {
-        true => Some(api_key(exchange, gateway, matched, headers)?),
+        true => Some(api_key(exchange, gateway, matched, &parts.headers)?),
         false => None,
     };
     limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
     Ok(Passed(()))
-}
-
-fn refused(exchange: &mut Exchange, refusal: Refusal) -> Reject {
-    exchange.reason = refusal.reason();
-    match refusal {
-        Refusal::Unavailable => Reject::AuthorizerUnavailable,
-        Refusal::InvalidConfig => Reject::InvalidConfig,
-        Refusal::Missing => Reject::Unauthorized(Challenge::Missing),
-        other => Reject::Unauthorized(Challenge::InvalidToken(other.description())),
-    }
 }
 
 fn api_key<'a>(

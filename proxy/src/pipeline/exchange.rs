@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Version};
 use sluice_wire::Variable;
 
-use crate::auth::Caller;
+use crate::auth::Identity;
 use crate::client::Peer;
 use crate::gateway::{Rule, Stage};
 use crate::id::RequestId;
@@ -30,7 +30,7 @@ pub(crate) struct Exchange {
     pub(crate) path: Arc<str>,
     pub(crate) stage: Option<Arc<Stage>>,
     pub(crate) rule: Option<Arc<Rule>>,
-    pub(crate) caller: Option<Arc<Caller>>,
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) key: Option<Arc<KeyRecord>>,
     pub(crate) status: u16,
     /// Why the request was rejected; empty when it was not.
@@ -65,7 +65,7 @@ impl Exchange {
             path,
             stage: None,
             rule: None,
-            caller: None,
+            identity: None,
             key: None,
             status: 0,
             reason: "",
@@ -113,8 +113,8 @@ impl Variables for Exchange {
             Variable::StageId => text(self.stage.as_ref()?.part.id()),
             Variable::Route => text(self.rule.as_ref()?.route()),
             Variable::Rule => text(&self.rule.as_ref()?.name),
-            Variable::Claim(name) => self.caller.as_ref()?.claim(name).map(Value::Text),
-            Variable::PrincipalId => text(self.caller.as_ref()?.subject.as_deref().unwrap_or_default()),
+            Variable::Claim(name) => self.identity.as_ref()?.attribute(name).map(Value::Text),
+            Variable::PrincipalId => text(self.identity.as_ref()?.id.as_deref().unwrap_or_default()),
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
             Variable::IntegrationLatency => self.upstream.map(Value::Time),

@@ -1,32 +1,79 @@
-//! What an Authorizer configures: whose tokens are believed, and what they must say.
+//! What an Authorizer configures: how callers are identified.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::MapAccess;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ObjectRef;
+use crate::tagged::{self, Tagged, Unknown};
 
 /// One Authorizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuthorizerPart {
     /// The Authorizer.
     pub object: ObjectRef,
-    /// JSON Web Tokens (RFC 7519). None with `invalid`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<Jwt>,
-    /// A sentence when it cannot be used as written: every route that names it fails closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub invalid: Option<String>,
+    /// How it identifies callers.
+    pub kind: AuthorizerKind,
 }
 
-/// Tokens that are accepted.
+/// The kinds of authorizer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuthorizerKind {
+    /// JSON Web Tokens (RFC 7519).
+    Jwt(Jwt),
+    /// It is not valid: every rule that uses it rejects all requests.
+    Invalid {
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// A kind of a newer version: as `Invalid`.
+    Unknown(Unknown),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Invalid<T> {
+    why: T,
+}
+
+impl<'de> Tagged<'de> for AuthorizerKind {
+    fn read<A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Self>, A::Error> {
+        Ok(Some(match name {
+            "Jwt" => Self::Jwt(map.next_value()?),
+            "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn unknown(unknown: Unknown) -> Self {
+        Self::Unknown(unknown)
+    }
+}
+
+impl<'de> Deserialize<'de> for AuthorizerKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tagged::deserialize(deserializer)
+    }
+}
+
+impl Serialize for AuthorizerKind {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Jwt(jwt) => tagged::serialize("Jwt", jwt, to),
+            Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
+            Self::Unknown(unknown) => unknown.serialize(to),
+        }
+    }
+}
+
+/// Which tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Jwt {
     /// At least one.
     pub issuers: Vec<Issuer>,
     /// Signature algorithms; the key must agree.
     pub algorithms: Vec<Algorithm>,
-    /// Where the token stands; the first place that holds one counts.
+    /// Where the token is; the first place that has one counts.
     pub token_from: Vec<TokenSource>,
     /// Tolerance for `exp` and `nbf`, in seconds.
     pub clock_skew_s: u64,
@@ -71,7 +118,7 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// Where a token stands.
+/// Where a token is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenSource {
     /// A header in lower case.
@@ -79,4 +126,28 @@ pub struct TokenSource {
     /// `Bearer`; none: the whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_survive_their_text_and_a_kind_of_a_newer_version_is_unknown() {
+        let part = |kind: &str| {
+            let text = format!(r#"{{"object":{{"kind":"Authorizer","namespace":"shop","name":"a"}},"kind":{kind}}}"#);
+            serde_json::from_str::<AuthorizerPart>(&text)
+        };
+        for kind in [
+            r#"{"Invalid":{"why":"No."}}"#,
+            r#"{"Jwt":{"issuers":[],"algorithms":["ES256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);
+        }
+        let newer = part(r#"{"Saml":{"x":[1]}}"#).unwrap().kind;
+        assert!(matches!(&newer, AuthorizerKind::Unknown(unknown) if unknown.name == "Saml"), "{newer:?}");
+        // A known kind with content of a newer version is none that can be read.
+        assert!(part(r#"{"Jwt":{"issuers":[],"algorithms":["ES512"]}}"#).is_err());
+        assert!(part("{}").is_err());
+    }
 }

@@ -36,7 +36,7 @@ mod template;
 mod upstream;
 mod variable;
 
-pub use authorizer::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
+pub use authorizer::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
 pub use capability::Capabilities;
 pub use fleet::{FleetName, ParseFleetError};
 pub use frame::{

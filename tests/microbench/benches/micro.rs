@@ -12,7 +12,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use sluice_proxy::internals::{self, ApiKeys, Responses, Routes, Tokens};
-use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
+use sluice_wire::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
 use tokio::runtime::Runtime;
 
 /// The allocator of the programs.
@@ -63,7 +63,7 @@ static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
         required_claims: [].into(),
     };
     let object = ObjectRef::new("Authorizer", "shop", "idp");
-    Signer { key, part: AuthorizerPart { object, jwt: Some(jwt), invalid: None } }
+    Signer { key, part: AuthorizerPart { object, kind: AuthorizerKind::Jwt(jwt) } }
 });
 
 fn headers(subject: u64) -> HeaderMap {

@@ -1,8 +1,5 @@
 //! Tables of what is kept, what tells answers apart, and who may refresh.
 
-use std::time::SystemTime;
-
-use serde_json::Map;
 use sluice_wire::{HeaderEdits, Integration, Mock, PartKind, RuleAction};
 
 use super::*;
@@ -164,18 +161,8 @@ fn what_is_kept_and_for_how_long() {
     }
 }
 
-fn caller(issuer: &str, subject: Option<&str>, scopes: &[&str]) -> Caller {
-    Caller {
-        issuer: issuer.into(),
-        subject: subject.map(str::to_owned),
-        claims: Map::new(),
-        scopes: scopes.iter().map(|s| (*s).to_owned()).collect(),
-        expires: SystemTime::UNIX_EPOCH,
-    }
-}
-
 fn nobody(headers: &HeaderMap) -> CallerKey<'_> {
-    CallerKey { caller: None, token: None, api_key: None, headers }
+    CallerKey { identity: None, credential: None, api_key: None, headers }
 }
 
 fn all_differ(keys: &[Key]) {
@@ -243,11 +230,8 @@ fn key_of(scope: CacheScope, caller: CallerKey<'_>) -> Key {
 
 #[test]
 fn callers_are_kept_apart_unless_the_rule_shares() {
-    let (anna, bert, foreign) =
-        (caller("i", Some("anna"), &[]), caller("i", Some("bert"), &[]), caller("j", Some("anna"), &[]));
-    let no_name = caller("i", None, &[]);
-    let mut nameless = caller("i", None, &[]);
-    nameless.claims.insert("client_id".into(), "till".into());
+    // Two callers with names, and one without, whose credential counts.
+    let (anna, bert, nameless): (&[u8], &[u8], &[u8]) = (b"anna", b"bert", b"");
     let none = HeaderMap::new();
     let (one, two) = (headers(&[("authorization", "Bearer one")]), headers(&[("authorization", "Bearer two")]));
     let (cookie, other_cookie) = (headers(&[("cookie", "id=1")]), headers(&[("cookie", "id=2")]));
@@ -255,19 +239,20 @@ fn callers_are_kept_apart_unless_the_rule_shares() {
     let (own, other_own) = (headers(&[("x-api-key", "1")]), headers(&[("x-api-key", "2")]));
     let confused = headers(&[("authorization", "id=1")]);
     let (k, l) = (ObjectRef::new("ApiKey", "shop", "k"), ObjectRef::new("ApiKey", "shop", "l"));
-    let token = &AUTHORIZATION;
-    let with = |caller, headers| CallerKey { caller: Some(caller), token: Some(token), ..nobody(headers) };
+    let with = |identity, headers| CallerKey {
+        identity: Some(identity),
+        credential: Some(&AUTHORIZATION).filter(|_| identity != nameless),
+        ..nobody(headers)
+    };
     let admitted = |key, headers| CallerKey { api_key: Some(key), ..nobody(headers) };
     let elsewhere = HeaderName::from_static("x-token");
     let callers = [
         nobody(&none),
-        with(&anna, &none),
-        with(&bert, &none),
-        with(&foreign, &none),
-        with(&no_name, &none),
-        with(&nameless, &none),
-        with(&no_name, &one),
-        with(&no_name, &two),
+        with(anna, &none),
+        with(bert, &none),
+        with(nameless, &none),
+        with(nameless, &one),
+        with(nameless, &two),
         nobody(&one),
         nobody(&two),
         nobody(&cookie),
@@ -276,13 +261,13 @@ fn callers_are_kept_apart_unless_the_rule_shares() {
         nobody(&own),
         nobody(&other_own),
         nobody(&confused),
-        with(&anna, &cookie),
-        with(&anna, &own),
-        CallerKey { token: Some(&elsewhere), ..with(&anna, &one) },
+        with(anna, &cookie),
+        with(anna, &own),
+        CallerKey { credential: Some(&elsewhere), ..with(anna, &one) },
         admitted(&k, &none),
         admitted(&l, &none),
         admitted(&k, &cookie),
-        CallerKey { api_key: Some(&k), ..with(&anna, &none) },
+        CallerKey { api_key: Some(&k), ..with(anna, &none) },
     ];
     all_differ(&callers.map(|caller| key_of(CacheScope::Caller, caller)));
     for caller in callers {
@@ -290,14 +275,15 @@ fn callers_are_kept_apart_unless_the_rule_shares() {
     }
     // A new token of the same caller finds the same answers; so does a key that was admitted.
     let same = |a, b| assert_eq!(key_of(CacheScope::Caller, a), key_of(CacheScope::Caller, b));
-    same(with(&anna, &one), with(&anna, &two));
+    same(with(anna, &one), with(anna, &two));
     same(admitted(&k, &own), admitted(&k, &other_own));
 }
 
 #[test]
 fn who_may_refresh() {
-    let (may, may_not) = (caller("i", None, &["read", INVALIDATE_SCOPE]), caller("i", None, &["read"]));
-    for (asked, required, unauthorized, caller, expected) in [
+    let scopes = |scopes: &[&str]| scopes.iter().map(|scope| (*scope).to_owned()).collect::<Vec<_>>();
+    let (may, may_not) = (scopes(&["read", INVALIDATE_SCOPE]), scopes(&["read"]));
+    for (asked, required, unauthorized, scopes, expected) in [
         (None, true, Unauthorized::FailWith403, None, Invalidate::NotAsked),
         (Some("max-age=10"), true, Unauthorized::FailWith403, None, Invalidate::NotAsked),
         (Some("no-cache"), true, Unauthorized::FailWith403, None, Invalidate::NotAsked),
@@ -312,7 +298,7 @@ fn who_may_refresh() {
         policy.invalidation = if required { Invalidation::Required } else { Invalidation::None };
         policy.unauthorized = unauthorized;
         let request = asked.map_or_else(HeaderMap::new, |value| headers(&[("cache-control", value)]));
-        assert_eq!(invalidation(&policy, &request, caller), expected, "{asked:?}");
+        assert_eq!(invalidation(&policy, &request, scopes.map_or(&[], Vec::as_slice)), expected, "{asked:?}");
     }
 }
 

@@ -1,32 +1,33 @@
-//! Why a token is rejected, in the terms of RFC 6750. The reason contains nothing about keys, claims or other callers.
+//! Why a token is not accepted. The texts name the check that failed and nothing about keys, claims or other callers.
 
-/// Why a token is rejected.
+use crate::auth::Decision;
+use crate::reject::{Challenge, Reject};
+
+/// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Refusal {
-    /// No token.
+pub(crate) enum TokenError {
+    /// There is no token.
     Missing,
-    /// Not a token, or the format is invalid.
+    /// It is not a token, or breaks a rule of its format.
     Malformed,
-    /// An issuer that is not configured.
+    /// The issuer is not configured.
     UnknownIssuer,
-    /// No key and algorithm of the issuer verifies the signature.
+    /// No permitted key and algorithm verifies the signature.
     BadSignature,
-    /// Expired.
+    /// It has expired.
     Expired,
-    /// Not valid yet.
+    /// It is not valid yet.
     NotYetValid,
-    /// Another audience.
+    /// It is for another audience.
     WrongAudience,
     /// A required claim is missing or different.
     MissingClaim,
-    /// The issuer's key set is unavailable: 503.
+    /// The issuer's keys are not available: not the caller's fault.
     Unavailable,
-    /// The Authorizer is invalid: 500.
-    InvalidConfig,
 }
 
-impl Refusal {
-    /// The reason in logs and labels: a closed set.
+impl TokenError {
+    /// A word for the access log.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Missing => "token_missing",
@@ -38,14 +39,14 @@ impl Refusal {
             Self::WrongAudience => "token_wrong_audience",
             Self::MissingClaim => "token_missing_claim",
             Self::Unavailable => "issuer_unavailable",
-            Self::InvalidConfig => "invalid_config",
         }
     }
 
-    /// `error_description`, as an AWS JWT authorizer writes it.
-    pub(crate) fn description(self) -> &'static str {
-        match self {
-            Self::Missing => "the request has no token",
+    fn reject(self) -> Reject {
+        // What an AWS JWT authorizer says.
+        let description = match self {
+            Self::Missing => return Reject::Unauthorized(Challenge::Missing),
+            Self::Unavailable => return Reject::AuthorizerUnavailable,
             Self::Malformed => "the token is malformed",
             Self::UnknownIssuer => "the token does not have a valid issuer",
             Self::BadSignature => "the token is not signed by a key of its issuer",
@@ -53,8 +54,13 @@ impl Refusal {
             Self::NotYetValid => "the token is not valid yet",
             Self::WrongAudience => "the token does not have a valid audience",
             Self::MissingClaim => "the token does not have a required claim",
-            Self::Unavailable => "the keys of the token's issuer are not available",
-            Self::InvalidConfig => "the authorizer is not configured correctly",
-        }
+        };
+        Reject::Unauthorized(Challenge::InvalidToken(description))
+    }
+}
+
+impl From<TokenError> for Decision {
+    fn from(error: TokenError) -> Self {
+        Self::Reject { reject: error.reject(), reason: error.reason() }
     }
 }

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 use sluice_wire::{Algorithm, TokenSource};
 
+use super::TokenError;
 use super::keys::algorithm;
-use super::{Caller, Refusal};
+use crate::auth::Identity;
+use crate::auth::identity::cache_identity;
 
 /// A longer token is rejected without parsing.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
@@ -34,30 +36,30 @@ impl Source {
 pub(super) fn find<'a, 's>(
     sources: &'s [Source],
     headers: &'a HeaderMap,
-) -> Result<(&'a str, &'s HeaderName), Refusal> {
+) -> Result<(&'a str, &'s HeaderName), TokenError> {
     for source in sources {
         let mut values = headers.get_all(&source.header).iter();
         let Some(value) = values.next() else { continue };
         // The backend might use the other one.
         if values.next().is_some() {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
         // Not `to_str`, which checks each byte of a long token separately.
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::Malformed)?.trim_ascii();
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| TokenError::Malformed)?.trim_ascii();
         let token = match &source.scheme {
             None => text,
             Some(scheme) => match text.split_once(' ') {
                 Some((word, rest)) if word.eq_ignore_ascii_case(scheme) => rest.trim_ascii(),
-                None if text.eq_ignore_ascii_case(scheme) => return Err(Refusal::Malformed),
+                None if text.eq_ignore_ascii_case(scheme) => return Err(TokenError::Malformed),
                 _ => continue,
             },
         };
         if token.is_empty() {
             continue;
         }
-        return if token.len() <= MAX_TOKEN_BYTES { Ok((token, &source.header)) } else { Err(Refusal::Malformed) };
+        return if token.len() <= MAX_TOKEN_BYTES { Ok((token, &source.header)) } else { Err(TokenError::Malformed) };
     }
-    Err(Refusal::Missing)
+    Err(TokenError::Missing)
 }
 
 /// A parsed token.
@@ -75,94 +77,99 @@ pub(super) struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self, Refusal> {
-        let (message, signature) = text.rsplit_once('.').ok_or(Refusal::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
+    pub(super) fn parse(text: &'a str) -> Result<Self, TokenError> {
+        let (message, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
         if claims.contains('.') || URL_SAFE_NO_PAD.decode(signature).is_err() {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
         let (header, claims) = (object(header)?, object(claims)?);
         // Critical extensions are not supported (RFC 7515, 4.1.11).
         if header.contains_key("crit") {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let name = header.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
+        let name = header.get("alg").and_then(Value::as_str).ok_or(TokenError::Malformed)?;
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
-            Some(_) => return Err(Refusal::Malformed),
+            Some(_) => return Err(TokenError::Malformed),
         };
         Ok(Self { message, signature, algorithm: algorithm(name), kid, claims })
     }
 
     /// `iss`, which must be a string.
-    pub(super) fn issuer(&self) -> Result<&str, Refusal> {
-        self.claims.get("iss").and_then(Value::as_str).ok_or(Refusal::Malformed)
+    pub(super) fn issuer(&self) -> Result<&str, TokenError> {
+        self.claims.get("iss").and_then(Value::as_str).ok_or(TokenError::Malformed)
     }
 }
 
 /// Base64 without padding (RFC 7515, 2). With padding, one token would have several encodings.
-fn object(segment: &str) -> Result<Map<String, Value>, Refusal> {
-    let bytes = URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed)
+fn object(segment: &str) -> Result<Map<String, Value>, TokenError> {
+    let bytes = URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }
 
 /// The times of a token.
 #[derive(Debug)]
 pub(super) struct Times {
-    pub(super) expires: SystemTime,
+    expires: SystemTime,
     not_before: Option<SystemTime>,
     issued: Option<SystemTime>,
 }
 
 impl Times {
     /// `exp` is required; each must be a number.
-    pub(super) fn of(claims: &Map<String, Value>) -> Result<Self, Refusal> {
-        let expires = time(claims, "exp")?.ok_or(Refusal::Malformed)?;
+    pub(super) fn of(claims: &Map<String, Value>) -> Result<Self, TokenError> {
+        let expires = time(claims, "exp")?.ok_or(TokenError::Malformed)?;
         Ok(Self { expires, not_before: time(claims, "nbf")?, issued: time(claims, "iat")? })
     }
 
-    pub(super) fn check(&self, now: SystemTime, skew: Duration) -> Result<(), Refusal> {
+    /// `exp` with the tolerance of the authorizer.
+    pub(super) fn accepted_until(&self, skew: Duration) -> SystemTime {
+        self.expires.checked_add(skew).unwrap_or(self.expires)
+    }
+
+    pub(super) fn check(&self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
         let (early, late) = (now.checked_sub(skew).unwrap_or(now), now.checked_add(skew).unwrap_or(now));
         if self.expires <= early {
-            return Err(Refusal::Expired);
+            return Err(TokenError::Expired);
         }
         if self.not_before.is_some_and(|t| t > late) || self.issued.is_some_and(|t| t > late) {
-            return Err(Refusal::NotYetValid);
+            return Err(TokenError::NotYetValid);
         }
         Ok(())
     }
 }
 
-fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, Refusal> {
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_f64().ok_or(Refusal::Malformed)?;
-    let since = Duration::try_from_secs_f64(seconds).map_err(|_| Refusal::Malformed)?;
-    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(Refusal::Malformed)
+    let seconds = value.as_f64().ok_or(TokenError::Malformed)?;
+    let since = Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Malformed)?;
+    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(TokenError::Malformed)
 }
 
 /// Whether one of `accepted` is in `aud`, or equals `client_id` if there is no `aud`.
-pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, Refusal> {
+pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, TokenError> {
     let known = |text: &str| accepted.iter().any(|audience| audience == text);
     match claims.get("aud") {
         Some(Value::String(text)) => Ok(known(text)),
         Some(Value::Array(list)) => {
             let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            Ok(texts.ok_or(Refusal::Malformed)?.into_iter().any(known))
+            Ok(texts.ok_or(TokenError::Malformed)?.into_iter().any(known))
         }
-        Some(_) => Err(Refusal::Malformed),
+        Some(_) => Err(TokenError::Malformed),
         None => Ok(claims.get("client_id").and_then(Value::as_str).is_some_and(known)),
     }
 }
 
 /// The caller of a verified token.
-pub(super) fn caller(issuer: &str, claims: Map<String, Value>, expires: SystemTime) -> Result<Caller, Refusal> {
+pub(super) fn identity(issuer: &str, claims: Map<String, Value>, expires: SystemTime) -> Result<Identity, TokenError> {
     let text = |name: &str| match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Refusal::Malformed),
+        Some(_) => Err(TokenError::Malformed),
     };
-    let subject = text("sub")?;
+    let id = text("sub")?;
     text("jti")?;
     let mut scopes = Vec::new();
     for name in ["scope", "scp"] {
@@ -172,5 +179,13 @@ pub(super) fn caller(issuer: &str, claims: Map<String, Value>, expires: SystemTi
             _ => {}
         }
     }
-    Ok(Caller { issuer: issuer.to_owned(), subject, claims, scopes, expires })
+    let cache_identity = match &id {
+        Some(subject) => cache_identity(&[b"Jwt", issuer.as_bytes(), b"sub", subject.as_bytes()]),
+        // Without a subject, the claims are all that distinguishes the caller.
+        None => {
+            let claims = serde_json::to_vec(&claims).map_err(|_| TokenError::Malformed)?;
+            cache_identity(&[b"Jwt", issuer.as_bytes(), b"claims", &claims])
+        }
+    };
+    Ok(Identity { kind: "Jwt", id, scopes, attributes: claims, expires, cache_identity })
 }

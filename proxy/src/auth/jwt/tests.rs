@@ -1,4 +1,4 @@
-//! Tokens that are believed and tokens that are not; issuers that must be asked are in `issuers`.
+//! Tokens that are accepted and tokens that are not; issuers whose keys are fetched are in `issuers`.
 
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
@@ -8,14 +8,17 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Alg, EncodingKey};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
-use sluice_wire::{Algorithm, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
+use sluice_wire::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource, Unknown};
 
-use super::*;
+use super::{KeySets, TokenError};
+use crate::auth::{AuthRequest, Authorizer, Decision, Identity};
+use crate::template::NoVariables;
 use issuers::Web;
 
 mod issuers;
@@ -111,7 +114,7 @@ fn jwt(keys: KeySource) -> Jwt {
 }
 
 fn part(jwt: Jwt) -> AuthorizerPart {
-    AuthorizerPart { object: ObjectRef::new("Authorizer", "shop", "idp"), jwt: Some(jwt), invalid: None }
+    AuthorizerPart { object: ObjectRef::new("Authorizer", "shop", "idp"), kind: AuthorizerKind::Jwt(jwt) }
 }
 
 fn bearer(token: &str) -> HeaderMap {
@@ -134,24 +137,35 @@ fn inline(keys: &[&Value]) -> Arc<Authorizer> {
     Authorizer::compile(&part(jwt(KeySource::Inline(set(keys)))), &sets)
 }
 
-fn refusal(authorizer: &Authorizer, headers: &HeaderMap) -> Option<Refusal> {
-    match authorizer.verify_now(headers) {
-        Verdict::Ok(_) => None,
-        Verdict::Refused(refusal) => Some(refusal),
-        Verdict::NeedsKeys => panic!("an inline set needs no fetch"),
+/// The caller, or the reason of the rejection.
+async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
+    match authorizer.authorize(&AuthRequest { headers, variables: &NoVariables }).await {
+        Decision::Allow(identity) => Ok(identity),
+        Decision::Reject { reason, .. } => Err(reason),
     }
 }
 
+/// The same for a request that need not wait.
+fn authorize_now(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
+    authorize(authorizer, headers).now_or_never().expect("the keys are there")
+}
+
+fn rejected(authorizer: &Authorizer, headers: &HeaderMap) -> Option<&'static str> {
+    authorize_now(authorizer, headers).err()
+}
+
+fn issuer_of(identity: &Identity) -> &str {
+    identity.attributes["iss"].as_str().unwrap()
+}
+
 #[test]
-fn each_kind_of_key_confirms_its_own_tokens() {
+fn each_kind_of_key_verifies_its_own_tokens() {
     let authorizer = inline(&[&EC.jwk, &RSA.jwk, &ED.jwk]);
     for signer in [&*EC, &*RSA, &*ED] {
         for _ in 0..2 {
-            let Verdict::Ok(caller) = authorizer.verify_now(&bearer(&signer.token(&claims()))) else {
-                panic!("refused")
-            };
-            assert_eq!((caller.issuer.as_str(), caller.subject.as_deref()), (ISSUER, Some("anna")));
-            assert_eq!(caller.claim("tier").as_deref(), Some("3"));
+            let caller = authorize_now(&authorizer, &bearer(&signer.token(&claims()))).unwrap();
+            assert_eq!((caller.kind, issuer_of(&caller), caller.id.as_deref()), ("Jwt", ISSUER, Some("anna")));
+            assert_eq!(caller.attribute("tier").as_deref(), Some("3"));
             assert!(caller.has_any_scope(&["admin".into(), "write".into()]));
             assert!(!caller.has_any_scope(&["admin".into()]));
         }
@@ -159,10 +173,10 @@ fn each_kind_of_key_confirms_its_own_tokens() {
 }
 
 #[test]
-fn what_a_token_says_is_judged() {
-    use Refusal::{Expired, Malformed, MissingClaim, NotYetValid, UnknownIssuer, WrongAudience};
+fn claims_are_checked() {
+    use TokenError::{Expired, Malformed, MissingClaim, NotYetValid, UnknownIssuer, WrongAudience};
     let authorizer = inline(&[&EC.jwk]);
-    let rows: Vec<(Value, Option<Refusal>)> = vec![
+    let rows: Vec<(Value, Option<TokenError>)> = vec![
         (claims(), None),
         (with("exp", json!(now() - 30)), None),
         (with("exp", json!(now() - 90)), Some(Expired)),
@@ -219,7 +233,8 @@ fn what_a_token_says_is_judged() {
         (json!([1]), Some(Malformed)),
     ];
     for (claims, expected) in rows {
-        assert_eq!(refusal(&authorizer, &bearer(&EC.token(&claims))), expected, "{claims}");
+        let reason = rejected(&authorizer, &bearer(&EC.token(&claims)));
+        assert_eq!(reason, expected.map(TokenError::reason), "{claims}");
     }
 }
 
@@ -236,7 +251,8 @@ fn truth_values_are_written_as_text() {
         (json!(1), false),
     ] {
         let headers = bearer(&EC.token(&with("verified", value.clone())));
-        assert_eq!(refusal(&authorizer, &headers), (!fits).then_some(Refusal::MissingClaim), "{value}");
+        let expected = (!fits).then_some("token_missing_claim");
+        assert_eq!(rejected(&authorizer, &headers), expected, "{value}");
     }
 }
 
@@ -315,10 +331,10 @@ fn keys_and_algorithms_cannot_be_confused() {
         }),
         ("too long", EC.token(&with("x", json!("y".repeat(8192))))),
     ];
-    assert_eq!(refusal(&authorizer, &bearer(&good)), None);
+    assert_eq!(rejected(&authorizer, &bearer(&good)), None);
     for (what, token) in rows {
-        let refusal = refusal(&authorizer, &bearer(&token));
-        assert!(matches!(refusal, Some(Refusal::BadSignature | Refusal::Malformed)), "{what}: {refusal:?}");
+        let reason = rejected(&authorizer, &bearer(&token));
+        assert!(matches!(reason, Some("token_bad_signature" | "token_malformed")), "{what}: {reason:?}");
     }
 }
 
@@ -350,21 +366,21 @@ fn keys_that_may_not_verify_are_passed_over() {
         (json!("no key"), false),
     ] {
         let authorizer = inline(&[&jwk]);
-        assert_eq!(refusal(&authorizer, &bearer(&EC.token(&claims()))).is_none(), usable, "{jwk}");
+        assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims()))).is_none(), usable, "{jwk}");
     }
 }
 
 #[test]
 fn a_token_without_a_key_name_needs_an_only_key() {
     let token = EC.sign(&json!({"alg": "ES256"}), &claims());
-    assert_eq!(refusal(&inline(&[&EC.jwk, &RSA.jwk]), &bearer(&token)), None);
+    assert_eq!(rejected(&inline(&[&EC.jwk, &RSA.jwk]), &bearer(&token)), None);
     let mut twin = OTHER.jwk.clone();
     twin["kid"] = json!("twin");
-    assert_eq!(refusal(&inline(&[&EC.jwk, &twin]), &bearer(&token)), Some(Refusal::BadSignature));
+    assert_eq!(rejected(&inline(&[&EC.jwk, &twin]), &bearer(&token)), Some("token_bad_signature"));
 }
 
 #[test]
-fn where_tokens_stand() {
+fn places_of_tokens() {
     let token = EC.token(&claims());
     let authorizer = inline(&[&EC.jwk]);
     let headers = |values: &[&str]| {
@@ -376,30 +392,31 @@ fn where_tokens_stand() {
     };
     let bearer = format!("Bearer {token}");
     for (values, expected) in [
-        (vec![], Some(Refusal::Missing)),
-        (vec![""], Some(Refusal::Missing)),
-        (vec!["Basic YTpi"], Some(Refusal::Missing)),
-        (vec!["Bearer"], Some(Refusal::Malformed)),
+        (vec![], Some(TokenError::Missing)),
+        (vec![""], Some(TokenError::Missing)),
+        (vec!["Basic YTpi"], Some(TokenError::Missing)),
+        (vec!["Bearer"], Some(TokenError::Malformed)),
         (vec![bearer.as_str()], None),
         (vec![&format!("bEARER   {token} ")], None),
-        (vec![token.as_str()], Some(Refusal::Missing)),
-        (vec![bearer.as_str(), bearer.as_str()], Some(Refusal::Malformed)),
-        (vec!["Basic YTpi", bearer.as_str()], Some(Refusal::Malformed)),
-        (vec!["Bearer \u{e9}"], Some(Refusal::Malformed)),
-        (vec![&format!("Bearer {token}, Bearer {token}")], Some(Refusal::Malformed)),
+        (vec![token.as_str()], Some(TokenError::Missing)),
+        (vec![bearer.as_str(), bearer.as_str()], Some(TokenError::Malformed)),
+        (vec!["Basic YTpi", bearer.as_str()], Some(TokenError::Malformed)),
+        (vec!["Bearer \u{e9}"], Some(TokenError::Malformed)),
+        (vec![&format!("Bearer {token}, Bearer {token}")], Some(TokenError::Malformed)),
     ] {
-        assert_eq!(refusal(&authorizer, &headers(&values)), expected, "{values:?}");
+        let reason = rejected(&authorizer, &headers(&values));
+        assert_eq!(reason, expected.map(TokenError::reason), "{values:?}");
     }
     let mut second = jwt(KeySource::Inline(set(&[&EC.jwk])));
     second.token_from.push(TokenSource { header: "x-token".into(), scheme: None });
     let authorizer = Authorizer::compile(&part(second), &KeySets::new(runtime(), Web::default()));
     let mut both = headers(&["Basic YTpi"]);
     both.insert("x-token", HeaderValue::from_str(&token).unwrap());
-    assert_eq!(refusal(&authorizer, &both), None);
+    assert_eq!(rejected(&authorizer, &both), None);
 }
 
 #[test]
-fn what_cannot_be_used_refuses_everybody() {
+fn an_authorizer_that_cannot_be_used_rejects_every_request() {
     let sets = KeySets::new(runtime(), Web::default());
     let mut nowhere = jwt(KeySource::Inline(set(&[&EC.jwk])));
     nowhere.token_from.clear();
@@ -409,11 +426,49 @@ fn what_cannot_be_used_refuses_everybody() {
         part(jwt(KeySource::Inline(set(&[])))),
         part(jwt(KeySource::Inline(set(&[&json!({"kty": "oct", "kid": "ec", "k": "c2VjcmV0"})])))),
         part(nowhere),
-        AuthorizerPart { object: object.clone(), jwt: None, invalid: None },
-        AuthorizerPart { object, jwt: Some(jwt(KeySource::Inline(set(&[&EC.jwk])))), invalid: Some("No.".into()) },
+        AuthorizerPart { object: object.clone(), kind: AuthorizerKind::Invalid { why: "No.".into() } },
+        AuthorizerPart { object, kind: AuthorizerKind::Unknown(Unknown { name: "Saml".into(), essential: false }) },
     ] {
         let authorizer = Authorizer::compile(&part, &sets);
         assert!(authorizer.problem().is_some());
-        assert_eq!(refusal(&authorizer, &bearer(&EC.token(&claims()))), Some(Refusal::InvalidConfig));
+        assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims()))), Some("invalid_config"));
     }
+}
+
+#[test]
+fn a_cache_identity_is_that_of_one_caller_whatever_its_token() {
+    let foreign = "https://other.example";
+    let mut two = jwt(KeySource::Inline(set(&[&EC.jwk])));
+    let keys = KeySource::Inline(set(&[&EC.jwk]));
+    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], keys });
+    let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), Web::default()));
+    let of = |claims: &Value| authorize_now(&authorizer, &bearer(&EC.token(claims))).unwrap().cache_identity.clone();
+    let mut client = without("sub");
+    client["client_id"] = json!("till");
+    let all = [
+        of(&claims()),
+        of(&with("sub", json!("bert"))),
+        of(&with("iss", json!(foreign))),
+        of(&without("sub")),
+        of(&client),
+        of(&with("sub", json!(""))),
+    ];
+    for (n, one) in all.iter().enumerate() {
+        assert!(all.iter().skip(n + 1).all(|other| other != one), "{n}");
+    }
+    assert_eq!(all[0], of(&with("exp", json!(now() + 900))));
+}
+
+#[test]
+fn each_error_has_its_response() {
+    use crate::reject::{Challenge, Reject};
+    let response = |error: TokenError| match error.into() {
+        Decision::Reject { reject, .. } => reject,
+        Decision::Allow(_) => panic!("{error:?} allows"),
+    };
+    assert!(matches!(response(TokenError::Missing), Reject::Unauthorized(Challenge::Missing)));
+    assert!(matches!(response(TokenError::Unavailable), Reject::AuthorizerUnavailable));
+    // The text of an AWS JWT authorizer, letter for letter.
+    let audience = Challenge::InvalidToken("the token does not have a valid audience");
+    assert!(matches!(response(TokenError::WrongAudience), Reject::Unauthorized(challenge) if challenge == audience));
 }

@@ -1,5 +1,5 @@
-//! The key sets of issuers: one per (issuer, source), kept fresh in the background, kept when the issuer is down.
-//! Fetching one is `fetch`'s; using one is `authorizer`'s.
+//! The key sets of issuers: one per (issuer, source), refreshed in the background, kept while the issuer is down.
+//! Documents are fetched by `fetch`; keys are used by the authorizer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,23 +11,21 @@ use sluice_wire::{Hash, Issuer, KeySource};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::fetch::{Fetch, FetchError};
 use super::keys::{self, VerifyKey};
+use crate::auth::fetch::{Fetch, FetchError};
 
 const MAX_UNKNOWN: usize = 1024;
-/// A discovery and a key set, each with its own deadline.
-const WAIT_AT_MOST: Duration = Duration::from_secs(11);
 
-/// How patient a registry is.
+/// Times of a registry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// Between two fetches of a set that is well.
+    /// Between two fetches of a set while they succeed.
     pub(super) refresh_every: Duration,
-    /// The last good set of an issuer that is down.
+    /// For how long the last good set of an issuer that is down is used.
     pub(super) keep_for: Duration,
     /// Between two fetches that unknown keys cause.
     pub(super) floor: Duration,
-    /// A key that was not there is not asked for again so soon.
+    /// For how long a key that was not in the set does not cause another fetch.
     pub(super) unknown_for: Duration,
     /// After a failure; doubled up to `longest_retry`.
     pub(super) first_retry: Duration,
@@ -43,7 +41,7 @@ const TIMING: Timing = Timing {
     longest_retry: Duration::from_secs(30),
 };
 
-/// Which set: a structure, so that equal key names of two issuers never meet.
+/// Which set. The issuer is part of it, so that equal key names of two issuers are never confused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SetId {
     Discovery { issuer: String },
@@ -70,7 +68,7 @@ impl SetId {
     }
 }
 
-/// The keys of a set as they were fetched.
+/// The keys of a set.
 pub(super) struct Keys {
     keys: Vec<VerifyKey>,
     text: Hash,
@@ -84,7 +82,7 @@ impl Keys {
     }
 }
 
-/// What a set has for a token.
+/// The keys of a set for a token.
 pub(super) enum Found {
     /// Keys to try, and their generation.
     Keys(Arc<Keys>, u64),
@@ -92,7 +90,7 @@ pub(super) enum Found {
     Fetch,
     /// No such key.
     Unknown,
-    /// No keys, and no hope right now.
+    /// No keys, and the last fetch failed.
     Unavailable,
 }
 
@@ -146,7 +144,7 @@ impl KeySet {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a set in force. One without a usable key is none: the keys in force stay.
+    /// Uses a set from now on. One without a usable key changes nothing.
     fn put(&self, text: &[u8]) -> Result<(), FetchError> {
         let hash = Hash::of(text);
         let same = self.keys.load().as_ref().is_some_and(|keys| keys.text == hash);
@@ -174,13 +172,13 @@ impl KeySet {
         self.generation().is_some()
     }
 
-    /// Which keys are in force; none when there are none, or only ones that are too old.
+    /// Which keys are used; none when there are none, or only ones that are too old.
     pub(super) fn generation(&self) -> Option<u64> {
         let generation = self.keys.load().as_ref()?.generation;
         self.in_time().then_some(generation)
     }
 
-    /// Looks for the keys a token may be signed with.
+    /// Finds the keys that a token may be signed with.
     pub(super) fn find(&self, kid: Option<&str>) -> Found {
         let Some(keys) = self.keys.load_full().filter(|_| self.in_time()) else {
             return if self.attempts().failing { Found::Unavailable } else { Found::Fetch };
@@ -194,8 +192,8 @@ impl KeySet {
         if may_fetch { Found::Fetch } else { Found::Unknown }
     }
 
-    /// Waits until an attempt has ended, and causes one for a key that is not there. Bounded.
-    pub(super) async fn fetched(&self, kid: Option<&str>) {
+    /// Waits until a fetch has ended, and causes one for a key that is not in the set.
+    pub(super) async fn fetched(&self, kid: Option<&str>, at_most: Duration) {
         let mut ended = self.ended.subscribe();
         // An attempt that ended before this subscription is not waited for.
         if !matches!(self.find(kid), Found::Fetch) {
@@ -209,7 +207,7 @@ impl KeySet {
                 self.wake.notify_one();
             }
         }
-        drop(tokio::time::timeout(WAIT_AT_MOST, ended.changed()).await);
+        drop(tokio::time::timeout(at_most, ended.changed()).await);
         if let Some(kid) = kid
             && self.keys.load().as_ref().is_some_and(|keys| keys.matching(Some(kid)).next().is_none())
         {
@@ -228,7 +226,7 @@ impl KeySet {
 
 impl Drop for KeySet {
     fn drop(&mut self) {
-        // What keeps it fresh need not wait for the next time.
+        // Its task ends at once instead of at the next refresh.
         self.wake.notify_one();
     }
 }
@@ -269,7 +267,7 @@ impl KeySets {
         Self { runtime, fetch: Arc::new(fetch), timing, sets: Mutex::default() }
     }
 
-    /// The set, which begins to be fetched at once; an error for a set that stands in the configuration and is none.
+    /// The set, which is fetched at once; an error for an inline set that is not valid.
     pub(super) fn get(&self, id: SetId) -> Result<Arc<KeySet>, String> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(&id).and_then(Weak::upgrade) {
@@ -294,7 +292,7 @@ impl KeySets {
     }
 }
 
-/// Keeps one set fresh until nobody uses it.
+/// Refreshes one set until nobody uses it.
 async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<Notify>) {
     let mut retry = Duration::ZERO;
     loop {

@@ -41,7 +41,7 @@ pub(super) struct VerifyKey {
 
 impl VerifyKey {
     /// Whether the key verifies `signature` over `message`. The algorithm must be one of the key's.
-    pub(super) fn confirms(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
         self.algorithms.contains(&algorithm)
             && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, registered(algorithm))
                 .unwrap_or(false)

@@ -1,0 +1,148 @@
+//! JSON Web Tokens (RFC 7519). A token is verified by issuer, algorithm, key, signature, times, audience and claims, in that
+//! order. Reading a token is `token`'s part, an issuer's keys are `key_sets`'.
+
+mod error;
+mod key_sets;
+mod keys;
+mod token;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName};
+use serde_json::Value;
+use sluice_wire::Algorithm;
+
+use super::remembered::Grant;
+pub(super) use error::TokenError;
+pub(crate) use key_sets::KeySets;
+use key_sets::{Found, KeySet, SetId};
+use token::{Source, Times, Token};
+
+struct Issuer {
+    issuer: String,
+    audiences: Vec<String>,
+    set: Arc<KeySet>,
+}
+
+/// The policy of one authorizer.
+pub(super) struct Jwt {
+    issuers: Vec<Issuer>,
+    algorithms: Vec<Algorithm>,
+    sources: Vec<Source>,
+    skew: Duration,
+    required: BTreeMap<String, String>,
+}
+
+/// What verifying a token results in.
+pub(super) enum Verified {
+    Grant(Grant),
+    /// The issuer's keys must be fetched first.
+    Wait(KeyWait),
+}
+
+/// A fetch of an issuer's keys that a token needs.
+pub(super) struct KeyWait {
+    set: Arc<KeySet>,
+    kid: Option<String>,
+}
+
+impl KeyWait {
+    /// Waits for the fetch, and causes it where none is under way.
+    pub(super) async fn ready(&self, at_most: Duration) {
+        self.set.fetched(self.kid.as_deref(), at_most).await;
+    }
+
+    /// Why the token is not accepted when its request has waited already.
+    pub(super) fn given_up(&self) -> TokenError {
+        if self.set.usable() { TokenError::BadSignature } else { TokenError::Unavailable }
+    }
+}
+
+impl Jwt {
+    pub(super) fn compile(part: &sluice_wire::Jwt, sets: &KeySets) -> Result<Self, String> {
+        if part.issuers.is_empty() || part.algorithms.is_empty() || part.token_from.is_empty() {
+            return Err(
+                "The Authorizer needs at least one issuer, one algorithm and one place for the token.".to_owned()
+            );
+        }
+        let mut issuers = Vec::with_capacity(part.issuers.len());
+        for issuer in &part.issuers {
+            let set = sets.get(SetId::of(issuer))?;
+            issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences: issuer.audiences.clone(), set });
+        }
+        let sources: Option<Vec<Source>> = part.token_from.iter().map(Source::compile).collect();
+        Ok(Self {
+            issuers,
+            algorithms: part.algorithms.clone(),
+            sources: sources.ok_or("The Authorizer names a header that is not valid.")?,
+            skew: Duration::from_secs(part.clock_skew_s),
+            required: part.required_claims.clone(),
+        })
+    }
+
+    /// The token of a request, and its header.
+    pub(super) fn credential<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a str, &HeaderName), TokenError> {
+        token::find(&self.sources, headers)
+    }
+
+    /// Which keys of an issuer are in use.
+    pub(super) fn generation(&self, issuer: usize) -> Option<u64> {
+        self.issuers.get(issuer)?.set.generation()
+    }
+
+    /// Verifies a token.
+    pub(super) fn verify(&self, text: &str, now: SystemTime) -> Result<Verified, TokenError> {
+        let token = Token::parse(text)?;
+        // Policy and key decide: the token only says which of the permitted algorithms it is.
+        let algorithm = token.algorithm.filter(|a| self.algorithms.contains(a)).ok_or(TokenError::BadSignature)?;
+        let claimed = token.issuer()?;
+        let mut issuers = self.issuers.iter().enumerate();
+        let (source, issuer) = issuers.find(|(_, known)| known.issuer == claimed).ok_or(TokenError::UnknownIssuer)?;
+        let (keys, generation) = match issuer.set.find(token.kid.as_deref()) {
+            Found::Keys(keys, generation) => (keys, generation),
+            Found::Fetch => return Ok(Verified::Wait(KeyWait { set: Arc::clone(&issuer.set), kid: token.kid })),
+            Found::Unknown => return Err(TokenError::BadSignature),
+            Found::Unavailable => return Err(TokenError::Unavailable),
+        };
+        let mut fitting = keys.matching(token.kid.as_deref()).filter(|key| key.algorithms.contains(&algorithm));
+        let verified = match token.kid {
+            Some(_) => fitting.any(|key| key.verifies(algorithm, token.message, token.signature)),
+            // Without a name it must be the only key.
+            None => match (fitting.next(), fitting.next()) {
+                (Some(key), None) => key.verifies(algorithm, token.message, token.signature),
+                _ => false,
+            },
+        };
+        if !verified {
+            return Err(TokenError::BadSignature);
+        }
+        let times = Times::of(&token.claims)?;
+        times.check(now, self.skew)?;
+        if !token::audience_fits(&token.claims, &issuer.audiences)? {
+            return Err(TokenError::WrongAudience);
+        }
+        let identity = token::identity(&issuer.issuer, token.claims, times.accepted_until(self.skew))?;
+        let has =
+            |(name, text): (&String, &String)| identity.attributes.get(name).is_some_and(|claim| claim_is(claim, text));
+        if !self.required.iter().all(has) {
+            return Err(TokenError::MissingClaim);
+        }
+        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation }))
+    }
+}
+
+/// Whether a claim is `text`; of a list, whether one element is. Values without a text of their own are equal to none.
+fn claim_is(claim: &Value, text: &str) -> bool {
+    let is = |value: &Value| match value {
+        Value::String(value) => value == text,
+        Value::Number(number) => number.to_string() == text,
+        Value::Bool(value) => text == if *value { "true" } else { "false" },
+        _ => false,
+    };
+    claim.as_array().map_or_else(|| is(claim), |list| list.iter().any(is))
+}
+
+#[cfg(test)]
+mod tests;
