@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_a_unit_is_told_how_to_write_it() {
+    fn a_number_without_a_unit_is_reported_with_an_example() {
         for number in [serde_json::json!(30), serde_json::json!("30")] {
             let error = serde_json::from_value::<Duration>(number).unwrap_err().to_string();
             assert!(error.contains("it needs a unit; write 30s for 30 seconds"), "{error}");
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_refuses_fractions_negatives_and_the_absurd() {
+    fn a_size_rejects_fractions_negatives_and_huge_values() {
         for text in ["", "Mi", "1.5Gi", "-1", "64 Mi", "64MB", "999999999999Gi"] {
             assert!(text.parse::<Bytes>().is_err(), "{text:?}");
         }

@@ -36,7 +36,7 @@ fn faults(object: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_row_is_judged_as_it_says() {
+fn every_row_is_validated_as_its_table_expects() {
     let mut wrong = Vec::new();
     for (file, row) in rows() {
         let faults = faults(&row.object);
@@ -52,7 +52,7 @@ fn every_row_is_judged_as_it_says() {
 }
 
 #[test]
-fn every_accepted_row_is_one_of_our_types_and_says_the_same_with_its_defaults() {
+fn every_accepted_row_is_deserialized_and_equal_with_its_defaults() {
     fn same<K: serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, object: &Value) {
         let mut defaulted = object.clone();
         let kind = object["kind"].as_str().unwrap();
@@ -88,7 +88,7 @@ fn rules(path: &str, schema: &Value, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn every_rule_has_a_row_that_it_refuses_and_its_kind_a_row_that_passes() {
+fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
     let mut refused: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (_, row) in rows() {

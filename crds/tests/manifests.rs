@@ -23,7 +23,7 @@ fn the_committed_manifests_are_fresh() {
 }
 
 #[test]
-fn a_stale_manifest_is_told_with_the_way_out() {
+fn a_stale_manifest_is_reported_with_the_command_to_run() {
     let dir = std::env::temp_dir().join(format!("sluice-crdgen-{}", std::process::id()));
     let (written, told) = crdgen(&[Path::new("--out"), &dir]);
     assert!(written, "{told}");

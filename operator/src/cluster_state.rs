@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unparsable_update_takes_the_old_object_away_and_a_good_one_brings_it_back() {
+    fn an_unparsable_update_removes_the_object_and_a_valid_one_restores_it() {
         let stage: Stage = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "prod", "namespace": "shop"}, "spec": {},
         }))

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart_and_odd_ones_refused() {
+    fn urls_are_parsed_and_invalid_ones_rejected() {
         let target = http_url("https://API.example.com/v2/{proxy}").unwrap();
         assert_eq!((target.tls, target.host.as_str(), target.port), (true, "api.example.com", 443));
         assert_eq!(target.path.as_deref(), Some("/v2/{proxy}"));

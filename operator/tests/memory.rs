@@ -192,7 +192,7 @@ fn served(state: &ClusterState, total: usize, shard: usize) -> Vec<(String, bool
 }
 
 #[test]
-fn a_tenant_that_fills_the_configuration_closes_its_own_newest_objects_and_nobody_elses() {
+fn a_namespace_that_exceeds_its_quota_closes_only_its_own_newest_objects() {
     let mut state = ClusterState::default();
     for (namespace, routes) in [("large", 3), ("small", 1)] {
         let meta = json!({"name": "prod", "namespace": namespace});
@@ -237,7 +237,7 @@ fn a_shard_of_keys_never_grows_longer_than_proxies_take() {
 }
 
 #[test]
-fn an_object_longer_than_a_part_keeps_its_places_and_refuses() {
+fn an_object_longer_than_a_part_keeps_its_places_and_rejects_requests() {
     let mut state = ClusterState::default();
     state.apply(object(json!({"kind": "Stage", "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}})));
     let mut long = route(1, "/long");

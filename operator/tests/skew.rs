@@ -26,7 +26,7 @@ fn programmed_reason(rig: &Rig) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_newer_proxy_is_served_and_what_it_says_besides_is_ignored() {
+async fn a_newer_proxy_is_served_and_its_unknown_frames_are_ignored() {
     let rig = rig("newer").await;
     let version = publish(&rig, "/a");
     let mut proxy = Proxy::open(&rig, SECRET).await.unwrap();

@@ -198,7 +198,7 @@ async fn every_proxy_learns_how_many_there_are() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_remembered_and_the_next_delta_starts_from_what_is_served() {
+async fn a_rejection_is_stored_and_the_next_delta_is_based_on_the_served_version() {
     let rig = rig("refused").await;
     let first = publish(&rig, "/a");
     let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
@@ -214,7 +214,7 @@ async fn a_refusal_is_remembered_and_the_next_delta_starts_from_what_is_served()
 }
 
 #[tokio::test]
-async fn nobody_without_the_secret_gets_a_stream() {
+async fn a_client_without_the_secret_gets_no_stream() {
     let rig = rig("secret").await;
     publish(&rig, "/a");
     for wrong in ["", "wrong", SECRET.trim_start_matches('0')] {

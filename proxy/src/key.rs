@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_follow_their_parts_and_plans_and_a_copy_stays_as_it_was() {
+    fn keys_follow_their_parts_and_plans_and_copies_are_independent() {
         let limits = Limits::default();
         let mut ring = ring(&limits);
         let before = ring.keys();

@@ -14,7 +14,7 @@ fn outside(backend: &Backend) -> Integration {
 }
 
 #[test]
-fn what_a_backend_says_about_its_own_connection_is_renamed() {
+fn headers_of_the_backend_connection_are_renamed() {
     let said = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\ndate: Tue, 01 Jan 2019 00:00:00 GMT\r\n\
                 server: apache\r\nwww-authenticate: Basic\r\nx-amzn-requestid: theirs\r\nvia: 1.1 x\r\nx-own: 1\r\n\
                 connection: keep-alive\r\n\r\nno";
@@ -61,7 +61,7 @@ fn renamed(answer: &Answer) {
 }
 
 #[test]
-fn the_backend_learns_of_the_client_in_the_words_of_the_behavior() {
+fn forwarding_headers_follow_the_behavior() {
     let backend = Backend::start(|head, _| {
         let said: Vec<&str> = head.lines().filter(|line| line.contains("orwarded")).collect();
         let said = said.join("|").to_ascii_lowercase();
@@ -84,7 +84,7 @@ fn the_backend_learns_of_the_client_in_the_words_of_the_behavior() {
 }
 
 #[test]
-fn a_request_without_a_reading_is_refused_in_the_words_of_the_stage_it_was_sent_to() {
+fn a_malformed_request_is_rejected_in_the_format_of_its_stage() {
     let mut gate = Gate::start();
     gate.put(vec![aws(Behavior::AwsRest)]);
     let answer = gate.get("/a%2fb");
@@ -96,7 +96,7 @@ fn a_request_without_a_reading_is_refused_in_the_words_of_the_stage_it_was_sent_
 }
 
 #[test]
-fn refusals_over_the_wire() {
+fn rejections_over_the_wire() {
     let silent = Backend::start(|_, _| String::new());
     let nonsense = Backend::start(|_, _| "nonsense\r\n\r\n".to_owned());
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -145,7 +145,7 @@ fn when_the_first_call_fails_one_of_those_who_wait_makes_the_next() {
 }
 
 #[test]
-fn when_the_first_client_goes_away_one_of_those_who_wait_asks_again() {
+fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
     let (backend, release) = held(|n| ok(&format!("answer {n}")));
     let gate = gate(&backend);
     let first = Client::new(&gate, 65_535);
@@ -164,7 +164,7 @@ fn when_the_first_client_goes_away_one_of_those_who_wait_asks_again() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_nobody_up() {
+fn a_client_that_does_not_read_delays_no_coalesced_request() {
     let backend = Backend::start(|_, _| ok(&"x".repeat(512 << 10)));
     let gate = gate(&backend);
     // The head and a little of the body arrive; nobody reads on.
@@ -182,7 +182,7 @@ fn a_client_that_does_not_read_holds_nobody_up() {
 }
 
 #[test]
-fn a_client_that_does_not_finish_its_request_holds_nobody_up() {
+fn a_client_that_does_not_finish_its_request_delays_no_coalesced_request() {
     let backend = Backend::start(|_, _| ok("answer"));
     let gate = gate(&backend);
     let mut slow = gate.connect();
@@ -225,7 +225,7 @@ fn token(key: &jsonwebtoken::EncodingKey, subject: &str, scope: &str) -> String 
 }
 
 #[test]
-fn no_caller_gets_anothers_answer() {
+fn no_caller_gets_the_response_of_another_caller() {
     let backend = Backend::echo();
     let (key, set) = signer();
     let (name, authorizer) = login(set);
@@ -297,7 +297,7 @@ fn no_caller_gets_anothers_answer() {
 }
 
 #[test]
-fn who_may_fetch_anew_does_and_others_get_what_the_stage_says() {
+fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = made.clone();
     let backend = Backend::start(move |_, _| ok(&counter.fetch_add(1, Ordering::SeqCst).to_string()));
@@ -344,7 +344,7 @@ fn who_may_fetch_anew_does_and_others_get_what_the_stage_says() {
 }
 
 #[test]
-fn a_changed_rule_does_not_answer_with_what_it_answered_before() {
+fn a_changed_rule_does_not_return_earlier_responses() {
     let backend = Backend::echo();
     let other = Backend::start(|_, _| ok("other"));
     let mut gate = Gate::start();

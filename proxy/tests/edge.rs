@@ -116,7 +116,7 @@ fn everything_from_outside_is_capped() {
 }
 
 #[test]
-fn broken_rules_and_stages_refuse_in_their_place() {
+fn invalid_rules_and_stages_reject_in_their_place() {
     let mut gate = Gate::start();
     let invalid = Rule {
         action: RuleAction::Invalid { why: "secret words".into() },
@@ -146,7 +146,7 @@ fn broken_rules_and_stages_refuse_in_their_place() {
 }
 
 #[test]
-fn a_head_that_comes_too_slowly_is_not_waited_for() {
+fn a_slow_request_head_times_out() {
     let (gate, _backend) = gate();
     let mut stream = gate.connect();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -158,7 +158,7 @@ fn a_head_that_comes_too_slowly_is_not_waited_for() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_not_kept() {
+fn a_silent_connection_is_closed() {
     let (gate, _backend) = gate();
     // Nothing at all, and the first bytes of what may become HTTP/2.
     for bytes in [&b""[..], b"PRI * HT"] {
@@ -224,7 +224,7 @@ fn a_preface_in_pieces_is_still_http2() {
 }
 
 #[test]
-fn a_request_that_has_passed_too_often_is_refused() {
+fn a_request_that_passed_too_often_is_rejected() {
     let mut one = Gate::start();
     let mut two = Gate::start();
     let to = |other: &Gate| {
@@ -249,14 +249,14 @@ fn a_request_that_has_passed_too_often_is_refused() {
 }
 
 #[test]
-fn a_fragment_is_seen_by_nobody() {
+fn a_fragment_is_ignored() {
     let (gate, _backend) = gate();
     let body = gate.get("/a#/../admin").body;
     assert!(body.starts_with("GET /a HTTP/1.1\r\n"), "{body}");
 }
 
 #[test]
-fn nothing_is_read_after_an_unanswered_upgrade() {
+fn nothing_is_read_after_an_upgrade_without_a_101() {
     let (gate, backend) = gate();
     let websocket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n";
     let other = "connection: upgrade\r\nupgrade: h2c\r\n";
@@ -308,7 +308,7 @@ fn another_method_in_a_field_counts_for_aws_and_is_removed_otherwise() {
 }
 
 #[test]
-fn answers_without_a_body_are_complete() {
+fn responses_without_a_body_are_complete() {
     let backend = Backend::start(|_, _| "HTTP/1.1 204 No Content\r\n\r\n".into());
     let mut gate = Gate::start();
     let empty = Integration::Mock(Mock { status: 204, headers: vec![], body: "".into() });

@@ -20,7 +20,7 @@ fn gate(addresses: &[std::net::SocketAddr], path: &str) -> Gate {
 }
 
 #[test]
-fn a_request_reaches_the_backend_and_its_answer_the_client() {
+fn a_request_reaches_the_backend_and_its_response_the_client() {
     let backend = Backend::echo();
     let gate = gate(&[backend.address], "/{path+}");
     let answer = gate.request("POST", "/a/%62?q=1&r=%20", &[("x-mine", "yes")], "hello");
@@ -81,7 +81,7 @@ fn what_callers_say_about_themselves_is_not_passed_on() {
 }
 
 #[test]
-fn a_dead_endpoint_is_passed_over_and_none_is_said() {
+fn a_dead_endpoint_is_skipped_and_no_endpoint_is_reported() {
     let backend = Backend::echo();
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut gate = gate(&[dead, backend.address], "/a");
@@ -98,7 +98,7 @@ fn a_dead_endpoint_is_passed_over_and_none_is_said() {
 }
 
 #[test]
-fn a_kept_connection_that_died_costs_no_request_unless_it_may_not_be_repeated() {
+fn a_closed_idle_connection_fails_no_request_that_may_be_retried() {
     // Answers the first request of each connection and closes at the second.
     let count = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -229,7 +229,7 @@ fn outside_urls_get_their_own_path_and_host() {
 }
 
 #[test]
-fn mocks_and_answers_get_the_rules_headers() {
+fn mocks_and_responses_get_the_headers_of_the_rule() {
     let mut gate = Gate::start();
     let mut served = policy(mock("made up"));
     served.response_headers.set = vec![("x-id".into(), "${request.path.id} of ${context.stage}".parse().unwrap())];
@@ -294,7 +294,7 @@ fn http2_is_spoken_on_both_sides() {
 }
 
 #[test]
-fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
+fn an_ambiguous_response_is_a_502() {
     let rows = [
         "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 50\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -388,7 +388,7 @@ fn an_external_name_is_looked_up() {
 }
 
 #[test]
-fn two_kept_connections_that_died_cost_no_request_either() {
+fn two_closed_idle_connections_fail_no_request() {
     // Answers the first request of each connection and closes at the second.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -65,7 +65,7 @@ async fn telling(listener: TcpListener) {
 }
 
 #[test]
-fn trailers_of_answers_pass_and_those_of_requests_do_not() {
+fn trailers_of_responses_are_forwarded_and_those_of_requests_are_not() {
     let runtime = runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let gate = gate(listener.local_addr().unwrap());
@@ -120,7 +120,7 @@ fn a_request_that_was_turned_back_unprocessed_is_sent_again() {
 }
 
 #[test]
-fn a_backend_that_goes_away_costs_no_request() {
+fn a_backend_that_shuts_down_fails_no_request() {
     // A raw backend: it answers the first request of a connection and goes away, as of that request, at the second.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = gate(listener.local_addr().unwrap());

@@ -7,7 +7,7 @@ use sluice_wire::*;
 use crate::harness::*;
 
 #[test]
-fn a_key_of_a_plan_of_this_stage_is_needed_where_the_rule_says_so() {
+fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
     let mut gate = Gate::start();
     let plan = PartName::new(PartKind::Plan, "shop/gold");
     let keys = KeysPart {
@@ -108,7 +108,7 @@ fn a_stages_default_limit_counts_each_rule_by_itself() {
 }
 
 #[test]
-fn preflights_need_no_rule_and_answers_get_the_stages_origins() {
+fn preflights_need_no_rule_and_responses_get_cors_headers() {
     let mut gate = Gate::start();
     let cors = Cors {
         allow_origins: vec!["https://app.example".into()],
@@ -140,7 +140,7 @@ fn preflights_need_no_rule_and_answers_get_the_stages_origins() {
 }
 
 #[test]
-fn an_answer_is_asked_for_once_and_served_to_many() {
+fn one_upstream_call_serves_many_requests() {
     let backend = Backend::echo();
     let mut gate = Gate::start();
     let cached = StagePart {

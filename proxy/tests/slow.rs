@@ -63,7 +63,7 @@ fn an_idle_connection_is_closed_after_its_timeout() {
 }
 
 #[test]
-fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
+fn the_idle_timeout_is_longer_than_the_timeout_of_a_head() {
     let backend = Backend::echo();
     let gate = gate_with(5_000, backend.address, |timeouts| timeouts.head = SHORT);
     let mut stream = gate.connect();
@@ -117,7 +117,7 @@ fn a_backend_that_is_silent_after_an_upload_or_takes_none_is_a_504() {
 }
 
 #[test]
-fn an_upload_goes_on_after_its_answer() {
+fn an_upload_continues_after_its_response() {
     const LENGTH: usize = 10;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = gate_with(5_000, listener.local_addr().unwrap(), |timeouts| timeouts.head = SHORT);
@@ -174,7 +174,7 @@ fn pausing() -> std::net::SocketAddr {
 }
 
 #[test]
-fn a_quiet_stream_outlives_the_timeouts_of_clients_that_stall() {
+fn an_idle_stream_outlives_the_write_timeouts() {
     let gate = gate_with(5_000, pausing(), |timeouts| (timeouts.write, timeouts.upload) = (SHORT, SHORT));
     let mut stream = gate.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
@@ -182,7 +182,7 @@ fn a_quiet_stream_outlives_the_timeouts_of_clients_that_stall() {
 }
 
 #[test]
-fn a_stream_that_is_quiet_for_longer_than_its_idle_timeout_is_ended() {
+fn a_stream_that_exceeds_its_idle_timeout_is_aborted() {
     let gate = gate_with(5_000, pausing(), |timeouts| timeouts.stream_idle = SHORT);
     let mut stream = gate.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();

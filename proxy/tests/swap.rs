@@ -44,7 +44,7 @@ fn no_request_fails_while_the_configuration_changes() {
 }
 
 #[test]
-fn a_change_with_another_base_or_a_wrong_version_is_refused() {
+fn a_change_with_another_base_or_a_wrong_version_is_rejected() {
     let gate = Gate::start();
     let (name, body) = stage_part(stage());
     let part = Part::new(name.clone(), &body);
@@ -66,7 +66,7 @@ fn a_change_with_another_base_or_a_wrong_version_is_refused() {
 }
 
 #[test]
-fn a_part_of_a_newer_version_refuses_alone() {
+fn a_part_of_a_newer_version_affects_no_other_part() {
     let mut gate = Gate::start();
     gate.put(vec![stage_part(stage()), route("good", vec![rule("g", "GET", "/good", policy(mock("good")))])]);
     let (name, body) = route(

@@ -122,7 +122,7 @@ fn outside_servers_must_show_a_trusted_certificate_of_their_name() {
 }
 
 #[test]
-fn http2_is_agreed_on_in_the_handshake_and_a_silent_client_is_let_go() {
+fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
     use http_body_util::{BodyExt as _, Empty};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let mut gate = Gate::start();

@@ -18,7 +18,7 @@ async fn every_kind_of_the_group_is_listed_under_its_category() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn an_api_server_that_comes_back_has_kept_its_objects() -> anyhow::Result<()> {
+async fn a_restarted_api_server_has_its_objects() -> anyhow::Result<()> {
     let mut server = ApiServer::start("comes-back").await?;
     let space = Space::new(server.client().await?, "kept").await?;
     space.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}})).await?;

@@ -18,7 +18,7 @@ struct Row {
 }
 
 #[tokio::test]
-async fn the_api_server_judges_every_row_as_the_table_says() -> anyhow::Result<()> {
+async fn the_api_server_validates_every_row_as_the_table_expects() -> anyhow::Result<()> {
     let server = ApiServer::shared().await?;
     let space = Space::new(server.client().await?, "cel").await?;
     let mut rows: Vec<Row> = Vec::new();

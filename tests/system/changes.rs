@@ -19,7 +19,7 @@ async fn space(name: &str) -> anyhow::Result<(&'static Fleet, Space)> {
 }
 
 #[tokio::test]
-async fn a_change_of_endpoints_moves_the_traffic_without_a_refused_request() -> anyhow::Result<()> {
+async fn a_change_of_endpoints_moves_the_traffic_without_a_failed_request() -> anyhow::Result<()> {
     const HOST: &str = "endpoints.example";
     let (fleet, space) = space("endpoints").await?;
     let (old, new) = (Backend::start("old")?, Backend::start("new")?);
@@ -53,7 +53,7 @@ async fn a_change_of_endpoints_moves_the_traffic_without_a_refused_request() -> 
 }
 
 #[tokio::test]
-async fn a_service_without_endpoints_answers_503_until_it_has_some() -> anyhow::Result<()> {
+async fn a_service_without_endpoints_returns_503_until_it_has_some() -> anyhow::Result<()> {
     const HOST: &str = "empty.example";
     let (fleet, space) = space("empty").await?;
     space.apply(&backend::service("pets")).await?;
@@ -222,7 +222,7 @@ async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_route_to_a_missing_service_says_so_until_the_service_is_there() -> anyhow::Result<()> {
+async fn a_route_to_a_missing_service_reports_it_until_the_service_exists() -> anyhow::Result<()> {
     const HOST: &str = "missing.example";
     let (fleet, space) = space("missing").await?;
     space.apply(&stage("prod", HOST)).await?;

@@ -27,7 +27,7 @@ fn api_key(number: usize) -> Value {
 }
 
 #[tokio::test]
-async fn an_operator_that_comes_back_knows_every_key_and_makes_none() -> anyhow::Result<()> {
+async fn a_restarted_operator_knows_every_key_and_generates_none() -> anyhow::Result<()> {
     let server = ApiServer::start("many-keys").await?;
     let mut fleet = Fleet::start(&server).await?;
     let space = Space::new(server.client().await?, "many-keys").await?;

@@ -54,7 +54,7 @@ async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn an_operator_that_comes_back_patches_nothing_that_is_unchanged() -> anyhow::Result<()> {
+async fn a_restarted_operator_patches_nothing_that_is_unchanged() -> anyhow::Result<()> {
     let Ground { server: _server, mut fleet, space } = ground("operator-back").await?;
     let before = versions(&space).await?;
     let load = Load::start(&fleet, &[get(HOST, "/first")]);
@@ -113,7 +113,7 @@ async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() ->
 }
 
 #[tokio::test]
-async fn a_proxy_that_never_had_a_configuration_refuses_and_is_not_ready() -> anyhow::Result<()> {
+async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow::Result<()> {
     let Ground { server, mut fleet, space: _ } = ground("newcomer").await?;
     let token = server.service_account_token("sluice-proxy", &["sluice-operator"]).await?;
     let known = fleet.proxies.first().context("no proxies")?;

@@ -81,7 +81,7 @@ async fn held(server: &ApiServer, account: &str) -> anyhow::Result<BTreeSet<Stri
 }
 
 #[tokio::test]
-async fn the_operator_may_do_what_the_chart_says_and_no_more() -> anyhow::Result<()> {
+async fn the_operator_has_exactly_the_permissions_of_the_chart() -> anyhow::Result<()> {
     let server = ApiServer::shared().await?;
     // Without any binding of ours: what everybody with a token may do.
     let everybody = held(server, "sluice-proxy").await?;

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_near_word_is_found_and_a_far_one_is_not() {
+    fn similar_names_are_suggested_and_others_are_not() {
         let fields = ["methods", "path", "headers", "apiKey"];
         assert_eq!(closest("method", fields), Some("methods"));
         assert_eq!(closest("apikey", fields), Some("apiKey"));

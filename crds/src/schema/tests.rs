@@ -13,7 +13,7 @@ fn told(kind: &str, mut object: Value) -> Vec<String> {
 }
 
 #[test]
-fn every_schema_of_ours_can_judge() {
+fn every_schema_compiles() {
     assert_eq!(judges().unwrap().len(), 5);
 }
 
@@ -37,7 +37,7 @@ fn null_is_absent() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_with_the_one_that_was_meant() {
+fn an_unknown_field_is_rejected_with_a_suggestion() {
     assert_eq!(
         told("Stage", stage(json!({"hostname": ["a.example"]}))),
         ["There is no field spec.hostname. Did you mean hostnames?"]
@@ -105,7 +105,7 @@ fn bounds_of_numbers_lists_and_sizes_hold() {
 }
 
 #[test]
-fn a_duration_without_a_unit_is_told_which_one_to_write() {
+fn a_duration_without_a_unit_is_reported_with_an_example() {
     for (found, number) in [("30", json!(30)), ("\"30\"", json!("30"))] {
         let told = told("Stage", stage(json!({"cache": {"ttl": number}})));
         assert_eq!(told.len(), 1, "{told:?}");
@@ -122,7 +122,7 @@ fn a_duration_without_a_unit_is_told_which_one_to_write() {
 }
 
 #[test]
-fn an_item_that_repeats_an_identity_is_refused() {
+fn an_item_that_repeats_an_identity_is_rejected() {
     assert_eq!(
         told("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
         ["spec.hostnames[1] repeats the \"a.example\" of item 0. It must be unique in this list."]
@@ -138,7 +138,7 @@ fn an_item_that_repeats_an_identity_is_refused() {
 }
 
 #[test]
-fn a_rule_that_fails_tells_its_message_and_place() {
+fn a_violated_rule_is_reported_with_its_message_and_place() {
     let mut object = stage(json!({"cors": {"allowOrigins": ["*"], "allowCredentials": true}}));
     let faults = judges().unwrap()["Stage"].judge(&mut object);
     assert_eq!(faults.len(), 1);
@@ -179,7 +179,7 @@ fn an_endless_nesting_is_cut() {
 }
 
 #[test]
-fn a_broken_schema_says_so() {
+fn a_broken_schema_is_reported() {
     assert!(matches!(
         Judge::new(&json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})),
         Err(SchemaError::Pattern { .. })

@@ -93,7 +93,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn plain_words_are_read_as_kubectl_reads_them() {
+    fn plain_scalars_are_read_as_by_kubectl() {
         for (text, value) in [
             ("", json!(null)),
             ("~", json!(null)),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_stay_texts() {
+    fn other_scalars_are_strings() {
         for text in
             ["30s", "1.2.3", "v1", "-", "a", "1e", "0x", "127.0.0.1", "2026-01-01", "--1", "+", ".", "1-2", "yEs", "e5"]
         {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_hold_is_refused() {
+    fn values_that_json_cannot_represent_are_rejected() {
         for text in [".inf", "-.INF", ".nan"] {
             assert!(resolve(text, true, None).is_err(), "{text}");
         }

@@ -148,7 +148,7 @@ fn a_broken_object_is_named_and_those_beside_it_are_read() {
 }
 
 #[test]
-fn a_broken_file_leaves_the_others_and_keeps_what_it_held() {
+fn a_broken_file_keeps_its_last_objects_and_does_not_affect_others() {
     let dir = Dir::new();
     dir.write("a.yaml", STAGE);
     let path = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
@@ -201,7 +201,7 @@ fn an_unchanged_file_is_not_validated_again() {
 
 #[cfg(unix)]
 #[test]
-fn what_cannot_be_looked_at_stays_and_what_is_gone_goes() {
+fn unreadable_files_keep_their_objects_and_deleted_files_lose_them() {
     let dir = Dir::new();
     let kept = dir.write("sub/a.yaml", STAGE);
     let gone = dir.write("b.yaml", &STAGE.replace("prod", "dev"));
@@ -347,7 +347,7 @@ fn a_status_in_a_file_is_not_an_error() {
 }
 
 #[test]
-fn large_files_and_other_encodings_are_refused() {
+fn large_files_and_other_encodings_are_rejected() {
     let dir = Dir::new();
     let path = dir.write("large.yaml", &format!("{STAGE}# {}\n", "x".repeat(1 << 20)));
     let latin = dir.0.join("latin.yaml");
@@ -402,7 +402,7 @@ async fn a_change_is_reported_once_after_files_stop_changing() {
 }
 
 #[test]
-fn the_examples_are_read_without_a_word() {
+fn the_examples_are_read_without_problems() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let mut read = 0;
     for example in fs::read_dir(&examples).unwrap() {

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_stands_twice_is_told_and_the_first_counts() {
+    fn a_duplicate_field_is_reported_and_the_first_is_used() {
         let (documents, fault) = parse("a: 1\nb: 2\na: 3\n");
         assert_eq!(fault, None);
         assert_eq!(documents[0].root.to_json(), json!({"a": 1, "b": 2}));
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_before_a_fault_of_syntax_are_kept() {
+    fn documents_before_a_syntax_error_are_used() {
         let (documents, fault) = parse("a: 1\n---\nb: [1\nc: 2\n");
         assert_eq!(documents.len(), 1);
         assert!(fault.unwrap().at.line >= 3);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused() {
+    fn alias_bombs_are_rejected() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..12 {
             let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_tag_is_told() {
+    fn an_unknown_tag_is_reported() {
         let (documents, _) = parse("a: !secret x\nb: !!str 1\n");
         assert_eq!(documents[0].root.to_json(), json!({"a": "x", "b": "1"}));
         assert_eq!(documents[0].faults.len(), 1);

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_claim_to_be_a_proxy_costs_the_api_server_nothing() {
+    async fn a_client_without_a_token_causes_no_request_to_the_api_server() {
         let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let account: Account = "sluice/proxy".parse().unwrap();
         let admission = Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), account);

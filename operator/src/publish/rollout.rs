@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn diagnostics_and_refusals_are_said_with_the_name_of_the_proxy() {
+    fn diagnostics_and_rejections_are_reported_with_the_name_of_the_proxy() {
         let (fleet, current) = (fleet(), published("a"));
         let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_says_it_has_the_parts_contradicts_nothing_and_is_not_counted() {
+    fn a_proxy_that_reports_the_parts_without_an_acknowledgement_is_not_counted() {
         let (fleet, current) = (fleet(), published("a"));
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         let reported =

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_proxy_that_answers_pings_but_never_acknowledges_lags_and_then_has_to_begin_anew() {
+    async fn a_proxy_that_responds_to_pings_but_never_acknowledges_lags_and_is_disconnected() {
         let mut rig = rig().await;
         let begun = Instant::now();
         let mut lagged = None;

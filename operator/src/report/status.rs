@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_fleet_connects_a_good_word_stays_and_then_the_truth_is_told() {
+    fn while_the_fleet_connects_a_true_condition_stays_and_is_then_updated() {
         let mut status = good();
         assert!(patch_of(&status, Fleet::Settling, 5).is_none());
         let late = patch_of(&status, Fleet::Settled, 5).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_word_does_not_stay_when_a_proxy_says_that_it_serves_something_else() {
+    fn a_true_condition_does_not_stay_when_a_proxy_reports_another_version() {
         let proxies = proxies();
         let name = PartName::new(sluice_wire::PartKind::Stage, "shop/prod");
         let old: Parts<Hash> = [(name.clone(), Hash::of(b"old"))].into_iter().collect();

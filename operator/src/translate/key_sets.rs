@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_without_a_usable_key_is_refused() {
+    fn a_set_without_a_usable_key_is_rejected() {
         for bad in [
             json!({"keys": [{"kty": "oct", "k": "AAAA"}]}),
             json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "short"}]}),

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_names_new_objects_all_the_time_holds_nobody_up_for_longer_than_a_moment() {
+    async fn a_constant_stream_of_new_references_delays_others_only_briefly() {
         let mut barrier = begun();
         assert!(barrier.listed(Kind::Stage));
         barrier.end(&named("tls"));

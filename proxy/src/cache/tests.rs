@@ -78,7 +78,7 @@ fn wait(look: Look) -> Wait {
 }
 
 #[test]
-fn an_answer_is_a_hit_until_it_is_stale() {
+fn a_response_is_a_hit_until_it_is_stale() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     keep(lead(cache.look(key("/a"), now)), "a", now, Duration::from_secs(5));
@@ -91,7 +91,7 @@ fn an_answer_is_a_hit_until_it_is_stale() {
 }
 
 #[tokio::test]
-async fn of_many_requests_one_leads_and_all_get_its_answer() {
+async fn one_of_many_requests_calls_the_backend_and_all_get_its_response() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
@@ -105,7 +105,7 @@ async fn of_many_requests_one_leads_and_all_get_its_answer() {
 }
 
 #[tokio::test]
-async fn when_a_leader_gives_up_one_of_the_others_leads() {
+async fn when_the_leader_fails_another_request_leads() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let mut leader = lead(cache.look(key("/a"), now));
@@ -127,7 +127,7 @@ async fn when_a_leader_gives_up_one_of_the_others_leads() {
 }
 
 #[tokio::test]
-async fn a_leader_whose_client_does_not_read_is_not_waited_for() {
+async fn a_leader_whose_client_does_not_read_delays_no_follower() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let begun = now - FILL_TIMEOUT;
@@ -147,7 +147,7 @@ async fn a_leader_whose_client_does_not_read_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn nobody_waits_past_the_deadline() {
+async fn no_request_waits_past_its_deadline() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
@@ -163,7 +163,7 @@ async fn nobody_waits_past_the_deadline() {
 }
 
 #[test]
-fn what_is_kept_shares_no_memory_with_the_connection_it_came_by() {
+fn a_stored_response_shares_no_memory_with_its_connection() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     let buffer = Bytes::from(vec![b'x'; 64 << 10]);
@@ -181,7 +181,7 @@ fn what_is_kept_shares_no_memory_with_the_connection_it_came_by() {
 }
 
 #[test]
-fn copies_of_answers_under_way_share_a_budget() {
+fn copies_of_incomplete_responses_share_a_budget() {
     let cache = Cache::new(4 << 20);
     let now = Instant::now();
     let begin = |path: &str, length| Fill::begin(lead(cache.look(key(path), now)), head(now, LONG), length, now);
@@ -204,7 +204,7 @@ fn copies_of_answers_under_way_share_a_budget() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_waited_for() {
+fn requests_for_uncacheable_responses_are_not_coalesced() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     lead(cache.look(key("/a"), now)).pass(now);
@@ -216,7 +216,7 @@ fn what_cannot_be_kept_is_not_waited_for() {
 }
 
 #[test]
-fn a_refresh_replaces_what_is_kept() {
+fn a_refresh_replaces_the_entry() {
     let cache = Cache::new(1 << 20);
     let now = Instant::now();
     keep(lead(cache.look(key("/a"), now)), "old", now, LONG);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_be_read_refuses_alone_and_one_without_a_place_takes_the_route_with_it() {
+    fn an_undecodable_rule_affects_no_other_rule_and_one_without_a_place_closes_the_route() {
         let good = serde_json::json!({"Mock": {"status": 200, "headers": [], "body": ""}});
         let newer = serde_json::json!({"Lambda": {}});
         assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a", &newer)])), [false, true]);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_read_takes_no_other_key_of_its_shard_with_it() {
+    fn an_undecodable_key_affects_no_other_key_of_its_shard() {
         let key = |name: &str, plans: Value| {
             let object = serde_json::json!({"kind": "ApiKey", "namespace": "shop", "name": name});
             serde_json::json!({"object": object, "customer": null, "digest": Hash::NONE, "plans": plans})

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_stays_one_json_string() {
+    fn text_from_requests_is_escaped_into_one_json_string() {
         let mut out = String::from(r#"{"a":1"#);
         text(&mut out, r#","path":""#, "a\"b\\c\n\u{1}é");
         text(&mut out, r#","long":""#, &"é".repeat(MAX_TEXT));

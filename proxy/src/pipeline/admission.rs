@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_reading_or_is_refused() {
+    fn a_request_is_unambiguous_or_is_rejected() {
         let ok = admit(&parts("GET", "/a/%61", &[("host", "Shop.Example.:80")])).unwrap();
         assert_eq!((ok.host.as_str(), &*ok.path), ("shop.example", "/a/a"));
         assert_eq!(admit(&parts("GET", "/", &[("host", "[::1]:80")])).unwrap().host, "::1");

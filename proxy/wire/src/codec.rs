@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_frame_is_refused_by_its_length_alone_and_nothing_follows() {
+    fn a_long_frame_is_rejected_by_its_length_and_ends_the_stream() {
         let mut decoder = Decoder::<Up>::with_max(100);
         decoder.push(&101_u32.to_be_bytes());
         assert!(matches!(decoder.next(), Some(Err(CodecError::TooLong { len: 101, max: 100 }))));

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_survives_its_text_and_bad_text_is_refused() {
+    fn a_hash_round_trips_through_text_and_invalid_text_is_rejected() {
         let hash = Hash::of(b"sluice");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         assert_eq!(hash.short().len(), 12);

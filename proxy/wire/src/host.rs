@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_wildcards_parse_and_everything_else_is_refused() {
+    fn names_and_wildcards_parse_and_everything_else_is_rejected() {
         assert_eq!("API.Shop.example".parse::<HostPattern>().unwrap().to_string(), "api.shop.example");
         assert!("*.shop.example".parse::<HostPattern>().unwrap().is_wildcard());
         for bad in ["", "*", "a..b", "-a.b", "a_b", "a b", "*.*.a", "a.b:80", &"a".repeat(64)] {

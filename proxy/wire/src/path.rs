@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_templates_come_out_as_they_went_in() {
+    fn valid_templates_round_trip() {
         for good in ["/", "/orders", "/orders/{id}", "/a/{b}/c/{rest+}", "/v1.0/a@b:c", "/{proxy+}"] {
             assert_eq!(good.parse::<PathTemplate>().unwrap().to_string(), good);
         }

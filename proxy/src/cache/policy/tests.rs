@@ -104,7 +104,7 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 #[test]
-fn what_is_kept_and_for_how_long() {
+fn which_responses_are_stored_and_for_how_long() {
     use Behavior::{AwsRest, Native};
     type Row = (
         Behavior,
@@ -199,7 +199,7 @@ fn no_two_different_requests_share_a_key() {
 }
 
 #[test]
-fn no_answer_outlives_a_change_of_what_it_answers_with() {
+fn no_stored_response_outlives_a_change_of_its_rule() {
     let set = |name: &str| HeaderEdits { set: vec![(name.into(), "v".parse().unwrap())], ..HeaderEdits::default() };
     let usual = Configured::default;
     let rows = [
@@ -229,7 +229,7 @@ fn key_of(scope: CacheScope, caller: CallerKey<'_>) -> Key {
 }
 
 #[test]
-fn callers_are_kept_apart_unless_the_rule_shares() {
+fn callers_have_separate_entries_unless_the_rule_shares_them() {
     // Two callers with names, and one without, whose credential counts.
     let (anna, bert, nameless): (&[u8], &[u8], &[u8]) = (b"anna", b"bert", b"");
     let none = HeaderMap::new();

@@ -187,7 +187,7 @@ fn what_is_newer_replaces_what_waits() {
 }
 
 #[test]
-fn memory_volumes_are_told_from_disks() {
+fn memory_volumes_are_distinguished_from_disks() {
     let dir = Dir::new();
     fs::create_dir_all(&dir.0).unwrap();
     let real = fs::canonicalize(&dir.0).unwrap();

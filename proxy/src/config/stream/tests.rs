@@ -169,7 +169,7 @@ fn acceptor(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> tokio_rustls::Tl
 }
 
 #[tokio::test]
-async fn over_tls_only_the_operator_of_the_given_authority_is_believed() {
+async fn over_tls_only_an_operator_with_a_certificate_of_the_given_ca_is_trusted() {
     let names = vec!["localhost".to_owned()];
     let (ours, other) = (
         rcgen::generate_simple_self_signed(names.clone()).unwrap(),

@@ -76,7 +76,7 @@ async fn a_full_delta_takes_away_what_it_does_not_name() {
 }
 
 #[tokio::test]
-async fn what_does_not_match_is_refused_and_changes_nothing() {
+async fn a_mismatch_is_rejected_and_changes_nothing() {
     let (sink, calls) = recording();
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     let a = part("n/a", "{}");
@@ -126,7 +126,7 @@ async fn an_empty_world_is_a_configuration_and_can_be_continued() {
 }
 
 #[tokio::test]
-async fn pings_are_answered() {
+async fn pings_get_a_pong() {
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), recording().0, None);
     assert_eq!(subscriber.on_frame(Down::Ping).await, Some(Up::Pong));
     assert_eq!(subscriber.on_frame(Down::Fleet { proxies: 0 }).await, None);

@@ -136,7 +136,7 @@ fn a_key_that_was_not_there_is_not_asked_for_again_soon() {
 }
 
 #[test]
-fn an_issuer_that_is_down_at_first_is_said_and_not_waited_for_twice() {
+fn an_issuer_that_is_down_at_first_is_reported_and_waited_for_once() {
     let web = Web::default();
     let authorizer = fetched(&web, QUICK);
     block(async {
@@ -148,7 +148,7 @@ fn an_issuer_that_is_down_at_first_is_said_and_not_waited_for_twice() {
 }
 
 #[test]
-fn the_last_good_keys_serve_while_the_issuer_is_down_but_not_for_ever() {
+fn the_last_valid_key_set_is_used_while_the_issuer_is_down_but_not_forever() {
     let web = Web::default();
     web.put("https://keys.example", &set(&[&EC.jwk]));
     let often = Duration::from_millis(10);
