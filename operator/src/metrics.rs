@@ -2,8 +2,6 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::translate::Translation;
-
 /// All metrics of the operator.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -62,13 +60,11 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Sets the metrics of a translation.
-    pub(crate) fn translated(&self, translation: &Translation) {
+    /// Sets the metric of problems: kind of the object and reason of each.
+    pub(crate) fn problems<'a>(&self, problems: impl Iterator<Item = (&'a str, &'a str)>) {
         self.translate_problems.reset();
-        for (object, wanted) in &translation.statuses {
-            for reason in &wanted.problems {
-                self.translate_problems.with_label_values(&[&*object.kind, reason]).inc();
-            }
+        for (kind, reason) in problems {
+            self.translate_problems.with_label_values(&[kind, reason]).inc();
         }
     }
 

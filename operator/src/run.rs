@@ -92,27 +92,33 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
     let publisher = Publisher::new(metrics.clone());
     let fleet = Fleet::new(metrics.clone());
-    let live = StatusCache::default();
+    let cache = StatusCache::default();
     let stop = CancellationToken::new();
     let stream = server.address();
     let settle = Duration::from_secs(settings.fleet_settle_seconds);
     let current = publisher.subscribe();
-    let reporter = Reporter::new(client.clone(), current.clone(), fleet.clone(), live.clone(), metrics.clone(), settle);
+    let reporter =
+        Reporter::new(client.clone(), current.clone(), fleet.clone(), cache.clone(), metrics.clone(), settle);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(current, fleet.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));
     let mut translator = Translator::new();
     let to = publisher.clone();
     let show = move |state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>| {
-        live.update(state, changed);
-        let timer = metrics.translate_duration.start_timer();
-        // An empty cluster state is worth saying too: proxies wait for a first configuration.
-        let first = blocker.take().map(|_| translator.translate(state));
-        let translation = first.or_else(|| translator.translate_changed(state, changed));
-        timer.observe_duration();
+        let _change = tracing::info_span!("configuration change", objects.changed = changed.len()).entered();
+        cache.update(state, changed);
+        let translation = tracing::info_span!("translate").in_scope(|| {
+            let timer = metrics.translate_duration.start_timer();
+            // The first state is published even when it is empty: proxies wait for a first configuration.
+            let first = blocker.take().map(|_| translator.translate(state));
+            let translation = first.or_else(|| translator.translate_changed(state, changed));
+            timer.observe_duration();
+            tracing::debug!(objects.translated = translator.translated(), "translated");
+            translation
+        });
         if let Some(translation) = translation {
-            metrics.translated(&translation);
-            to.publish(translation);
+            metrics.problems(translation.problems());
+            tracing::info_span!("publish").in_scope(|| to.publish(translation));
         }
     };
     let watching = stop.clone();

@@ -3,9 +3,9 @@
 
 mod key;
 mod manifest_schema;
-mod object;
+pub(crate) mod object;
 mod scope;
-mod table;
+pub(crate) mod table;
 mod watched;
 
 mod api_key;
@@ -20,8 +20,9 @@ mod usage_plan;
 
 pub use api_key::secret_of;
 pub use key::ObjectKey;
+pub(crate) use object::for_own_object;
 pub use object::{Object, Unparsable};
 pub use scope::Watch;
 pub use table::{Kind, Own, Tabled};
-pub(crate) use table::{for_kind, for_own_kind, for_own_object, kinds};
+pub(crate) use table::{for_kind, for_own_kind, kinds};
 pub use watched::Watched;

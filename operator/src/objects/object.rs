@@ -8,7 +8,7 @@ use kube::Resource as _;
 use serde_json::Value;
 
 use crate::objects::key::ObjectKey;
-use crate::objects::table::{Kind, Tabled as _, for_kind, for_object, kinds};
+use crate::objects::table::{Kind, Tabled as _, for_kind, kinds};
 use crate::objects::watched::Watched as _;
 
 macro_rules! define_object {
@@ -62,6 +62,37 @@ macro_rules! define_object {
     };
 }
 kinds!(define_object);
+
+macro_rules! define_dispatch {
+    (
+        ($d:tt)
+        own { $($own:ident: $own_type:ty, $own_store:ident, $own_watch:ident;)* }
+        others { $($other:ident: $other_type:ty, $other_store:ident, $other_watch:ident;)* }
+    ) => {
+        /// `for_own_object!(object, typed => expression)`: an option, which is none for objects of other kinds as well.
+        macro_rules! for_own_object {
+            ($d object:expr, $d typed:ident => $d body:expr) => {
+                match $d object {
+                    $($crate::objects::object::Object::$own($d typed) => Some($d body),)*
+                    _ => None,
+                }
+            };
+        }
+
+        /// `for_object!(object, typed => expression)`: an option, which is none for an object that cannot be parsed.
+        macro_rules! for_object {
+            ($d object:expr, $d typed:ident => $d body:expr) => {
+                match $d object {
+                    $($crate::objects::object::Object::$own($d typed) => Some($d body),)*
+                    $($crate::objects::object::Object::$other($d typed) => Some($d body),)*
+                    $crate::objects::object::Object::Unparsable(..) => None,
+                }
+            };
+        }
+    };
+}
+kinds!(define_dispatch ($));
+pub(crate) use for_own_object;
 
 /// What is known of an object that cannot be parsed as its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

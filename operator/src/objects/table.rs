@@ -114,8 +114,8 @@ macro_rules! define_dispatch {
         macro_rules! for_kind {
             ($d kind:expr, $d K:ident => $d body:expr) => {
                 match $d kind {
-                    $($crate::objects::Kind::$own => { type $d K = $own_type; $d body })*
-                    $($crate::objects::Kind::$other => { type $d K = $other_type; $d body })*
+                    $($crate::objects::table::Kind::$own => { type $d K = $own_type; $d body })*
+                    $($crate::objects::table::Kind::$other => { type $d K = $other_type; $d body })*
                 }
             };
         }
@@ -124,36 +124,15 @@ macro_rules! define_dispatch {
         macro_rules! for_own_kind {
             ($d kind:expr, $d K:ident => $d body:expr) => {
                 match $d kind {
-                    $($crate::objects::Kind::$own => { type $d K = $own_type; Some($d body) })*
+                    $($crate::objects::table::Kind::$own => { type $d K = $own_type; Some($d body) })*
                     _ => None,
-                }
-            };
-        }
-
-        /// `for_own_object!(object, typed => expression)`: an option, which is none for objects of other kinds as well.
-        macro_rules! for_own_object {
-            ($d object:expr, $d typed:ident => $d body:expr) => {
-                match $d object {
-                    $($crate::objects::Object::$own($d typed) => Some($d body),)*
-                    _ => None,
-                }
-            };
-        }
-
-        /// `for_object!(object, typed => expression)`: an option, which is none for an object that cannot be parsed.
-        macro_rules! for_object {
-            ($d object:expr, $d typed:ident => $d body:expr) => {
-                match $d object {
-                    $($crate::objects::Object::$own($d typed) => Some($d body),)*
-                    $($crate::objects::Object::$other($d typed) => Some($d body),)*
-                    $crate::objects::Object::Unparsable(..) => None,
                 }
             };
         }
     };
 }
 kinds!(define_dispatch ($));
-pub(crate) use {for_kind, for_object, for_own_kind, for_own_object};
+pub(crate) use {for_kind, for_own_kind};
 
 impl Kind {
     /// The kind of that name.

@@ -54,7 +54,7 @@ impl Debounce {
     }
 
     /// Each object now has the size in its status.
-    pub(crate) fn said(&mut self) {
+    pub(crate) fn reported(&mut self) {
         if self.is_open() && self.pending.take().is_some() {
             if self.reported.is_some() {
                 self.stable = (self.stable * 2).min(LIMIT);
@@ -78,7 +78,7 @@ mod tests {
             if debounce.is_open() {
                 reports += usize::from(size != last);
                 last = size;
-                debounce.said();
+                debounce.reported();
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
@@ -98,7 +98,7 @@ mod tests {
         for size in [2, 3, 2] {
             debounce.count(size);
             assert!(debounce.is_open(), "{size}");
-            debounce.said();
+            debounce.reported();
             tokio::time::advance(LIMIT).await;
         }
     }

@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::objects::{Kind, Object};
 use crate::publish::Current;
-use crate::report::{StatusCache, keys};
+use crate::report::keys;
+use crate::report::status_cache::StatusCache;
 use crate::translate::Detail;
 
 /// Maximum number of keys that are generated at the same time.
 const CONCURRENT: usize = 8;
 /// Time until a key is tried again if its Secret has not appeared.
-const AGAIN: [Duration; 5] = [
+const RETRY: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
     Duration::from_secs(15),
@@ -32,7 +33,7 @@ const AGAIN: [Duration; 5] = [
 pub(crate) struct KeyProvisioner {
     client: Client,
     current: watch::Receiver<Option<Arc<Current>>>,
-    live: StatusCache,
+    cache: StatusCache,
 }
 
 /// Attempts, and when each may be repeated.
@@ -50,7 +51,7 @@ impl Attempts {
 
     fn tried(&mut self, object: ObjectRef) {
         let (count, next) = self.0.entry(object).or_insert_with(|| (0, Instant::now()));
-        *next = Instant::now() + AGAIN.get(*count).or(AGAIN.last()).copied().unwrap_or_default();
+        *next = Instant::now() + RETRY.get(*count).or(RETRY.last()).copied().unwrap_or_default();
         *count += 1;
     }
 
@@ -60,8 +61,8 @@ impl Attempts {
 }
 
 impl KeyProvisioner {
-    pub(crate) fn new(client: Client, current: watch::Receiver<Option<Arc<Current>>>, live: StatusCache) -> Self {
-        Self { client, current, live }
+    pub(crate) fn new(client: Client, current: watch::Receiver<Option<Arc<Current>>>, cache: StatusCache) -> Self {
+        Self { client, current, cache }
     }
 
     /// Generates keys until `stop`.
@@ -92,13 +93,13 @@ impl KeyProvisioner {
         let mut made = std::pin::pin!(made.buffer_unordered(CONCURRENT));
         while let Some((object, why)) = made.next().await {
             attempts.tried(object.clone());
-            self.live.key_failed(&object, why);
+            self.cache.key_failed(&object, why);
         }
     }
 
     /// Generates one key. Returns the error, if any.
     async fn make(&self, object: &ObjectRef) -> Option<String> {
-        let Some(Object::ApiKey(api_key)) = self.live.get(object) else { return None };
+        let Some(Object::ApiKey(api_key)) = self.cache.get(object) else { return None };
         let error = keys::make(&self.client, &api_key).await.err()?;
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::warn!(%object, %error, cause, "cannot generate an API key; retrying");

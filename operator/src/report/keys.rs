@@ -1,4 +1,4 @@
-//! Making API keys, for ApiKeys that name no Secret. Reading keys is `translate`'s; an existing Secret is never written to.
+//! Generates API keys, for ApiKeys that name no Secret. An existing Secret is never changed. `translate` reads keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use sluice_crds::ApiKey;
 use sluice_crds::api_key::SECRET_DATA_KEY;
 
 use crate::objects::secret_of;
+use crate::report::writer::FIELD_MANAGER;
 
 const LENGTH: usize = 32;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -21,16 +22,16 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 #[error("cannot generate random bytes for an API key")]
 pub struct NoRandomness;
 
-/// Why a Secret with a new key was not made.
+/// Why a Secret with a new key was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeKeyError {
     /// See [`NoRandomness`].
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// The API server says no.
+    /// The API server rejects it.
     #[error("cannot create the Secret of an API key")]
     Create(#[from] kube::Error),
-    /// The API server says nothing.
+    /// The API server does not respond.
     #[error("cannot create the Secret of an API key: the API server did not respond in time")]
     Timeout,
 }
@@ -75,14 +76,14 @@ pub fn secret(api_key: &ApiKey) -> Result<Secret, NoRandomness> {
     })
 }
 
-/// Makes the Secret of an ApiKey, unless there is one.
+/// Creates the Secret of an ApiKey, unless there is one.
 ///
 /// # Errors
 /// See [`MakeKeyError`].
 pub(crate) async fn make(client: &Client, api_key: &ApiKey) -> Result<(), MakeKeyError> {
     let secret = secret(api_key)?;
     let api: Api<Secret> = Api::namespaced(client.clone(), &api_key.namespace().unwrap_or_default());
-    let parameters = PostParams { field_manager: Some(super::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match tokio::time::timeout(CREATE_TIMEOUT, api.create(&parameters, &secret)).await {
         Err(_) => Err(MakeKeyError::Timeout),
         // Somebody was faster; the Secret is about to appear in the cluster state.

@@ -1,4 +1,4 @@
-//! One object's status: what it should say, and whether it says so already. Writing it is `report`'s.
+//! Compares the status that an object has with the one that it should have.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::objects::{Kind, Object, Own as _, for_own_kind, for_own_object};
 use crate::publish::Programmed;
 use crate::translate::{DesiredStatus, Translate as _};
 
-/// A change of a condition that is worth an event.
+/// A change of a condition for which an Event is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transition {
     pub(crate) type_: &'static str,
@@ -18,18 +18,18 @@ pub(crate) struct Transition {
     pub(crate) message: String,
 }
 
-/// A status that differs from the one there is.
+/// A status that differs from the present one.
 #[derive(Debug)]
 pub(crate) struct Patch {
     /// The status as server-side apply takes it.
     pub(crate) status: Value,
-    /// What changed for people.
+    /// The changes for which Events are written.
     pub(crate) transitions: Vec<Transition>,
-    /// Whether it says nothing new but how many proxies there are.
+    /// Whether nothing but the number of proxies differs.
     pub(crate) recounts: bool,
 }
 
-/// What an object's status says right now.
+/// The present status of an object.
 pub(crate) struct Present {
     kind: Kind,
     pub(crate) conditions: Vec<Condition>,
@@ -37,7 +37,7 @@ pub(crate) struct Present {
     detail: Value,
 }
 
-/// What the status of an object says now.
+/// The present status of an object.
 pub(crate) fn present(object: &Object) -> Present {
     let (kind, _) = object.identity();
     let present = for_own_object!(object, object => Present {
@@ -49,17 +49,17 @@ pub(crate) fn present(object: &Object) -> Present {
     present.unwrap_or_else(|| Present { kind, conditions: Vec::new(), generation: None, detail: Value::Null })
 }
 
-/// Whether what the status says about the fleet is kept for a while: right after a start the fleet is only just
-/// connecting again, and every object would say so.
+/// Whether the proxies had time to connect. Right after a start of the operator they are still reconnecting; without this
+/// every status would change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fleet {
-    /// Connecting: a good word stays.
+    /// They are connecting: a condition that is True stays.
     Settling,
-    /// As it is.
+    /// They are connected.
     Settled,
 }
 
-/// The patch that an object needs; none when its status says all there is to say.
+/// The patch that an object needs; none when its status is up to date.
 pub(crate) fn patch(
     present: &Present,
     wanted: &DesiredStatus,
@@ -118,7 +118,7 @@ pub(crate) fn patch(
     Some(Patch { status, transitions, recounts: !changed })
 }
 
-/// Whether a condition says the same of another number of proxies.
+/// Whether nothing but the number of proxies differs.
 fn recounts(before: &Condition, wanted: &condition::Wanted) -> bool {
     let total = |message: &str| message.split_once(" of ").map(|(_, total)| total.to_owned());
     let (old, new) = (total(&before.message), total(&wanted.message));
@@ -130,7 +130,7 @@ fn recounts(before: &Condition, wanted: &condition::Wanted) -> bool {
         && old != new
 }
 
-/// A detail without the numbers that follow the fleet.
+/// A detail without the number of proxies.
 fn without_counts(detail: &Value) -> Value {
     let mut detail = detail.clone();
     if let Some(fields) = detail.as_object_mut() {

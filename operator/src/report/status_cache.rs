@@ -30,19 +30,19 @@ impl StatusCache {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Stores the changes of the cluster state.
     pub fn update(&self, state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>) {
-        let mut ours = changed.iter().filter(|(kind, _)| kind.is_own()).peekable();
-        if ours.peek().is_none() {
+        let mut own = changed.iter().filter(|(kind, _)| kind.is_own()).peekable();
+        if own.peek().is_none() {
             return;
         }
         {
             let mut objects = self.lock();
-            for (kind, key) in ours {
+            for (kind, key) in own {
                 let found = state.object(*kind, key);
                 let object = kind.object(key);
                 match found {
@@ -52,7 +52,7 @@ impl StatusCache {
                 objects.changed.insert(object);
             }
         }
-        self.tell();
+        self.notify();
     }
 
     /// Stores or removes the reason why a key cannot be generated.
@@ -68,11 +68,11 @@ impl StatusCache {
             }
             objects.changed.insert(object.clone());
         }
-        self.tell();
+        self.notify();
     }
 
     /// Why the key of an ApiKey cannot be generated.
-    pub(crate) fn why_no_key(&self, object: &ObjectRef) -> Option<String> {
+    pub(crate) fn key_failure(&self, object: &ObjectRef) -> Option<String> {
         self.lock().failed_keys.get(object).cloned()
     }
 

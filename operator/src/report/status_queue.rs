@@ -1,5 +1,5 @@
-//! Which objects may have something new to say, so that not all of them are looked at whenever anything changes. What they
-//! have to say is decided by `status`.
+//! The objects whose status may have to be written, so that a change does not lead to a look at every object. `status`
+//! decides whether a status differs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use sluice_wire::ObjectRef;
 
 use crate::publish::{Current, Rollout};
 
-/// What was looked at last, and what is still to be looked at.
+/// The last state that was compared, and the objects that are pending.
 #[derive(Default)]
 pub(crate) struct StatusQueue {
     last: Option<(Arc<Current>, Arc<Rollout>)>,
-    open: BTreeSet<ObjectRef>,
+    pending: BTreeSet<ObjectRef>,
 }
 
 impl StatusQueue {
-    /// Takes over what changed: `live` are objects that changed in the cluster.
-    pub(crate) fn note(&mut self, current: &Arc<Current>, rollout: &Arc<Rollout>, live: BTreeSet<ObjectRef>) {
-        self.open.extend(live);
+    /// Adds the objects that a change affects; `changed` are objects that changed in the cluster.
+    pub(crate) fn update(&mut self, current: &Arc<Current>, rollout: &Arc<Rollout>, changed: BTreeSet<ObjectRef>) {
+        self.pending.extend(changed);
         match self.last.replace((current.clone(), rollout.clone())) {
             Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, rollout) => {}
             Some((before, counted)) if counted.says_the_same(rollout) => {
@@ -29,17 +29,17 @@ impl StatusQueue {
                     let special = current.statuses.iter().filter(|(object, wanted)| {
                         counted.is_special(object, wanted) || rollout.is_special(object, wanted)
                     });
-                    self.open.extend(special.map(|(object, _)| object.clone()));
+                    self.pending.extend(special.map(|(object, _)| object.clone()));
                 }
             }
-            _ => self.all(),
+            _ => self.push_all(),
         }
     }
 
-    /// Every object may have something to say.
-    pub(crate) fn all(&mut self) {
+    /// Adds every object.
+    pub(crate) fn push_all(&mut self) {
         if let Some((current, _)) = &self.last {
-            self.open.extend(current.statuses.keys().cloned());
+            self.pending.extend(current.statuses.keys().cloned());
         }
     }
 
@@ -50,19 +50,19 @@ impl StatusQueue {
             while old.next_if(|(key, _)| *key < object).is_some() {}
             let same = old.next_if(|(key, _)| *key == object).is_some_and(|(_, before)| Arc::ptr_eq(before, wanted));
             if !same {
-                self.open.insert(object.clone());
+                self.pending.insert(object.clone());
             }
         }
     }
 
-    /// What is to be looked at.
-    pub(crate) fn open(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.open.iter()
+    /// The pending objects.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.pending.iter()
     }
 
-    /// The object has nothing to say for now.
-    pub(crate) fn close(&mut self, object: &ObjectRef) {
-        self.open.remove(object);
+    /// The status of the object is up to date.
+    pub(crate) fn remove(&mut self, object: &ObjectRef) {
+        self.pending.remove(object);
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     struct Rig {
-        due: StatusQueue,
+        queue: StatusQueue,
         fleet: Fleet,
         state: ClusterState,
         translator: Translator,
@@ -99,7 +99,7 @@ mod tests {
     impl Rig {
         fn new(objects: usize) -> Self {
             let mut rig = Self {
-                due: StatusQueue::default(),
+                queue: StatusQueue::default(),
                 fleet: Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
                 state: ClusterState::from_objects((0..objects).map(|n| stage(n, 1))),
                 translator: Translator::new(),
@@ -118,9 +118,9 @@ mod tests {
         /// How many objects are to be looked at; then none is.
         fn open(&mut self) -> usize {
             let rollout = Arc::new(Rollout::of(&self.fleet, &self.current.published));
-            self.due.note(&self.current, &rollout, BTreeSet::new());
-            let open: Vec<ObjectRef> = self.due.open().cloned().collect();
-            open.iter().for_each(|object| self.due.close(object));
+            self.queue.update(&self.current, &rollout, BTreeSet::new());
+            let open: Vec<ObjectRef> = self.queue.pending().cloned().collect();
+            open.iter().for_each(|object| self.queue.remove(object));
             open.len()
         }
     }

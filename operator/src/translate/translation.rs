@@ -7,16 +7,23 @@ use sluice_wire::{ObjectRef, Part, Parts};
 
 use crate::translate::desired::DesiredStatus;
 
-/// What a cluster state leads to.
+/// The result of a translation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
     /// The configuration of the proxies.
     pub parts: Parts<Arc<Part>>,
-    /// What is to be said about each object.
+    /// The status that each object should have.
     pub statuses: BTreeMap<ObjectRef, Arc<DesiredStatus>>,
 }
 
 impl Translation {
+    /// Every problem: kind of the object and reason.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+        let reasons =
+            self.statuses.iter().flat_map(|(object, status)| status.problems.iter().map(move |one| (object, one)));
+        reasons.map(|(object, reason)| (&*object.kind, *reason))
+    }
+
     /// Whether no object has a problem.
     #[must_use]
     pub fn is_clean(&self) -> bool {
