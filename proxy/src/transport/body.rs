@@ -1,5 +1,6 @@
 //! Bodies of requests on their way to a server, and a collector for bodies of responses that is capped.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +9,6 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-
-use super::http2::Stream;
 
 /// What the client can send: hyper's bounds under one name.
 pub(crate) trait SendBody:
@@ -22,28 +21,31 @@ impl<B> SendBody for B where
 {
 }
 
+/// Something that is in use until a body has been sent: its HTTP/2 stream.
+type InUse = Arc<dyn Any + Send + Sync>;
+
 /// The body of a request.
 pub(crate) enum Payload<B: SendBody> {
     Empty,
     /// It is sent as it arrives.
     Streaming(B),
     /// It had arrived as a whole when the request got an HTTP/2 stream, so that it can be sent again.
-    Whole(Box<Whole<B>>),
+    Whole(Box<Whole>),
     /// On an HTTP/2 stream, which is in use until the body has been sent.
     OnStream(Box<OnStream<B>>),
 }
 
-pub(crate) struct Whole<B: SendBody> {
+pub(crate) struct Whole {
     /// None: it was sent.
     bytes: Option<Bytes>,
-    stream: Option<Arc<Stream<B>>>,
+    stream: Option<InUse>,
 }
 
 pub(crate) struct OnStream<B: SendBody> {
     /// What was read while the body was looked at.
     first: Option<Result<Frame<Bytes>, B::Error>>,
     rest: B,
-    stream: Option<Arc<Stream<B>>>,
+    stream: Option<InUse>,
 }
 
 impl<B: SendBody> From<B> for Payload<B> {
@@ -101,7 +103,7 @@ impl<B: SendBody> Payload<B> {
     }
 
     /// Keeps the stream in use until the body has been sent or dropped; none: the body is on no stream any more.
-    pub(super) fn attach(&mut self, to: Option<Arc<Stream<B>>>) {
+    pub(super) fn attach(&mut self, to: Option<InUse>) {
         match self {
             Self::Empty | Self::Streaming(_) => {}
             Self::Whole(body) => body.stream = to,

@@ -11,8 +11,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
+use super::body::{Payload, SendBody};
 use super::endpoint::{Checkout, Endpoint, Held, PooledConnection, Wanted};
-use super::{Error, Payload, Pool, SendBody};
+
+use super::error::{ConnectError, Error};
+use super::http2::stream::Stream;
+use super::pool::Pool;
 use crate::deadline::within;
 
 /// Attempts to connect, each to another endpoint.
@@ -103,7 +107,7 @@ async fn attempts<B: SendBody>(
             Err(Failed::Unsent { back, reused: false }) => {
                 request = back;
                 tried.push(endpoint);
-                failure = super::ConnectError::Closed.into();
+                failure = ConnectError::Closed.into();
             }
             Err(Failed::Unprocessed(copy)) => {
                 request = copy;
@@ -167,7 +171,7 @@ struct Repeatable {
 /// GOAWAY, and streams that it refuses. Such a request may be repeated whatever its method.
 async fn over_http2<B: SendBody>(
     mut sender: http2::SendRequest<Payload<B>>,
-    stream: Arc<super::http2::Stream<B>>,
+    stream: Arc<Stream>,
     request: Box<Request<Payload<B>>>,
     secure: bool,
     repeatable: Repeatable,
@@ -183,7 +187,7 @@ async fn over_http2<B: SendBody>(
     let unsent = error.take_message();
     let error = error.into_error();
     if unsent.is_some() || lost(&error) {
-        stream.retire_connection();
+        stream.end_connection();
     }
     match (unsent, copy) {
         (Some(unsent), _) if repeatable.unprocessed => Err(Failed::Unprocessed(Box::new(from_http2(unsent)))),

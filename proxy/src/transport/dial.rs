@@ -11,8 +11,10 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::egress::{Egress, EgressError};
+use super::error::ConnectError;
 use super::names::{self, Name};
-use super::{ConnectError, Egress, EgressError, Tls};
+use super::tls::Tls;
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]

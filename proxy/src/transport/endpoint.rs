@@ -2,16 +2,19 @@
 //! Which endpoint gets a request is decided by the pool.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use hyper::client::conn::{http1, http2};
 
+use super::body::{Payload, SendBody};
 use super::dial::{Dialer, Http, Place, Reach, Transport, in_time};
-use super::http1::{IdleConnections, Upgrades};
-use super::http2::{Connections, Granted, Stream};
+use super::error::{ConnectError, Error};
+use super::http1::{self as http1_connection, IdleConnections, Upgrades};
+use super::http2::connection::{self, Owned};
+use super::http2::queue::{Connections, Granted};
+use super::http2::stream::{Owner, Stream};
 use super::settings::Context;
-use super::{ConnectError, Error, Payload, SendBody};
 use crate::deadline::lately;
 
 /// One address, or one name, with its connections.
@@ -55,13 +58,13 @@ pub(super) enum Wanted {
 /// A connection or a stream that can carry a request.
 pub(super) enum Checkout<B: SendBody> {
     Http1 { sender: http1::SendRequest<Payload<B>>, reused: bool },
-    Http2 { sender: http2::SendRequest<Payload<B>>, stream: Arc<Stream<B>> },
+    Http2 { sender: http2::SendRequest<Payload<B>>, stream: Arc<Stream> },
 }
 
 /// A connection that was just established.
 pub(super) enum Opened<B: SendBody> {
     Http1(http1::SendRequest<Payload<B>>),
-    Http2(super::http2::Connection<B>),
+    Http2(connection::Connection<B>),
 }
 
 /// Counts a request against its endpoint for as long as it lives.
@@ -85,7 +88,7 @@ pub(crate) struct PooledConnection<B: SendBody> {
 pub(super) enum Held<B: SendBody> {
     Http1(http1::SendRequest<Payload<B>>),
     Http2 {
-        _stream: Arc<Stream<B>>,
+        _stream: Arc<Stream>,
     },
     /// The connection changes its protocol.
     Upgraded,
@@ -229,12 +232,16 @@ impl<B: SendBody> Endpoint<B> {
             Http::H2 => true,
         };
         if http2 {
-            return Ok(Opened::Http2(super::http2::start(self, thread, socket).await?));
+            let number = self.state(thread).http2.next_number();
+            let owner: Weak<dyn Owner> = Arc::<Self>::downgrade(self);
+            let (timeouts, limits) = (&self.context.timeouts, &self.context.limits);
+            let started = connection::start(Owned { owner, thread, number }, socket, timeouts, limits).await?;
+            return Ok(Opened::Http2(started));
         }
         if offer == Http::Alpn {
             self.chose(Http::H1);
         }
         let upgrades = if wanted == Wanted::Upgrade { Upgrades::Yes } else { Upgrades::No };
-        Ok(Opened::Http1(super::http1::start(socket, upgrades).await?))
+        Ok(Opened::Http1(http1_connection::start(socket, upgrades).await?))
     }
 }

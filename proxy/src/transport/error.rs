@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::EgressError;
+use super::egress::EgressError;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

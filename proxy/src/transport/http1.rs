@@ -6,8 +6,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::body::{Payload, SendBody};
 use super::dial::Socket;
-use super::{ConnectError, Payload, SendBody};
+use super::error::ConnectError;
 
 /// Read buffer: a response of 64 KiB with its head is read at once and written at once.
 const READ_BUFFER: usize = 128 * 1024;

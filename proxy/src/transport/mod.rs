@@ -13,15 +13,16 @@ mod http2;
 mod names;
 mod pool;
 mod settings;
+mod streams;
 mod tls;
 
 pub(crate) use body::{CollectError, Payload, SendBody, collect_capped};
 pub(crate) use call::{Kind, Received, call};
 pub(crate) use dial::{Dialer, Http, Place, Reach, TlsTarget, Transport};
-pub(crate) use egress::{Egress, EgressError};
+pub(crate) use egress::Egress;
 pub(crate) use endpoint::PooledConnection;
 pub(crate) use error::{ConnectError, Error};
-pub(crate) use http2::{Dedicated, dedicated};
+pub(crate) use http2::dedicated::{Dedicated, dedicated};
 pub(crate) use pool::Pool;
 pub(crate) use settings::{Context, Limits, Timeouts};
 pub(crate) use tls::Tls;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::SendBody;
-use super::dial::{Place, Transport};
+use super::body::SendBody;
+use super::dial::{Dialer, Place, Transport};
 use super::endpoint::Endpoint;
 use super::settings::Context;
 use crate::id::random;
@@ -34,7 +34,7 @@ impl<B: SendBody> Pool<B> {
     pub(crate) fn update(&self, places: Vec<Place>, transport: &Transport) {
         let old = self.endpoints.load();
         let endpoint = |place: Place| {
-            let same = |dialer: &super::Dialer| dialer.place == place && dialer.transport == *transport;
+            let same = |dialer: &Dialer| dialer.place == place && dialer.transport == *transport;
             let kept = old.iter().find(|endpoint| same(&endpoint.dialer));
             kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(place, transport.clone(), self.context.clone())))
         };

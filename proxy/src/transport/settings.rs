@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Egress;
+use super::egress::Egress;
 
 /// How long the client waits for servers. Every field has its usual value by default.
 #[derive(Clone, Copy, Debug)]

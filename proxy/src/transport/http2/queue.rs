@@ -1,0 +1,192 @@
+//! The HTTP/2 connections of one worker thread to one endpoint, and the requests that wait for a stream.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use tokio::sync::oneshot;
+
+use super::connection::Connection;
+use super::stream::{Stream, Upload};
+use crate::transport::body::{Payload, SendBody};
+use crate::transport::error::ConnectError;
+use crate::transport::settings::Limits;
+
+/// What a request that needs a stream gets.
+pub(crate) enum Granted<B: SendBody> {
+    Http2 {
+        sender: http2::SendRequest<Payload<B>>,
+        stream: Arc<Stream>,
+    },
+    /// The server chose HTTP/1.1.
+    Http1(http1::SendRequest<Payload<B>>),
+    /// The server chose HTTP/1.1, for another request.
+    Retry,
+}
+
+pub(crate) type Answer<B> = Result<Granted<B>, Arc<ConnectError>>;
+
+struct Waiter<B: SendBody> {
+    upload: Upload,
+    answer: oneshot::Sender<Answer<B>>,
+}
+
+/// The connections of one worker thread to one endpoint.
+pub(crate) struct Connections<B: SendBody> {
+    list: Vec<Connection<B>>,
+    made: u64,
+    dialing: usize,
+    /// Streams that a server allowed on the last new connection.
+    allowed: u32,
+    /// After a failure no further connection is tried until then, as long as there is one.
+    dial_after: Option<Instant>,
+    /// By kind of upload: those of one kind wait in the order in which they came.
+    waiting: [VecDeque<Waiter<B>>; 3],
+}
+
+impl<B: SendBody> Default for Connections<B> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            made: 0,
+            dialing: 0,
+            allowed: u32::MAX,
+            dial_after: None,
+            waiting: std::array::from_fn(|_| VecDeque::new()),
+        }
+    }
+}
+
+/// A waiting request and the connection that it gets a stream of.
+pub(crate) type Grants<B> = Vec<(oneshot::Sender<Answer<B>>, Taken<B>)>;
+
+pub(crate) struct Taken<B: SendBody> {
+    pub(crate) sender: http2::SendRequest<Payload<B>>,
+    pub(crate) connection: u64,
+    pub(crate) upload: Upload,
+}
+
+impl<B: SendBody> Connections<B> {
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    fn may_dial(&self, now: Instant) -> bool {
+        self.list.is_empty() || self.dial_after.is_none_or(|at| at <= now)
+    }
+
+    /// The first connection with room, so that those that are not needed become idle and are closed.
+    fn pick(&self, upload: Upload, limits: &Limits, now: Instant) -> Option<usize> {
+        let found = self.list.iter().position(|connection| connection.has_room(upload, limits));
+        let all_there = self.list.len() >= limits.connections || !self.may_dial(now);
+        if found.is_some() || upload == Upload::None || !all_there {
+            return found;
+        }
+        // There will be no further connection: uploads share those that there are.
+        let free = self.list.iter().enumerate().filter(|(_, connection)| connection.has_free_stream(limits));
+        free.min_by_key(|(_, connection)| connection.uploading).map(|(at, _)| at)
+    }
+
+    pub(crate) fn take(&mut self, upload: Upload, limits: &Limits, now: Instant) -> Option<Taken<B>> {
+        let at = self.pick(upload, limits, now)?;
+        let connection = self.list.get_mut(at)?;
+        connection.streams += 1;
+        connection.uploading = connection.uploading.saturating_add(upload.bytes());
+        Some(Taken { sender: connection.sender.clone(), connection: connection.number, upload })
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
+    pub(crate) fn wait(&mut self, upload: Upload) -> oneshot::Receiver<Answer<B>> {
+        let (answer, receiver) = oneshot::channel();
+        let queue = match upload {
+            Upload::None => 0,
+            Upload::Small(_) => 1,
+            Upload::Large => 2,
+        };
+        self.waiting[queue].push_back(Waiter { upload, answer });
+        receiver
+    }
+
+    /// Streams for requests that wait, as far as there are any.
+    pub(crate) fn serve(&mut self, limits: &Limits, now: Instant) -> Grants<B> {
+        let mut grants = Vec::new();
+        for queue in 0..self.waiting.len() {
+            while let Some(first) = self.waiting[queue].front() {
+                let taken = if first.answer.is_closed() { None } else { Some(self.take(first.upload, limits, now)) };
+                if matches!(taken, Some(None)) {
+                    break;
+                }
+                let waiter = self.waiting[queue].pop_front();
+                if let (Some(waiter), Some(Some(taken))) = (waiter, taken) {
+                    grants.push((waiter.answer, taken));
+                }
+            }
+        }
+        grants
+    }
+
+    /// How many connections are to be opened for the requests that wait; they count as being opened.
+    pub(crate) fn dials(&mut self, limits: &Limits, now: Instant) -> usize {
+        let (waiting, large) = (self.waiting(), self.waiting[2].len());
+        let there = self.list.len() + self.dialing;
+        if waiting == 0 || !self.may_dial(now) || there >= limits.connections {
+            return 0;
+        }
+        let allowed = self.list.last().map_or(self.allowed, Connection::allowed).min(limits.streams);
+        let needed = match usize::try_from(allowed).unwrap_or(usize::MAX) {
+            // A server that allows no stream now would allow none on another connection.
+            0 => usize::from(there == 0),
+            allowed => (waiting - large).div_ceil(allowed) + large,
+        };
+        let dials = needed.saturating_sub(self.dialing).min(limits.connections - there);
+        self.dialing += dials;
+        dials
+    }
+
+    /// A connection was opened.
+    pub(crate) fn add(&mut self, connection: Connection<B>) {
+        self.allowed = connection.allowed();
+        self.dial_after = None;
+        self.list.push(connection);
+    }
+
+    pub(crate) fn end_stream(&mut self, connection: u64, upload: Upload, now: Instant) {
+        let Some(connection) = self.list.iter_mut().find(|known| known.number == connection) else { return };
+        connection.streams = connection.streams.saturating_sub(1);
+        connection.uploading = connection.uploading.saturating_sub(upload.bytes());
+        if connection.streams == 0 {
+            connection.idle_since = now;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, connection: u64) {
+        self.list.retain(|known| known.number != connection);
+    }
+
+    pub(crate) fn remove_idle(&mut self, connection: u64, timeout: Duration) {
+        let is_idle = |known: &Connection<B>| known.streams == 0 && known.idle_since.elapsed() >= timeout;
+        self.list.retain(|known| known.number != connection || !is_idle(known));
+    }
+
+    /// An attempt to open a connection has failed. Whether there is none, and none is being opened.
+    pub(crate) fn failed(&mut self, dial_after: Instant) -> bool {
+        self.dial_after = Some(dial_after);
+        self.list.is_empty() && self.dialing == 1
+    }
+
+    /// An attempt to open a connection has ended.
+    pub(crate) fn dialed(&mut self) {
+        self.dialing -= 1;
+    }
+
+    /// The requests that wait, for which there will be no stream.
+    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = oneshot::Sender<Answer<B>>> + use<B> {
+        let waiting = self.waiting.each_mut().map(std::mem::take);
+        waiting.into_iter().flatten().map(|waiter| waiter.answer).filter(|answer| !answer.is_closed())
+    }
+}
