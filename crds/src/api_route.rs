@@ -9,6 +9,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::field::Header;
 pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
 pub use rule::{
     CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache, ValueMatch,
@@ -16,7 +17,7 @@ pub use rule::{
 
 use crate::{
     condition::conditions_schema,
-    field::{ApiKeyRequirement, HEADER_NAME, OBJECT_NAME},
+    field::{ApiKeyRequirement, HEADER_NAME},
     reference::Reference,
 };
 
@@ -48,7 +49,7 @@ use crate::{
     printcolumn(
         name = "Authorizer",
         type_ = "string",
-        json_path = ".spec.authorizer.name",
+        json_path = ".spec.authorization.authorizer.name",
         description = "The default authorizer of its rules."
     ),
     printcolumn(
@@ -101,9 +102,10 @@ pub struct ApiRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<ApiVersion>,
 
-    /// Who may call the rules that have no `authorizer` of their own. It cannot be left out, so that no rule is open by
-    /// oversight: `{type: None}` lets everybody in. Example: `{name: customers, scopes: [orders.read]}`.
-    pub authorizer: AuthorizerRef,
+    /// Who may call the rules that have no `authorization` of their own. Required, so that no rule is open by oversight:
+    /// `{type: None}` allows every client.
+    /// Example: `{type: Authorizer, authorizer: {name: customers}, scopes: [orders.read]}`.
+    pub authorization: Authorization,
 
     /// Whether callers need an API key, for rules that do not say so themselves. Unset: `None`.
     #[serde(default)]
@@ -152,26 +154,25 @@ pub enum VersionScheme {
     MediaType,
 }
 
-/// An Authorizer in the same namespace, or the written word that none is wanted.
+/// Who may call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.name) == (self.type == 'Ref')",
-    "message": "type Ref needs the name of an Authorizer, and type None must not have one"
+    "rule": "has(self.authorizer) == (self.type == 'Authorizer')",
+    "message": "type Authorizer requires the field authorizer, which is not allowed with type None"
 }, {
-    "rule": "self.type == 'Ref' || !has(self.scopes)",
-    "message": "scopes need an Authorizer: they do not go with type None"
+    "rule": "self.type == 'Authorizer' || !has(self.scopes)",
+    "message": "scopes are allowed with type Authorizer only"
 }]))]
-pub struct AuthorizerRef {
-    /// `Ref`: callers must satisfy the Authorizer `name`. `None`: everybody may call. Unset: `Ref`.
-    #[serde(default, rename = "type")]
-    pub type_: AuthorizerRefType,
-    /// The name of the Authorizer. Needed with type `Ref`. Example: `customers`.
+pub struct Authorization {
+    /// `Authorizer`: the Authorizer accepts or rejects each request. `None`: every client may call. Example: `Authorizer`.
+    #[serde(rename = "type")]
+    pub type_: AuthorizationType,
+    /// The Authorizer. Required with type `Authorizer`, not allowed with `None`. Example: `{name: customers}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: Option<String>,
-    /// Scopes of which the token must carry at least one. Empty: any valid token will do. At most 10.
-    /// Example: `[orders.read]`.
+    pub authorizer: Option<Reference>,
+    /// Scopes of which the token must have at least one. Empty: no scope is required. At most 10 of at most 128
+    /// characters. Example: `[orders.read]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 10),
@@ -181,13 +182,12 @@ pub struct AuthorizerRef {
     pub scopes: Vec<String>,
 }
 
-/// Whether an Authorizer is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-pub enum AuthorizerRefType {
-    /// The Authorizer of that name decides.
-    #[default]
-    Ref,
-    /// Everybody may call.
+/// How callers are authorized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum AuthorizationType {
+    /// An Authorizer accepts or rejects each request.
+    Authorizer,
+    /// Every client may call.
     None,
 }
 

@@ -326,13 +326,30 @@ impl JsonSchema for Bytes {
     }
 }
 
-/// The schema of header names with their values. Names are judged by the operator: a schema cannot bound map keys.
-pub(crate) fn header_values(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 32,
-        "additionalProperties": {"type": "string", "maxLength": 4096, "pattern": HEADER_VALUE},
-    })
+/// A header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Header {
+    /// The name, which is not case-sensitive. At most 64 characters. Example: `x-customer`.
+    #[schemars(length(min = 1, max = 64), regex(pattern = HEADER_NAME))]
+    pub name: String,
+    /// The value: printable ASCII characters, spaces and tabs. At most 4096 characters. Example: `no-store`.
+    #[schemars(length(max = 4096), regex(pattern = HEADER_VALUE))]
+    pub value: String,
+}
+
+/// The schema of a list of headers: each name once. The number of headers and the length of a name are as large as the API
+/// server's cost budget for the rule allows, which is divided by the number of rules of an ApiRoute.
+pub(crate) fn unique_headers(schema: &mut Schema) {
+    schema.insert("maxItems".to_owned(), 16.into());
+    schema.insert("x-kubernetes-list-type".to_owned(), "atomic".into());
+    schema.insert(
+        "x-kubernetes-validations".to_owned(),
+        serde_json::json!([{
+            "rule": "self.all(x, self.exists_one(y, x.name.lowerAscii() == y.name.lowerAscii()))",
+            "message": "each header may be listed once; names are not case-sensitive"
+        }]),
+    );
 }
 
 /// A rate limit: a token bucket that holds `burst` tokens and gains `rate` tokens in each period. A request takes one

@@ -77,8 +77,8 @@ const fn field(kind: &'static str, path: &'static str, target: &'static str) -> 
 pub const FIELDS: &[ReferenceField] = &[
     field("ApiKey", "spec.plans[]", "UsagePlan"),
     field("ApiKey", "spec.secret", "Secret"),
-    field("ApiRoute", "spec.authorizer", "Authorizer"),
-    field("ApiRoute", "spec.rules[].authorizer", "Authorizer"),
+    field("ApiRoute", "spec.authorization.authorizer", "Authorizer"),
+    field("ApiRoute", "spec.rules[].authorization.authorizer", "Authorizer"),
     field("ApiRoute", "spec.rules[].integration.service", "Service"),
     field("ApiRoute", "spec.stages[]", "Stage"),
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),

@@ -54,7 +54,7 @@ fn value(step: &Step) -> Value {
         }),
         Kind::ApiRoute => json!({
             "stages": [{"name": format!("n{low}")}, {"name": format!("n{}", (low + 1) % 3)}],
-            "authorizer": if shape % 4 == 0 { json!({"name": format!("n{high}")}) } else { json!({"type": "None"}) },
+            "authorization": if shape % 4 == 0 { json!({"type": "Authorizer", "authorizer": {"name": format!("n{high}")}}) } else { json!({"type": "None"}) },
             "rules": [
                 {"name": "a", "methods": ["GET", "POST"], "path": format!("/p{high}"),
                  "integration": {"type": "Service", "service": {"name": format!("n{low}"), "port": 80}}},
@@ -139,7 +139,7 @@ fn space(step: &Step) -> &'static str {
 fn route(name: usize, path: &str) -> Value {
     json!({
         "kind": "ApiRoute", "metadata": {"name": format!("r{name}"), "namespace": "shop"},
-        "spec": {"stages": [{"name": "prod"}], "authorizer": {"type": "None"}, "rules": [{
+        "spec": {"stages": [{"name": "prod"}], "authorization": {"type": "None"}, "rules": [{
             "name": "a", "methods": ["GET"], "path": path,
             "integration": {"type": "Service", "service": {"name": "orders", "port": 80}},
         }]},

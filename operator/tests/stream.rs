@@ -139,7 +139,7 @@ impl<S: futures::Stream> futures::Stream for Stream<S> {
 pub(crate) fn publish(rig: &Rig, path: &str) -> Hash {
     let state = crate::objects::state(&format!(
         "kind: Stage\nmetadata: {{name: prod}}\nspec: {{}}\n---\nkind: ApiRoute\nmetadata: {{name: orders}}\nspec:\n  \
-         stages: [{{name: prod}}]\n  authorizer: {{type: None}}\n  rules: [{{name: a, methods: [GET], path: {path}, \
+         stages: [{{name: prod}}]\n  authorization: {{type: None}}\n  rules: [{{name: a, methods: [GET], path: {path}, \
          integration: {{type: Mock, mock: {{}}}}}}]\n"
     ));
     rig.publisher.publish(translate(&state));

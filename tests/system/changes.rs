@@ -97,7 +97,7 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
 
     // The authorizer does not exist: the route must not stay open as it was.
     let mut broken = open.clone();
-    broken["spec"]["authorizer"] = json!({"name": "nobody"});
+    broken["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "nobody"}});
     space.apply(&broken).await?;
     let condition =
         space.condition("ApiRoute", "broken", "ResolvedRefs", |condition| condition.status == "False").await?;
@@ -192,7 +192,7 @@ async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
         }]}},
     });
     let mut guarded = route("guarded", "prod", "/guarded", mock("guarded"));
-    guarded["spec"]["authorizer"] = json!({"name": "customers"});
+    guarded["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "customers"}});
     for object in [stage("prod", HOST), identity.config_map(), authorizer, guarded] {
         space.apply(&object).await?;
     }

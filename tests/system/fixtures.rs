@@ -20,7 +20,7 @@ pub(crate) fn route(name: &str, stage: &str, path: &str, integration: Value) -> 
     json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "ApiRoute", "metadata": {"name": name},
         "spec": {
-            "stages": [{"name": stage}], "authorizer": {"type": "None"},
+            "stages": [{"name": stage}], "authorization": {"type": "None"},
             "rules": [{"name": "only", "methods": ["GET"], "path": path, "integration": integration}],
         },
     })
@@ -28,7 +28,7 @@ pub(crate) fn route(name: &str, stage: &str, path: &str, integration: Value) -> 
 
 /// An answer that the proxy gives itself.
 pub(crate) fn mock(body: &str) -> Value {
-    json!({"type": "Mock", "mock": {"status": 200, "headers": {"content-type": "text/plain"}, "body": body}})
+    json!({"type": "Mock", "mock": {"status": 200, "headers": [{"name": "content-type", "value": "text/plain"}], "body": body}})
 }
 
 /// A Service of the namespace, port 80.

@@ -1,7 +1,7 @@
 //! Example calls as `curl` lines: one for each check that a rule can have. The lines are generated from the objects, so
 //! that they are correct for any folder. Rules whose credentials are unknown are left out.
 
-use sluice_crds::api_route::{ApiRoute, AuthorizerRef, AuthorizerRefType, HttpMethod, Rule, VersionScheme};
+use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::stage::Stage;
 use sluice_operator::cluster_state::ClusterState;
@@ -42,11 +42,11 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut shown = Shown::default();
     for served in context.served() {
-        let authorizer = served.rule.authorizer.as_ref().unwrap_or(&served.route.spec.authorizer);
+        let authorization = served.rule.authorization.as_ref().unwrap_or(&served.route.spec.authorization);
         let needs_key = served.rule.api_key.unwrap_or(served.route.spec.api_key) == ApiKeyRequirement::Required;
-        let open = authorizer.type_ == AuthorizerRefType::None;
+        let open = authorization.type_ == AuthorizationType::None;
         match (open, needs_key) {
-            (false, false) if !shown.token => shown.token = context.token_lines(&served, authorizer, &mut lines),
+            (false, false) if !shown.token => shown.token = context.token_lines(&served, authorization, &mut lines),
             (true, true) if !shown.key => shown.key = context.key_lines(&served, &mut lines),
             (true, false) => open_lines(&served, &mut shown, &mut lines),
             _ => {}
@@ -73,14 +73,14 @@ impl<'a> Context<'a> {
     }
 
     /// Calls with a token, from the cache, without a token, and with another scope. False: no local issuer.
-    fn token_lines(&self, served: &Served<'_>, authorizer: &AuthorizerRef, lines: &mut Vec<String>) -> bool {
-        let Some(endpoint) = self.token_endpoint(served, authorizer) else { return false };
+    fn token_lines(&self, served: &Served<'_>, authorization: &Authorization, lines: &mut Vec<String>) -> bool {
+        let Some(endpoint) = self.token_endpoint(served, authorization) else { return false };
         let get = |scope: &str| {
             let scope = if scope.is_empty() { String::new() } else { format!(" -d scope={scope}") };
             format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope} {endpoint})")
         };
         let (target, name) = (&served.target, &served.rule.name);
-        let scope = authorizer.scopes.first().map_or("", String::as_str);
+        let scope = authorization.scopes.first().map_or("", String::as_str);
         let status = ok_status(served.rule);
         lines.push(format!("TOKEN={}", get(scope)));
         lines.push(format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}   # {status}: {name}, with a token"));
@@ -96,8 +96,8 @@ impl<'a> Context<'a> {
     }
 
     /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.
-    fn token_endpoint(&self, served: &Served<'_>, authorizer: &AuthorizerRef) -> Option<String> {
-        let key = ObjectKey::new(&served.stage_key.namespace, authorizer.name.as_deref()?);
+    fn token_endpoint(&self, served: &Served<'_>, authorization: &Authorization) -> Option<String> {
+        let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
         let jwt = self.world.authorizers.get(&key)?.spec.jwt.as_ref()?;
         jwt.issuers.iter().find_map(|issuer| self.local.token_endpoint(&issuer.issuer))
     }

@@ -1,13 +1,11 @@
 //! Integrations: where the requests of a rule go.
 //! How an endpoint is chosen and spoken to is the proxy's.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    field::{HTTP_URL, header_values},
+    field::{HTTP_URL, Header},
     reference::ServiceReference,
 };
 
@@ -69,10 +67,11 @@ pub struct MockIntegration {
     #[serde(default = "default_status")]
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
-    /// The headers. Empty: none but `content-length`. At most 32. Example: `{content-type: application/json}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "header_values")]
-    pub headers: BTreeMap<String, String>,
+    /// The headers. Values may contain variables. Empty: only `content-length`. At most 16, each name once.
+    /// Example: `[{name: content-type, value: application/json}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crate::field::unique_headers)]
+    pub headers: Vec<Header>,
     /// The body, as it is. Unset: empty. At most 65536 characters. Example: `{"status":"ok"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]

@@ -1,14 +1,12 @@
 //! One rule of an ApiRoute: the requests it matches and the policies they meet.
 //! Where requests go is the integration's.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AuthorizerRef, Integration};
+use super::{Authorization, Integration};
 use crate::field::{
-    ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, PATH_TEMPLATE, Throttle, header_values,
+    ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
 };
 
 /// One operation: what it matches, who may call, and where it leads.
@@ -52,9 +50,10 @@ pub struct Rule {
     )]
     pub query_params: Vec<ValueMatch>,
 
-    /// Who may call. Unset: as the ApiRoute's `authorizer` says. `{type: None}` lets everybody in.
+    /// Who may call. Unset: the ApiRoute's `authorization` applies. A rule's own replaces all of it.
+    /// Example: `{type: None}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorizer: Option<AuthorizerRef>,
+    pub authorization: Option<Authorization>,
 
     /// Whether callers need an API key. Unset: as the ApiRoute's `apiKey` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,15 +243,16 @@ pub struct MessageChanges {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderChanges {
-    /// Headers that get exactly this value, whatever they were. At most 32.
-    /// Example: `{x-customer: "${context.authorizer.claims.sub}"}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "header_values")]
-    pub set: BTreeMap<String, String>,
-    /// Headers that get one more value. At most 32. Example: `{via: "1.1 shop"}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "header_values")]
-    pub add: BTreeMap<String, String>,
+    /// Headers that get exactly this value; earlier values are removed. At most 16, each name once.
+    /// Example: `[{name: x-customer, value: "${context.authorizer.claims.sub}"}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crate::field::unique_headers)]
+    pub set: Vec<Header>,
+    /// Headers that get one more value; earlier values stay. At most 16, each name once.
+    /// Example: `[{name: via, value: 1.1 shop}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = crate::field::unique_headers)]
+    pub add: Vec<Header>,
     /// Headers that are taken away. At most 32. Example: `[server]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -128,7 +128,7 @@ fn an_item_that_repeats_an_identity_is_rejected() {
         ["spec.hostnames[1] repeats the \"a.example\" of item 0. It must be unique in this list."]
     );
     let rule = json!({"name": "a", "methods": ["GET"], "path": "/a", "integration": {"type": "Mock", "mock": {}}});
-    let spec = json!({"stages": [{"name": "prod"}], "authorizer": {"type": "None"}, "rules": [rule, rule]});
+    let spec = json!({"stages": [{"name": "prod"}], "authorization": {"type": "None"}, "rules": [rule, rule]});
     assert_eq!(
         told("ApiRoute", json!({"metadata": {"name": "orders"}, "spec": spec})),
         ["spec.rules[1] repeats the name \"a\" of item 0. It must be unique in this list."]

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_crds::ApiRoute;
 use sluice_crds::api_route::{
-    AuthorizerRef, AuthorizerRefType, CacheScope, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
+    self as api, AuthorizationType, CacheScope, Header, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
     MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::reference::Reference;
 use sluice_wire::{HeaderEdits, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse};
 
 use crate::fields;
-use crate::lower::route::{self as lower, Authorization, Integration, Match, Policy, Rule, ServicePort};
+use crate::lower::route::{Authorization, Integration, Match, Policy, Reference, Rule, ServicePort};
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
 
@@ -65,10 +64,10 @@ pub(super) fn rule(key: &ObjectKey, route: &ApiRoute, at: usize) -> Option<Rule>
         // A rule without its match is not served: what it does is of no interest yet.
         None => (None, problems),
         Some(matches) => {
-            let authorizer = written.authorizer.as_ref().unwrap_or(&route.spec.authorizer);
-            let authorized = authorizer.type_ == AuthorizerRefType::Ref;
+            let authorization = written.authorization.as_ref().unwrap_or(&route.spec.authorization);
+            let authorized = authorization.type_ == AuthorizationType::Authorizer;
             let mut lowering = Lowering { key, at: at.clone(), path: matches.path.clone(), authorized, problems };
-            (lowering.policy(route, written, authorizer), lowering.problems)
+            (lowering.policy(route, written, authorization), lowering.problems)
         }
     };
     Some(Rule { name: written.name.clone(), field: at, matches, policy, problems })
@@ -118,10 +117,10 @@ impl Lowering<'_> {
         self.problems.invalid(&format!("{}.{field}", self.at), why);
     }
 
-    fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorizer: &AuthorizerRef) -> Option<Policy> {
-        let field =
-            if rule.authorizer.is_some() { format!("{}.authorizer", self.at) } else { "spec.authorizer".into() };
-        let authorization = self.authorization(&field, authorizer);
+    fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorization: &api::Authorization) -> Option<Policy> {
+        let own = rule.authorization.is_some();
+        let field = if own { format!("{}.authorization", self.at) } else { "spec.authorization".into() };
+        let authorization = self.authorization(&field, authorization);
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
@@ -145,22 +144,24 @@ impl Lowering<'_> {
         })
     }
 
-    fn authorization(&mut self, field: &str, named: &AuthorizerRef) -> Option<Authorization> {
-        match (named.type_, &named.name) {
-            (AuthorizerRefType::Ref, Some(name)) => {
-                let key = self.key.target(&Reference::new(name));
-                let authorizer = lower::Reference { key, field: format!("{field}.name") };
-                return Some(Authorization::Authorizer { authorizer, scopes: named.scopes.clone() });
+    fn authorization(&mut self, field: &str, written: &api::Authorization) -> Option<Authorization> {
+        match (written.type_, &written.authorizer) {
+            (AuthorizationType::Authorizer, Some(authorizer)) => {
+                let authorizer =
+                    Reference { key: self.key.target(authorizer), field: format!("{field}.authorizer.name") };
+                return Some(Authorization::Authorizer { authorizer, scopes: written.scopes.clone() });
             }
-            (AuthorizerRefType::Ref, None) => {
-                self.problems.invalid(field, "type Ref requires the name of an Authorizer")
+            (AuthorizationType::Authorizer, None) => {
+                self.problems.invalid(field, "type Authorizer requires the field authorizer");
             }
-            (AuthorizerRefType::None, Some(_)) => self.problems.invalid(field, "type None must not have a name"),
-            (AuthorizerRefType::None, None) if named.scopes.is_empty() => return Some(Authorization::Open),
-            (AuthorizerRefType::None, None) => {}
+            (AuthorizationType::None, Some(_)) => {
+                self.problems.invalid(&format!("{field}.authorizer"), "it is not allowed with type None");
+            }
+            (AuthorizationType::None, None) if written.scopes.is_empty() => return Some(Authorization::Open),
+            (AuthorizationType::None, None) => {}
         }
-        if !named.scopes.is_empty() {
-            self.problems.invalid(field, "scopes require an Authorizer: they are not allowed with type None");
+        if !written.scopes.is_empty() {
+            self.problems.invalid(&format!("{field}.scopes"), "they are allowed with type Authorizer only");
         }
         None
     }
@@ -239,17 +240,24 @@ impl Lowering<'_> {
         HeaderEdits { set, add, remove: removed.into_iter().collect() }
     }
 
-    fn values(&mut self, side: Side, field: &str, values: &BTreeMap<String, String>) -> Vec<(String, Template)> {
+    fn values(&mut self, side: Side, field: &str, headers: &[Header]) -> Vec<(String, Template)> {
         let mut edits: BTreeMap<String, Template> = BTreeMap::new();
-        for (name, text) in values {
-            match free_header_name(side, name).and_then(|name| Ok((name, self.template(text)?))) {
-                Err(why) => self.invalid(&format!("{field}.{name}"), why),
-                Ok((lower, template)) => {
-                    if edits.insert(lower, template).is_some() {
-                        self.invalid(
-                            &format!("{field}.{name}"),
-                            "the header is listed twice: names are not case-sensitive",
-                        );
+        for (at, Header { name, value }) in headers.iter().enumerate() {
+            let name = free_header_name(side, name);
+            let value = self.template(value);
+            match (name, value) {
+                (Ok(name), Ok(template)) => {
+                    if edits.insert(name, template).is_some() {
+                        let why = "the header is listed twice: names are not case-sensitive";
+                        self.invalid(&format!("{field}[{at}].name"), why);
+                    }
+                }
+                (name, value) => {
+                    if let Err(why) = name {
+                        self.invalid(&format!("{field}[{at}].name"), why);
+                    }
+                    if let Err(why) = value {
+                        self.invalid(&format!("{field}[{at}].value"), why);
                     }
                 }
             }
@@ -276,7 +284,7 @@ impl Lowering<'_> {
                 let named = written.service.as_ref()?;
                 let field = format!("{}.integration.service", self.at);
                 let key = self.key.target(&named.object);
-                let service = lower::Reference { key, field: format!("{field}.name") };
+                let service = Reference { key, field: format!("{field}.name") };
                 Some(Integration::Service(ServicePort {
                     service,
                     port: named.port,

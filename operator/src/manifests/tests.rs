@@ -91,7 +91,7 @@ kind: ApiRoute
 metadata: {name: orders}
 spec:
   stages: [{name: prod}]
-  authorizer: {type: none}
+  authorization: {type: none}
   rules:
   - name: get-order
     methods: [get]
@@ -103,7 +103,7 @@ spec:
     assert_eq!(
         messages(text),
         [
-            "6:22: spec.authorizer.type cannot be \"none\": it must be one of Ref or None. Did you mean None?",
+            "6:25: spec.authorization.type cannot be \"none\": it must be one of Authorizer or None. Did you mean None?",
             "9:15: spec.rules[0].methods[0] cannot be \"get\": it must be one of ANY, GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. \
              Did you mean GET?",
             "10:11: spec.rules[0].path cannot be \"orders\": a path begins with / and has no spaces, ? or #. \
