@@ -77,7 +77,7 @@ impl Follow {
                 }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(scope = %self.scope, %error, cause, "a watch failed and is retried");
+                    tracing::warn!(scope = %self.scope, %error, cause, "watch failed; retrying");
                     Change::Failed(failure(&error))
                 }
                 Ok(watcher::Event::Init) => {
@@ -141,7 +141,7 @@ where
         Err(error) => {
             // The cause alone: it names the field, and the outer text names Rust types.
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            tracing::warn!(object = %K::KIND.object(&key), error = why, "an object cannot be parsed");
+            tracing::warn!(object = %K::KIND.object(&key), error = why, "cannot parse an object");
             Object::Unparsable(K::KIND, key, Unparsable { generation, uid, why })
         }
     }

@@ -31,25 +31,25 @@ pub(crate) enum FetchError {
         #[source]
         source: Arc<ConnectError>,
     },
-    #[error("cannot exchange HTTP with the issuer")]
+    #[error("the HTTP exchange with the issuer failed")]
     Call(#[source] transport::Error),
     #[error("cannot read the issuer's response")]
     Read(#[source] hyper::Error),
-    #[error("cannot write the request")]
+    #[error("cannot build the request")]
     Request(#[from] http::Error),
     #[error("the issuer responded with {0}")]
     Status(StatusCode),
     #[error("the document is longer than {MAX_BYTES} bytes")]
     TooLong,
-    #[error("the issuer took longer than {} s", DEADLINE.as_secs())]
+    #[error("the issuer did not respond within {} s", DEADLINE.as_secs())]
     Deadline,
-    #[error("the document is not the JSON it should be")]
+    #[error("the document is not valid JSON of the expected form")]
     Json(#[from] serde_json::Error),
-    #[error("the discovery document names another issuer")]
+    #[error("the discovery document is for another issuer")]
     OtherIssuer,
-    #[error("the discovery document names no key set that may be fetched")]
+    #[error("the discovery document has no jwks_uri that is allowed")]
     NoKeySet,
-    #[error("the key set has no key that can confirm a signature")]
+    #[error("the key set has no key that can verify a signature")]
     NoUsableKey,
 }
 
@@ -172,7 +172,7 @@ mod tests {
             (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("responded with 302")),
             (head("500 Internal Server Error", "", 0), Err("responded with 500")),
             (head("200 OK", "", 10) + "{}", Err("cannot read the issuer's response")),
-            ("no HTTP at all\r\n\r\n".to_owned(), Err("cannot exchange HTTP")),
+            ("no HTTP at all\r\n\r\n".to_owned(), Err("the HTTP exchange with the issuer failed")),
         ] {
             let address = issuer(answer).await;
             match (fetcher(true).get(&format!("http://{address}/keys")).await, expected) {

@@ -31,15 +31,15 @@ pub(super) enum DialError {
         #[source]
         source: ConnectError,
     },
-    #[error("http:// is for this machine only, and {0} is elsewhere")]
+    #[error("http:// is allowed for loopback addresses only, and {0} is not one")]
     NotLoopback(String),
-    #[error("cannot read the operator's certificate authority {path}")]
+    #[error("cannot read the CA certificate {path}")]
     Authority {
         path: PathBuf,
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    #[error("cannot prepare TLS to the operator")]
+    #[error("cannot configure TLS to the operator")]
     Tls(#[from] rustls::Error),
 }
 

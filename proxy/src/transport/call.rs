@@ -272,6 +272,6 @@ fn copy<B: SendBody>(request: &Request<Payload<B>>) -> Option<Request<Payload<B>
 }
 
 fn failed<B: SendBody>(error: hyper::Error) -> Failed<B> {
-    tracing::debug!(%error, "a call to an upstream failed");
+    tracing::debug!(%error, "request to an upstream failed");
     Failed::For(Error::Http(error))
 }

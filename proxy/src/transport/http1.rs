@@ -72,7 +72,7 @@ where
     let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
     let log = |result: Result<(), hyper::Error>| {
         if let Err(error) = result {
-            tracing::debug!(%error, "an HTTP/1.1 connection to an upstream ended early");
+            tracing::debug!(%error, "HTTP/1.1 connection to an upstream failed");
         }
     };
     match upgrades {

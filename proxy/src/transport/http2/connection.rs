@@ -167,7 +167,7 @@ async fn drive(driver: &Driver, owner: Weak<dyn Owner>, thread: usize, number: u
         match tokio::time::timeout(idle / 2, std::future::poll_fn(|cx| driver.poll(cx))).await {
             Ok(result) => {
                 if let Err(error) = result {
-                    tracing::debug!(%error, "an HTTP/2 connection to an upstream ended early");
+                    tracing::debug!(%error, "HTTP/2 connection to an upstream failed");
                 }
                 if let Some(owner) = owner.upgrade() {
                     owner.end_connection(thread, number);

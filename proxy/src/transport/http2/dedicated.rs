@@ -52,7 +52,7 @@ where
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             let error = sluice_daemon::logging::chain(&error);
-            tracing::debug!(error, "a dedicated HTTP/2 connection ended early");
+            tracing::debug!(error, "dedicated HTTP/2 connection failed");
         }
     });
     Ok(sender)
