@@ -90,7 +90,7 @@ async fn keys_that_cannot_be_made_keep_no_status_from_being_written() -> anyhow:
     space.apply(&stage("prod", HOST)).await?;
     space.apply(&route("fine", "prod", "/fine", mock("fine"))).await?;
     space.programmed("ApiRoute", "fine").await?;
-    let told = |message: &str| message.contains("could not make the key") && message.contains("quota");
+    let told = |message: &str| message.contains("cannot generate the key") && message.contains("quota");
     for number in [0, KEYS - 1] {
         starved.condition("ApiKey", &format!("key-{number}"), "Accepted", |found| told(&found.message)).await?;
     }

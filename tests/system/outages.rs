@@ -125,7 +125,7 @@ async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow:
     stranger.launch()?;
     eventually("the operator turns the stranger away", SOON, || async {
         let log = fleet.operator.log();
-        anyhow::ensure!(log.contains("not of the proxies' service account"), "its log:\n{log}");
+        anyhow::ensure!(log.contains("not to the proxies' service account"), "its log:\n{log}");
         Ok::<_, anyhow::Error>(())
     })
     .await?;

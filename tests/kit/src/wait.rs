@@ -88,16 +88,17 @@ where
     E: Into<anyhow::Error>,
 {
     let started = tokio::time::Instant::now();
-    let mut last: Option<anyhow::Error> = None;
+    let mut last = "no attempt ended".to_owned();
     for pause in pauses() {
         let left = deadline.saturating_sub(started.elapsed());
         match tokio::time::timeout(left, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => last = Some(error.into()),
-            Err(_) => {
-                let last = last.map_or_else(|| "no attempt ended".to_owned(), |error| format!("{error:#}"));
-                anyhow::bail!("{what}: not within {deadline:?}: {last}");
-            }
+            Ok(Err(error)) => last = format!("{:#}", error.into()),
+            Err(_) => {}
+        }
+        // Not only where the attempt was cancelled: one that fails at once is never cancelled.
+        if started.elapsed() >= deadline {
+            anyhow::bail!("{what}: not within {deadline:?}: {last}");
         }
         tokio::time::sleep(pause).await;
     }
@@ -130,5 +131,11 @@ mod tests {
         let hanging = || std::future::pending::<anyhow::Result<()>>();
         let error = until("an end", SOON, hanging).await.unwrap_err();
         assert_eq!(error.to_string(), "an end: not within 30s: no attempt ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_fails_at_once_ends_the_wait_at_the_deadline() {
+        let error = until("an end", SOON, async || Err::<(), _>(anyhow::anyhow!("not yet"))).await.unwrap_err();
+        assert_eq!(error.to_string(), "an end: not within 30s: not yet");
     }
 }
