@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::policy::Key;
+use super::key::Key;
 use super::stored::Stored;
 
 /// The progress of a fetch.

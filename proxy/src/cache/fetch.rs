@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 
 use super::coalesce::{Joined, Progress};
-use super::policy::Key;
+use super::key::Key;
 use super::store::Cache;
 use super::stored::{Head, Stored};
 

@@ -4,6 +4,8 @@ mod budget;
 mod coalesce;
 mod fetch;
 mod fill;
+mod fingerprint;
+mod key;
 mod phase;
 mod policy;
 mod store;
@@ -11,8 +13,10 @@ mod stored;
 
 pub(crate) use fetch::{Lead, Look, Waited};
 pub(crate) use fill::Fill;
+pub(crate) use fingerprint::Origin;
+pub(crate) use key::{CallerKey, Key};
 pub(crate) use phase::{NotStored, Phase};
-pub(crate) use policy::{Answer, CachePolicy, CallerKey, IGNORED_WARNING, Invalidate, Key, Origin, invalidation};
+pub(crate) use policy::{Answer, CachePolicy, IGNORED_WARNING, Invalidate, invalidation};
 pub(crate) use store::Cache;
 pub(crate) use stored::{Head, MAX_BODY_BYTES, Stored};
 

@@ -1,118 +1,27 @@
-//! What may be kept, what tells answers apart, and who may refresh them.
-//! Where answers are kept is in `cache`.
+//! Which responses may be stored and for how long, and who may refresh them.
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_RANGE, COOKIE, RANGE, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use serde::Serialize;
-use sluice_wire::{
-    Behavior, CacheScope, Invalidation, ObjectRef, PartName, Rule, RuleCache, RulePolicy, StageCache, Unauthorized,
-    Variable,
-};
-use smallvec::SmallVec;
+use http::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use sluice_wire::{Behavior, CacheScope, Invalidation, RuleCache, StageCache, Unauthorized, Variable};
 
+use super::fingerprint::{Origin, fingerprint};
+use super::key::{CallerKey, Fields, Key};
 use super::phase::NotStored;
 use crate::template::Variables;
 
 /// The scope that permits refreshing where `invalidation` is `Required`.
 const INVALIDATE_SCOPE: &str = "sluice:invalidate-cache";
-/// What everybody else is told with `SucceedWithWarning`.
+/// The warning for all others with `SucceedWithWarning`.
 pub(crate) const IGNORED_WARNING: HeaderValue =
     HeaderValue::from_static("199 sluice \"Cache-control headers were ignored because the caller was unauthorized.\"");
-/// Statuses kept by a stage of its own behaviour; AWS keeps every status.
+/// Statuses that a stage with native behavior stores; AWS stores every status.
 const NATIVE_STATUSES: [u16; 6] = [200, 203, 204, 301, 404, 410];
-const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
-/// What a backend may know a caller by, whether or not the gateway checked it.
-const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
-
-/// What tells answers apart: a digest over length-prefixed fields, so that no two lists of fields share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(pub(crate) [u8; 32]);
-
-/// Where answers come from: which rule, at which stage, and what it makes of a request before the integration sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin<'a> {
-    /// The stage's part.
-    pub(crate) stage: &'a PartName,
-    /// The ApiRoute's part.
-    pub(crate) route: &'a PartName,
-    /// The rule.
-    pub(crate) rule: &'a Rule,
-    /// What is done for it.
-    pub(crate) policy: &'a RulePolicy,
-    /// Whose headers the stage imitates.
-    pub(crate) behavior: Behavior,
-}
-
-/// Who asks: whatever of this is there keeps callers apart.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallerKey<'a> {
-    /// The caller that an authorizer identified: what tells it from all others.
-    pub(crate) identity: Option<&'a [u8]>,
-    /// The header with a credential that the identity stands for, so that another credential of the same caller finds the
-    /// same responses.
-    pub(crate) credential: Option<&'a HeaderName>,
-    /// The ApiKey the request was admitted with.
-    pub(crate) api_key: Option<&'a ObjectRef>,
-    /// The request's headers, for the credentials that nobody verified.
-    pub(crate) headers: &'a HeaderMap,
-}
-
-impl CallerKey<'_> {
-    /// Whether a header says no more than who the caller and its key are.
-    fn says_no_more(&self, name: &HeaderName) -> bool {
-        self.credential == Some(name) || (self.api_key.is_some() && *name == API_KEY)
-    }
-
-    fn add_to(&self, fields: &mut Fields) {
-        fields.add(self.identity);
-        fields.add(self.api_key.map(|key| key.namespace.as_bytes()));
-        fields.add(self.api_key.map(|key| key.name.as_bytes()));
-        for name in CREDENTIALS.iter().filter(|name| !self.says_no_more(name)) {
-            for value in self.headers.get_all(name) {
-                fields.add(Some(value.as_bytes()));
-            }
-            fields.add(None);
-        }
-    }
-}
-
-struct Fields(SmallVec<[u8; 256]>);
-
-impl Fields {
-    fn new() -> Self {
-        Self(SmallVec::new())
-    }
-
-    fn finish(self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
-        out
-    }
-
-    /// Everything a part of the configuration says.
-    fn add_part(&mut self, part: &impl Serialize) {
-        self.add(serde_json::to_vec(part).ok().as_deref());
-    }
-
-    fn add(&mut self, field: Option<&[u8]>) {
-        match field {
-            None => self.0.push(0),
-            Some(bytes) => {
-                self.0.push(1);
-                self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-                self.0.extend_from_slice(bytes);
-            }
-        }
-    }
-}
-
 /// Caching of one rule at one stage.
 #[derive(Debug)]
 pub(crate) struct CachePolicy {
-    origin: [u8; 32],
+    fingerprint: [u8; 32],
     ttl: Duration,
     keys: Vec<Variable>,
     methods: Vec<Method>,
@@ -122,16 +31,14 @@ pub(crate) struct CachePolicy {
     unauthorized: Unauthorized,
 }
 
-/// An answer and the request it belongs to.
+/// A response and its request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
-    /// The request's method.
     pub(crate) method: &'a Method,
     /// The request's headers.
     pub(crate) request: &'a HeaderMap,
-    /// The answer's status.
     pub(crate) status: StatusCode,
-    /// The answer's headers, as the integration gave them.
+    /// The response's headers, as the integration sent them.
     pub(crate) headers: &'a HeaderMap,
 }
 
@@ -140,10 +47,10 @@ impl CachePolicy {
     pub(crate) fn compile(origin: &Origin<'_>, rule: &RuleCache, stage: &StageCache) -> Self {
         let ttl = Duration::from_millis(rule.ttl_ms.unwrap_or(stage.ttl_ms));
         Self {
-            origin: fingerprint(origin, rule),
+            fingerprint: fingerprint(origin, ttl),
             ttl,
             keys: rule.keys.clone(),
-            // A name that is no method matches no request.
+            // A name that is not a method matches no request.
             methods: rule.methods.iter().filter_map(|method| Method::from_bytes(method.as_bytes()).ok()).collect(),
             scope: rule.scope,
             native: origin.behavior == Behavior::Native,
@@ -152,7 +59,7 @@ impl CachePolicy {
         }
     }
 
-    /// Whether the cache has nothing to do with a request.
+    /// Whether a request neither reads the cache nor fills it.
     pub(crate) fn bypass(&self, method: &Method, request: &HeaderMap) -> bool {
         self.ttl.is_zero()
             || !self.methods.contains(method)
@@ -163,7 +70,7 @@ impl CachePolicy {
     /// The key of a request. `path` is the canonical path after the base path.
     pub(crate) fn key(&self, method: &Method, path: &str, caller: CallerKey<'_>, variables: &impl Variables) -> Key {
         let mut fields = Fields::new();
-        fields.add(Some(&self.origin));
+        fields.add(Some(&self.fingerprint));
         fields.add(Some(method.as_str().as_bytes()));
         fields.add(Some(path.as_bytes()));
         for key in &self.keys {
@@ -177,7 +84,7 @@ impl CachePolicy {
         Key(fields.finish())
     }
 
-    /// How long an answer may be kept, or why it may not.
+    /// How long a response may be stored, or why it may not.
     pub(crate) fn storable(&self, answer: Answer<'_>) -> Result<Duration, NotStored> {
         if !self.methods.contains(answer.method) {
             return Err(NotStored::Method);
@@ -201,7 +108,7 @@ impl CachePolicy {
         self.time_to_live(answer.headers)
     }
 
-    /// Whether each field a `vary` names is part of the key.
+    /// Whether each header that `vary` names is part of the key.
     fn keys_all_of(&self, vary: &HeaderValue) -> bool {
         let Ok(names) = vary.to_str() else { return false };
         let mut names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -233,37 +140,22 @@ impl CachePolicy {
     }
 }
 
-/// Tells the answers of one origin from those of others, and from its own before a change of what it answers with.
-fn fingerprint(origin: &Origin<'_>, cache: &RuleCache) -> [u8; 32] {
-    let mut fields = Fields::new();
-    for text in [origin.stage.id(), origin.route.id(), origin.rule.name.as_str()] {
-        fields.add(Some(text.as_bytes()));
-    }
-    fields.add_part(&origin.behavior);
-    fields.add_part(&origin.rule.path);
-    fields.add_part(&origin.policy.integration);
-    fields.add_part(&origin.policy.request_headers);
-    fields.add_part(&cache.keys);
-    fields.add_part(&cache.scope);
-    fields.finish()
-}
-
-/// What becomes of a request that wants a fresh answer.
+/// The result of a request's `cache-control: max-age=0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalidate {
-    /// It does not ask.
+    /// It does not have it.
     NotAsked,
-    /// The answer is fetched anew and replaces the kept one.
+    /// A new response is fetched and replaces the stored one.
     Refresh,
     /// 403.
     Refuse,
-    /// Answered as usual, with [`IGNORED_WARNING`] as `warning`.
+    /// It is ignored, with [`IGNORED_WARNING`] as `warning`.
     Warn,
-    /// Answered as usual.
+    /// It is ignored.
     Ignore,
 }
 
-/// Judges `cache-control: max-age=0` of a request.
+/// Decides about `cache-control: max-age=0` of a request.
 pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, scopes: &[String]) -> Invalidate {
     if !directives(request).any(|(name, value)| name == "max-age" && value == "0") {
         return Invalidate::NotAsked;

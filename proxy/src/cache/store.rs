@@ -9,7 +9,7 @@ use quick_cache::{OptionsBuilder, UnitWeighter, Weighter};
 
 use super::budget::Budget;
 use super::coalesce::Fetches;
-use super::policy::Key;
+use super::key::Key;
 use super::stored::Stored;
 
 /// A shard must hold several of the largest responses.

@@ -40,10 +40,10 @@ fn key(path: &str) -> Key {
         path: "/{p+}".parse().unwrap(),
         headers: vec![],
         query: vec![],
-        action: RuleAction::Serve(Box::new(policy.clone())),
+        action: RuleAction::Serve(Box::new(policy)),
     };
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
-    let origin = Origin { stage: &stage_name, route: &route, rule: &rule, policy: &policy, behavior: Behavior::Native };
+    let origin = Origin { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
     let nobody = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
     CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, &NoVariables)
 }

@@ -174,7 +174,13 @@ fn caching(
 ) -> Option<Box<Caching>> {
     let stage = site.stage.cache.as_ref()?;
     let cache = policy.cache.as_ref()?;
-    let origin = Origin { stage: site.stage_name, route: part, rule, policy, behavior: site.stage.behavior };
+    let origin = Origin {
+        stage: site.stage_name,
+        behavior: site.stage.behavior,
+        route: part,
+        version: site.route.version.as_ref(),
+        rule,
+    };
     let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
     store.resize(stage.max_bytes);
     Some(Box::new(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) }))

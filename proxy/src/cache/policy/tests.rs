@@ -1,6 +1,8 @@
 //! Tables of what is kept, what tells answers apart, and who may refresh.
 
-use sluice_wire::{HeaderEdits, Integration, Mock, PartKind, RuleAction};
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use sluice_wire::{HeaderEdits, Integration, Mock, ObjectRef, PartKind, PartName, Rule, RuleAction, RulePolicy};
 
 use super::*;
 use crate::template::{NoVariables, Value};
@@ -55,11 +57,13 @@ impl Default for Configured {
 }
 
 fn compile(configured: &Configured) -> CachePolicy {
+    let methods = vec!["GET".into(), "HEAD".into()];
+    let cache = RuleCache { ttl_ms: None, keys: configured.keys.clone(), methods, scope: configured.scope };
     let policy = RulePolicy {
         authorizer: None,
         api_key: false,
         throttle: None,
-        cache: None,
+        cache: Some(cache.clone()),
         request_headers: configured.request_headers.clone(),
         response_headers: HeaderEdits::default(),
         timeout_ms: 1000,
@@ -71,10 +75,8 @@ fn compile(configured: &Configured) -> CachePolicy {
         path: configured.path.parse().unwrap(),
         headers: vec![],
         query: vec![],
-        action: RuleAction::Serve(Box::new(policy.clone())),
+        action: RuleAction::Serve(Box::new(policy)),
     };
-    let methods = vec!["GET".into(), "HEAD".into()];
-    let cache = RuleCache { ttl_ms: None, keys: configured.keys.clone(), methods, scope: configured.scope };
     let settings = StageCache {
         ttl_ms: 300_000,
         max_bytes: 1 << 20,
@@ -85,7 +87,7 @@ fn compile(configured: &Configured) -> CachePolicy {
     let route = PartName::new(PartKind::Route, configured.route);
     let behavior = configured.behavior;
     CachePolicy::compile(
-        &Origin { stage: &stage, route: &route, rule: &rule, policy: &policy, behavior },
+        &Origin { stage: &stage, behavior, route: &route, version: None, rule: &rule },
         &cache,
         &settings,
     )

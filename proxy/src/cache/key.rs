@@ -1,0 +1,80 @@
+//! Cache keys: digests over length-prefixed fields, so that no two lists of fields have the same key.
+
+use aws_lc_rs::digest;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName};
+use serde::Serialize;
+use sluice_wire::ObjectRef;
+use smallvec::SmallVec;
+
+const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
+/// Headers by which a backend may identify callers, whether or not the gateway checked them.
+const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
+
+/// The key of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(pub(crate) [u8; 32]);
+
+/// The caller of a request, for keys that separate callers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallerKey<'a> {
+    /// The caller that an authorizer identified: what tells it from all others.
+    pub(crate) identity: Option<&'a [u8]>,
+    /// The header with a credential that the identity stands for, so that another credential of the same caller finds the
+    /// same responses.
+    pub(crate) credential: Option<&'a HeaderName>,
+    /// The ApiKey that the request was admitted with.
+    pub(crate) api_key: Option<&'a ObjectRef>,
+    /// The request's headers, for credentials that the gateway did not verify.
+    pub(crate) headers: &'a HeaderMap,
+}
+
+impl CallerKey<'_> {
+    /// Whether identity or ApiKey stand for the header.
+    fn covers(&self, name: &HeaderName) -> bool {
+        self.credential == Some(name) || (self.api_key.is_some() && *name == API_KEY)
+    }
+
+    pub(super) fn add_to(&self, fields: &mut Fields) {
+        fields.add(self.identity);
+        fields.add(self.api_key.map(|key| key.namespace.as_bytes()));
+        fields.add(self.api_key.map(|key| key.name.as_bytes()));
+        for name in CREDENTIALS.iter().filter(|name| !self.covers(name)) {
+            for value in self.headers.get_all(name) {
+                fields.add(Some(value.as_bytes()));
+            }
+            fields.add(None);
+        }
+    }
+}
+
+/// Fields of a digest.
+pub(super) struct Fields(SmallVec<[u8; 256]>);
+
+impl Fields {
+    pub(super) fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
+        out
+    }
+
+    pub(super) fn add(&mut self, field: Option<&[u8]>) {
+        match field {
+            None => self.0.push(0),
+            Some(bytes) => {
+                self.0.push(1);
+                self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+                self.0.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// A piece of configuration.
+    pub(super) fn add_config(&mut self, config: &impl Serialize) {
+        self.add(serde_json::to_vec(config).ok().as_deref());
+    }
+}
