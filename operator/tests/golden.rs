@@ -115,7 +115,7 @@ fn every_reason_of_a_translation_has_a_case() {
         seen.extend(conditions.map(|condition| condition.reason));
     }
     let all = reason::ALL_ACCEPTED.iter().chain(reason::ALL_RESOLVED_REFS);
-    // A namespace that exceeds its quota is too long for a case: `memory.rs` shows it.
+    // A namespace that exceeds its quota is too long for a case: `incremental.rs` shows it.
     let all = all.filter(|reason| **reason != reason::QUOTA_EXCEEDED);
     let missing: Vec<_> = all.filter(|reason| !seen.contains(*reason)).collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");

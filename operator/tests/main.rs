@@ -1,9 +1,9 @@
-//! The operator's tests that need more than one room: golden translations, memory against scratch, the stream.
+//! Tests of the operator that involve several modules: golden translations, incremental translation, watches, the stream.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod golden;
-mod memory;
+mod incremental;
 mod objects;
 mod skew;
 mod stream;

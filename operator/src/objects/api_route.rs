@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use sluice_crds::ApiRoute;
+use sluice_crds::condition::reason;
 
-use crate::objects::watched::{Watched, same_own};
+use crate::objects::watched::{Target, Watched, same_own};
 
 impl Watched for ApiRoute {
     fn same(&self, other: &Self) -> bool {
@@ -13,4 +14,8 @@ impl Watched for ApiRoute {
     fn manifest_schema() -> Option<Value> {
         None
     }
+}
+
+impl Target for ApiRoute {
+    const NOT_FOUND: &'static str = reason::ROUTE_NOT_FOUND;
 }

@@ -3,10 +3,11 @@
 use serde_json::Value;
 use sluice_crds::Authorizer;
 use sluice_crds::authorizer::JwksSourceType;
+use sluice_crds::condition::reason;
 
 use crate::objects::key::ObjectKey;
 use crate::objects::table::Kind;
-use crate::objects::watched::{Watched, same_own};
+use crate::objects::watched::{Target, Watched, same_own};
 
 impl Watched for Authorizer {
     fn same(&self, other: &Self) -> bool {
@@ -29,4 +30,8 @@ impl Watched for Authorizer {
     fn manifest_schema() -> Option<Value> {
         None
     }
+}
+
+impl Target for Authorizer {
+    const NOT_FOUND: &'static str = reason::AUTHORIZER_NOT_FOUND;
 }

@@ -25,4 +25,4 @@ pub use object::{Object, Unparsable};
 pub use scope::Watch;
 pub use table::{Kind, Own, Tabled};
 pub(crate) use table::{for_kind, for_own_kind, kinds};
-pub use watched::Watched;
+pub use watched::{Target, Watched};

@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
+use sluice_crds::condition::reason;
 use sluice_crds::schema::Path;
 
 use crate::objects::manifest_schema::{base64_entries, object, texts};
-use crate::objects::watched::Watched;
+use crate::objects::watched::{Target, Watched};
 
 impl Watched for Secret {
     const SENSITIVE: bool = true;
@@ -33,4 +34,8 @@ impl Watched for Secret {
         }
         Ok(())
     }
+}
+
+impl Target for Secret {
+    const NOT_FOUND: &'static str = reason::SECRET_NOT_FOUND;
 }

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
+use sluice_crds::condition::reason;
 
 use crate::objects::manifest_schema::{anything, list, object, protocol};
-use crate::objects::watched::Watched;
+use crate::objects::watched::{Target, Watched};
 
 impl Watched for Service {
     fn same(&self, other: &Self) -> bool {
@@ -14,6 +15,10 @@ impl Watched for Service {
     fn manifest_schema() -> Option<Value> {
         Some(object(&["spec"], &[("spec", service_spec()), ("status", anything())]))
     }
+}
+
+impl Target for Service {
+    const NOT_FOUND: &'static str = reason::BACKEND_NOT_FOUND;
 }
 
 fn service_spec() -> Value {

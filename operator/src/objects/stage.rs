@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 use sluice_crds::Stage;
+use sluice_crds::condition::reason;
 
 use crate::objects::key::ObjectKey;
 use crate::objects::table::Kind;
-use crate::objects::watched::{Watched, same_own};
+use crate::objects::watched::{Target, Watched, same_own};
 
 impl Watched for Stage {
     fn same(&self, other: &Self) -> bool {
@@ -21,4 +22,8 @@ impl Watched for Stage {
     fn manifest_schema() -> Option<Value> {
         None
     }
+}
+
+impl Target for Stage {
+    const NOT_FOUND: &'static str = reason::STAGE_NOT_FOUND;
 }

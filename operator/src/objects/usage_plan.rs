@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use sluice_crds::UsagePlan;
+use sluice_crds::condition::reason;
 
-use crate::objects::watched::{Watched, same_own};
+use crate::objects::watched::{Target, Watched, same_own};
 
 impl Watched for UsagePlan {
     fn same(&self, other: &Self) -> bool {
@@ -13,4 +14,8 @@ impl Watched for UsagePlan {
     fn manifest_schema() -> Option<Value> {
         None
     }
+}
+
+impl Target for UsagePlan {
+    const NOT_FOUND: &'static str = reason::PLAN_NOT_FOUND;
 }

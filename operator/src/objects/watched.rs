@@ -40,6 +40,12 @@ pub trait Watched: Tabled {
     }
 }
 
+/// A kind that other objects refer to.
+pub trait Target: Watched {
+    /// The reason of `ResolvedRefs` when there is no object of that name.
+    const NOT_FOUND: &'static str;
+}
+
 /// Whether the metadata of an object of Sluice is the same for translation.
 pub(super) fn same_own(a: &ObjectMeta, b: &ObjectMeta) -> bool {
     a.uid == b.uid && a.generation == b.generation && a.creation_timestamp == b.creation_timestamp

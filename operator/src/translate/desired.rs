@@ -7,30 +7,30 @@ use std::fmt;
 use sluice_crds::condition;
 use sluice_wire::PartName;
 
-/// What is to be said about an object, apart from what only the fleet knows.
+/// The status that an object should have, apart from what the connected proxies add.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredStatus {
     /// `Accepted` and `ResolvedRefs`.
     pub conditions: Vec<condition::Wanted>,
-    /// The generation that was judged.
+    /// The generation that was translated.
     pub generation: Option<i64>,
-    /// The parts that a proxy must have as [`Translation::parts`] has them (not at all, if it has them not) to run this
-    /// generation.
+    /// The parts that decide whether a proxy runs this generation: it must have those of them that the translation has, and
+    /// none of the others.
     pub parts: BTreeSet<PartName>,
     /// Whether the proxies were given anything for this object to run.
     pub served: Served,
-    /// What the kind's status says besides.
+    /// What the status of the kind says besides conditions.
     pub detail: Detail,
     /// The reasons of its problems.
     pub problems: Vec<&'static str>,
 }
 
-/// Whether anything of an object reaches the proxies.
+/// Whether any part of an object is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// Something does, or there is nothing that should.
+    /// It is served, or it has nothing to serve.
     Yes,
-    /// The object's problems leave nothing to serve.
+    /// Its problems leave nothing to serve.
     Nothing,
 }
 
@@ -39,18 +39,18 @@ pub enum Served {
 pub enum Detail {
     /// Nothing.
     None,
-    /// Of a Stage: how many rules it serves.
+    /// Of a Stage.
     Stage {
-        /// Rules of ApiRoutes.
+        /// The number of rules that it serves.
         routes: usize,
     },
     /// Of an ApiKey.
     ApiKey {
-        /// How the key begins.
+        /// The first characters of the key.
         prefix: Option<String>,
         /// The Secret that holds it.
         secret: String,
-        /// Whether the operator must make that Secret.
+        /// Whether the operator must generate that Secret.
         must_generate: bool,
     },
 }

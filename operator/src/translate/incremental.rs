@@ -1,5 +1,5 @@
-//! Translation whose cost follows the change: what an object was translated from is remembered, and only objects that
-//! looked at something that changed are translated again. The result always equals a translation from scratch.
+//! Incremental translation: the translator records what each node read, and translates again only the nodes that read
+//! something that changed. The result always equals a translation from scratch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,34 +19,38 @@ use crate::translate::translation::Translation;
 use crate::translate::view::{Source, View};
 use crate::translate::{api_keys, stages, upstreams};
 
-/// A translator that remembers.
+/// A translator that keeps the results of the last translation.
 pub struct Translator {
-    seen: ChangeTracker,
+    tracker: ChangeTracker,
+    /// What each node read, and the reverse.
     reads: BTreeMap<Node, BTreeSet<Source>>,
     readers: BTreeMap<Source, BTreeSet<Node>>,
     claims: Claims,
     outputs: BTreeMap<Node, Output>,
+    /// The number of outputs that need a node that is not an object.
     needed: BTreeMap<Node, usize>,
-    /// The ApiKeys with an entry.
+    /// The ApiKeys with an entry, by shard.
     shards: BTreeMap<u8, BTreeSet<ObjectKey>>,
+    /// The number of rules by Stage, then by the object that they are from.
     rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
-    /// What all outputs weigh together.
+    /// The size of all outputs.
     weight: usize,
     limits: Limits,
+    /// The outputs that exceed the limit of their shard, and all that exceed a limit.
     shard_cuts: BTreeMap<u8, BTreeMap<Node, Cut>>,
     cuts: BTreeMap<Node, Cut>,
     translation: Translation,
     translated: usize,
 }
 
-/// How much configuration proxies take.
+/// The sizes that proxies accept.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     total: usize,
     shard: usize,
 }
 
-/// What has to be brought up to date after objects were translated.
+/// What is updated after objects were translated.
 #[derive(Default)]
 struct Stale {
     derived: BTreeSet<Node>,
@@ -62,17 +66,17 @@ impl Default for Translator {
 }
 
 impl Translator {
-    /// One that has seen nothing yet.
+    /// A translator of the empty state.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One with other limits than proxies have: for all parts, and for the keys of one shard.
+    /// A translator with other limits than those of proxies: for all parts, and for the keys of one shard.
     #[must_use]
     pub fn limited(total: usize, shard: usize) -> Self {
         Self {
-            seen: ChangeTracker::default(),
+            tracker: ChangeTracker::default(),
             reads: BTreeMap::new(),
             readers: BTreeMap::new(),
             claims: Claims::default(),
@@ -89,20 +93,20 @@ impl Translator {
         }
     }
 
-    /// How many objects the last call translated: the rest was remembered.
+    /// The number of nodes that the last call translated; the others were unchanged.
     #[must_use]
     pub fn translated(&self) -> usize {
         self.translated
     }
 
-    /// What the cluster state leads to.
+    /// Translates a cluster state.
     pub fn translate(&mut self, state: &ClusterState) -> Translation {
         self.update(state, None);
         self.translation.clone()
     }
 
-    /// What the cluster state leads to when nothing but `among` changed since the last call, unless that is what it led to before:
-    /// most changes are our own statuses coming back.
+    /// Translates a cluster state in which nothing but `among` changed since the last call; none when that affects no node. Most
+    /// changes are statuses that the operator itself has written.
     pub fn translate_changed(
         &mut self,
         state: &ClusterState,
@@ -111,9 +115,9 @@ impl Translator {
         (self.update(state, Some(among)) > 0).then(|| self.translation.clone())
     }
 
-    /// Translates what changed and returns how much that was.
+    /// Translates the nodes that are affected by changes, and returns their number.
     fn update(&mut self, state: &ClusterState, among: Option<&BTreeSet<Source>>) -> usize {
-        let changed = self.seen.catch_up(state, among);
+        let changed = self.tracker.catch_up(state, among);
         let mut dirty: BTreeSet<Node> = BTreeSet::new();
         for source in &changed {
             if source.0.is_own() {
@@ -149,8 +153,8 @@ impl Translator {
         self.translated
     }
 
-    /// Brings the claims of changed objects up to date; whoever wins or loses something by that becomes dirty, and with
-    /// a Stage the routes that looked at it.
+    /// Updates the claims of changed objects. Objects that win or lose something by that are translated again, and with a Stage
+    /// the routes that read it.
     fn reclaim(&mut self, state: &ClusterState, dirty: &mut BTreeSet<Node>) {
         let mut touched = BTreeSet::new();
         for node in dirty.iter() {
@@ -200,7 +204,7 @@ impl Translator {
         self.replace(node, &before, there.then_some(now), stale);
     }
 
-    /// Counts who needs what is not an object.
+    /// Counts the outputs that need each node that is not an object.
     fn need(&mut self, before: &Output, now: &Output, stale: &mut Stale) {
         for need in before.needs.difference(&now.needs) {
             let count = self.needed.get_mut(need).map_or(0, |count| {
@@ -241,7 +245,7 @@ impl Translator {
         self.replace(node, &before, Some(now), stale);
     }
 
-    /// Puts an output in the place of another; its parts are published when it is known what fits.
+    /// Replaces an output. Its parts are published when the cuts are known.
     fn replace(&mut self, node: Node, before: &Output, now: Option<Output>, stale: &mut Stale) {
         for part in &before.parts {
             self.translation.parts.remove(&part.name);
@@ -254,7 +258,7 @@ impl Translator {
         }
     }
 
-    /// Finds out what does not fit.
+    /// Determines the outputs that exceed the limits.
     fn cut(&mut self, stale: &mut Stale) {
         for shard in &stale.shards {
             let cuts = self.cuts_of_shard(*shard);
@@ -302,7 +306,7 @@ impl Translator {
         self.shards.get(&shard).into_iter().flatten()
     }
 
-    /// Publishes what of an output may be published.
+    /// Adds the parts and the status of an output to the translation, reduced by its cut.
     fn publish(&mut self, node: &Node) {
         let Some(output) = self.outputs.get(node) else { return };
         let (parts, status) = output.after(self.cuts.get(node).copied());
@@ -311,8 +315,8 @@ impl Translator {
         }
         self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
         let Some((object, wanted)) = status else { return };
-        let said = self.translation.statuses.get(&object);
-        if said.is_none_or(|said| **said != wanted) {
+        let before = self.translation.statuses.get(&object);
+        if before.is_none_or(|before| **before != wanted) {
             self.translation.statuses.insert(object, Arc::new(wanted));
         }
     }

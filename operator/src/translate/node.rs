@@ -2,7 +2,7 @@
 
 use crate::objects::{Kind, ObjectKey};
 
-/// Something that is translated for itself.
+/// What is translated on its own: an object, a port of a Service, or a certificate in a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Node {
     Object(Kind, ObjectKey),

@@ -14,7 +14,7 @@ use crate::translate::budget::{self, Cut};
 use crate::translate::desired::{DesiredStatus, Served};
 use crate::translate::node::Node;
 
-/// What a node leads to.
+/// The result of translating a node.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) parts: Vec<Arc<Part>>,
@@ -24,9 +24,9 @@ pub(crate) struct Output {
     pub(crate) rules: BTreeMap<ObjectKey, usize>,
     /// When the object was created.
     pub(crate) created: Option<(i64, i32)>,
-    /// What the parts and the key weigh together.
+    /// The size of the parts and of the key.
     pub(crate) weight: usize,
-    /// The parts that only keep their places; made when there is need.
+    /// The reduced parts; made when they are needed.
     closed: OnceLock<Vec<Arc<Part>>>,
 }
 
@@ -37,20 +37,20 @@ impl Output {
         Self { parts, weight, ..Self::default() }
     }
 
-    /// The parts that only keep their places. What has no other form than the one it has stays as it is.
+    /// The reduced parts: they still match the same requests, and reject them. A part without a reduced form is unchanged.
     pub(crate) fn closed(&self) -> &[Arc<Part>] {
         self.closed.get_or_init(|| self.parts.iter().filter_map(|part| closed(part)).map(Arc::new).collect())
     }
 
-    /// What is published of it, and what is said.
+    /// The parts that are published, and the status.
     pub(crate) fn after(&self, cut: Option<Cut>) -> (&[Arc<Part>], Option<(ObjectRef, DesiredStatus)>) {
         let Some(cut) = cut else { return (&self.parts, self.status.clone()) };
-        let status = self.status.clone().map(|(object, wanted)| (object, refused(wanted)));
+        let status = self.status.clone().map(|(object, wanted)| (object, over_quota(wanted)));
         (if cut == Cut::Closed { self.closed() } else { &[] }, status)
     }
 }
 
-fn refused(mut wanted: DesiredStatus) -> DesiredStatus {
+fn over_quota(mut wanted: DesiredStatus) -> DesiredStatus {
     let why = "The namespace exceeds its configuration quota, or its quota for API keys; this object is not served. Make \
                objects smaller or fewer.";
     if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
@@ -63,7 +63,7 @@ fn refused(mut wanted: DesiredStatus) -> DesiredStatus {
     wanted
 }
 
-/// The part in a form that keeps its place and refuses; none when it has no place to keep.
+/// The reduced form of a part, which matches the same requests and rejects them; none when it cannot be decoded.
 pub(crate) fn closed(part: &Part) -> Option<Part> {
     let body = match part.decode().ok()? {
         PartBody::Route(route) => PartBody::Route(closed_route(route)),

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use sluice_crds::condition::reason;
-
 use crate::cluster_state::Stored;
-use crate::objects::{Kind, ObjectKey};
+use crate::objects::{ObjectKey, Target};
 use crate::problem::Problems;
 use crate::translate::view::View;
 
@@ -26,19 +24,7 @@ impl Unresolved {
 }
 
 /// The object that the object being translated refers to.
-pub(crate) fn resolve<'a, K: Stored>(view: &View<'a>, target: &ObjectKey) -> Result<&'a Arc<K>, Unresolved> {
+pub(crate) fn resolve<'a, K: Stored + Target>(view: &View<'a>, target: &ObjectKey) -> Result<&'a Arc<K>, Unresolved> {
     let found = view.get::<K>(target);
-    found.ok_or_else(|| Unresolved { reason: not_found(K::KIND), why: view.absence(K::KIND, target) })
-}
-
-const fn not_found(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Stage => reason::STAGE_NOT_FOUND,
-        Kind::ApiRoute => reason::ROUTE_NOT_FOUND,
-        Kind::Authorizer => reason::AUTHORIZER_NOT_FOUND,
-        Kind::UsagePlan => reason::PLAN_NOT_FOUND,
-        Kind::Service | Kind::EndpointSlice => reason::BACKEND_NOT_FOUND,
-        Kind::Secret | Kind::ApiKey => reason::SECRET_NOT_FOUND,
-        Kind::ConfigMap => reason::CONFIG_MAP_NOT_FOUND,
-    }
+    found.ok_or_else(|| Unresolved { reason: K::NOT_FOUND, why: view.absence(K::KIND, target) })
 }
