@@ -125,7 +125,8 @@ fn outside_servers_must_show_a_trusted_certificate_of_their_name() {
 fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
     use http_body_util::{BodyExt as _, Empty};
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    let mut gate = Gate::start();
+    let second = std::time::Duration::from_secs(1);
+    let mut gate = Gate::with_timeouts(|timeouts| (timeouts.first_byte, timeouts.head) = (second, second));
     let issued = issue("shop.example");
     let with = StagePart { certificates: vec![PartName::new(PartKind::Certificate, "shop/tls")], ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("over http2")))];
@@ -156,7 +157,7 @@ fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
         let mut silent = connect(config).await;
         let mut byte = [0];
         let read = tokio::io::AsyncReadExt::read(&mut silent, &mut byte);
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(15), read).await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(5), read).await;
         assert!(ended.is_ok(), "a silent TLS connection is kept");
     });
 }
