@@ -57,6 +57,9 @@ struct Flags {
     /// Log level: error, warn, info, debug, or a filter such as sluice_proxy=debug. The access log is separate.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     log: String,
+    /// Memory for request bodies that are buffered, in MiB. Requests that need more are rejected with 503.
+    #[arg(long, env = "SLUICE_BUFFER_MEMORY", default_value_t = 64)]
+    buffer_memory: u32,
     /// Allow connections to loopback addresses, for development.
     #[arg(long, env = "SLUICE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
@@ -92,6 +95,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         registry,
         allow_loopback: flags.allow_loopback,
         extra_roots: Vec::new(),
+        buffer_memory: u64::from(flags.buffer_memory) << 20,
         timeouts: Timeouts::default(),
         runtime: tokio::runtime::Handle::current(),
     })?);

@@ -6,6 +6,7 @@ mod checks;
 mod edits;
 mod exchange;
 mod forward;
+mod request_body;
 mod response;
 mod response_body;
 mod tunnel;

@@ -97,6 +97,12 @@ rejections! {
         rest REQUEST_TIMEOUT "BadRequestException" message!("Request Timeout"),
         http REQUEST_TIMEOUT message!("Request Timeout");
 
+    /// The body must be buffered, and the memory for buffered bodies is in use.
+    BufferMemory: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "The gateway is busy with other request bodies. Try again later.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
     /// The proxy has no configuration yet.
     NotReady: "DEFAULT_5XX",
         native SERVICE_UNAVAILABLE "The gateway has no configuration yet. Try again later.",

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::auth::{Fetcher, KeySets};
+use crate::body::MemoryBudget;
 use crate::client::Connections;
 use crate::compile::Control;
 use crate::config::Configuration;
@@ -41,6 +42,9 @@ pub enum LogSink {
     Writer(Box<dyn Write + Send>),
 }
 
+/// Default of [`Settings::buffer_memory`].
+pub const BUFFER_MEMORY: u64 = 64 << 20;
+
 /// What a proxy needs to start.
 pub struct Settings {
     /// Where plain HTTP is served; port 0 takes a free one.
@@ -57,6 +61,8 @@ pub struct Settings {
     pub allow_loopback: bool,
     /// Certificate authorities that are trusted beside the system's, for integrations and key sets.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Bytes that request bodies may take while they are buffered, all together.
+    pub buffer_memory: u64,
     /// Timeouts of client connections.
     pub timeouts: Timeouts,
     /// Runs what is not on the request path.
@@ -139,7 +145,9 @@ impl Proxy {
         let transport = Context { egress: egress.clone(), timeouts, limits, threads };
         let tls = Tls::new(settings.extra_roots)?;
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
-        let state = State::new(key_sets, metrics.clone(), tls, transport);
+        metrics.buffer_limit.set(i64::try_from(settings.buffer_memory).unwrap_or(i64::MAX));
+        let memory = MemoryBudget::new(settings.buffer_memory, metrics.buffered.clone());
+        let state = State::new(key_sets, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state);
         let server = Arc::new(server_config(certificates)?);
         let (stop, stopping) = watch::channel(false);

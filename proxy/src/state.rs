@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sluice_wire::{HttpTarget, PartName, UpstreamPart};
 
 use crate::auth::KeySets;
+use crate::body::MemoryBudget;
 use crate::cache::Cache;
 use crate::integration::{Upstream, upstream};
 use crate::limit::Limits;
@@ -20,6 +21,7 @@ pub(crate) struct State {
     pub(crate) key_sets: KeySets,
     pub(crate) caches: BTreeMap<PartName, Arc<Cache>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) memory: Arc<MemoryBudget>,
     upstreams: BTreeMap<PartName, Arc<Upstream>>,
     external: HashMap<(bool, String, u16), Arc<Upstream>>,
     tls: Arc<Tls>,
@@ -31,12 +33,19 @@ pub(crate) struct State {
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl State {
-    pub(crate) fn new(key_sets: KeySets, metrics: Arc<Metrics>, tls: Arc<Tls>, transport: Context) -> Self {
+    pub(crate) fn new(
+        key_sets: KeySets,
+        metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
+        tls: Arc<Tls>,
+        transport: Context,
+    ) -> Self {
         Self {
             limits: Limits::default(),
             key_sets,
             caches: BTreeMap::new(),
             metrics,
+            memory,
             upstreams: BTreeMap::new(),
             external: HashMap::new(),
             tls,

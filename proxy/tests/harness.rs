@@ -9,7 +9,7 @@ pub use sluice_kit::backend::ok;
 pub use sluice_kit::http1::{read_head, read_response as read_answer};
 pub use sluice_kit::{Backend, Http2, Response as Answer, eventually};
 use sluice_proxy::Timeouts;
-use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::run::{BUFFER_MEMORY, LogSink, Proxy, Settings};
 use sluice_wire::*;
 
 pub const STAGE: &str = "shop/prod";
@@ -73,6 +73,7 @@ impl Gate {
             registry: registry.clone(),
             allow_loopback: true,
             extra_roots: Vec::new(),
+            buffer_memory: BUFFER_MEMORY,
             timeouts: Timeouts::default(),
             runtime: runtime.handle().clone(),
         };
@@ -202,6 +203,7 @@ pub fn policy(integration: Integration) -> RulePolicy {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeout_ms: 5_000,
+        buffer_limit: None,
         integration,
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod aws;
+mod bodies;
 mod caching;
 mod edge;
 mod forwarding;

@@ -158,6 +158,7 @@ impl Proxy {
             registry: prometheus::Registry::new(),
             allow_loopback: true,
             extra_roots: Vec::new(),
+            buffer_memory: sluice_proxy::run::BUFFER_MEMORY,
             timeouts: sluice_proxy::Timeouts::default(),
             runtime: tokio::runtime::Handle::current(),
         });

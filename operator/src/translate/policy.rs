@@ -49,6 +49,7 @@ fn translate(
         request_headers: policy.request_headers.clone(),
         response_headers: policy.response_headers.clone(),
         timeout_ms: policy.timeout_ms,
+        buffer_limit: None,
         integration,
     })
 }

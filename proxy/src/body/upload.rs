@@ -141,7 +141,8 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, limit: u64, state: Arc<UploadState>, peer: Arc<Peer>) -> Self {
+    /// Forwards at most `limit` bytes of `incoming`.
+    pub(crate) fn new(incoming: Incoming, limit: u64, state: Arc<UploadState>, peer: Arc<Peer>) -> Self {
         peer.state.set_uploading(true);
         Self { incoming, left: limit, rate: MinRate::new(peer.timeouts.upload), state, peer }
     }

@@ -32,6 +32,7 @@ fn key(path: &str) -> Key {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeout_ms: 1000,
+        buffer_limit: None,
         integration: Integration::Mock(Mock { status: 200, headers: vec![], body: String::new() }),
     };
     let rule = Rule {

@@ -392,6 +392,7 @@ fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state:
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
         router,
         metrics: state.metrics.stage(&part.object.id()),
+        memory: state.memory.clone(),
     }
 }
 

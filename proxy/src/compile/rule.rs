@@ -14,7 +14,9 @@ use super::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, Origin};
 use crate::gateway::router::{Match, Place, Tie};
-use crate::gateway::{Action, Caching, Edits, ExternalHttp, Integration, Mock, Piece, Policy, Rule};
+use crate::gateway::{
+    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, Piece, Policy, Rule, body_limit,
+};
 use crate::limit::{BucketId, Limit};
 use crate::observe::access_log;
 use crate::state::State;
@@ -146,6 +148,7 @@ fn policy(
         response,
         reads_request,
         timeout: Duration::from_millis(policy.timeout_ms),
+        buffer_limit: policy.buffer_limit.unwrap_or(AWS_BODY).min(body_limit(site.stage.behavior)),
         integration,
     })
 }

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use sluice_wire::{Behavior, Hash, HostPattern, ObjectRef, PartName};
 
 use crate::auth::Authorizer;
+use crate::body::MemoryBudget;
 use crate::cache::{Cache, CachePolicy};
 use crate::cors::Cors;
 use crate::integration::Upstream;
@@ -50,6 +51,16 @@ pub(crate) struct Stage {
     pub(crate) log: Option<Box<str>>,
     pub(crate) router: Router<Arc<Rule>>,
     pub(crate) metrics: Arc<StageMetrics>,
+    /// Of request bodies that are buffered.
+    pub(crate) memory: Arc<MemoryBudget>,
+}
+
+/// AWS's limit for bodies, and the default for bodies that are buffered.
+pub(crate) const AWS_BODY: u64 = 10 << 20;
+
+/// The longest body that is forwarded: a native stage forwards bodies of any length.
+pub(crate) fn body_limit(behavior: Behavior) -> u64 {
+    if behavior == Behavior::Native { u64::MAX } else { AWS_BODY }
 }
 
 /// One operation.
@@ -94,6 +105,8 @@ pub(crate) struct Policy {
     /// Whether a template names a header or query parameter of the request, so that its head must be kept for them.
     pub(crate) reads_request: bool,
     pub(crate) timeout: Duration,
+    /// The longest request body that is buffered.
+    pub(crate) buffer_limit: u64,
     pub(crate) integration: Integration,
 }
 

@@ -7,14 +7,20 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use sluice_wire::{Endpoints, HttpTarget, UpstreamPart};
 
-use crate::body::RequestBody;
+use crate::body::Upload;
 use crate::transport::{self, Context, Http, Place, Pool, Tls, TlsTarget, Transport};
 
 /// Endpoints that requests are forwarded to.
-pub(crate) type Upstream = Pool<RequestBody>;
+pub(crate) type Upstream = Pool<Box<Upload>>;
+
+/// The body of a request to an upstream: forwarded as it arrives, or in memory.
+pub(crate) type RequestBody = transport::Payload<Box<Upload>>;
+
+/// The head of a response of an upstream, with its connection.
+pub(crate) type Received = transport::Received<Box<Upload>>;
 
 /// The connection of a response of an upstream.
-pub(crate) type PooledConnection = transport::PooledConnection<RequestBody>;
+pub(crate) type PooledConnection = transport::PooledConnection<Box<Upload>>;
 
 /// Replaces the endpoints of a Service port; none: the Service or its port is gone. An error: its TLS name is not valid.
 pub(crate) fn update(upstream: &Upstream, part: Option<&UpstreamPart>, tls: &Arc<Tls>) -> Result<(), String> {

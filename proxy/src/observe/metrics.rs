@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) rejected: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) connections: IntGauge,
+    pub(crate) buffered: IntGauge,
+    pub(crate) buffer_limit: IntGauge,
     pub(crate) connections_rejected: IntCounter,
 }
 
@@ -86,6 +88,14 @@ impl Metrics {
         registry.register(Box::new(applied.clone()))?;
         let connections = IntGauge::new("sluice_connections", "Open client connections, including WebSockets.")?;
         registry.register(Box::new(connections.clone()))?;
+        let buffered =
+            IntGauge::new("sluice_buffered_body_bytes", "Memory in use for request bodies that are buffered.")?;
+        registry.register(Box::new(buffered.clone()))?;
+        let buffer_limit = IntGauge::new(
+            "sluice_buffered_body_limit_bytes",
+            "Limit of the memory for request bodies that are buffered.",
+        )?;
+        registry.register(Box::new(buffer_limit.clone()))?;
         Ok(Self {
             stages,
             version,
@@ -96,6 +106,8 @@ impl Metrics {
                 "Access log lines dropped because standard output is read too slowly.",
             )?,
             connections,
+            buffered,
+            buffer_limit,
             connections_rejected: single(
                 "sluice_connections_rejected_total",
                 "Client connections closed because of the connection limit.",
@@ -365,7 +377,7 @@ mod tests {
         // Compiled again, a route keeps its counters.
         metrics.stage("shop/prod").route("orders").record(0, 503, Duration::from_secs(60));
         stage.unrouted.record(0, 0, Duration::ZERO);
-        stage.reject(1, 12);
+        stage.reject(1, crate::reject::Reject::Throttled(1).index());
         stage.throttled(0, Scope::Rule);
         stage.cache(0, Phase::Bypass);
         let text = page(&registry);

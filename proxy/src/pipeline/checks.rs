@@ -11,14 +11,12 @@ use sluice_wire::Behavior;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Decision};
-use crate::gateway::{Gateway, Matched, Policy};
+use crate::gateway::{Gateway, Matched, Policy, body_limit};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
 use crate::reject::Reject;
 
-/// AWS's limit for bodies; a native stage streams bodies of any size.
-const AWS_BODY: u64 = 10 << 20;
 /// AWS's limit for the URL of a regional REST API, and for header values.
 const AWS_HEAD: usize = 10_240;
 /// The longest path and query of a native stage.
@@ -118,10 +116,9 @@ pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject>
 pub(crate) fn body_size(matched: &Matched<'_>, headers: &HeaderMap) -> Result<(), Reject> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if length.is_some_and(|length| length > body_limit(matched)) { Err(Reject::BodyTooLarge) } else { Ok(()) }
-}
-
-/// The longest body that is passed on.
-pub(crate) fn body_limit(matched: &Matched<'_>) -> u64 {
-    if matched.stage.behavior == Behavior::Native { u64::MAX } else { AWS_BODY }
+    if length.is_some_and(|length| length > body_limit(matched.stage.behavior)) {
+        Err(Reject::BodyTooLarge)
+    } else {
+        Ok(())
+    }
 }

@@ -1,7 +1,6 @@
 //! Calls the integration: builds its request, and removes what belongs to its connection from its response.
 //! Connections and endpoints are in `integration`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -13,19 +12,19 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sluice_wire::Behavior;
 
-use super::checks::{self, Passed};
+use super::checks::Passed;
 use super::edits;
 use super::exchange::Exchange;
+use super::request_body::{self, Outgoing};
 use super::response::{Reply, ReplyBody};
 use super::tunnel;
 use super::variables::RequestContext;
-use crate::body::{RequestBody, UploadState};
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, Piece, Policy, path};
 use crate::headers;
-use crate::integration::Upstream;
+use crate::integration::{Received, Upstream};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, Kind, Payload, call};
+use crate::transport::{self, Kind, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -131,24 +130,22 @@ async fn send(
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    let Call { parts, body, upgrade, .. } = *request;
-    let (outgoing, upload) = if body.is_end_stream() || kind == Kind::Upgrade {
-        (RequestBody::Empty, None)
+    let Call { mut parts, body, upgrade, .. } = *request;
+    let Outgoing { body, upload } = if body.is_end_stream() || kind == Kind::Upgrade {
+        Outgoing::empty()
     } else {
-        let upload = Arc::new(UploadState::new());
-        let limit = checks::body_limit(matched);
-        let outgoing = RequestBody::stream(body, limit, upload.clone(), exchange.peer.clone());
-        (outgoing, Some(upload))
+        request_body::prepare(exchange, matched, policy, &mut parts, body).await?
     };
     let upload = upload.as_deref();
     let started = Instant::now();
-    let request = Box::new(Request::from_parts(parts, Payload::from(outgoing)));
+    let request = Box::new(Request::from_parts(parts, body));
     let later = || upload.map(|upload| upload.deadline(policy.timeout));
     let sent = call(upstream, exchange.recorder.worker, request, kind, policy.timeout, later).await;
     let took = started.elapsed();
     exchange.upstream = Some(took);
     matched.rule.metrics.upstream(exchange.recorder.worker, took);
-    let received = sent.map_err(|error| attribute(upload, rejection(&error)))?;
+    // Where the client's body made the call fail, the rejection is the one for that.
+    let received = sent.map_err(|error| upload.and_then(request_body::failed).unwrap_or_else(|| rejection(&error)))?;
     if let Some(upload) = upload {
         upload.response_began();
     }
@@ -180,20 +177,6 @@ fn rejection(error: &transport::Error) -> Reject {
     }
 }
 
-/// The rejection of a call that failed: where the client's body was the cause, the one for that.
-fn attribute(upload: Option<&UploadState>, reject: Reject) -> Reject {
-    let Some(upload) = upload else { return reject };
-    if upload.too_large() {
-        Reject::BodyTooLarge
-    } else if upload.stalled() {
-        Reject::BodyTimeout
-    } else if upload.broken() {
-        Reject::Malformed("The request body is invalid.")
-    } else {
-        reject
-    }
-}
-
 /// Whether an answer has one length: its only Content-Length, its only transfer coding `chunked`, or neither. hyper follows
 /// the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
 fn one_length(headers: &HeaderMap) -> bool {
@@ -209,12 +192,8 @@ fn one_length(headers: &HeaderMap) -> bool {
     }
 }
 
-fn receive(
-    received: transport::Received<RequestBody>,
-    upgrade: Option<Upgrade>,
-    behavior: Behavior,
-) -> Result<Reply, Reject> {
-    let transport::Received { mut response, connection } = received;
+fn receive(received: Received, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
+    let Received { mut response, connection } = received;
     if !one_length(response.headers()) {
         return Err(Reject::InvalidResponse);
     }

@@ -47,6 +47,8 @@ fn rows() -> Vec<Row> {
             (408, "BadRequestException", r#"{"message":"Request Timeout"}"#),
             (408, r#"{"message":"Request Timeout"}"#),
         ),
+        // Silent.
+        (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // No stage, so no behavior either.
         (Reject::NotReady, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // 1.1, 1.3, 1.4, 5.5 MISSING_AUTHENTICATION_TOKEN.

@@ -75,7 +75,8 @@ impl<B: SendBody> Payload<B> {
         }
     }
 
-    fn in_memory(bytes: Bytes) -> Self {
+    /// A body that is in memory as a whole.
+    pub(crate) fn in_memory(bytes: Bytes) -> Self {
         Self::Whole(Box::new(Whole { bytes: Some(bytes), stream: None }))
     }
 

@@ -67,6 +67,7 @@ fn compile(configured: &Configured) -> CachePolicy {
         request_headers: configured.request_headers.clone(),
         response_headers: HeaderEdits::default(),
         timeout_ms: 1000,
+        buffer_limit: None,
         integration: configured.integration.clone(),
     };
     let rule = Rule {

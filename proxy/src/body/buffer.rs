@@ -1,0 +1,137 @@
+//! Reads a request body into memory, within its cap and the budget of the proxy.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http_body::Body;
+
+use super::budget::Reservation;
+use super::error::BodyError;
+
+/// Memory that is reserved at a time for a body of unknown length.
+const STEP: usize = 16 * 1024;
+
+/// Why a body cannot be buffered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BufferError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the body is longer than may be buffered")]
+    TooLarge,
+    #[error("the memory budget for buffered bodies is exhausted")]
+    NoMemory,
+}
+
+/// The bytes of a body, and the memory that they take.
+struct Buffered {
+    bytes: Vec<u8>,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Buffered {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads `body` to its end. `reservation` is the memory for its expected length; it grows with the body, and is released
+/// when the last copy of the returned bytes is dropped. A body of more than `cap` bytes is an error as soon as that is known.
+pub(crate) async fn buffer<B>(mut body: B, cap: u64, mut reservation: Reservation) -> Result<Bytes, BufferError>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    if body.size_hint().lower() > cap {
+        return Err(BufferError::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(reservation.bytes()).unwrap_or(0));
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let needed = bytes.len() + data.len();
+        if needed as u64 > cap {
+            return Err(BufferError::TooLarge);
+        }
+        if needed > bytes.capacity() {
+            let most = usize::try_from(cap).unwrap_or(usize::MAX);
+            let capacity = needed.max((bytes.capacity() * 2).max(STEP).min(most));
+            if !reservation.grow((capacity - bytes.capacity()) as u64) {
+                return Err(BufferError::NoMemory);
+            }
+            bytes.reserve_exact(capacity - bytes.len());
+        }
+        // A copy: the data is a slice of a read buffer, which would stay in memory as a whole.
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Bytes::from_owner(Buffered { bytes, _reservation: reservation }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+
+    use http_body::{Frame, SizeHint};
+    use prometheus::IntGauge;
+
+    use super::super::budget::MemoryBudget;
+    use super::*;
+
+    /// A body of unknown length in several pieces.
+    struct Pieces(Vec<&'static [u8]>, u64);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let pieces = &mut self.get_mut().0;
+            let next = (!pieces.is_empty()).then(|| pieces.remove(0));
+            Poll::Ready(next.map(|bytes| Ok(Frame::data(Bytes::from_static(bytes)))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            let mut hint = SizeHint::default();
+            hint.set_lower(self.1);
+            hint
+        }
+    }
+
+    fn budget(limit: u64) -> (Arc<MemoryBudget>, IntGauge) {
+        let gauge = IntGauge::new("bytes", "Bytes.").unwrap();
+        (MemoryBudget::new(limit, gauge.clone()), gauge)
+    }
+
+    async fn read(pieces: Pieces, cap: u64, budget: &Arc<MemoryBudget>) -> Result<Bytes, BufferError> {
+        let reservation = budget.reserve(pieces.1).ok_or(BufferError::NoMemory)?;
+        buffer(pieces, cap, reservation).await
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_memory_until_its_last_copy_is_dropped() {
+        let (budget, gauge) = budget(1 << 20);
+        let bytes = read(Pieces(vec![b"hel", b"lo"], 0), 1 << 20, &budget).await.unwrap();
+        assert_eq!(&bytes[..], b"hello");
+        assert_eq!(gauge.get(), STEP as i64);
+        let copy = bytes.clone();
+        drop(bytes);
+        assert_eq!(gauge.get(), STEP as i64);
+        drop(copy);
+        assert_eq!(gauge.get(), 0);
+        let known = read(Pieces(vec![b"hello"], 5), 5, &budget).await.unwrap();
+        assert_eq!(gauge.get(), 5);
+        drop(known);
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_its_cap_or_the_budget_is_an_error_and_takes_no_memory() {
+        let (small, gauge) = budget(STEP as u64);
+        let too_large = |error| matches!(error, BufferError::TooLarge);
+        assert!(too_large(read(Pieces(vec![b"hello!"], 0), 5, &small).await.unwrap_err()));
+        assert!(too_large(read(Pieces(vec![], 6), 5, &small).await.unwrap_err()));
+        let held = read(Pieces(vec![b"hello"], 0), 1 << 20, &small).await.unwrap();
+        let none = read(Pieces(vec![b"x"], 0), 5, &small).await.unwrap_err();
+        assert!(matches!(none, BufferError::NoMemory));
+        drop(held);
+        assert_eq!(gauge.get(), 0);
+        assert!(read(Pieces(vec![b"x"], 0), 5, &small).await.is_ok());
+    }
+}

@@ -1,0 +1,111 @@
+//! The body of a forwarded request: forwarded as it arrives, or buffered first.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use sluice_wire::Behavior;
+
+use super::exchange::Exchange;
+use crate::body::{BufferError, Reservation, Upload, UploadState, buffer};
+use crate::gateway::{Matched, Policy, body_limit};
+use crate::integration::RequestBody;
+use crate::reject::Reject;
+
+/// Bodies of this length at most are buffered so that their requests can be sent once more.
+const REPLAYABLE: u64 = 64 * 1024;
+
+/// A body, and its state where it is still arriving.
+pub(crate) struct Outgoing {
+    pub(crate) body: RequestBody,
+    pub(crate) upload: Option<Arc<UploadState>>,
+}
+
+impl Outgoing {
+    pub(crate) fn empty() -> Self {
+        Self { body: RequestBody::Empty, upload: None }
+    }
+
+    /// Forwards `body` as it arrives.
+    pub(crate) fn stream(exchange: &Exchange, matched: &Matched<'_>, body: Incoming) -> Self {
+        let state = Arc::new(UploadState::new());
+        let limit = body_limit(matched.stage.behavior);
+        let upload = Upload::new(body, limit, state.clone(), exchange.peer.clone());
+        Self { body: RequestBody::Streaming(Box::new(upload)), upload: Some(state) }
+    }
+}
+
+/// Whether and why a body is buffered.
+enum Buffering {
+    /// It is forwarded as it arrives.
+    No,
+    /// An AWS API receives the whole body before it calls the integration, which gets a Content-Length and never a part of
+    /// a request that is rejected because of its size.
+    Required,
+    /// The request may be sent once more when its connection is lost (RFC 9110, section 9.2.2).
+    Replayable(Reservation),
+}
+
+fn buffering(matched: &Matched<'_>, policy: &Policy, parts: &Parts, body: &Incoming) -> Buffering {
+    match body.size_hint().exact() {
+        // Calls of gRPC are streams: their bodies may have no end before the response begins.
+        None if matched.stage.behavior != Behavior::Native && !is_grpc(&parts.headers) => Buffering::Required,
+        Some(length)
+            if length <= REPLAYABLE.min(policy.buffer_limit)
+                && matches!(parts.method, Method::PUT | Method::DELETE) =>
+        {
+            // Without memory the request is forwarded all the same, and cannot be repeated.
+            matched.stage.memory.reserve(length).map_or(Buffering::No, Buffering::Replayable)
+        }
+        _ => Buffering::No,
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The body of a request that has one.
+pub(crate) async fn prepare(
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<Outgoing, Reject> {
+    let reservation = match buffering(matched, policy, parts, &body) {
+        Buffering::No => return Ok(Outgoing::stream(exchange, matched, body)),
+        Buffering::Required => matched.stage.memory.reserve(0).ok_or(Reject::BufferMemory)?,
+        Buffering::Replayable(reservation) => reservation,
+    };
+    let state = Arc::new(UploadState::new());
+    let upload = Upload::new(body, policy.buffer_limit, state.clone(), exchange.peer.clone());
+    // In a box: most requests do not wait for it.
+    let bytes: Bytes = match Box::pin(buffer(upload, policy.buffer_limit, reservation)).await {
+        Ok(bytes) => bytes,
+        Err(BufferError::NoMemory) => return Err(Reject::BufferMemory),
+        Err(BufferError::TooLarge) => return Err(Reject::BodyTooLarge),
+        Err(BufferError::Body(_)) => {
+            return Err(failed(&state).unwrap_or(Reject::Malformed("The request body is invalid.")));
+        }
+    };
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    Ok(Outgoing { body: RequestBody::in_memory(bytes), upload: None })
+}
+
+/// The rejection of a request whose body has failed; none: it has not.
+pub(crate) fn failed(upload: &UploadState) -> Option<Reject> {
+    if upload.too_large() {
+        Some(Reject::BodyTooLarge)
+    } else if upload.stalled() {
+        Some(Reject::BodyTimeout)
+    } else if upload.broken() {
+        Some(Reject::Malformed("The request body is invalid."))
+    } else {
+        None
+    }
+}
