@@ -1,5 +1,5 @@
 //! Each folder in `golden` is a case and a test, `golden::case::NAME`: in.yaml is translated, and the result must be parts.yaml
-//! and status.yaml. A new case is a folder with in.yaml; `UPDATE_GOLDEN=1 cargo test -p sluice-operator golden` writes the
+//! and status.yaml. A new case is a folder with in.yaml; `UPDATE_GOLDEN=1 cargo test --workspace --test main golden::` writes the
 //! rest, and adds the case to golden/cases.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
