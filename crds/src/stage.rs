@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::conditions_schema,
-    field::{BASE_PATH, Bytes, Duration, HEADER_NAME_OR_ANY, HOSTNAME, Throttle},
+    field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME_OR_ANY, HOSTNAME, Throttle},
     reference::Reference,
 };
 
@@ -73,6 +73,13 @@ use crate::{
         json_path = ".status.proxies.summary",
         description = "Proxies that serve this generation, of those connected."
     ),
+    printcolumn(
+        name = "Fleet",
+        type_ = "string",
+        priority = 1,
+        json_path = ".spec.fleet.name",
+        description = "The fleet that serves the stage; empty means the fleet default."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
@@ -100,6 +107,12 @@ pub struct StageSpec {
     #[schemars(length(min = 1, max = 256), regex(pattern = BASE_PATH))]
     pub base_path: String,
 
+    /// The fleet of proxies that serves the stage, and no other does. Proxies name their fleet with `--fleet`; each fleet gets
+    /// the configuration of its own stages only, and shares limits among its own proxies. May be changed: the old fleet
+    /// stops serving the stage when the new one starts. Unset: the fleet `default`. Example: `{name: edge}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetReference>,
+
     /// Which gateway's answers a client sees: refusal bodies, 403 for an unknown path, header remaps.
     /// Unset: `Native`. Example: `AwsRest`.
     #[serde(default)]
@@ -126,6 +139,15 @@ pub struct StageSpec {
     /// The access log, one line for each request on standard output. Unset: JSON lines.
     #[serde(default)]
     pub access_log: AccessLog,
+}
+
+/// A fleet of proxies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetReference {
+    /// The name that the proxies of the fleet are started with. At most 63 characters. Example: `edge`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
+    pub name: String,
 }
 
 /// Which gateway's answers a client sees.

@@ -1,6 +1,13 @@
 //! The operator's metrics, registered once.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use sluice_wire::FleetName;
+
+/// Proxies of further fleets are not counted by fleet.
+const MAX_FLEETS: usize = 256;
 
 /// All metrics of the operator.
 #[derive(Clone, Debug)]
@@ -8,9 +15,11 @@ pub struct Metrics {
     pub(crate) translate_duration: Histogram,
     pub(crate) translate_problems: IntGaugeVec,
     pub(crate) snapshot_version: IntGaugeVec,
-    pub(crate) snapshot_bytes: IntGauge,
+    pub(crate) snapshot_bytes: IntGaugeVec,
     pub(crate) proxies: IntGaugeVec,
     pub(crate) acks: IntCounterVec,
+    /// Fleets that have metrics of proxies: proxies choose the names, so their number is bounded.
+    known_fleets: Arc<Mutex<BTreeSet<FleetName>>>,
     pub(crate) status_patches: IntCounterVec,
 }
 
@@ -35,15 +44,24 @@ impl Metrics {
             snapshot_version: gauges(
                 "sluice_snapshot_version_info",
                 "Version of the published configuration.",
-                &["version"],
+                &["fleet", "version"],
             )?,
-            snapshot_bytes: IntGauge::new("sluice_snapshot_bytes", "Size of the published configuration in bytes.")?,
+            snapshot_bytes: gauges(
+                "sluice_snapshot_bytes",
+                "Size of the published configuration in bytes.",
+                &["fleet"],
+            )?,
             proxies: gauges(
                 "sluice_proxies",
                 "Connected proxies, by whether they serve the published configuration.",
-                &["state"],
+                &["fleet", "state"],
             )?,
-            acks: counters("sluice_proxy_acks_total", "Configuration acknowledgements, by outcome.", &["outcome"])?,
+            acks: counters(
+                "sluice_proxy_acks_total",
+                "Configuration acknowledgements, by outcome.",
+                &["fleet", "outcome"],
+            )?,
+            known_fleets: Arc::default(),
             status_patches: counters(
                 "sluice_status_patches_total",
                 "Status patches, by kind of object and outcome.",
@@ -68,10 +86,51 @@ impl Metrics {
         }
     }
 
-    /// Sets the metrics of the published configuration.
-    pub(crate) fn published(&self, version: &str, growth: i64) {
-        self.snapshot_version.reset();
-        self.snapshot_version.with_label_values(&[version]).set(1);
-        self.snapshot_bytes.add(growth);
+    /// Sets the metrics of a fleet's configuration.
+    pub(crate) fn published(&self, fleet: &FleetName, replaced: Option<&str>, version: &str, growth: i64) {
+        if let Some(replaced) = replaced {
+            remove(self.snapshot_version.remove_label_values(&[fleet.as_str(), replaced]));
+        }
+        self.snapshot_version.with_label_values(&[fleet.as_str(), version]).set(1);
+        self.snapshot_bytes.with_label_values(&[fleet.as_str()]).add(growth);
+    }
+
+    /// Removes the metrics of a fleet that no Stage names any more.
+    pub(crate) fn unpublished(&self, fleet: &FleetName, version: &str) {
+        remove(self.snapshot_version.remove_label_values(&[fleet.as_str(), version]));
+        remove(self.snapshot_bytes.remove_label_values(&[fleet.as_str()]));
+    }
+
+    /// Sets the numbers of connected proxies by fleet: those that serve the published configuration, and the others.
+    /// A fleet whose last proxy has disconnected keeps its zeros.
+    pub(crate) fn connected(&self, fleets: &BTreeMap<FleetName, [i64; 2]>) {
+        let [current, behind] = ["current", "behind"];
+        let mut known = self.known_fleets.lock().unwrap_or_else(PoisonError::into_inner);
+        for fleet in known.iter().filter(|fleet| !fleets.contains_key(*fleet)) {
+            for state in [current, behind] {
+                self.proxies.with_label_values(&[fleet.as_str(), state]).set(0);
+            }
+        }
+        for (fleet, [serving, others]) in fleets {
+            if known.len() < MAX_FLEETS || known.contains(fleet) {
+                known.insert(fleet.clone());
+                self.proxies.with_label_values(&[fleet.as_str(), current]).set(*serving);
+                self.proxies.with_label_values(&[fleet.as_str(), behind]).set(*others);
+            }
+        }
+    }
+
+    /// Counts an acknowledgement, or its absence.
+    pub(crate) fn acknowledged(&self, fleet: &FleetName, outcome: &str) {
+        if self.known_fleets.lock().unwrap_or_else(PoisonError::into_inner).contains(fleet) {
+            self.acks.with_label_values(&[fleet.as_str(), outcome]).inc();
+        }
+    }
+}
+
+/// Removing what was never set is no fault.
+fn remove(removed: Result<(), prometheus::Error>) {
+    if let Err(error) = removed {
+        tracing::debug!(%error, "a metric was not there");
     }
 }

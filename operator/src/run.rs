@@ -16,7 +16,7 @@ use crate::cluster_state::ClusterState;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::{CertificateFiles, Server};
-use crate::publish::{Admission, Fleet, Publisher};
+use crate::publish::{Admission, Proxies, Publisher};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
 use crate::translate::Translator;
@@ -29,7 +29,7 @@ pub struct Operator {
     /// Where metrics and probes are served.
     pub admin: SocketAddr,
     /// The connected proxies.
-    pub fleet: Fleet,
+    pub proxies: Proxies,
     /// What is published.
     pub publisher: Publisher,
     stop: CancellationToken,
@@ -91,16 +91,16 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
     let publisher = Publisher::new(metrics.clone());
-    let fleet = Fleet::new(metrics.clone());
+    let proxies = Proxies::new(metrics.clone());
     let cache = StatusCache::default();
     let stop = CancellationToken::new();
     let stream = server.address();
     let settle = Duration::from_secs(settings.fleet_settle_seconds);
     let current = publisher.subscribe();
     let reporter =
-        Reporter::new(client.clone(), current.clone(), fleet.clone(), cache.clone(), metrics.clone(), settle);
+        Reporter::new(client.clone(), current.clone(), proxies.clone(), cache.clone(), metrics.clone(), settle);
     let mut tasks = JoinSet::new();
-    tasks.spawn(server.serve(current, fleet.clone(), stop.clone()));
+    tasks.spawn(server.serve(current, proxies.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));
     let mut translator = Translator::new();
     let to = publisher.clone();
@@ -125,7 +125,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     tasks.spawn(async move { watch::run(client, watch::Settings::default(), watching, show).await });
     tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
     let admin = endpoint.address();
-    Ok(Operator { stream, admin, fleet, publisher, stop, tasks, endpoint })
+    Ok(Operator { stream, admin, proxies, publisher, stop, tasks, endpoint })
 }
 
 fn certificate(settings: &Settings) -> anyhow::Result<CertificateFiles> {
@@ -140,8 +140,10 @@ async fn admission(settings: &Settings, client: &Client) -> anyhow::Result<Admis
     if let Some(path) = &settings.stream_secret_file {
         return Ok(Admission::secret_file(path.clone()).await?);
     }
-    match (&settings.proxy_token_audience, &settings.proxy_service_account) {
-        (Some(audience), Some(account)) => Ok(Admission::token(client.clone(), audience.clone(), account.clone())),
+    match (&settings.proxy_token_audience, settings.proxy_service_account.as_slice()) {
+        (Some(audience), accounts) if !accounts.is_empty() => {
+            Ok(Admission::token(client.clone(), audience.clone(), accounts.to_vec()))
+        }
         _ => Ok(Admission::Open),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::publish::Account;
+use crate::publish::ProxyAccount;
 
 /// Translates Sluice objects into configuration for the proxies and writes the objects' status.
 #[derive(Clone, Debug, Parser)]
@@ -29,9 +29,10 @@ pub struct Settings {
     /// Audience of the proxies' service account tokens.
     #[arg(long, env = "SLUICE_PROXY_TOKEN_AUDIENCE", requires = "proxy_service_account")]
     pub proxy_token_audience: Option<String>,
-    /// Service account of the proxies: NAMESPACE/NAME.
-    #[arg(long, env = "SLUICE_PROXY_SERVICE_ACCOUNT", requires = "proxy_token_audience")]
-    pub proxy_service_account: Option<Account>,
+    /// Service account of proxies: NAMESPACE/NAME, or NAMESPACE/NAME=FLEET for proxies that may join this fleet only. Can be
+    /// repeated, or separated by commas.
+    #[arg(long, env = "SLUICE_PROXY_SERVICE_ACCOUNT", value_delimiter = ',', requires = "proxy_token_audience")]
+    pub proxy_service_account: Vec<ProxyAccount>,
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9090")]
     pub admin: SocketAddr,

@@ -8,6 +8,7 @@ use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_operator::translate::{Detail, Served, Translation, Translator};
 
+use crate::fleets;
 use crate::objects::object;
 
 /// One step: an object appears, changes or goes. Few names, so that steps meet.
@@ -58,6 +59,7 @@ fn value(step: &Step) -> Value {
                 _ => vec![["*.example", "*.h1.example", "a.h1.example"][usize::from(high)].to_owned()],
             },
             "basePath": if shape % 7 == 6 { "bad" } else { "/" },
+            "fleet": match shape % 8 { 1 | 5 => json!({"name": "edge"}), 3 => json!({"name": "No fleet"}), _ => Value::Null },
             "tls": if shape % 5 == 4 { json!({"certificates": [{"name": format!("n{high}")}, {"name": format!("n{low}")}]}) } else { Value::Null },
         }),
         Kind::ApiRoute => json!({
@@ -127,6 +129,9 @@ proptest! {
             if at % batch == 0 {
                 let scratch = Translator::limited(total, shard).translate(&state);
                 prop_assert_eq!(&translator.translate(&state), &scratch, "after step {} of {:?}", at, steps);
+                if room == 0 {
+                    prop_assert_eq!(fleets::published(&scratch), fleets::expected(&state, &scratch));
+                }
                 last = told.translate_changed(&state, &among).unwrap_or(last);
                 prop_assert_eq!(&last, &scratch, "told what changed, after step {} of {:?}", at, steps);
                 among.clear();

@@ -6,7 +6,7 @@ use sluice_kit::eventually_async as eventually;
 use sluice_operator::publish::{Rollout, programmed};
 use sluice_wire::{Ack, Down, Hash, Hello, ObjectRef, Outcome, Parts, Up};
 
-use crate::stream::{Proxy, Rig, SECRET, publish, rig};
+use crate::stream::{Proxy, Rig, SECRET, member, publish, rig};
 
 impl Proxy {
     /// Sends a frame as another version writes it.
@@ -20,7 +20,7 @@ impl Proxy {
 fn programmed_reason(rig: &Rig) -> (String, String) {
     let current = rig.publisher.subscribe().borrow().clone().unwrap();
     let object = ObjectRef::new("ApiRoute", "shop", "orders");
-    let rollout = Rollout::of(&rig.fleet, &current.published);
+    let rollout = Rollout::of(&rig.proxies, &current);
     let condition = programmed(&object, &current.statuses[&object], &rollout).condition;
     (condition.reason.to_owned(), condition.message)
 }
@@ -55,20 +55,20 @@ async fn a_newer_proxy_is_served_and_its_unknown_frames_are_ignored() {
     proxy
         .send(json!({"Ack": {"version": version, "outcome": {"Applied": {"after_ms": 3}}, "diagnostics": [], "load": 0.5}}))
         .await;
-    eventually("the acknowledgement counts", || rig.fleet.members()["one"].version == Some(version)).await;
+    eventually("the acknowledgement counts", || member(&rig, "one").version == Some(version)).await;
     assert_eq!(programmed_reason(&rig).0, "Programmed");
 
     // An outcome that the operator does not know does not count as applied.
     let next = publish(&rig, "/b");
     assert_eq!(proxy.delta().await.version, next);
     proxy.send(json!({"Ack": {"version": next, "outcome": {"Partly": {"of": 2}}}})).await;
-    eventually("the outcome is known", || rig.fleet.members()["one"].refused.is_some()).await;
+    eventually("the outcome is known", || member(&rig, "one").refused.is_some()).await;
     assert_eq!(programmed_reason(&rig).0, "Rejected");
 
     // An essential frame ends the stream.
     proxy.send(json!({"essential": true, "Handover": {}})).await;
     while proxy.receive().await.is_some() {}
-    eventually("the proxy has left", || rig.fleet.is_empty()).await;
+    eventually("the proxy has left", || rig.proxies.is_empty()).await;
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn an_older_proxy_gets_no_frame_that_it_does_not_list_and_serves_no_kind_t
     partial.say(&Up::Hello(Hello { capabilities, ..Hello::new("partial", "0.2") })).await;
     assert_eq!(partial.delta().await.version, version);
     partial.say(&Up::Ack(Ack { version, outcome: Outcome::Applied, diagnostics: vec![] })).await;
-    eventually("the acknowledgement counts", || rig.fleet.members()["partial"].version == Some(version)).await;
+    eventually("the acknowledgement counts", || member(&rig, "partial").version == Some(version)).await;
     let (reason, message) = programmed_reason(&rig);
     assert_eq!(reason, "Rejected");
     assert!(

@@ -14,10 +14,12 @@ use sluice_kit::eventually_async as eventually;
 use sluice_kit::tls::{Issued, client_config, issue};
 use sluice_operator::metrics::Metrics;
 use sluice_operator::publish::server::{CertificateFiles, Server};
-use sluice_operator::publish::{Admission, Fleet, Publisher};
+use sluice_operator::publish::{Admission, Member, Proxies, Publisher};
 use sluice_operator::translate::translate;
 use sluice_wire::codec::{Decoder, encode};
-use sluice_wire::{Ack, Delta, Diagnostic, Down, Hash, Hello, ObjectRef, Outcome, PartName, STREAM_PATH, Up};
+use sluice_wire::{
+    Ack, Delta, Diagnostic, Down, FleetName, Hash, Hello, ObjectRef, Outcome, PartName, STREAM_PATH, Up,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +30,7 @@ pub(crate) struct Rig {
     address: std::net::SocketAddr,
     roots: Arc<rustls::ClientConfig>,
     pub(crate) publisher: Publisher,
-    pub(crate) fleet: Fleet,
+    pub(crate) proxies: Proxies,
     stop: CancellationToken,
     folder: std::path::PathBuf,
 }
@@ -54,10 +56,10 @@ pub(crate) async fn rig(name: &str) -> Rig {
     let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::secret(SECRET)).await.unwrap();
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
+    let (publisher, proxies) = (Publisher::new(metrics.clone()), Proxies::new(metrics));
     let (address, stop) = (server.address(), CancellationToken::new());
-    tokio::spawn(server.serve(publisher.subscribe(), fleet.clone(), stop.clone()));
-    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, fleet, stop, folder }
+    tokio::spawn(server.serve(publisher.subscribe(), proxies.clone(), stop.clone()));
+    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, proxies, stop, folder }
 }
 
 pub(crate) struct Proxy {
@@ -136,6 +138,10 @@ impl<S: futures::Stream> futures::Stream for Stream<S> {
     }
 }
 
+pub(crate) fn member(rig: &Rig, name: &str) -> Member {
+    rig.proxies.member(&FleetName::default(), name).unwrap()
+}
+
 pub(crate) fn publish(rig: &Rig, path: &str) -> Hash {
     let state = crate::objects::state(&format!(
         "kind: Stage\nmetadata: {{name: prod}}\nspec: {{}}\n---\nkind: ApiRoute\nmetadata: {{name: orders}}\nspec:\n  \
@@ -143,7 +149,7 @@ pub(crate) fn publish(rig: &Rig, path: &str) -> Hash {
          integration: {{type: Mock, mock: {{}}}}}}]\n"
     ));
     rig.publisher.publish(translate(&state));
-    rig.publisher.subscribe().borrow().as_ref().unwrap().published.version
+    rig.publisher.subscribe().borrow().as_ref().unwrap().of(&FleetName::default()).version
 }
 
 #[tokio::test]
@@ -153,9 +159,9 @@ async fn a_proxy_gets_everything_then_differences_and_its_acks_are_counted() {
     let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
     let delta = proxy.delta().await;
     assert_eq!((delta.base, delta.version, delta.upsert.len()), (Hash::NONE, first, 2));
-    assert!(rig.fleet.members()["one"].version.is_none());
+    assert!(member(&rig, "one").version.is_none());
     proxy.ack(first, Outcome::Applied, Vec::new()).await;
-    eventually("the ack is counted", || rig.fleet.members()["one"].version == Some(first)).await;
+    eventually("the ack is counted", || member(&rig, "one").version == Some(first)).await;
     let second = publish(&rig, "/b");
     let delta = proxy.delta().await;
     assert_eq!((delta.base, delta.version), (first, second));
@@ -172,7 +178,7 @@ async fn a_proxy_gets_everything_then_differences_and_its_acks_are_counted() {
 async fn a_proxy_that_has_everything_gets_an_empty_delta_to_say_so() {
     let rig = rig("resume").await;
     let version = publish(&rig, "/a");
-    let hashes = rig.publisher.subscribe().borrow().as_ref().unwrap().published.parts.clone();
+    let hashes = rig.publisher.subscribe().borrow().as_ref().unwrap().of(&FleetName::default()).parts.clone();
     let mut proxy =
         Proxy::hello(&rig, "one", hashes.iter().map(|(name, part)| (name.clone(), part.hash)).collect()).await;
     let delta = proxy.delta().await;
@@ -198,19 +204,60 @@ async fn every_proxy_learns_how_many_there_are() {
 }
 
 #[tokio::test]
+async fn each_fleet_gets_its_own_configuration_and_size() {
+    let rig = rig("fleets").await;
+    let manifest = "kind: Stage\nmetadata: {name: prod}\nspec: {}\n---\nkind: Stage\nmetadata: {name: edge}\nspec: {fleet: {name: edge}}\n";
+    rig.publisher.publish(translate(&crate::objects::state(manifest)));
+    let edge: FleetName = "edge".parse().unwrap();
+    let join = async |name: &str, fleet: &str| {
+        let proxy = Proxy::open(&rig, SECRET).await.unwrap();
+        proxy.say(&Up::Hello(Hello { fleet: fleet.parse().unwrap(), ..Hello::new(name, "test") })).await;
+        proxy
+    };
+    let names = |delta: &Delta| delta.upsert.iter().map(|part| part.name.to_string()).collect::<Vec<_>>();
+    let (mut one, mut two, mut lost) =
+        (join("one", "default").await, join("one", "edge").await, join("lost", "nowhere").await);
+    let (first, second, none) = (one.delta().await, two.delta().await, lost.delta().await);
+    assert_eq!(
+        (names(&first), names(&second), names(&none)),
+        (vec!["stage/shop/prod".to_owned()], vec!["stage/shop/edge".to_owned()], vec![])
+    );
+    let _three = join("three", "edge").await;
+    let size = async |proxy: &mut Proxy| loop {
+        if let Some(Down::Fleet { proxies }) = proxy.receive().await
+            && proxies != 1
+        {
+            return proxies;
+        }
+    };
+    assert_eq!(size(&mut two).await, 2);
+    eventually("all are connected", || rig.proxies.len() == 4).await;
+    assert_eq!((rig.proxies.size_of(&edge), rig.proxies.size_of(&FleetName::default())), (2, 1));
+    // A change of one fleet does not reach the other: its proxy is only asked whether it is there.
+    one.ack(first.version, Outcome::Applied, Vec::new()).await;
+    two.ack(second.version, Outcome::Applied, Vec::new()).await;
+    let changed = manifest.replace("{fleet: {name: edge}}", "{fleet: {name: edge}, hostnames: [a.example]}");
+    rig.publisher.publish(translate(&crate::objects::state(&changed)));
+    assert_eq!(names(&two.delta().await), ["stage/shop/edge"]);
+    let current = rig.publisher.subscribe().borrow().clone().unwrap();
+    assert_eq!(current.of(&FleetName::default()).version, first.version);
+    eventually("the acknowledgement counts", || member(&rig, "one").version == Some(first.version)).await;
+}
+
+#[tokio::test]
 async fn a_rejection_is_stored_and_the_next_delta_is_based_on_the_served_version() {
     let rig = rig("refused").await;
     let first = publish(&rig, "/a");
     let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
     proxy.delta().await;
     proxy.ack(first, Outcome::Refused { why: "no".into() }, Vec::new()).await;
-    eventually("the refusal is known", || rig.fleet.members()["one"].refused == Some((first, "no".into()))).await;
+    eventually("the refusal is known", || member(&rig, "one").refused == Some((first, "no".into()))).await;
     let second = publish(&rig, "/b");
     let delta = proxy.delta().await;
     assert_eq!((delta.base, delta.version), (Hash::NONE, second));
     let object = ObjectRef::new("ApiRoute", "shop", "orders");
     proxy.ack(second, Outcome::Applied, vec![Diagnostic { object: object.clone(), message: "odd".into() }]).await;
-    eventually("diagnostics are known", || rig.fleet.members()["one"].diagnostics.get(&object).is_some()).await;
+    eventually("diagnostics are known", || member(&rig, "one").diagnostics.get(&object).is_some()).await;
 }
 
 #[tokio::test]
@@ -220,7 +267,7 @@ async fn a_client_without_the_secret_gets_no_stream() {
     for wrong in ["", "wrong", SECRET.trim_start_matches('0')] {
         assert_eq!(Proxy::open(&rig, wrong).await.err(), Some(StatusCode::UNAUTHORIZED), "{wrong:?}");
     }
-    assert!(rig.fleet.is_empty());
+    assert!(rig.proxies.is_empty());
 }
 
 #[tokio::test]
@@ -234,7 +281,7 @@ async fn what_is_out_of_turn_ends_the_stream() {
     wrong.delta().await;
     wrong.ack(Hash::of(b"other"), Outcome::Applied, Vec::new()).await;
     while wrong.receive().await.is_some() {}
-    eventually("the proxy has left", || rig.fleet.is_empty()).await;
+    eventually("the proxy has left", || rig.proxies.is_empty()).await;
 }
 
 #[tokio::test]

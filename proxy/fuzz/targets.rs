@@ -142,7 +142,7 @@ pub fn state(data: &[u8]) {
     let folder = Folder::new();
     std::fs::write(folder.0.join("configuration.state"), data).expect("a temporary folder can be written");
     std::fs::write(folder.0.join("fleet.state"), data).expect("a temporary folder can be written");
-    let store = Store::open(&folder.0).expect("a temporary folder can be opened");
+    let store = Store::open(&folder.0, &sluice_wire::FleetName::default()).expect("a temporary folder can be opened");
     assert!(store.fleet().is_none_or(|proxies| proxies > 0));
     let Some(parts) = store.load() else { return };
     for (name, part) in parts.iter() {
@@ -151,8 +151,10 @@ pub fn state(data: &[u8]) {
         // What a part says may be of another version of the program: it decodes or it does not.
         drop(part.decode());
     }
-    let again =
-        Store::open(&folder.0).expect("it was open").load().expect("a file that was loaded can be loaded again");
+    let again = Store::open(&folder.0, &sluice_wire::FleetName::default())
+        .expect("it was open")
+        .load()
+        .expect("a file that was loaded can be loaded again");
     assert_eq!(again.version(), parts.version());
 }
 

@@ -51,6 +51,9 @@ struct Flags {
     /// Name of this proxy. With tokens it must be the name of the Pod.
     #[arg(long, env = "SLUICE_NAME", default_value = "proxy")]
     name: String,
+    /// Fleet of this proxy: it gets the configuration of the Stages that name this fleet.
+    #[arg(long, env = "SLUICE_FLEET", default_value_t)]
+    fleet: FleetName,
     /// Number of worker threads. Unset: one for each core.
     #[arg(long, env = "SLUICE_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -100,7 +103,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         runtime: tokio::runtime::Handle::current(),
     })?);
     proxy.reserve(flags.admin.port());
-    tracing::info!(proxy.name = flags.name, proxy.http = ?proxy.http_addr(), proxy.https = ?proxy.https_addr(), "serving");
+    tracing::info!(proxy.name = flags.name, fleet.name = %flags.fleet, proxy.http = ?proxy.http_addr(), proxy.https = ?proxy.https_addr(), "serving");
     let mut sink = sink(&proxy, unconfigured);
     let follow = async {
         match (&flags.config, &flags.operator) {
@@ -113,14 +116,18 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
                 std::future::pending().await
             }
             (None, Some(operator)) => {
-                let store =
-                    flags.state_dir.as_deref().map(Store::open).transpose().context("cannot use --state-dir")?;
+                let store = flags
+                    .state_dir
+                    .as_deref()
+                    .map(|dir| Store::open(dir, &flags.fleet))
+                    .transpose()
+                    .context("cannot use --state-dir")?;
                 let settings = stream::Settings {
                     operator: operator.clone(),
                     authority: flags.operator_ca.clone(),
                     token: flags.token_file.clone().or_else(|| flags.secret_file.clone()),
                 };
-                let mut subscriber = Subscriber::start(flags.name.clone(), FleetName::default(), sink, store);
+                let mut subscriber = Subscriber::start(flags.name.clone(), flags.fleet.clone(), sink, store);
                 match stream::run(&settings, &mut subscriber).await {}
             }
             (None, None) => bail!("no source of configuration: set --operator or --config"),

@@ -59,12 +59,15 @@ fn frames_are_decoded_alike_however_they_are_cut() {
 fn a_damaged_state_file_yields_no_unverified_part() {
     let words = ["\n", " ", "0", "{", "\"upsert\":[]", "18446744073709551615"];
     let folder = std::env::temp_dir().join(format!("sluice-fuzz-seed-{}", std::process::id()));
-    let store = Store::open(&folder).unwrap();
+    let store = Store::open(&folder, &sluice_wire::FleetName::default()).unwrap();
     let (one, two) = versions();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(internals::save_all(&store, &[one, two.clone()]));
     let seed = std::fs::read(folder.join("configuration.state")).unwrap();
-    assert_eq!(Store::open(&folder).unwrap().load().map(|parts| parts.version()), Some(two.version()));
+    assert_eq!(
+        Store::open(&folder, &sluice_wire::FleetName::default()).unwrap().load().map(|parts| parts.version()),
+        Some(two.version())
+    );
     std::fs::remove_dir_all(folder).unwrap();
     run("state", targets::state, &words, vec![("valid", seed)]);
 }

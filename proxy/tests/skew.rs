@@ -170,8 +170,12 @@ impl Proxy {
             set_connected: Box::new(|_| {}),
             refused: Box::new(|| {}),
         };
-        let mut subscriber =
-            Subscriber::start("one".into(), FleetName::default(), sink, Some(Store::open(state).unwrap()));
+        let mut subscriber = Subscriber::start(
+            "one".into(),
+            FleetName::default(),
+            sink,
+            Some(Store::open(state, &FleetName::default()).unwrap()),
+        );
         let following = tokio::spawn(async move {
             let operator = format!("http://{operator}").parse().unwrap();
             let settings = stream::Settings { operator, authority: None, token: None };

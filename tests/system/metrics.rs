@@ -31,10 +31,10 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
     assert!(operator.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{operator:?}");
     promtool.check_metrics(&operator.body).await?;
     for line in [
-        r#"sluice_proxies{state="current"} "#,
-        r#"sluice_proxy_acks_total{outcome="applied"} "#,
+        r#"sluice_proxies{fleet="default",state="current"} "#,
+        r#"sluice_proxy_acks_total{fleet="default",outcome="applied"} "#,
         r#"sluice_status_patches_total{kind="ApiRoute",outcome="written"} "#,
-        "sluice_snapshot_bytes ",
+        r#"sluice_snapshot_bytes{fleet="default"} "#,
         "sluice_translate_duration_seconds_count ",
     ] {
         assert!(operator.body.contains(line), "the operator does not say {line}:\n{}", operator.body);

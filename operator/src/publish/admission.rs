@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::{Api, PostParams};
 use serde::Deserialize;
+use sluice_wire::{FleetName, ParseFleetError};
 use tokio::sync::Semaphore;
 
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +56,44 @@ impl std::str::FromStr for Account {
     }
 }
 
-/// How subscribers prove who they are.
+/// A service account of proxies, and the fleet that they may join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyAccount {
+    /// The account.
+    pub account: Account,
+    /// The only fleet that its proxies may join, unless the account is listed again; none: every fleet.
+    pub fleet: Option<FleetName>,
+}
+
+/// The text is neither `NAMESPACE/NAME` nor `NAMESPACE/NAME=FLEET`.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseProxyAccountError {
+    /// The account.
+    #[error(transparent)]
+    Account(#[from] ParseAccountError),
+    /// The fleet.
+    #[error(transparent)]
+    Fleet(#[from] ParseFleetError),
+}
+
+impl From<Account> for ProxyAccount {
+    fn from(account: Account) -> Self {
+        Self { account, fleet: None }
+    }
+}
+
+impl std::str::FromStr for ProxyAccount {
+    type Err = ParseProxyAccountError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('=') {
+            Some((account, fleet)) => Self { account: account.parse()?, fleet: Some(fleet.parse()?) },
+            None => Self { account: text.parse()?, fleet: None },
+        })
+    }
+}
+
+/// How proxies authenticate.
 #[derive(Clone)]
 pub enum Admission {
     /// Everybody is let in: on a loopback address only.
@@ -68,8 +106,8 @@ pub enum Admission {
         client: kube::Client,
         /// The token must be meant for this audience.
         audience: String,
-        /// The token must be this account's.
-        account: Account,
+        /// The token must be that of one of these accounts.
+        accounts: Arc<[ProxyAccount]>,
         /// Bounds how many tokens are asked about.
         reviews: Arc<Semaphore>,
     },
@@ -104,6 +142,17 @@ pub enum SecretError {
 pub(crate) struct Admitted {
     /// The Pod that the credential is bound to, if it is bound to any.
     pub(crate) pod: Option<String>,
+    /// The fleets that it may join; none: every fleet.
+    pub(crate) fleets: Option<Vec<FleetName>>,
+}
+
+impl Admitted {
+    const ANY: Self = Self { pod: None, fleets: None };
+
+    /// Whether the bearer may join a fleet.
+    pub(crate) fn may_join(&self, fleet: &FleetName) -> bool {
+        self.fleets.as_ref().is_none_or(|fleets| fleets.contains(fleet))
+    }
 }
 
 impl fmt::Debug for Admission {
@@ -154,10 +203,10 @@ impl Admission {
         Ok(Self::Secret(Secret { hash, file: Some(path) }))
     }
 
-    /// Admission by tokens of a service account that are meant for an audience.
+    /// Admission by tokens of service accounts that are meant for an audience.
     #[must_use]
-    pub fn token(client: kube::Client, audience: String, account: Account) -> Self {
-        Self::Token { client, audience, account, reviews: Arc::new(Semaphore::new(REVIEWS)) }
+    pub fn token(client: kube::Client, audience: String, accounts: Vec<ProxyAccount>) -> Self {
+        Self::Token { client, audience, accounts: accounts.into(), reviews: Arc::new(Semaphore::new(REVIEWS)) }
     }
 
     /// Reads again what may have changed.
@@ -175,7 +224,7 @@ impl Admission {
     /// Lets the bearer of a credential in, or not.
     pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, Refused> {
         if matches!(self, Self::Open) {
-            return Ok(Admitted { pod: None });
+            return Ok(Admitted::ANY);
         }
         let credential = credential.and_then(|text| text.split_once(' '));
         let credential =
@@ -183,22 +232,22 @@ impl Admission {
         let credential = credential.filter(|text| !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES);
         let credential = credential.ok_or(Refused::Missing)?;
         match self {
-            Self::Open => Ok(Admitted { pod: None }),
+            Self::Open => Ok(Admitted::ANY),
             Self::Secret(Secret { hash, .. }) => {
                 let (given, wanted) =
                     (sha256(credential.as_bytes()), *hash.read().unwrap_or_else(PoisonError::into_inner));
                 let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, &wanted);
-                same.map(|()| Admitted { pod: None }).map_err(|_| Refused::WrongSecret)
+                same.map(|()| Admitted::ANY).map_err(|_| Refused::WrongSecret)
             }
-            Self::Token { client, audience, account, reviews } => {
+            Self::Token { client, audience, accounts, reviews } => {
                 // Whoever does not even claim to be a proxy costs no question.
                 let claims = claims(credential).ok_or(Refused::NotAuthenticated)?;
-                if claims.sub != account.user() {
-                    return Err(Refused::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()));
-                }
+                let (account, fleets) = own(accounts, &claims.sub)
+                    .ok_or_else(|| Refused::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
                 let _place =
                     tokio::time::timeout(REVIEW_TIMEOUT, reviews.acquire()).await.map_err(|_| Refused::Busy)?;
                 let outcome = review(client, audience, account, credential).await;
+                let outcome = outcome.map(|pod| Admitted { pod, fleets });
                 if outcome.is_err() {
                     tokio::time::sleep(PENALTY).await;
                 }
@@ -213,6 +262,13 @@ impl Account {
     fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
+}
+
+/// The account of a user, and the fleets that it may join; none: every fleet.
+fn own<'a>(accounts: &'a [ProxyAccount], user: &str) -> Option<(&'a Account, Option<Vec<FleetName>>)> {
+    let own: Vec<&ProxyAccount> = accounts.iter().filter(|own| own.account.user() == user).collect();
+    let fleets = own.iter().map(|own| own.fleet.clone()).collect();
+    own.first().map(|own| (&own.account, fleets))
 }
 
 /// What a token says of itself; nothing of it is proved.
@@ -242,7 +298,12 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-async fn review(client: &kube::Client, audience: &str, account: &Account, token: &str) -> Result<Admitted, Refused> {
+async fn review(
+    client: &kube::Client,
+    audience: &str,
+    account: &Account,
+    token: &str,
+) -> Result<Option<String>, Refused> {
     let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
     let review = TokenReview { spec, ..TokenReview::default() };
     let api: Api<TokenReview> = Api::all(client.clone());
@@ -261,8 +322,7 @@ async fn review(client: &kube::Client, audience: &str, account: &Account, token:
     if name != account.user() {
         return Err(Refused::OtherAccount(name));
     }
-    let pod = user.extra.and_then(|mut extra| extra.remove(POD_NAME)).and_then(|names| names.into_iter().next());
-    Ok(Admitted { pod })
+    Ok(user.extra.and_then(|mut extra| extra.remove(POD_NAME)).and_then(|names| names.into_iter().next()))
 }
 
 #[cfg(test)]
@@ -304,7 +364,8 @@ mod tests {
     async fn a_client_without_a_token_causes_no_request_to_the_api_server() {
         let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let account: Account = "sluice/proxy".parse().unwrap();
-        let admission = Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), account);
+        let admission =
+            Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), vec![account.into()]);
         let token = |claims: &str| format!("Bearer e30.{}.x", URL_SAFE_NO_PAD.encode(claims));
         for (bearer, asked) in [
             ("Bearer nonsense".to_owned(), false),
@@ -322,6 +383,26 @@ mod tests {
         assert!("sluice/proxy".parse::<Account>().is_ok());
         for bad in ["", "a", "/a", "a/", "a/b/c"] {
             assert!(bad.parse::<Account>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_account_joins_the_fleets_that_it_is_listed_with_and_any_when_it_is_listed_without() {
+        let accounts: Vec<ProxyAccount> =
+            ["sluice/edge=edge", "sluice/both=edge", "sluice/both=inner", "sluice/any", "sluice/any=edge"]
+                .map(|text| text.parse().unwrap())
+                .into();
+        let may = |name: &str, fleet: &str| {
+            let (account, fleets) = own(&accounts, &format!("system:serviceaccount:sluice:{name}")).unwrap();
+            assert_eq!(account.name, name);
+            Admitted { pod: None, fleets }.may_join(&fleet.parse().unwrap())
+        };
+        assert!(may("edge", "edge") && !may("edge", "default"));
+        assert!(may("both", "edge") && may("both", "inner") && !may("both", "default"));
+        assert!(may("any", "default") && may("any", "edge"));
+        assert!(own(&accounts, "system:serviceaccount:other:edge").is_none());
+        for bad in ["sluice", "sluice/", "sluice/a=", "sluice/a=B", "sluice/a=b=c"] {
+            assert!(bad.parse::<ProxyAccount>().is_err(), "{bad}");
         }
     }
 }

@@ -1,143 +1,16 @@
-//! The current configuration and its distribution to the proxies. `translate` makes it; `report` writes statuses about it.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use sluice_wire::{Content, Delta, Hash, ObjectRef, Part, Parts};
-use tokio::sync::watch;
-
-use crate::metrics::Metrics;
-use crate::translate::{DesiredStatus, Translation};
+//! The configuration of each fleet and its distribution to the proxies. `translate` makes it; `report` writes statuses about
+//! it.
 
 mod admission;
-mod fleet;
+mod configuration;
+mod proxies;
+mod publisher;
 mod rollout;
 pub mod server;
 mod stream;
 
-pub use admission::{Account, Admission, SecretError};
-pub use fleet::{Fleet, Known, Member};
+pub use admission::{Account, Admission, ProxyAccount, SecretError};
+pub use configuration::{Current, Published, delta};
+pub use proxies::{Known, Member, Proxies, ProxyId};
+pub use publisher::Publisher;
 pub use rollout::{Programmed, Rollout, programmed};
-
-/// One configuration.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Its version.
-    pub version: Hash,
-    /// Its parts.
-    pub parts: Parts<Arc<Part>>,
-}
-
-impl Published {
-    /// The configuration of these parts.
-    #[must_use]
-    pub fn new(parts: Parts<Arc<Part>>) -> Self {
-        Self { version: parts.version(), parts }
-    }
-
-    /// How many bytes longer its parts are than those of `old`.
-    fn growth(&self, old: &Parts<Arc<Part>>) -> i64 {
-        let length =
-            |part: Option<&Arc<Part>>| part.map_or(0, |part| i64::try_from(part.json.len()).unwrap_or(i64::MAX));
-        let difference = self.parts.since(old);
-        let grown: i64 =
-            difference.changed.into_iter().map(|(name, part)| length(Some(part)) - length(old.get(name))).sum();
-        grown - difference.removed.into_iter().map(|name| length(old.get(name))).sum::<i64>()
-    }
-}
-
-/// The change from what a proxy has to a configuration.
-#[must_use]
-pub fn delta<C: Content>(known: &Parts<C>, new: &Published) -> Delta {
-    let difference = new.parts.since(known);
-    Delta {
-        base: if known.is_empty() { Hash::NONE } else { known.version() },
-        version: new.version,
-        upsert: difference.changed.into_values().map(|part| Part::clone(part)).collect(),
-        remove: difference.removed.into_iter().cloned().collect(),
-    }
-}
-
-/// A configuration and what is to be said about the objects it came from.
-#[derive(Clone, Debug)]
-pub struct Current {
-    /// For the proxies.
-    pub published: Published,
-    /// For the users.
-    pub statuses: BTreeMap<ObjectRef, Arc<DesiredStatus>>,
-}
-
-/// Where the current configuration is put; none before the first.
-#[derive(Clone, Debug)]
-pub struct Publisher {
-    current: watch::Sender<Option<Arc<Current>>>,
-    metrics: Metrics,
-}
-
-impl Publisher {
-    /// Nothing is published yet.
-    #[must_use]
-    pub fn new(metrics: Metrics) -> Self {
-        Self { current: watch::Sender::new(None), metrics }
-    }
-
-    /// Follows the current configuration.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Current>>> {
-        self.current.subscribe()
-    }
-
-    /// Publishes a translation.
-    pub fn publish(&self, translation: Translation) {
-        let published = Published::new(translation.parts);
-        let before = self.current.borrow().clone();
-        let before = before.as_ref().map(|current| &current.published);
-        if before.is_none_or(|before| before.version != published.version) {
-            let growth =
-                before.map_or_else(|| published.growth(&Parts::new()), |before| published.growth(&before.parts));
-            self.metrics.published(&published.version.short(), growth);
-            tracing::info!(
-                config.version = published.version.short(),
-                config.parts = published.parts.len(),
-                "published"
-            );
-        }
-        self.current.send_replace(Some(Arc::new(Current { published, statuses: translation.statuses })));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sluice_wire::{KeysPart, PartBody, PartKind, PartName};
-
-    use super::*;
-
-    fn published(names: &[(&str, usize)]) -> Published {
-        let part = |(name, count): &(&str, usize)| {
-            let object = ObjectRef::new("ApiKey", "a", "b");
-            let entry = sluice_wire::KeyEntry { object, customer: None, digest: Hash::NONE, plans: Vec::new() };
-            let name = PartName::new(PartKind::Keys, *name);
-            (name.clone(), Arc::new(Part::new(name, &PartBody::Keys(KeysPart { keys: vec![entry; *count] }))))
-        };
-        Published::new(names.iter().map(part).collect())
-    }
-
-    #[test]
-    fn a_delta_holds_what_changed_and_names_what_is_gone() {
-        let (old, new) = (published(&[("a", 1), ("b", 1), ("c", 1)]), published(&[("a", 1), ("b", 2), ("d", 1)]));
-        let delta = delta(&old.parts, &new);
-        assert_eq!((delta.base, delta.version), (old.version, new.version));
-        let names: Vec<String> = delta.upsert.iter().map(|part| part.name.to_string()).collect();
-        assert_eq!(names, ["keys/b", "keys/d"]);
-        assert_eq!(delta.remove, [PartName::new(PartKind::Keys, "c")]);
-    }
-
-    #[test]
-    fn a_first_delta_replaces_everything_and_one_in_step_is_empty() {
-        let new = published(&[("a", 1)]);
-        let first = delta(&Parts::<Hash>::new(), &new);
-        assert_eq!((first.base, first.upsert.len()), (Hash::NONE, 1));
-        let none = delta(&new.parts, &new);
-        assert!(none.upsert.is_empty() && none.remove.is_empty() && none.base == none.version);
-    }
-}

@@ -1,35 +1,36 @@
-//! What the fleet means for each object: the members are looked at once for a configuration, however many objects ask.
-//! Who is connected is `fleet`'s; writing it down is `report`'s.
+//! Whether the proxies serve what is published: they are compared once for all objects, grouped by what they serve. `proxies`
+//! holds the connected proxies; `report` writes the result to statuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::condition::{self, PROGRAMMED, Status, reason};
-use sluice_wire::{Hash, ObjectRef, PartKind, PartName};
+use sluice_wire::{FleetName, Hash, ObjectRef, PartKind, PartName};
 
-use crate::publish::fleet::{Known, Member};
-use crate::publish::{Fleet, Published};
+use crate::publish::configuration::{Current, Published};
+use crate::publish::proxies::{Known, Member, Proxies, ProxyId};
 use crate::translate::{DesiredStatus, Served};
 
-/// The members of a fleet as they are to a configuration.
+/// The connected proxies, compared with the configurations of their fleets.
 #[derive(Clone, Debug, Default)]
 pub struct Rollout {
     total: usize,
     groups: Vec<Group>,
-    /// By members, in the order of their names; of equal ones of a group the first.
+    /// In the order of fleets and names; of equal ones in a group the first.
     complaints: Vec<Complaints>,
-    /// Who refused this configuration, with the group: the first of each.
+    /// The first proxy of each group that rejected its configuration, with the reason.
     refusals: Vec<(usize, String, String)>,
 }
 
-/// Members that serve the same.
+/// Proxies of a fleet that serve the same.
 #[derive(Clone, Debug)]
 struct Group {
+    fleet: FleetName,
     version: Hash,
     /// Whether it is acknowledged, not only reported.
     acknowledged: bool,
     members: usize,
-    /// The parts in which they differ from the configuration.
+    /// The parts in which they differ from the configuration of their fleet.
     differs: BTreeSet<PartName>,
     /// The kinds of parts that they do not support, and one of them.
     unsupported: Arc<[PartKind]>,
@@ -46,6 +47,12 @@ impl Group {
         self.unsupported.iter().copied().find(|kind| wanted.parts.iter().any(|part| part.kind == *kind))
     }
 
+    /// Whether they count for the object: their fleet serves it, or they still have to drop it. An object that no fleet needs
+    /// is compared with all proxies, none of which may have it.
+    fn counts(&self, wanted: &DesiredStatus) -> bool {
+        wanted.fleets.is_empty() || wanted.fleets.contains(&self.fleet) || !self.has(wanted)
+    }
+
     fn serves(&self, wanted: &DesiredStatus) -> bool {
         self.acknowledged && self.has(wanted) && self.lacks(wanted).is_none()
     }
@@ -59,26 +66,28 @@ struct Complaints {
 }
 
 impl Rollout {
-    /// Looks at the fleet.
+    /// Compares the connected proxies with what is published.
     #[must_use]
-    pub fn of(fleet: &Fleet, current: &Published) -> Self {
+    pub fn of(proxies: &Proxies, current: &Current) -> Self {
         let mut rollout = Self::default();
-        for (name, member) in fleet.members() {
-            rollout.count(name, &member, current);
+        for (id, member) in proxies.members() {
+            let published = current.of(&id.fleet);
+            rollout.count(id, &member, published);
         }
         rollout
     }
 
-    fn count(&mut self, name: String, member: &Member, current: &Published) {
+    fn count(&mut self, ProxyId { fleet, name }: ProxyId, member: &Member, current: &Published) {
         self.total += 1;
         let (version, acknowledged) = (member.known.version(), member.version.is_some());
         let found = self.groups.iter().position(|group| {
-            (group.version, group.acknowledged) == (version, acknowledged) && group.unsupported == member.unsupported
+            (&group.fleet, group.version, group.acknowledged) == (&fleet, version, acknowledged)
+                && group.unsupported == member.unsupported
         });
         let at = found.unwrap_or_else(|| {
             let differs = differs(&member.known, current);
             let (unsupported, example) = (member.unsupported.clone(), name.clone());
-            self.groups.push(Group { version, acknowledged, members: 0, differs, unsupported, example });
+            self.groups.push(Group { fleet, version, acknowledged, members: 0, differs, unsupported, example });
             self.groups.len() - 1
         });
         if let Some(group) = self.groups.get_mut(at) {
@@ -98,20 +107,25 @@ impl Rollout {
         }
     }
 
-    /// How many are connected.
+    /// The number of connected proxies.
     pub(crate) fn total(&self) -> usize {
         self.total
     }
 
     /// Whether the same can be said of every object that is in neither rollout's `special`.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        let acknowledged = |rollout: &Self| -> usize {
-            rollout.groups.iter().filter(|group| group.acknowledged).map(|group| group.members).sum()
-        };
-        self.total == other.total
-            && acknowledged(self) == acknowledged(other)
-            && self.refusals.is_empty()
-            && other.refusals.is_empty()
+        self.counts() == other.counts() && self.refusals.is_empty() && other.refusals.is_empty()
+    }
+
+    /// The number of connected proxies by fleet, and of those that acknowledged a configuration.
+    fn counts(&self) -> BTreeMap<&FleetName, (usize, usize)> {
+        let mut counts: BTreeMap<&FleetName, (usize, usize)> = BTreeMap::new();
+        for group in &self.groups {
+            let (all, acknowledged) = counts.entry(&group.fleet).or_default();
+            *all += group.members;
+            *acknowledged += if group.acknowledged { group.members } else { 0 };
+        }
+        counts
     }
 
     /// Whether of an object something special is to be said: members differ about it, or complain.
@@ -127,7 +141,7 @@ impl Rollout {
     }
 
     fn group_serves(&self, group: usize, wanted: &DesiredStatus) -> bool {
-        self.groups.get(group).is_some_and(|group| group.serves(wanted))
+        self.groups.get(group).is_some_and(|group| group.counts(wanted) && group.serves(wanted))
     }
 }
 
@@ -145,35 +159,48 @@ fn differs(known: &Known, current: &Published) -> BTreeSet<PartName> {
     changed.into_iter().chain(removed).cloned().collect()
 }
 
-/// What is to be said about one object and the fleet.
+/// How many proxies serve an object, and the condition that says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Programmed {
     /// The condition.
     pub condition: condition::Wanted,
-    /// How many proxies serve this generation.
+    /// How many proxies serve this generation of it.
     pub serving: usize,
-    /// How many are connected.
+    /// How many have to serve it.
     pub total: usize,
-    /// Whether any of them serves something else, by its own words or by what it acknowledged.
+    /// Whether any of them reported or acknowledged another generation of it.
     pub contradicted: bool,
 }
 
-/// Judges whether the fleet runs an object as the rollout's configuration has it.
+/// The `Programmed` condition of an object: whether every proxy that has to serves it as it is published.
 #[must_use]
 pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout) -> Programmed {
-    let total = rollout.total;
-    let serving: usize = rollout.groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
-    let contradicted = rollout.groups.iter().any(|group| !group.has(wanted));
+    let groups: Vec<&Group> = rollout.groups.iter().filter(|group| group.counts(wanted)).collect();
+    let total = groups.iter().map(|group| group.members).sum();
+    let serving: usize = groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
+    let contradicted = groups.iter().any(|group| !group.has(wanted));
+    let alone: Vec<&str> = wanted
+        .fleets
+        .iter()
+        .filter(|fleet| !groups.iter().any(|group| group.fleet == **fleet))
+        .map(FleetName::as_str)
+        .collect();
     let complaint = rollout.complaints.iter().filter(|complaints| rollout.group_serves(complaints.group, wanted));
     let complaint = complaint
         .into_iter()
         .find_map(|complaints| complaints.found.get(object).map(|why| (complaints.proxy.as_str(), why.as_str())));
-    let refusal = rollout.refusals.iter().find(|(group, _, _)| !rollout.group_serves(*group, wanted));
-    let unsupported = rollout.groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
+    let refusal = rollout.refusals.iter().find(|(group, _, _)| {
+        rollout.groups.get(*group).is_some_and(|group| group.counts(wanted) && !group.serves(wanted))
+    });
+    let unsupported = groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
     let of = format!("{serving} of {total} proxies");
     let (status, reason, message) = if wanted.served == Served::Nothing {
         let message = "This object is not served: see Accepted and ResolvedRefs.".to_owned();
         (Status::False, reason::REJECTED, message)
+    } else if !alone.is_empty() {
+        let fleets = alone.join(", ");
+        let others = if total > 0 { format!(" ({of} of other fleets)") } else { String::new() };
+        (Status::False, reason::NO_PROXIES, format!("No proxy of the fleet {fleets} is connected{others}."))
     } else if total == 0 {
         (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
     } else if let Some((proxy, why)) = complaint {
@@ -202,8 +229,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::translate::Detail;
 
-    fn fleet() -> Fleet {
-        Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap())
+    fn proxies() -> Proxies {
+        Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap())
     }
 
     fn published(word: &str) -> Published {
@@ -214,10 +241,15 @@ mod tests {
         Published::new([(name, part), (other, other_part)].into_iter().collect())
     }
 
+    fn of_default(published: &Published) -> Current {
+        Current { fleets: [(FleetName::default(), published.clone())].into(), statuses: BTreeMap::new() }
+    }
+
     fn wanted(parts: &[&str]) -> DesiredStatus {
         DesiredStatus {
             conditions: Vec::new(),
             generation: Some(4),
+            fleets: [FleetName::default()].into(),
             parts: parts.iter().map(|name| name.parse().unwrap()).collect(),
             served: Served::Yes,
             detail: Detail::None,
@@ -225,15 +257,15 @@ mod tests {
         }
     }
 
-    fn judge(fleet: &Fleet, current: &Published, parts: &[&str]) -> (String, String) {
+    fn judge(fleet: &Proxies, current: &Published, parts: &[&str]) -> (String, String) {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let verdict = programmed(&object, &wanted(parts), &Rollout::of(fleet, current));
+        let verdict = programmed(&object, &wanted(parts), &Rollout::of(fleet, &of_default(current)));
         (verdict.condition.reason.to_owned(), verdict.condition.message)
     }
 
     #[test]
     fn programmed_is_true_only_when_every_proxy_serves_the_parts() {
-        let (fleet, current) = (fleet(), published("a"));
+        let (fleet, current) = (proxies(), published("a"));
         assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
         let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let two = fleet.join(&Hello::new("two", "test"), Parts::new());
@@ -250,7 +282,7 @@ mod tests {
 
     #[test]
     fn diagnostics_and_rejections_are_reported_with_the_name_of_the_proxy() {
-        let (fleet, current) = (fleet(), published("a"));
+        let (fleet, current) = (proxies(), published("a"));
         let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         one.applied(&current, vec![Diagnostic { object, message: "no".into() }]);
@@ -263,12 +295,16 @@ mod tests {
 
     #[test]
     fn a_proxy_that_reports_the_parts_without_an_acknowledgement_is_not_counted() {
-        let (fleet, current) = (fleet(), published("a"));
+        let (fleet, current) = (proxies(), published("a"));
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         let reported =
             |published: &Published| published.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        let judge = |fleet: &Fleet| {
-            let verdict = programmed(&object, &wanted(&["route/shop/orders", "keys/a"]), &Rollout::of(fleet, &current));
+        let judge = |fleet: &Proxies| {
+            let verdict = programmed(
+                &object,
+                &wanted(&["route/shop/orders", "keys/a"]),
+                &Rollout::of(fleet, &of_default(&current)),
+            );
             (verdict.serving, verdict.contradicted)
         };
         let one = fleet.join(&Hello::new("one", "test"), reported(&current));
@@ -278,5 +314,40 @@ mod tests {
         one.applied(&current, Vec::new());
         two.applied(&current, Vec::new());
         assert_eq!(judge(&fleet), (2, false));
+    }
+
+    #[test]
+    fn each_fleet_counts_for_the_objects_that_it_serves_and_until_it_has_dropped_others() {
+        let (proxies, object) = (proxies(), ObjectRef::new("ApiRoute", "shop", "orders"));
+        let edge: FleetName = "edge".parse().unwrap();
+        let (own, others) = (published("a"), published("b"));
+        let current = |edge_has: &Published| Current {
+            fleets: [(FleetName::default(), own.clone()), (edge.clone(), edge_has.clone())].into(),
+            statuses: BTreeMap::new(),
+        };
+        let judge = |fleets: &[&FleetName], current: &Current| {
+            let wanted = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..wanted(&["keys/a"]) };
+            let verdict = programmed(&object, &wanted, &Rollout::of(&proxies, current));
+            (verdict.condition.reason, verdict.condition.message)
+        };
+        let both = current(&own);
+        let one = proxies.join(&Hello::new("one", "test"), Parts::new());
+        one.applied(&own, Vec::new());
+        assert_eq!(judge(&[&FleetName::default()], &both), ("Programmed", "1 of 1 proxies".into()));
+        assert_eq!(judge(&[&edge], &both), ("NoProxies", "No proxy of the fleet edge is connected.".into()));
+        let alone = "No proxy of the fleet edge is connected (1 of 1 proxies of other fleets).";
+        assert_eq!(judge(&[&edge, &FleetName::default()], &both), ("NoProxies", alone.into()));
+        let two = proxies.join(&Hello { fleet: edge.clone(), ..Hello::new("one", "test") }, Parts::new());
+        assert_eq!((proxies.size_of(&edge), proxies.len()), (1, 2));
+        assert_eq!(judge(&[&edge, &FleetName::default()], &both), ("Pending", "1 of 2 proxies".into()));
+        two.applied(&own, Vec::new());
+        assert_eq!(judge(&[&edge], &both), ("Programmed", "1 of 1 proxies".into()));
+        // The object moves: the fleet that served it counts until it has dropped it.
+        let moved = current(&others);
+        assert_eq!(judge(&[&FleetName::default()], &moved), ("Pending", "1 of 2 proxies".into()));
+        two.applied(&others, Vec::new());
+        assert_eq!(judge(&[&FleetName::default()], &moved), ("Programmed", "1 of 1 proxies".into()));
+        // No fleet needs it: nobody may have it.
+        assert_eq!(judge(&[], &moved), ("Programmed", "2 of 2 proxies".into()));
     }
 }

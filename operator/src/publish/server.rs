@@ -23,8 +23,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::publish::admission::{Admitted, Refused};
-use crate::publish::{Admission, Current, Fleet, stream};
+use crate::publish::admission::{Admission, Refused};
+use crate::publish::configuration::Current;
+use crate::publish::proxies::Proxies;
+use crate::publish::stream;
 
 /// More connections wait.
 const MAX_CONNECTIONS: usize = 1024;
@@ -117,7 +119,12 @@ impl Server {
     }
 
     /// Serves streams until `stop`.
-    pub async fn serve(self, current: watch::Receiver<Option<Arc<Current>>>, fleet: Fleet, stop: CancellationToken) {
+    pub async fn serve(
+        self,
+        current: watch::Receiver<Option<Arc<Current>>>,
+        proxies: Proxies,
+        stop: CancellationToken,
+    ) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut reload = tokio::time::interval(RELOAD_EVERY);
         reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -146,7 +153,7 @@ impl Server {
             let connection = Connection {
                 admission: self.admission.clone(),
                 current: current.clone(),
-                fleet: fleet.clone(),
+                proxies: proxies.clone(),
                 admitted: Arc::default(),
                 stop: stop.clone(),
             };
@@ -187,7 +194,7 @@ async fn load(files: &CertificateFiles) -> Result<rustls::ServerConfig, ServerEr
 struct Connection {
     admission: Admission,
     current: watch::Receiver<Option<Arc<Current>>>,
-    fleet: Fleet,
+    proxies: Proxies,
     admitted: Arc<AtomicBool>,
     stop: CancellationToken,
 }
@@ -240,8 +247,8 @@ impl Connection {
             return refuse(StatusCode::METHOD_NOT_ALLOWED);
         }
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let pod = match self.admission.admit(credential).await {
-            Ok(Admitted { pod }) => pod,
+        let admitted = match self.admission.admit(credential).await {
+            Ok(admitted) => admitted,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "rejected a proxy");
@@ -251,10 +258,10 @@ impl Connection {
         };
         self.admitted.store(true, Ordering::Release);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (current, fleet, stop) = (self.current.clone(), self.fleet.clone(), self.stop.clone());
+        let (current, proxies, stop) = (self.current.clone(), self.proxies.clone(), self.stop.clone());
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = stream::run(request.into_body(), sender, current, fleet, pod);
+            let running = stream::run(request.into_body(), sender, current, proxies, admitted);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

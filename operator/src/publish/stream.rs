@@ -12,8 +12,9 @@ use sluice_wire::{Ack, Capabilities, Down, FleetName, Hash, Hello, Outcome, Part
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::publish::fleet::Membership;
-use crate::publish::{Current, Fleet, Known, delta};
+use crate::publish::admission::Admitted;
+use crate::publish::configuration::{Current, Published, delta};
+use crate::publish::proxies::{Known, Membership, Proxies};
 
 /// Frames of proxies are small; the longest is the list of hashes in the hello.
 const MAX_UP_BYTES: usize = 64 << 20;
@@ -44,8 +45,8 @@ pub(crate) enum DisconnectReason {
     BadName,
     #[error("the proxy {proxy} presented the token of the Pod {pod}")]
     OtherPod { proxy: String, pod: String },
-    #[error("there is no fleet {0}")]
-    UnknownFleet(FleetName),
+    #[error("the token of the proxy {proxy} does not allow the fleet {fleet}")]
+    OtherFleet { proxy: String, fleet: FleetName },
     #[error("the proxy sent no hello in time")]
     NoHello,
     #[error("the proxy sent nothing for too long")]
@@ -99,7 +100,7 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
 
 /// A configuration that was sent and is not acknowledged yet.
 struct InFlight {
-    current: Arc<Current>,
+    published: Published,
     at: Instant,
     late: bool,
 }
@@ -107,6 +108,7 @@ struct InFlight {
 struct ProxyStream {
     down: mpsc::Sender<Bytes>,
     membership: Membership,
+    fleet: FleetName,
     known: Known,
     /// The version of the last acknowledgement, which is not sent again.
     acknowledged: Option<Hash>,
@@ -120,8 +122,8 @@ pub(crate) async fn run<B>(
     body: B,
     down: mpsc::Sender<Bytes>,
     mut current: watch::Receiver<Option<Arc<Current>>>,
-    fleet: Fleet,
-    pod: Option<String>,
+    proxies: Proxies,
+    admitted: Admitted,
 ) -> DisconnectReason
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -134,22 +136,25 @@ where
     };
     let reported: Parts<Hash> = std::mem::take(&mut hello.parts).into_iter().collect();
     let proxy = hello.proxy.clone();
-    if hello.fleet != FleetName::default() {
-        return DisconnectReason::UnknownFleet(hello.fleet);
-    }
     if proxy.is_empty() || proxy.len() > MAX_NAME_BYTES || proxy.chars().any(char::is_control) {
         return DisconnectReason::BadName;
     }
+    if !admitted.may_join(&hello.fleet) {
+        tracing::warn!(proxy.name = proxy, fleet.name = %hello.fleet, "rejected a proxy whose token is for another fleet");
+        return DisconnectReason::OtherFleet { proxy, fleet: hello.fleet };
+    }
     // A token of one Pod must not authenticate another.
-    if let Some(pod) = pod.filter(|pod| *pod != proxy) {
+    if let Some(pod) = admitted.pod.filter(|pod| *pod != proxy) {
         tracing::warn!(proxy.name = proxy, token.pod = pod, "rejected a proxy that presented the token of another Pod");
         return DisconnectReason::OtherPod { proxy, pod };
     }
-    tracing::info!(proxy.name = proxy, proxy.version = hello.program, config.parts = reported.len(), "proxy connected");
-    let membership = fleet.join(&hello, reported.clone());
+    tracing::info!(proxy.name = proxy, proxy.version = hello.program,
+        fleet.name = %hello.fleet, config.parts = reported.len(), "proxy connected");
+    let membership = proxies.join(&hello, reported.clone());
     let mut stream = ProxyStream {
         down,
         membership,
+        fleet: hello.fleet.clone(),
         known: Known::Reported(reported),
         acknowledged: None,
         in_flight: None,
@@ -160,7 +165,7 @@ where
     {
         return ended;
     }
-    let ended = stream.serve(&mut frames, &mut current, &fleet).await;
+    let ended = stream.serve(&mut frames, &mut current, &proxies).await;
     tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
     ended
 }
@@ -170,23 +175,23 @@ impl ProxyStream {
         &mut self,
         frames: &mut Frames<B>,
         current: &mut watch::Receiver<Option<Arc<Current>>>,
-        fleet: &Fleet,
+        proxies: &Proxies,
     ) -> DisconnectReason
     where
         B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
     {
-        let mut members = fleet.changes();
+        let mut members = proxies.changes();
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_frame = Instant::now();
         let replaced = self.membership.replaced.clone();
         loop {
-            if let Err(ended) = self.notify_fleet_size(fleet).await {
+            if let Err(ended) = self.notify_fleet_size(proxies).await {
                 return ended;
             }
             let newest = current.borrow_and_update().clone();
             if let Some(newest) = newest
-                && let Err(ended) = self.offer(newest).await
+                && let Err(ended) = self.offer(newest.of(&self.fleet)).await
             {
                 return ended;
             }
@@ -216,8 +221,8 @@ impl ProxyStream {
         self.send(&Down::Welcome(Welcome { program, capabilities: Capabilities::of_this_version() })).await
     }
 
-    async fn notify_fleet_size(&mut self, fleet: &Fleet) -> Result<(), DisconnectReason> {
-        let proxies = u32::try_from(fleet.len()).unwrap_or(u32::MAX).max(1);
+    async fn notify_fleet_size(&mut self, proxies: &Proxies) -> Result<(), DisconnectReason> {
+        let proxies = u32::try_from(proxies.size_of(&self.fleet)).unwrap_or(u32::MAX).max(1);
         if proxies != self.fleet_size {
             self.fleet_size = proxies;
             self.send(&Down::Fleet { proxies }).await?;
@@ -226,17 +231,17 @@ impl ProxyStream {
     }
 
     /// Sends the difference to the newest configuration, unless the proxy is still applying one: then the newest follows.
-    async fn offer(&mut self, newest: Arc<Current>) -> Result<(), DisconnectReason> {
-        let version = newest.published.version;
+    async fn offer(&mut self, newest: &Published) -> Result<(), DisconnectReason> {
+        let version = newest.version;
         if self.in_flight.is_some() || self.acknowledged == Some(version) {
             return Ok(());
         }
         let delta = match &self.known {
-            Known::Reported(hashes) => delta(hashes, &newest.published),
-            Known::Acknowledged(parts) => delta(parts, &newest.published),
+            Known::Reported(hashes) => delta(hashes, newest),
+            Known::Acknowledged(parts) => delta(parts, newest),
         };
         self.send(&Down::Delta(delta)).await?;
-        self.in_flight = Some(InFlight { current: newest, at: Instant::now(), late: false });
+        self.in_flight = Some(InFlight { published: newest.clone(), at: Instant::now(), late: false });
         Ok(())
     }
 
@@ -253,14 +258,14 @@ impl ProxyStream {
         };
         let Ack { version, outcome, diagnostics } = ack;
         let Some(sent) = self.in_flight.take() else { return Err(DisconnectReason::OutOfTurn) };
-        if sent.current.published.version != version {
+        if sent.published.version != version {
             return Err(DisconnectReason::OutOfTurn);
         }
         self.acknowledged = Some(version);
         match outcome {
             Outcome::Applied => {
-                self.known = Known::Acknowledged(sent.current.published.parts.clone());
-                self.membership.applied(&sent.current.published, diagnostics);
+                self.known = Known::Acknowledged(sent.published.parts.clone());
+                self.membership.applied(&sent.published, diagnostics);
             }
             Outcome::Refused { why } => {
                 tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
@@ -308,13 +313,13 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-    use crate::publish::Publisher;
+    use crate::publish::publisher::Publisher;
     use crate::translate::Translation;
 
     struct Rig {
         up: mpsc::Sender<Bytes>,
         down: mpsc::Receiver<Bytes>,
-        fleet: Fleet,
+        proxies: Proxies,
         stream: tokio::task::JoinHandle<DisconnectReason>,
         _publisher: Publisher,
     }
@@ -329,16 +334,17 @@ mod tests {
 
     async fn rig_that_begins(first: Up, pod: Option<&str>) -> Rig {
         let metrics = Metrics::new(&Registry::new()).unwrap();
-        let (publisher, fleet) = (Publisher::new(metrics.clone()), Fleet::new(metrics));
+        let (publisher, proxies) = (Publisher::new(metrics.clone()), Proxies::new(metrics));
         publisher.publish(Translation::default());
         let (up, pieces) = mpsc::channel::<Bytes>(64);
         let (sender, down) = mpsc::channel(64);
         let stream =
             futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
         let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
-        let stream = tokio::spawn(run(body, sender, publisher.subscribe(), fleet.clone(), pod.map(str::to_owned)));
+        let admitted = Admitted { pod: pod.map(str::to_owned), fleets: None };
+        let stream = tokio::spawn(run(body, sender, publisher.subscribe(), proxies.clone(), admitted));
         up.send(Bytes::from(codec::encode(&first).unwrap())).await.unwrap();
-        Rig { up, down, fleet, stream, _publisher: publisher }
+        Rig { up, down, proxies, stream, _publisher: publisher }
     }
 
     async fn receive(rig: &mut Rig) -> Option<Down> {
@@ -356,13 +362,14 @@ mod tests {
             if frame == Down::Ping && rig.up.send(Bytes::from(codec::encode(&Up::Pong).unwrap())).await.is_err() {
                 break;
             }
-            if lagged.is_none() && rig.fleet.members().get("one").is_some_and(|member| member.lagging) {
+            if lagged.is_none() && rig.proxies.member(&FleetName::default(), "one").is_some_and(|member| member.lagging)
+            {
                 lagged = Some(begun.elapsed());
             }
         }
         assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::NotAcknowledging));
         assert!(lagged.is_some_and(|after| after >= ACK_TIMEOUT && after <= ACK_TIMEOUT + PING_EVERY), "{lagged:?}");
-        assert!(begun.elapsed() >= ACK_LIMIT && rig.fleet.is_empty());
+        assert!(begun.elapsed() >= ACK_LIMIT && rig.proxies.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -383,10 +390,10 @@ mod tests {
     async fn a_token_of_one_pod_does_not_speak_for_another() {
         let stolen = rig_with(Some("two")).await;
         assert!(matches!(stolen.stream.await.unwrap(), DisconnectReason::OtherPod { .. }));
-        assert!(stolen.fleet.is_empty());
+        assert!(stolen.proxies.is_empty());
         let mut own = rig_with(Some("one")).await;
         assert!(receive(&mut own).await.is_some());
-        assert_eq!(own.fleet.len(), 1);
+        assert_eq!(own.proxies.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -394,7 +401,7 @@ mod tests {
         let mut rig = rig().await;
         while receive(&mut rig).await.is_some() {}
         assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::Idle));
-        assert!(rig.fleet.is_empty());
+        assert!(rig.proxies.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -409,7 +416,7 @@ mod tests {
         });
         let ended = rig.stream.await.unwrap();
         assert!(matches!(ended, DisconnectReason::NotAcknowledging | DisconnectReason::NotReading), "{ended}");
-        assert!(rig.fleet.is_empty());
+        assert!(rig.proxies.is_empty());
         talking.abort();
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::objects::{Kind, Object};
-use crate::publish::{Current, Fleet, Rollout, programmed};
+use crate::publish::{Current, Proxies, Rollout, programmed};
 use crate::report::debounce::Debounce;
 use crate::report::key_provisioner::KeyProvisioner;
 use crate::report::status;
@@ -62,7 +62,7 @@ struct Round {
 /// The last computed rollout.
 struct Taken {
     of: Arc<Current>,
-    /// The number of changes of the fleet by then.
+    /// The number of changes of the proxies by then.
     at: u64,
     rollout: Arc<Rollout>,
 }
@@ -72,7 +72,7 @@ pub struct Reporter {
     client: Client,
     writer: StatusWriter,
     current: watch::Receiver<Option<Arc<Current>>>,
-    fleet: Fleet,
+    proxies: Proxies,
     cache: StatusCache,
     metrics: Metrics,
     /// When the fleet is assumed to have reconnected.
@@ -84,12 +84,12 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports about `current` and `fleet`; the fleet has `settle` to connect again.
+    /// Reports about `current` and `proxies`, which have `settle` to reconnect.
     #[must_use]
     pub fn new(
         client: Client,
         current: watch::Receiver<Option<Arc<Current>>>,
-        fleet: Fleet,
+        proxies: Proxies,
         cache: StatusCache,
         metrics: Metrics,
         settle: Duration,
@@ -97,7 +97,7 @@ impl Reporter {
         let writer = StatusWriter::new(client.clone());
         let settled = Instant::now() + settle;
         let (written, taken, debounce) = (Mutex::default(), Mutex::default(), Mutex::new(Debounce::new()));
-        Self { client, writer, current, fleet, cache, metrics, settled, written, taken, debounce }
+        Self { client, writer, current, proxies, cache, metrics, settled, written, taken, debounce }
     }
 
     /// Reports until `stop`.
@@ -107,7 +107,7 @@ impl Reporter {
     }
 
     async fn write_all(&mut self, stop: CancellationToken) {
-        let mut fleet = self.fleet.changes();
+        let mut fleet = self.proxies.changes();
         let mut cache = self.cache.changes();
         let mut queue = StatusQueue::default();
         let mut failures = 0_usize;
@@ -147,7 +147,7 @@ impl Reporter {
         let retry = (failures > 0).then(|| Instant::now() + retry);
         let recount = if later { self.debounce().due() } else { None };
         let again = retry.into_iter().chain(recount).min();
-        let members = self.fleet.len();
+        let members = self.proxies.len();
         let alive = tokio::select! {
             () = stop.cancelled() => false,
             changed = self.current.changed() => changed.is_ok(),
@@ -156,7 +156,7 @@ impl Reporter {
             () = tokio::time::sleep_until(self.settled), if self.settled > Instant::now() => true,
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
         };
-        let grown = self.fleet.len() != members;
+        let grown = self.proxies.len() != members;
         let settle = async { if grown { stable(fleet).await } else { tokio::time::sleep(COALESCE).await } };
         tokio::select! {
             () = stop.cancelled() => false,
@@ -215,17 +215,17 @@ impl Reporter {
         patch.recounts && !self.debounce().is_open()
     }
 
-    /// The state of the fleet now.
+    /// The state of the proxies now.
     fn rollout(&self, current: &Arc<Current>) -> Arc<Rollout> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = self.fleet.count();
+        let at = self.proxies.count();
         if let Some(taken) = &*taken
             && Arc::ptr_eq(&taken.of, current)
             && taken.at == at
         {
             return taken.rollout.clone();
         }
-        let rollout = Arc::new(Rollout::of(&self.fleet, &current.published));
+        let rollout = Arc::new(Rollout::of(&self.proxies, current));
         *taken = Some(Taken { of: current.clone(), at, rollout: rollout.clone() });
         rollout
     }

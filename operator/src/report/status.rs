@@ -157,12 +157,12 @@ fn detail(kind: Kind, wanted: &DesiredStatus, proxies: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use sluice_crds::Stage;
-    use sluice_wire::{Hash, Hello, ObjectRef, PartName, Parts};
+    use sluice_wire::{FleetName, Hash, Hello, ObjectRef, PartName, Parts};
 
     use super::*;
     use crate::cluster_state::ClusterState;
     use crate::metrics::Metrics;
-    use crate::publish::{Fleet as Proxies, Published, Rollout, programmed};
+    use crate::publish::{Current, Proxies, Rollout, programmed};
     use crate::translate::translate;
 
     fn time(second: u8) -> Time {
@@ -190,7 +190,7 @@ mod tests {
         let translation = translate(&ClusterState::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
-        let judged = programmed(&object, &wanted, &Rollout::of(proxies, &Published::new(translation.parts)));
+        let judged = programmed(&object, &wanted, &Rollout::of(proxies, &Current::from(translation)));
         patch(&present(&Object::from(stage)), &wanted, &judged, fleet, &time(second))
     }
 
@@ -245,10 +245,10 @@ mod tests {
     fn another_number_of_proxies_is_a_recount_and_a_flip_is_not() {
         let proxies = proxies();
         let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
-        let published = Published::new(translation.parts);
+        let current = Current::from(translation);
         let members: Vec<_> = ["a", "b", "c"].map(|name| proxies.join(&Hello::new(name, "test"), Parts::new())).into();
         assert!(!patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap().recounts);
-        members.iter().for_each(|member| member.applied(&published, Vec::new()));
+        members.iter().for_each(|member| member.applied(current.of(&FleetName::default()), Vec::new()));
         let patch = patch_with(&good(), Fleet::Settled, 5, &proxies).unwrap();
         assert_eq!(patch.status["conditions"][2]["message"], "3 of 3 proxies");
         assert!(patch.recounts && patch.transitions.is_empty());

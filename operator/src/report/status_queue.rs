@@ -68,17 +68,15 @@ impl StatusQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
-    use sluice_wire::{Hello, Parts};
+    use sluice_wire::{FleetName, Hello, Parts};
 
     use super::*;
     use crate::cluster_state::ClusterState;
     use crate::metrics::Metrics;
     use crate::objects::Object;
-    use crate::publish::{Fleet, Published};
-    use crate::translate::Translator;
+    use crate::publish::Proxies;
+    use crate::translate::{Translation, Translator};
 
     fn stage(name: usize, rate: u32) -> Object {
         let value = json!({
@@ -90,7 +88,7 @@ mod tests {
 
     struct Rig {
         queue: StatusQueue,
-        fleet: Fleet,
+        proxies: Proxies,
         state: ClusterState,
         translator: Translator,
         current: Arc<Current>,
@@ -100,24 +98,22 @@ mod tests {
         fn new(objects: usize) -> Self {
             let mut rig = Self {
                 queue: StatusQueue::default(),
-                fleet: Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
+                proxies: Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
                 state: ClusterState::from_objects((0..objects).map(|n| stage(n, 1))),
                 translator: Translator::new(),
-                current: Arc::new(Current { published: Published::new(Parts::new()), statuses: BTreeMap::new() }),
+                current: Arc::new(Translation::default().into()),
             };
             rig.publish();
             rig
         }
 
         fn publish(&mut self) {
-            let translation = self.translator.translate(&self.state);
-            let published = Published::new(translation.parts);
-            self.current = Arc::new(Current { published, statuses: translation.statuses });
+            self.current = Arc::new(self.translator.translate(&self.state).into());
         }
 
         /// How many objects are to be looked at; then none is.
         fn open(&mut self) -> usize {
-            let rollout = Arc::new(Rollout::of(&self.fleet, &self.current.published));
+            let rollout = Arc::new(Rollout::of(&self.proxies, &self.current));
             self.queue.update(&self.current, &rollout, BTreeSet::new());
             let open: Vec<ObjectRef> = self.queue.pending().cloned().collect();
             open.iter().for_each(|object| self.queue.remove(object));
@@ -128,14 +124,14 @@ mod tests {
     #[test]
     fn a_change_of_one_object_has_one_looked_at_and_a_change_of_the_fleet_all() {
         let mut rig = Rig::new(50);
-        let one = rig.fleet.join(&Hello::new("one", "test"), Parts::new());
+        let one = rig.proxies.join(&Hello::new("one", "test"), Parts::new());
         assert_eq!((rig.open(), rig.open()), (50, 50), "the proxy serves none of them yet");
-        one.applied(&rig.current.published, Vec::new());
+        one.applied(rig.current.of(&FleetName::default()), Vec::new());
         assert_eq!((rig.open(), rig.open()), (50, 0));
         rig.state.apply(stage(7, 2));
         rig.publish();
         assert_eq!((rig.open(), rig.open()), (1, 1), "the proxy does not serve it yet");
-        one.applied(&rig.current.published, Vec::new());
+        one.applied(rig.current.of(&FleetName::default()), Vec::new());
         assert_eq!((rig.open(), rig.open()), (1, 0));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sluice_wire::{Hash, HostPattern};
+use sluice_wire::{FleetName, Hash, HostPattern};
 
 use crate::objects::{Kind, ObjectKey};
 
@@ -14,8 +14,8 @@ use crate::objects::{Kind, ObjectKey};
 pub(crate) enum Claim {
     /// A host name, whatever the base path: decides which namespace owns it.
     Name(HostName),
-    /// A host and the base path below it.
-    Host { host: HostName, base_path: String },
+    /// A host and the base path below it, in one fleet.
+    Host { fleet: FleetName, host: HostName, base_path: String },
     /// An operation of a stage.
     Operation(Box<Operation>),
     /// The digest of an API key.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use sluice_crds::condition;
-use sluice_wire::PartName;
+use sluice_wire::{FleetName, PartName};
 
 /// The status that an object should have, apart from what the connected proxies add.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,9 +14,11 @@ pub struct DesiredStatus {
     pub conditions: Vec<condition::Wanted>,
     /// The generation that was translated.
     pub generation: Option<i64>,
-    /// The parts that decide whether a proxy runs this generation: it must have those of them that the translation has, and
-    /// none of the others.
+    /// The parts that decide whether a proxy runs this generation: it must have those of them that the configuration of its
+    /// fleet has, and none of the others.
     pub parts: BTreeSet<PartName>,
+    /// The fleets whose proxies need the object; empty: no Stage uses it.
+    pub fleets: BTreeSet<FleetName>,
     /// Whether the proxies were given anything for this object to run.
     pub served: Served,
     /// What the status of the kind says besides conditions.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_wire::{KeyEntry, Part};
+use sluice_wire::{FleetName, KeyEntry, ObjectRef, Part, PartName};
 
 use crate::cluster_state::ClusterState;
 use crate::objects::{Kind, ObjectKey};
@@ -12,6 +12,7 @@ use crate::translate::budget::{self, Cut, Load};
 use crate::translate::changes::ChangeTracker;
 use crate::translate::conflicts::Claims;
 use crate::translate::desired::{DesiredStatus, Detail};
+use crate::translate::fleets::Fleets;
 use crate::translate::node::Node;
 use crate::translate::object;
 use crate::translate::output::Output;
@@ -31,6 +32,9 @@ pub struct Translator {
     needed: BTreeMap<Node, usize>,
     /// The ApiKeys with an entry, by shard.
     shards: BTreeMap<u8, BTreeSet<ObjectKey>>,
+    /// The ApiKeys with an entry, by plan.
+    plan_keys: BTreeMap<PartName, BTreeSet<ObjectKey>>,
+    fleets: Fleets,
     /// The number of rules by Stage, then by the object that they are from.
     rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
     /// The size of all outputs.
@@ -56,6 +60,8 @@ struct Stale {
     derived: BTreeSet<Node>,
     publish: BTreeSet<Node>,
     shards: BTreeSet<u8>,
+    /// Parts that are new, changed, gone, or in other fleets than before. Not shards.
+    parts: BTreeSet<PartName>,
     recount: BTreeSet<ObjectKey>,
 }
 
@@ -83,6 +89,8 @@ impl Translator {
             outputs: BTreeMap::new(),
             needed: BTreeMap::new(),
             shards: BTreeMap::new(),
+            plan_keys: BTreeMap::new(),
+            fleets: Fleets::default(),
             rules: BTreeMap::new(),
             weight: 0,
             limits: Limits { total, shard },
@@ -138,15 +146,20 @@ impl Translator {
             self.derived(state, node, &mut stale);
         }
         self.cut(&mut stale);
-        for node in stale.publish {
-            self.publish(&node);
+        self.follow(&mut stale);
+        for node in std::mem::take(&mut stale.publish) {
+            self.publish(&node, &mut stale.parts);
             if let Node::Object(Kind::Stage, key) = node {
                 stale.recount.insert(key);
             }
         }
+        for name in stale.parts {
+            self.fleets.publish(&name, self.translation.parts.get(&name));
+        }
         for shard in stale.shards {
             self.shard(shard);
         }
+        self.translation.fleets.clone_from(self.fleets.configurations());
         for stage in stale.recount {
             self.recount(&stage);
         }
@@ -182,6 +195,7 @@ impl Translator {
         self.need(&before, &now, stale);
         if kind == Kind::ApiKey && (before.key != now.key || before.created != now.created) {
             let shard = api_keys::shard_of(&key);
+            self.replace_plans(&key, before.key.as_ref(), now.key.as_ref());
             let keys = self.shards.entry(shard).or_default();
             let _: bool = if now.key.is_some() { keys.insert(key.clone()) } else { keys.remove(&key) };
             stale.shards.insert(shard);
@@ -202,6 +216,42 @@ impl Translator {
         }
         let there = now.status.is_some();
         self.replace(node, &before, there.then_some(now), stale);
+    }
+
+    fn replace_plans(&mut self, key: &ObjectKey, before: Option<&KeyEntry>, now: Option<&KeyEntry>) {
+        for plan in before.iter().flat_map(|entry| &entry.plans) {
+            if let Some(keys) = self.plan_keys.get_mut(plan) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.plan_keys.remove(plan);
+                }
+            }
+        }
+        for plan in now.iter().flat_map(|entry| &entry.plans) {
+            self.plan_keys.entry(plan.clone()).or_default().insert(key.clone());
+        }
+    }
+
+    /// Finds what has to be published because its fleets changed.
+    fn follow(&mut self, stale: &mut Stale) {
+        for name in self.fleets.take_moved() {
+            for key in self.plan_keys.get(&name).into_iter().flatten() {
+                stale.shards.insert(api_keys::shard_of(key));
+                stale.publish.insert(Node::Object(Kind::ApiKey, key.clone()));
+            }
+            let object = name.object();
+            if let Some(kind) = Kind::OWN.iter().copied().find(|kind| kind.as_str() == &*object.kind) {
+                stale.publish.insert(Node::Object(kind, ObjectKey::new(&*object.namespace, &*object.name)));
+            }
+            stale.parts.insert(name);
+        }
+    }
+
+    /// The fleets whose proxies need an object.
+    fn fleets_of(&self, output: &Output, object: &ObjectRef, parts: &BTreeSet<PartName>) -> BTreeSet<FleetName> {
+        let own = parts.iter().filter(|part| part.object() == *object);
+        let plans = output.key.iter().flat_map(|entry| &entry.plans);
+        own.chain(plans).flat_map(|name| self.fleets.of(name)).cloned().collect()
     }
 
     /// Counts the outputs that need each node that is not an object.
@@ -249,8 +299,16 @@ impl Translator {
     fn replace(&mut self, node: Node, before: &Output, now: Option<Output>, stale: &mut Stale) {
         for part in &before.parts {
             self.translation.parts.remove(&part.name);
+            stale.parts.insert(part.name.clone());
         }
         self.weight -= before.weight;
+        let links = now.as_ref().map(|now| now.links.as_slice()).unwrap_or_default();
+        for (name, links) in links {
+            self.fleets.link(name, Some(links.clone()));
+        }
+        for (name, _) in before.links.iter().filter(|(name, _)| !links.iter().any(|(kept, _)| kept == name)) {
+            self.fleets.link(name, None);
+        }
         if let Some(now) = now {
             self.weight += now.weight;
             stale.publish.insert(node.clone());
@@ -307,14 +365,16 @@ impl Translator {
     }
 
     /// Adds the parts and the status of an output to the translation, reduced by its cut.
-    fn publish(&mut self, node: &Node) {
+    fn publish(&mut self, node: &Node, stale: &mut BTreeSet<PartName>) {
         let Some(output) = self.outputs.get(node) else { return };
         let (parts, status) = output.after(self.cuts.get(node).copied());
         for part in &output.parts {
             self.translation.parts.remove(&part.name);
+            stale.insert(part.name.clone());
         }
         self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
-        let Some((object, wanted)) = status else { return };
+        let Some((object, mut wanted)) = status else { return };
+        wanted.fleets = self.fleets_of(output, &object, &wanted.parts);
         let before = self.translation.statuses.get(&object);
         if before.is_none_or(|before| **before != wanted) {
             self.translation.statuses.insert(object, Arc::new(wanted));
@@ -323,12 +383,29 @@ impl Translator {
 
     fn shard(&mut self, shard: u8) {
         let name = api_keys::shard_name(shard);
-        let entry = |key: &ObjectKey| -> Option<KeyEntry> {
+        let entry = |key: &ObjectKey| -> Option<&KeyEntry> {
             let node = Node::Object(Kind::ApiKey, key.clone());
-            self.outputs.get(&node).filter(|_| !self.cuts.contains_key(&node))?.key.clone()
+            self.outputs.get(&node).filter(|_| !self.cuts.contains_key(&node))?.key.as_ref()
         };
-        match api_keys::shard_part(self.keys(shard).filter_map(entry).collect()) {
-            Some(body) => drop(self.translation.parts.insert(name.clone(), Arc::new(Part::new(name, &body)))),
+        let entries: Vec<&KeyEntry> = self.keys(shard).filter_map(entry).collect();
+        let mut by_fleet: BTreeMap<&FleetName, Vec<&KeyEntry>> = BTreeMap::new();
+        for entry in &entries {
+            let fleets: BTreeSet<&FleetName> = entry.plans.iter().flat_map(|plan| self.fleets.of(plan)).collect();
+            fleets.into_iter().for_each(|fleet| by_fleet.entry(fleet).or_default().push(*entry));
+        }
+        let part = |entries: &[&KeyEntry]| {
+            let body = api_keys::shard_part(entries.iter().copied().cloned().collect())?;
+            Some(Arc::new(Part::new(name.clone(), &body)))
+        };
+        let whole = part(&entries);
+        let parts = by_fleet.into_iter().filter_map(|(fleet, of_fleet)| {
+            let part = if of_fleet.len() == entries.len() { whole.clone() } else { part(&of_fleet) };
+            Some((fleet.clone(), part?))
+        });
+        let parts = parts.collect();
+        self.fleets.publish_each(&name, parts);
+        match whole {
+            Some(part) => drop(self.translation.parts.insert(name, part)),
             None => drop(self.translation.parts.remove(&name)),
         }
     }

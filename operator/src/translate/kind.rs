@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sluice_wire::{KeyEntry, PartBody, PartName};
+use sluice_wire::{FleetName, KeyEntry, PartBody, PartName};
 
 use crate::cluster_state::Stored;
 use crate::objects::{ObjectKey, Own};
@@ -52,6 +52,8 @@ pub(crate) struct Translated {
     pub(crate) key: Option<KeyEntry>,
     /// The number of rules by the Stage that serves them.
     pub(crate) rules: BTreeMap<ObjectKey, usize>,
+    /// Of a Stage: the fleet that serves it.
+    pub(crate) fleet: Option<FleetName>,
     /// What its status says besides conditions.
     pub(crate) detail: Detail,
 }
@@ -65,6 +67,7 @@ impl Translated {
             relies_on: BTreeSet::new(),
             key: None,
             rules: BTreeMap::new(),
+            fleet: None,
             detail,
         }
     }

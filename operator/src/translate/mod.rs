@@ -10,6 +10,7 @@ mod budget;
 mod changes;
 mod conflicts;
 mod desired;
+mod fleets;
 mod incremental;
 mod key_sets;
 mod kind;

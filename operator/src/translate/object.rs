@@ -14,6 +14,7 @@ use crate::translate::api_keys;
 use crate::translate::budget;
 use crate::translate::conflicts::{Claim, Claimant, created};
 use crate::translate::desired::{DesiredStatus, Detail, Served};
+use crate::translate::fleets::Links;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::output::{Output, closed};
 use crate::translate::view::View;
@@ -52,10 +53,12 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         generation = object.meta().generation;
         output.created = created(object.meta());
         parts.extend(translated.relies_on);
-        let Translated { parts: own, needs, key: entry, rules, detail: found, .. } = translated;
+        let Translated { parts: own, needs, key: entry, rules, detail: found, fleet: translated_fleet, .. } =
+            translated;
         (output.needs, output.rules, detail) = (needs, rules, found);
         for (name, body) in own {
             parts.insert(name.clone());
+            output.links.push((name.clone(), Links::of(&body, translated_fleet.as_ref())));
             output.parts.extend(fitting(Part::new(name, &body), &mut problems).map(Arc::new));
         }
         output.weight = weight(&output.parts, entry.as_ref());
@@ -66,6 +69,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         conditions: problems.conditions(generation),
         generation,
         parts,
+        fleets: BTreeSet::new(),
         served: if nothing { Served::Nothing } else { Served::Yes },
         detail,
         problems: problems.reasons().collect(),

@@ -6,18 +6,22 @@ use std::sync::{Arc, OnceLock};
 
 use sluice_crds::condition::{ACCEPTED, Status, reason};
 use sluice_wire::{
-    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PlanPart, RoutePart, RuleAction, StagePart,
+    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PartName, PlanPart, RoutePart, RuleAction,
+    StagePart,
 };
 
 use crate::objects::ObjectKey;
 use crate::translate::budget::{self, Cut};
 use crate::translate::desired::{DesiredStatus, Served};
+use crate::translate::fleets::Links;
 use crate::translate::node::Node;
 
 /// The result of translating a node.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) parts: Vec<Arc<Part>>,
+    /// The links of the parts, also of those that are too long.
+    pub(crate) links: Vec<(PartName, Links)>,
     pub(crate) status: Option<(ObjectRef, DesiredStatus)>,
     pub(crate) needs: BTreeSet<Node>,
     pub(crate) key: Option<KeyEntry>,

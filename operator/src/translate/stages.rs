@@ -10,8 +10,8 @@ use sluice_crds::Stage;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, HostPattern, Invalidation, PartBody, PartKind, PartName, StageCache, StagePart,
-    Unauthorized,
+    Behavior, CertificatePart, Cors, FleetName, HostPattern, Invalidation, ParseFleetError, PartBody, PartKind,
+    PartName, StageCache, StagePart, Unauthorized,
 };
 
 use crate::fields;
@@ -37,8 +37,13 @@ pub(crate) fn certificate_name(secret: &ObjectKey) -> PartName {
     PartName::of_object(PartKind::Certificate, &secret.namespace, &secret.name)
 }
 
-fn claim(host: &HostName, base_path: &str) -> Claim {
-    Claim::Host { host: host.clone(), base_path: base_path.to_owned() }
+fn claim(fleet: &FleetName, host: &HostName, base_path: &str) -> Claim {
+    Claim::Host { fleet: fleet.clone(), host: host.clone(), base_path: base_path.to_owned() }
+}
+
+/// The fleet that serves the Stage. With an invalid name no fleet does.
+fn fleet(stage: &Stage) -> Result<FleetName, ParseFleetError> {
+    stage.spec.fleet.as_ref().map_or_else(|| Ok(FleetName::default()), |fleet| fleet.name.parse())
 }
 
 /// The host names of a Stage; the hosts that no Stage names, when it has none.
@@ -50,14 +55,16 @@ fn names(stage: &Stage) -> Vec<HostName> {
     hosts.map(|host| HostName::from(&host)).collect()
 }
 
-/// The host names that the Stage claims, and its base path below each of them. A wrong base path gives up no name, so that
+/// The host names that the Stage claims, and its base path below each of them. A wrong base path or fleet gives up no name, so that
 /// no other namespace takes it over.
 fn claims(stage: &Stage) -> BTreeSet<Claim> {
     let base_path = &stage.spec.base_path;
     let names = names(stage);
     let mut claims: BTreeSet<Claim> = names.iter().cloned().map(Claim::Name).collect();
-    if base_path_problem(base_path).is_none() {
-        claims.extend(names.iter().map(|host| claim(host, base_path)));
+    if base_path_problem(base_path).is_none()
+        && let Ok(fleet) = fleet(stage)
+    {
+        claims.extend(names.iter().map(|host| claim(&fleet, host, base_path)));
     }
     claims
 }
@@ -66,27 +73,29 @@ fn claims(stage: &Stage) -> BTreeSet<Claim> {
 enum Lost<'a> {
     /// The name belongs to the namespace of this older Stage.
     Name(&'a Claimant),
-    /// This older Stage of the namespace serves the base path there.
+    /// This older Stage of the namespace serves the base path there, in the same fleet.
     BasePath(&'a Claimant),
 }
 
 /// Whether another Stage has the host. The conflict between namespaces comes first: a Stage that lost the name takes part
 /// in no conflict about base paths.
-fn lost<'a>(view: &View<'a>, key: &ObjectKey, host: &HostName, base_path: &str) -> Option<Lost<'a>> {
+fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName, base_path: &str) -> Option<Lost<'a>> {
     let claims = view.claims;
     if let Some(owner) = claims.owner(host)
         && owner.key.namespace != key.namespace
     {
         return Some(Lost::Name(owner));
     }
-    let winner = claims.winner_in(&claim(host, base_path), &key.namespace)?;
+    let winner = claims.winner_in(&claim(fleet, host, base_path), &key.namespace)?;
     (winner.key != *key).then_some(Lost::BasePath(winner))
 }
 
 /// Whether any host is left for the Stage, so that routes that attach to it are served at all.
 pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool {
     let base_path = &stage.spec.base_path;
-    base_path_problem(base_path).is_none() && names(stage).iter().any(|host| lost(view, key, host, base_path).is_none())
+    let Ok(fleet) = fleet(stage) else { return false };
+    base_path_problem(base_path).is_none()
+        && names(stage).iter().any(|host| lost(view, key, &fleet, host, base_path).is_none())
 }
 
 /// The message about a host that another Stage has.
@@ -144,6 +153,7 @@ impl Translate for Stage {
         Translated {
             relies_on: secrets.iter().map(certificate_name).collect(),
             needs: secrets.into_iter().map(Node::Certificate).collect(),
+            fleet: fleet(self).ok(),
             ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { routes: 0 })
         }
     }
@@ -170,6 +180,13 @@ fn part(
     problems: &mut Problems,
 ) -> (Option<PartBody>, Vec<ObjectKey>) {
     let spec = &stage.spec;
+    let fleet = match fleet(stage) {
+        Ok(fleet) => fleet,
+        Err(why) => {
+            problems.invalid("spec.fleet.name", why);
+            return (None, Vec::new());
+        }
+    };
     if let Some(why) = base_path_problem(&spec.base_path) {
         problems.invalid("spec.basePath", why);
     }
@@ -179,7 +196,7 @@ fn part(
         match host.parse::<HostPattern>() {
             Err(why) => problems.invalid(&field, why),
             Ok(host) => {
-                if let Some(lost) = lost(view, key, &HostName::from(&host), &spec.base_path) {
+                if let Some(lost) = lost(view, key, &fleet, &HostName::from(&host), &spec.base_path) {
                     let why = conflict(&lost, &host.to_string(), &spec.base_path);
                     problems.accept(reason::CONFLICTED, &field, why);
                 } else if !hostnames.contains(&host) {
@@ -189,7 +206,7 @@ fn part(
         }
     }
     if spec.hostnames.is_empty()
-        && let Some(lost) = lost(view, key, &HostName::any(), &spec.base_path)
+        && let Some(lost) = lost(view, key, &fleet, &HostName::any(), &spec.base_path)
     {
         let why = conflict_of_other_hosts(&lost, &spec.base_path);
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);

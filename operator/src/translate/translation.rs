@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_wire::{ObjectRef, Part, Parts};
+use sluice_wire::{FleetName, ObjectRef, Part, Parts};
 
 use crate::translate::desired::DesiredStatus;
 
 /// The result of a translation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
-    /// The configuration of the proxies.
+    /// All parts: what a proxy gets that serves every Stage.
     pub parts: Parts<Arc<Part>>,
+    /// The configuration of each fleet that serves a Stage.
+    pub fleets: BTreeMap<FleetName, Parts<Arc<Part>>>,
     /// The status that each object should have.
     pub statuses: BTreeMap<ObjectRef, Arc<DesiredStatus>>,
 }

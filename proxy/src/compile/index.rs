@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_wire::{Integration, ObjectRef, PartName, RoutePart, RuleAction};
+use sluice_wire::{ObjectRef, PartName, RoutePart};
 
 /// References between routes and other parts.
 #[derive(Default)]
@@ -23,7 +23,8 @@ impl Index {
     pub(super) fn insert(&mut self, name: &PartName, route: &RoutePart) -> BTreeSet<PartName> {
         let mut touched = self.remove(name);
         touched.extend(route.stages.iter().cloned());
-        let entry = Entry { object: route.object.clone(), stages: route.stages.clone(), uses: uses(route) };
+        let entry =
+            Entry { object: route.object.clone(), stages: route.stages.clone(), uses: route.uses().cloned().collect() };
         for other in entry.stages.iter().chain(&entry.uses) {
             self.by.entry(other.clone()).or_default().insert(name.clone());
         }
@@ -64,19 +65,4 @@ impl Index {
     pub(super) fn users(&self, used: &PartName) -> impl Iterator<Item = &PartName> {
         self.by.get(used).into_iter().flatten()
     }
-}
-
-fn uses(route: &RoutePart) -> BTreeSet<PartName> {
-    let policies = route.rules.iter().filter_map(|rule| match &rule.action {
-        RuleAction::Serve(policy) => Some(policy),
-        RuleAction::Invalid { .. } => None,
-    });
-    let named = policies.flat_map(|policy| {
-        let upstream = match &policy.integration {
-            Integration::Service(part) => Some(part),
-            Integration::Http(_) | Integration::Mock(_) => None,
-        };
-        policy.authorizer.iter().map(|used| &used.part).chain(upstream)
-    });
-    named.cloned().collect()
 }

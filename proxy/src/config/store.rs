@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName, Parts};
+use sluice_wire::{Delta, FleetName, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName, Parts};
 
 /// The first line of the file. A different line means a different format.
 const MAGIC: &[u8] = b"sluice-state-2\n";
@@ -48,6 +48,8 @@ pub enum StateError {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
+    /// The proxy's fleet: the configuration of another must not be served.
+    fleet: FleetName,
     secrets: bool,
     log: Arc<Mutex<Log>>,
     queue: Arc<Mutex<Queue>>,
@@ -75,7 +77,7 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be created.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path, fleet: &FleetName) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let secrets = in_memory(dir, &fs::read_to_string("/proc/mounts").unwrap_or_default());
         if !secrets {
@@ -84,12 +86,25 @@ impl Store {
                 "certificates are not stored for a restart, because the state directory is not a memory volume (tmpfs)"
             );
         }
-        Ok(Self { path: dir.join(FILE), secrets, log: Arc::default(), queue: Arc::default() })
+        Ok(Self { path: dir.join(FILE), fleet: fleet.clone(), secrets, log: Arc::default(), queue: Arc::default() })
     }
 
     /// The stored configuration. None: there is none, or the file is invalid. An invalid file is renamed and logged.
     #[must_use]
     pub fn load(&self) -> Option<Parts<Part>> {
+        if let Some((_, fleet)) = self.read_fleet()
+            && fleet != self.fleet
+        {
+            // It may hold certificates and keys that this proxy must not have any more.
+            let removed = fs::remove_file(&self.path).is_ok();
+            tracing::warn!(
+                state.file = %self.path.display(),
+                state.fleet = %fleet,
+                state.removed = removed,
+                "the saved configuration is that of another fleet and is not served"
+            );
+            return None;
+        }
         match read(&self.path) {
             Ok(read) => {
                 let kept = read.kept.clone();
@@ -109,14 +124,20 @@ impl Store {
     /// The stored number of proxies that share each limit, so that a proxy that restarts alone does not use all of it.
     #[must_use]
     pub fn fleet(&self) -> Option<u32> {
+        self.read_fleet().filter(|(_, fleet)| *fleet == self.fleet).map(|(proxies, _)| proxies)
+    }
+
+    fn read_fleet(&self) -> Option<(u32, FleetName)> {
         let text = fs::read_to_string(self.path.with_file_name(FLEET)).ok()?;
-        text.trim().parse().ok().filter(|proxies| *proxies > 0)
+        let (proxies, fleet) = text.trim().split_once(' ').unwrap_or((text.trim(), "default"));
+        Some((proxies.parse().ok().filter(|proxies| *proxies > 0)?, fleet.parse().ok()?))
     }
 
     /// Stores the number of proxies that share each limit. A failure is logged.
     pub(super) async fn save_fleet(&self, proxies: u32) {
         let path = self.path.with_file_name(FLEET);
-        let writing = tokio::task::spawn_blocking(move || replace(&path, format!("{proxies}\n").as_bytes()));
+        let text = format!("{proxies} {}\n", self.fleet);
+        let writing = tokio::task::spawn_blocking(move || replace(&path, text.as_bytes()));
         let written = tokio::time::timeout(WRITE_DEADLINE, writing).await;
         if !matches!(written, Ok(Ok(Ok(())))) {
             tracing::warn!(state.file = FLEET, "cannot store the number of proxies");

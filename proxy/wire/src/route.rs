@@ -18,6 +18,23 @@ pub struct RoutePart {
     pub rules: Vec<Rule>,
 }
 
+impl RoutePart {
+    /// The authorizers and upstreams that its rules use, in the order of the rules.
+    pub fn uses(&self) -> impl Iterator<Item = &PartName> {
+        let policies = self.rules.iter().filter_map(|rule| match &rule.action {
+            RuleAction::Serve(policy) => Some(policy),
+            RuleAction::Invalid { .. } => None,
+        });
+        policies.flat_map(|policy| {
+            let upstream = match &policy.integration {
+                Integration::Service(part) => Some(part),
+                Integration::Http(_) | Integration::Mock(_) => None,
+            };
+            policy.authorizer.iter().map(|used| &used.part).chain(upstream)
+        })
+    }
+}
+
 /// The version an ApiRoute serves and where clients name it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApiVersion {

@@ -14,7 +14,11 @@ impl Dir {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.0).unwrap()
+        self.open_in(&FleetName::default())
+    }
+
+    fn open_in(&self, fleet: &FleetName) -> Store {
+        Store::open(&self.0, fleet).unwrap()
     }
 }
 impl Drop for Dir {
@@ -53,6 +57,21 @@ async fn what_was_saved_is_loaded_and_certificates_only_where_they_may_be() {
         let text = fs::read_to_string(&store.path).unwrap();
         assert_eq!(text.contains("secret"), secrets);
     }
+}
+
+#[tokio::test]
+async fn the_configuration_of_another_fleet_is_removed_and_not_served() {
+    let (dir, edge) = (Dir::new(), "edge".parse().unwrap());
+    let store = dir.open();
+    store.save_fleet(3).await;
+    store.save(&world()).await;
+    assert_eq!(dir.open().fleet(), Some(3));
+    let moved = dir.open_in(&edge);
+    assert_eq!((moved.load().is_none(), moved.fleet()), (true, None));
+    assert!(!store.path.exists());
+    moved.save_fleet(2).await;
+    moved.save(&world()).await;
+    assert_eq!((dir.open_in(&edge).load().is_some(), dir.open_in(&edge).fleet()), (true, Some(2)));
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn a_mismatch_is_rejected_and_changes_nothing() {
 #[tokio::test]
 async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
     let dir = std::env::temp_dir().join(format!("sluice-subscriber-{}", std::process::id()));
-    let store = Store::open(&dir).unwrap();
+    let store = Store::open(&dir, &FleetName::default()).unwrap();
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), recording().0, Some(store.clone()));
     outcome(&mut subscriber, delta(Hash::NONE, &[], &[part("n/a", "{}")], &[])).await;
     let version = subscriber.version();

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_wire::{Diagnostic, Hash, Hello, ObjectRef, Part, PartKind, Parts};
+use sluice_wire::{Diagnostic, FleetName, Hash, Hello, ObjectRef, Part, PartKind, Parts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::publish::Published;
+use crate::publish::configuration::Published;
 
 /// The configuration that a proxy serves.
 #[derive(Clone, Debug)]
@@ -31,6 +31,15 @@ impl Known {
     }
 }
 
+/// A proxy's fleet and its name there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyId {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// The name, usually its pod's.
+    pub name: String,
+}
+
 /// One connected proxy.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -48,10 +57,10 @@ pub struct Member {
     pub lagging: bool,
 }
 
-/// The connected proxies.
+/// The connected proxies of all fleets.
 #[derive(Clone, Debug)]
-pub struct Fleet {
-    members: Arc<Mutex<BTreeMap<String, Seat>>>,
+pub struct Proxies {
+    members: Arc<Mutex<BTreeMap<ProxyId, Seat>>>,
     changed: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -60,35 +69,49 @@ pub struct Fleet {
 struct Seat {
     member: Member,
     replaced: CancellationToken,
-    id: u64,
+    /// Which connection of the proxy it is.
+    connection: u64,
 }
 
-/// A proxy's membership of the fleet, which ends when this is dropped.
+/// A proxy's membership of its fleet, which ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it makes the proxy leave the fleet"]
 pub(crate) struct Membership {
-    fleet: Fleet,
-    name: String,
-    id: u64,
+    proxies: Proxies,
+    id: ProxyId,
+    connection: u64,
     /// Cancelled when a newer connection of the same proxy replaces this one.
     pub(crate) replaced: CancellationToken,
 }
 
-impl Fleet {
-    /// A fleet without proxies.
+impl Proxies {
+    /// No proxy is connected.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
         Self { members: Arc::default(), changed: watch::Sender::new(0), metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Seat>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProxyId, Seat>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connected proxies, by name.
+    /// The connected proxies.
     #[must_use]
-    pub fn members(&self) -> BTreeMap<String, Member> {
-        self.lock().iter().map(|(name, seat)| (name.clone(), seat.member.clone())).collect()
+    pub fn members(&self) -> BTreeMap<ProxyId, Member> {
+        self.lock().iter().map(|(id, seat)| (id.clone(), seat.member.clone())).collect()
+    }
+
+    /// One connected proxy.
+    #[must_use]
+    pub fn member(&self, fleet: &FleetName, name: &str) -> Option<Member> {
+        let id = ProxyId { fleet: fleet.clone(), name: name.to_owned() };
+        self.lock().get(&id).map(|seat| seat.member.clone())
+    }
+
+    /// The number of connected proxies of one fleet: they share each limit.
+    #[must_use]
+    pub fn size_of(&self, fleet: &FleetName) -> usize {
+        self.lock().keys().filter(|id| id.fleet == *fleet).count()
     }
 
     /// The number of connected proxies.
@@ -116,14 +139,14 @@ impl Fleet {
 
     /// Adds a proxy that reports to serve `reported`. An older connection of the same name is ended.
     pub(crate) fn join(&self, hello: &Hello, reported: Parts<Hash>) -> Membership {
-        let name = hello.proxy.as_str();
+        let id = ProxyId { fleet: hello.fleet.clone(), name: hello.proxy.clone() };
         let replaced = CancellationToken::new();
-        let id = {
+        let connection = {
             let mut members = self.lock();
-            let before = members.remove(name);
-            let id = before.as_ref().map_or(0, |seat| seat.id + 1);
+            let before = members.remove(&id);
+            let connection = before.as_ref().map_or(0, |seat| seat.connection + 1);
             if let Some(before) = before {
-                tracing::info!(proxy.name = name, "proxy reconnected; ending its older connection");
+                tracing::info!(proxy.name = id.name, fleet.name = %id.fleet, "proxy reconnected; ending its older connection");
                 before.replaced.cancel();
             }
             let member = Member {
@@ -134,22 +157,22 @@ impl Fleet {
                 unsupported: PartKind::known().filter(|kind| !hello.capabilities.has_part(*kind)).collect(),
                 lagging: false,
             };
-            let seat = Seat { member, replaced: replaced.clone(), id };
-            members.insert(name.to_owned(), seat);
-            id
+            let seat = Seat { member, replaced: replaced.clone(), connection };
+            members.insert(id.clone(), seat);
+            connection
         };
         self.notify();
-        Membership { fleet: self.clone(), name: name.to_owned(), id, replaced }
+        Membership { proxies: self.clone(), id, connection, replaced }
     }
 
     fn notify(&self) {
-        let (mut current, mut behind) = (0, 0);
-        for seat in self.lock().values() {
-            let fine = seat.member.version.is_some() && !seat.member.lagging && seat.member.refused.is_none();
-            *(if fine { &mut current } else { &mut behind }) += 1;
+        let mut states: BTreeMap<FleetName, [i64; 2]> = BTreeMap::new();
+        for (id, seat) in self.lock().iter() {
+            let current = seat.member.version.is_some() && !seat.member.lagging && seat.member.refused.is_none();
+            let [current_count, behind_count] = states.entry(id.fleet.clone()).or_default();
+            *(if current { current_count } else { behind_count }) += 1;
         }
-        self.metrics.proxies.with_label_values(&["current"]).set(current);
-        self.metrics.proxies.with_label_values(&["behind"]).set(behind);
+        self.metrics.connected(&states);
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
@@ -157,19 +180,19 @@ impl Fleet {
 impl Membership {
     fn update(&self, change: impl FnOnce(&mut Member)) {
         {
-            let mut members = self.fleet.lock();
-            match members.get_mut(&self.name) {
-                Some(seat) if seat.id == self.id => change(&mut seat.member),
+            let mut members = self.proxies.lock();
+            match members.get_mut(&self.id) {
+                Some(seat) if seat.connection == self.connection => change(&mut seat.member),
                 _ => return,
             }
         }
-        self.fleet.notify();
+        self.proxies.notify();
     }
 
     /// The proxy applied a configuration.
     pub(crate) fn applied(&self, published: &Published, diagnostics: Vec<Diagnostic>) {
         let diagnostics = diagnostics.into_iter().map(|found| (found.object, found.message)).collect();
-        self.fleet.metrics.acks.with_label_values(&["applied"]).inc();
+        self.proxies.metrics.acknowledged(&self.id.fleet, "applied");
         self.update(|member| {
             member.version = Some(published.version);
             member.known = Known::Acknowledged(published.parts.clone());
@@ -181,7 +204,7 @@ impl Membership {
 
     /// The proxy rejected a configuration and serves the one before.
     pub(crate) fn refused(&self, version: Hash, why: String) {
-        self.fleet.metrics.acks.with_label_values(&["rejected"]).inc();
+        self.proxies.metrics.acknowledged(&self.id.fleet, "rejected");
         self.update(|member| {
             member.refused = Some((version, why));
             member.lagging = false;
@@ -190,7 +213,7 @@ impl Membership {
 
     /// The proxy has not acknowledged in time.
     pub(crate) fn lagging(&self) {
-        self.fleet.metrics.acks.with_label_values(&["timeout"]).inc();
+        self.proxies.metrics.acknowledged(&self.id.fleet, "timeout");
         self.update(|member| member.lagging = true);
     }
 }
@@ -198,12 +221,12 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         {
-            let mut members = self.fleet.lock();
-            if members.get(&self.name).is_some_and(|seat| seat.id == self.id) {
-                members.remove(&self.name);
+            let mut members = self.proxies.lock();
+            if members.get(&self.id).is_some_and(|seat| seat.connection == self.connection) {
+                members.remove(&self.id);
             }
         }
-        self.fleet.notify();
+        self.proxies.notify();
     }
 }
 
@@ -213,13 +236,13 @@ mod tests {
 
     #[test]
     fn a_second_connection_of_a_proxy_replaces_the_first() {
-        let fleet = Fleet::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        let first = fleet.join(&Hello::new("one", "test"), Parts::new());
-        let second = fleet.join(&Hello::new("one", "test"), Parts::new());
+        let proxies = Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let first = proxies.join(&Hello::new("one", "test"), Parts::new());
+        let second = proxies.join(&Hello::new("one", "test"), Parts::new());
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
-        assert_eq!(fleet.len(), 1);
+        assert_eq!(proxies.len(), 1);
         drop(second);
-        assert!(fleet.is_empty());
+        assert!(proxies.is_empty());
     }
 }
