@@ -1,5 +1,4 @@
-//! ApiRoute: the operations of an API, each with its match, its policies and its integration.
-//! Where the operations are served is said by the Stages it attaches to.
+//! ApiRoute: the operations of an API, each with its match, policies and integration. It attaches to Stages.
 
 mod integration;
 mod rule;
@@ -21,7 +20,7 @@ use crate::{
     reference::Reference,
 };
 
-/// The operations of an API and where they lead.
+/// The operations of an API.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sluice.dev",
@@ -33,7 +32,7 @@ use crate::{
     namespaced,
     status = "ApiRouteStatus",
     derive = "PartialEq",
-    doc = "An ApiRoute holds operations of an API (AWS: resources, methods and integrations): for each rule the requests it matches, who may call, how often, what is cached and where requests go.",
+    doc = "An ApiRoute defines operations of an API (AWS: resources, methods and integrations). Each rule has a match, authorization, throttle, cache and integration.",
     printcolumn(
         name = "Stage",
         type_ = "string",
@@ -50,31 +49,31 @@ use crate::{
         name = "Authorizer",
         type_ = "string",
         json_path = ".spec.authorization.authorizer.name",
-        description = "The default authorizer of its rules."
+        description = "The default Authorizer of its rules."
     ),
     printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the route is valid and free of conflicts."
+        description = "Whether the object is valid and has no conflict."
     ),
     printcolumn(
         name = "ResolvedRefs",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
-        description = "Whether everything that it names exists and can be used."
+        description = "Whether each referenced object exists and is usable."
     ),
     printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
-        description = "Whether every proxy serves this generation."
+        description = "Whether each connected proxy serves this generation."
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.status==\"False\")].reason",
-        description = "Why the first condition that does not hold does not; empty when all is well."
+        description = "Reason of the first condition that is False; empty if there is none."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -82,7 +81,7 @@ use crate::{
         type_ = "string",
         priority = 1,
         json_path = ".status.conditions[?(@.status==\"False\")].message",
-        description = "What is wrong with the object, if anything."
+        description = "Message of the first condition that is False."
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -97,21 +96,21 @@ pub struct ApiRouteSpec {
     )]
     pub stages: Vec<Reference>,
 
-    /// The version of the API that these rules are, so that several ApiRoutes serve v1 and v2 side by side.
-    /// Unset: the rules serve requests that name no version that another ApiRoute serves.
+    /// The API version of the rules, so that several ApiRoutes can serve v1 and v2 side by side. Unset: the rules serve
+    /// requests without a version, or with a version that no other ApiRoute serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<ApiVersion>,
 
-    /// Who may call the rules that have no `authorization` of their own. Required, so that no rule is open by oversight:
+    /// Who may call the rules without their own `authorization`. Required, so that no rule is open by accident:
     /// `{type: None}` allows every client.
     /// Example: `{type: Authorizer, authorizer: {name: customers}, scopes: [orders.read]}`.
     pub authorization: Authorization,
 
-    /// Whether callers need an API key, for rules that do not say so themselves. Unset: `None`.
+    /// Whether rules without their own `apiKey` require an API key. Unset: `None`.
     #[serde(default)]
     pub api_key: ApiKeyRequirement,
 
-    /// The operations. The most specific match wins, whatever the order. From 1 to 256.
+    /// The operations. The most specific match wins; the order has no meaning. From 1 to 256.
     #[schemars(
         length(min = 1, max = 256),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -119,23 +118,23 @@ pub struct ApiRouteSpec {
     pub rules: Vec<Rule>,
 }
 
-/// The version that a route serves and how a request names it.
+/// The API version of a route, and how a request names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.parameter) || self.scheme == 'Header' || self.scheme == 'Query'",
-    "message": "parameter names a header or query parameter: it goes with scheme Header or Query only"
+    "message": "parameter is allowed with scheme Header or Query only"
 }]))]
 pub struct ApiVersion {
-    /// The version as requests write it. Letters, digits, `.`, `_` and `-`, at most 32. Example: `v1`.
+    /// The version in requests. At most 32 letters, digits, `.`, `_` and `-`. Example: `v1`.
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
     pub name: String,
-    /// How a request names the version. `Path`: the first segment of the path (`/v1/orders`), which is taken off before
-    /// rules are matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the parameter `version`
-    /// of the `Accept` header, as in `application/json;version=v1`. Example: `Path`.
+    /// How a request names the version. `Path`: the first path segment (`/v1/orders`), which is removed before rules are
+    /// matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the parameter `version` of the `Accept` header,
+    /// as in `application/json;version=v1`. Example: `Path`.
     pub scheme: VersionScheme,
-    /// The header's or query parameter's name. Unset: `x-api-version` with `Header`, `version` with `Query`.
-    /// Not with the other schemes.
+    /// The name of the header or query parameter. Not allowed with the other schemes. Unset: `x-api-version` with `Header`,
+    /// `version` with `Query`. At most 128 characters. Example: `x-version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
     pub parameter: Option<String>,
@@ -191,7 +190,7 @@ pub enum AuthorizationType {
     None,
 }
 
-/// What became of an ApiRoute.
+/// The observed state of an ApiRoute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiRouteStatus {
@@ -199,7 +198,7 @@ pub struct ApiRouteStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
-    /// The generation of the object that these words are about.
+    /// The most recent generation observed by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,

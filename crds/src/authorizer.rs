@@ -1,5 +1,4 @@
-//! Authorizer: who may call, decided from the token that a request carries.
-//! Which scopes a rule asks for is said by the ApiRoute.
+//! Authorizer: which tokens are accepted. ApiRoutes define the required scopes.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use crate::{
     reference::KeyReference,
 };
 
-/// Who may call the rules that name this Authorizer.
+/// Who may call the rules that reference this Authorizer.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sluice.dev",
@@ -26,12 +25,12 @@ use crate::{
     namespaced,
     status = "AuthorizerStatus",
     derive = "PartialEq",
-    doc = "An Authorizer decides who may call (AWS: JWT authorizer, Cognito user pool). ApiRoutes name it and add the scopes that each rule asks for.",
+    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool). ApiRoutes reference it and add the scopes that each rule requires.",
     printcolumn(
         name = "Type",
         type_ = "string",
         json_path = ".spec.type",
-        description = "How callers are recognised."
+        description = "The type of the Authorizer."
     ),
     printcolumn(
         name = "Issuer",
@@ -43,25 +42,25 @@ use crate::{
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the object is valid and free of conflicts."
+        description = "Whether the object is valid and has no conflict."
     ),
     printcolumn(
         name = "ResolvedRefs",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
-        description = "Whether everything that it names exists and can be used."
+        description = "Whether each referenced object exists and is usable."
     ),
     printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
-        description = "Whether every proxy runs this generation."
+        description = "Whether each connected proxy serves this generation."
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.status==\"False\")].reason",
-        description = "Why the first condition that does not hold does not; empty when all is well."
+        description = "Reason of the first condition that is False; empty if there is none."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -69,51 +68,51 @@ use crate::{
         type_ = "string",
         priority = 1,
         json_path = ".status.conditions[?(@.status==\"False\")].message",
-        description = "What is wrong with the object, if anything."
+        description = "Message of the first condition that is False."
     )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.jwt) == (self.type == 'Jwt')",
-    "message": "type Jwt needs the member jwt"
+    "message": "type Jwt requires the field jwt"
 }]))]
 pub struct AuthorizerSpec {
-    /// How callers are recognised; the member of the same name holds the settings. Example: `Jwt`.
+    /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
-    /// JSON Web Tokens of OpenID Connect issuers. Needed with type `Jwt`.
+    /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtAuthorizer>,
 }
 
-/// The kinds of authorizers.
+/// The types of authorizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AuthorizerType {
-    /// Signed tokens (RFC 7519) from an issuer whose keys are known.
+    /// Signed tokens (RFC 7519) of trusted issuers.
     Jwt,
 }
 
-/// How a JSON Web Token is found and judged.
+/// How a JSON Web Token is found and verified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JwtAuthorizer {
-    /// Whose tokens are accepted, and for which audiences. From 1 to 16.
+    /// The trusted issuers with their audiences. From 1 to 16.
     #[schemars(
         length(min = 1, max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["issuer"])
     )]
     pub issuers: Vec<JwtIssuer>,
-    /// The signature algorithms that are accepted. Unset: `[RS256, ES256]`. Symmetric algorithms and `none` do not exist.
+    /// The accepted signature algorithms. Symmetric algorithms and `none` are not supported. Unset: `[RS256, ES256]`.
     #[serde(default = "default_algorithms")]
     #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Vec<JwtAlgorithm>,
-    /// Where the token stands; the first place that is present counts.
-    /// Unset: the `authorization` header after `Bearer`. From 1 to 4.
+    /// Where requests carry the token; the first place that is present is used. Unset: the `authorization` header with scheme
+    /// `Bearer`. From 1 to 4. Example: `[{header: x-id-token}]`.
     #[serde(default = "default_token_from")]
     #[schemars(length(min = 1, max = 4))]
     pub token_from: Vec<TokenFrom>,
-    /// How far the clocks of issuer and proxy may differ when `exp` and `nbf` are judged. Unset: `60s`.
-    /// Whole seconds from `0s` to `5m`.
+    /// The tolerated difference between the clocks of issuer and proxy, for `exp`, `nbf` and `iat`. Unset: `60s`. Whole
+    /// seconds, at most `5m`.
     #[serde(default = "default_clock_skew")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('5m')",
@@ -123,8 +122,8 @@ pub struct JwtAuthorizer {
         "message": "clockSkew must be in whole seconds: do not use the unit ms"
     }]))]
     pub clock_skew: Duration,
-    /// Claims that a token must carry with exactly these values. A number or truth value is written as text; of a list,
-    /// one element must be equal. Unset: no further claims are asked for. At most 16.
+    /// Claims that a token must have with exactly these values. A number or boolean is compared as text; if a claim is a list,
+    /// one element must be equal. Unset: none. At most 16.
     /// Example: `{email_verified: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "claims_schema")]
@@ -136,16 +135,16 @@ pub struct JwtAuthorizer {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!(has(self.jwksUri) && has(self.jwks))",
-    "message": "an issuer has either jwksUri or jwks, not both"
+    "message": "set either jwksUri or jwks, not both"
 }, {
     "rule": "has(self.jwksUri) || has(self.jwks) || self.issuer.startsWith('https://') || self.issuer.startsWith('http://')",
     "message": "an issuer that is not an http or https URL has no discovery document: add jwksUri or jwks"
 }]))]
 pub struct JwtIssuer {
-    /// What the token's `iss` must be, letter for letter. Example: `https://idp.example`.
+    /// The required value of the token's `iss`. At most 512 characters. Example: `https://idp.example`.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
     pub issuer: String,
-    /// The audiences of which the token's `aud` (or, without one, its `client_id`) must name at least one.
+    /// The accepted audiences: one must be in the token's `aud`, or equal its `client_id` if there is no `aud`.
     /// From 1 to 50. Example: `[shop]`.
     #[schemars(
         length(min = 1, max = 50),
@@ -153,39 +152,39 @@ pub struct JwtIssuer {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub audiences: Vec<String>,
-    /// Where the issuer publishes its keys. Unset, and without `jwks`: found by the discovery document at
-    /// `<issuer>/.well-known/openid-configuration`. Example: `https://idp.example/keys`.
+    /// The URL of the issuer's key set. Not allowed with `jwks`. Unset, and without `jwks`: the URL in the discovery document
+    /// at `<issuer>/.well-known/openid-configuration`. Example: `https://idp.example/keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = HTTP_URL))]
     pub jwks_uri: Option<String>,
-    /// Keys that stand in the cluster instead, for issuers that cannot be reached. Unset: keys are fetched.
+    /// A key set in the cluster, for issuers that proxies cannot reach. Unset: keys are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<JwksSource>,
 }
 
-/// A JSON Web Key Set that stands in the cluster.
+/// A JSON Web Key Set in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.configMap) == (self.type == 'ConfigMap')",
-    "message": "type ConfigMap needs the member configMap, and no other type may have it"
+    "message": "type ConfigMap requires the field configMap, which is not allowed with other types"
 }, {
     "rule": "has(self.secret) == (self.type == 'Secret')",
-    "message": "type Secret needs the member secret, and no other type may have it"
+    "message": "type Secret requires the field secret, which is not allowed with other types"
 }]))]
 pub struct JwksSource {
-    /// What holds the key set. Example: `ConfigMap`.
+    /// The kind of the object with the key set. Example: `ConfigMap`.
     #[serde(rename = "type")]
     pub type_: JwksSourceType,
-    /// The ConfigMap, and the key in it. Required with type `ConfigMap`. Example: `{name: idp-keys}`.
+    /// The ConfigMap and its data key. Required with type `ConfigMap`. Example: `{name: idp-keys}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<KeyReference>,
-    /// The Secret, and the key in it. Required with type `Secret`. Example: `{name: idp-keys}`.
+    /// The Secret and its data key. Required with type `Secret`. Example: `{name: idp-keys}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<KeyReference>,
 }
 
-/// What holds a key set.
+/// The kind of object that has a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum JwksSourceType {
     /// A ConfigMap.
@@ -218,7 +217,7 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// As the token's `alg` writes it.
+    /// The value of the token's `alg`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -242,14 +241,13 @@ pub struct TokenFrom {
     /// The header. Example: `authorization`.
     #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
     pub header: String,
-    /// The word before the token, compared without regard to case. Unset: the header's whole value is the token.
-    /// Example: `Bearer`.
+    /// The scheme before the token, not case-sensitive. Unset: the whole header value is the token. Example: `Bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9._~+/-]+$"))]
     pub scheme: Option<String>,
 }
 
-/// What became of an Authorizer.
+/// The observed state of an Authorizer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizerStatus {
@@ -257,7 +255,7 @@ pub struct AuthorizerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
-    /// The generation of the object that these words are about.
+    /// The most recent generation observed by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,

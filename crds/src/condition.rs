@@ -1,35 +1,34 @@
-//! The vocabulary of conditions: types, reasons, and how a new state is merged into what an object already says.
-//! Which condition an object deserves is decided by the operator's translation and its fleet.
+//! Conditions: types, reasons, and merging a desired condition into the conditions of an object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// The object is valid and does not conflict with an older one.
 pub const ACCEPTED: &str = "Accepted";
-/// Every reference names something that exists and may be used.
+/// Each referenced object exists and is usable.
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
-/// Every connected proxy runs this generation of the object.
+/// Each connected proxy serves this generation of the object.
 pub const PROGRAMMED: &str = "Programmed";
 
-/// The condition types of every kind, in the order in which people read them.
+/// The condition types of all kinds, in display order.
 pub const TYPES: [&str; 3] = [ACCEPTED, RESOLVED_REFS, PROGRAMMED];
 
-/// The longest message that the API server keeps; longer ones are cut.
+/// The longest message that the API server accepts; longer ones are cut.
 pub const MAX_MESSAGE_BYTES: usize = 32_768;
 
 /// Reasons of conditions. Once released, a reason is API.
 pub mod reason {
     /// `Accepted` is true.
     pub const ACCEPTED: &str = "Accepted";
-    /// A field holds a value that cannot work.
+    /// A field has an invalid value.
     pub const INVALID: &str = "Invalid";
     /// An older object already claims what this one claims.
     pub const CONFLICTED: &str = "Conflicted";
     /// The Stage does not exist.
     pub const STAGE_NOT_FOUND: &str = "StageNotFound";
-    /// The Stage exists and serves nothing: its own `Accepted` condition tells why.
+    /// The Stage exists and is not served; its own `Accepted` condition has the reason.
     pub const STAGE_NOT_SERVED: &str = "StageNotServed";
-    /// The namespace exceeds its share of the configuration that proxies can hold.
+    /// The namespace exceeds its configuration quota.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// Not decided yet; with `Programmed`: `n of m proxies`.
     pub const PENDING: &str = "Pending";
@@ -44,11 +43,11 @@ pub mod reason {
     pub const AUTHORIZER_NOT_FOUND: &str = "AuthorizerNotFound";
     /// The Secret does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// The Secret exists, and what is needed of its content is missing or cannot be used.
+    /// The Secret exists, and the required content is missing or invalid.
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// The ConfigMap does not exist.
     pub const CONFIG_MAP_NOT_FOUND: &str = "ConfigMapNotFound";
-    /// The ConfigMap exists, and what is needed of its content is missing or cannot be used.
+    /// The ConfigMap exists, and the required content is missing or invalid.
     pub const CONFIG_MAP_INVALID: &str = "ConfigMapInvalid";
     /// The UsagePlan does not exist.
     pub const PLAN_NOT_FOUND: &str = "PlanNotFound";
@@ -89,16 +88,16 @@ pub mod reason {
 /// The three states of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// It holds.
+    /// True.
     True,
-    /// It does not hold.
+    /// False.
     False,
-    /// Nobody knows yet.
+    /// Not known yet.
     Unknown,
 }
 
 impl Status {
-    /// As the API writes it.
+    /// The value in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,25 +108,25 @@ impl Status {
     }
 }
 
-/// What one condition should say, without times.
+/// A desired condition, without times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// One of [`TYPES`].
     pub type_: &'static str,
-    /// Whether it holds.
+    /// The status.
     pub status: Status,
     /// A constant of [`reason`].
     pub reason: &'static str,
-    /// A whole sentence for people; cut at [`MAX_MESSAGE_BYTES`].
+    /// The message, in complete sentences; cut at [`MAX_MESSAGE_BYTES`].
     pub message: String,
-    /// The generation that was judged; none when the object has no generation.
+    /// The generation of the object. None: it has none.
     pub observed_generation: Option<i64>,
 }
 
-/// Merges `wanted` into `conditions` and tells whether anything but times changed.
+/// Merges `wanted` into `conditions` and returns whether anything but times changed.
 ///
 /// `lastTransitionTime` becomes `now` only when the status flips or the condition is new. Conditions of other types,
-/// also those of other writers, stay as they are and where they are.
+/// also those of other writers, are not changed.
 pub fn set_condition(conditions: &mut Vec<Condition>, wanted: &Wanted, now: &Time) -> bool {
     let message = cut(&wanted.message);
     let status = wanted.status.as_str();
@@ -159,13 +158,13 @@ pub fn set_condition(conditions: &mut Vec<Condition>, wanted: &Wanted, now: &Tim
     true
 }
 
-/// The condition of a type, if the list has it.
+/// The condition of a type, if any.
 #[must_use]
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Cuts a message at [`MAX_MESSAGE_BYTES`], at a character's edge.
+/// Cuts a message at [`MAX_MESSAGE_BYTES`], at a character boundary.
 fn cut(message: &str) -> &str {
     if message.len() <= MAX_MESSAGE_BYTES {
         return message;
@@ -174,7 +173,7 @@ fn cut(message: &str) -> &str {
     message.get(..end).unwrap_or_default()
 }
 
-/// The schema of `status.conditions`: a map keyed by `type`, so that several writers keep their own entries.
+/// The schema of `status.conditions`: a map keyed by `type`, so that several writers have their own entries.
 pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -187,24 +186,24 @@ pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "type": {
                     "type": "string", "maxLength": 316,
-                    "description": "Accepted, ResolvedRefs or Programmed.",
+                    "description": "Type of the condition: Accepted, ResolvedRefs or Programmed.",
                 },
                 "status": {
                     "type": "string", "enum": ["True", "False", "Unknown"],
-                    "description": "Whether the condition holds.",
+                    "description": "Status of the condition: True, False or Unknown.",
                 },
                 "reason": {
                     "type": "string", "minLength": 1, "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-                    "description": "One word for programs.",
+                    "description": "Machine-readable reason of the status, in CamelCase.",
                 },
                 "message": {
                     "type": "string", "maxLength": MAX_MESSAGE_BYTES,
-                    "description": "A sentence for people.",
+                    "description": "Human-readable details of the status.",
                 },
                 "observedGeneration": {
                     "type": "integer", "format": "int64", "minimum": 0,
-                    "description": "The generation of the object that was judged.",
+                    "description": "The generation of the object that the condition is about.",
                 },
                 "lastTransitionTime": {
                     "type": "string", "format": "date-time",

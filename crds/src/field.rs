@@ -1,5 +1,5 @@
 //! Field types and patterns that several kinds share: durations, sizes, rates, names.
-//! What a path template or a host finally means is decided by the wire types; the patterns here refuse the obvious.
+//! The wire types parse path templates and hosts; the patterns here reject obvious errors.
 
 use std::{borrow::Cow, fmt, str::FromStr, time};
 
@@ -352,7 +352,7 @@ pub(crate) fn unique_headers(schema: &mut Schema) {
     );
 }
 
-/// A rate limit: a token bucket that holds `burst` tokens and gains `rate` tokens in each period. A request takes one
+/// A rate limit: a token bucket of `burst` tokens that gains `rate` tokens in each period. A request takes one
 /// token; without a token it is rejected with 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -368,7 +368,7 @@ pub struct Throttle {
         "message": "per must be from 1s to 24h"
     }]))]
     pub per: Duration,
-    /// The number of requests that may arrive at once before the rate counts: the size of the bucket.
+    /// The number of requests that may arrive at once before the rate applies: the size of the bucket.
     /// From 1 to 1000000. Example: `200`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
@@ -381,9 +381,9 @@ const fn default_per() -> Duration {
 /// Requires an API key, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum ApiKeyRequirement {
-    /// A request without a valid API key of a usage plan that covers the stage is refused with 403.
+    /// A request without a valid API key of a plan of the stage is rejected with 403.
     Required,
-    /// No API key is asked for.
+    /// No API key is required.
     #[default]
     None,
 }

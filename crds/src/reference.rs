@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{DATA_KEY, OBJECT_NAME};
 
-/// A reference to an object by its name. The field that holds it decides the kind.
+/// A reference to an object by name. The field determines the kind.
 ///
 /// Every other reference contains this one: a new member here is a member of all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -63,7 +63,7 @@ fn default_jwks_key() -> String {
 pub struct ReferenceField {
     /// The kind that has the field.
     pub kind: &'static str,
-    /// Where the field is; `[]` stands for each item of a list.
+    /// The path of the field; `[]` is each item of a list.
     pub path: &'static str,
     /// The kind of object that it refers to.
     pub target: &'static str,

@@ -1,5 +1,4 @@
-//! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log.
-//! What a route does within a stage is said by the ApiRoute.
+//! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log. ApiRoutes attach to Stages.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -12,7 +11,7 @@ use crate::{
     reference::Reference,
 };
 
-/// Where and how an API is served: hosts, base path, TLS, and the defaults of every route that attaches to it.
+/// How an API is served: hosts, base path, TLS, and defaults for the ApiRoutes that attach to the Stage.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sluice.dev",
@@ -29,56 +28,56 @@ use crate::{
         name = "Hosts",
         type_ = "string",
         json_path = ".spec.hostnames",
-        description = "The hosts that the stage serves; empty means every host that no other Stage claims."
+        description = "The hosts of the stage. Empty: all hosts that no other Stage lists."
     ),
     printcolumn(
         name = "Base path",
         type_ = "string",
         json_path = ".spec.basePath",
-        description = "The path under which the stage is served."
+        description = "The path prefix of the stage."
     ),
     printcolumn(
         name = "Routes",
         type_ = "integer",
         json_path = ".status.routes",
-        description = "How many rules the stage serves."
+        description = "The number of rules that the stage serves."
     ),
     printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the object is valid and free of conflicts."
+        description = "Whether the object is valid and has no conflict."
     ),
     printcolumn(
         name = "ResolvedRefs",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
-        description = "Whether everything that it names exists and can be used."
+        description = "Whether each referenced object exists and is usable."
     ),
     printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
-        description = "Whether every proxy serves this generation."
+        description = "Whether each connected proxy serves this generation."
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.status==\"False\")].reason",
-        description = "Why the first condition that does not hold does not; empty when all is well."
+        description = "Reason of the first condition that is False; empty if there is none."
     ),
     printcolumn(
         name = "Proxies",
         type_ = "string",
         json_path = ".status.proxies.summary",
-        description = "Proxies that serve this generation, of those connected."
+        description = "Connected proxies that serve this generation."
     ),
     printcolumn(
         name = "Fleet",
         type_ = "string",
         priority = 1,
         json_path = ".spec.fleet.name",
-        description = "The fleet that serves the stage; empty means the fleet default."
+        description = "The fleet that serves the stage. Empty: default."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -86,13 +85,13 @@ use crate::{
         type_ = "string",
         priority = 1,
         json_path = ".status.conditions[?(@.status==\"False\")].message",
-        description = "What is wrong with the object, if anything."
+        description = "Message of the first condition that is False."
     )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StageSpec {
-    /// The hosts that the stage serves, in lower case; `*.shop.example` serves every host below `shop.example`.
-    /// Empty: every host that no other Stage claims. At most 32. Example: `[api.shop.example]`.
+    /// The hosts of the stage, in lower case. `*.shop.example` matches every host below `shop.example`. Empty: all hosts that
+    /// no other Stage lists. At most 32. Example: `[api.shop.example]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -101,42 +100,43 @@ pub struct StageSpec {
     )]
     pub hostnames: Vec<String>,
 
-    /// The path under which the stage is served; it is taken off before routes are matched. `/prod` gives AWS's default
-    /// URL shape. Unset: `/`. Begins with a slash and does not end with one. Example: `/v1`.
+    /// The path prefix of the stage, which is removed before rules are matched. `/prod` results in AWS's default form of URLs.
+    /// It starts with a slash and does not end with one. Unset: `/`. At most 256 characters. Example: `/v1`.
     #[serde(default = "default_base_path")]
     #[schemars(length(min = 1, max = 256), regex(pattern = BASE_PATH))]
     pub base_path: String,
 
-    /// The fleet of proxies that serves the stage, and no other does. Proxies name their fleet with `--fleet`; each fleet gets
-    /// the configuration of its own stages only, and shares limits among its own proxies. May be changed: the old fleet
-    /// stops serving the stage when the new one starts. Unset: the fleet `default`. Example: `{name: edge}`.
+    /// The fleet of proxies that serves the stage; other fleets do not. Proxies select their fleet with `--fleet`. Each fleet
+    /// receives the configuration of its own stages only, and its proxies share limits. After a change, the old fleet stops
+    /// serving the stage when the new one starts. Unset: the fleet `default`. Example: `{name: edge}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetReference>,
 
-    /// Which gateway's answers a client sees: refusal bodies, 403 for an unknown path, header remaps.
-    /// Unset: `Native`. Example: `AwsRest`.
+    /// The format of rejections and other compatibility details, such as 403 for an unknown path and renamed headers.
+    /// `Native`: Sluice's own. `AwsRest`: as an AWS REST API. `AwsHttp`: as an AWS HTTP API. Unset: `Native`.
+    /// Example: `AwsRest`.
     #[serde(default)]
     pub behavior: Behavior,
 
-    /// Serves the stage's hosts over TLS as well. Unset: these hosts answer without TLS only.
+    /// TLS for the stage's hosts, in addition to plain HTTP. Unset: plain HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<StageTls>,
 
-    /// The throttle of each rule that has none of its own. Unset: such rules are not throttled by the stage.
+    /// The throttle of each rule without its own `throttle`. Each rule has its own bucket. Unset: such rules are not throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
 
-    /// The stage's response cache. Unset: nothing is cached, also where a rule has a `cache`.
-    /// A response is only ever kept for a rule that has a `cache`.
+    /// The response cache of the stage. Responses are stored only for rules that have a `cache`. Unset: no caching, also for
+    /// rules with a `cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<StageCache>,
 
-    /// Answers preflight requests and adds CORS headers for every route of the stage; the integrations' own CORS
-    /// headers are then replaced. Unset: preflight requests are routed like all others.
+    /// The proxy responds to preflight requests and adds CORS headers to all responses of the stage. They replace the
+    /// integrations' own. Unset: preflight requests are routed like all other requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
 
-    /// The access log, one line for each request on standard output. Unset: JSON lines.
+    /// The access log: one line for each request, on the proxy's standard output. Unset: JSON.
     #[serde(default)]
     pub access_log: AccessLog,
 }
@@ -145,20 +145,20 @@ pub struct StageSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetReference {
-    /// The name that the proxies of the fleet are started with. At most 63 characters. Example: `edge`.
+    /// The name of the fleet, as in the proxies' `--fleet`. At most 63 characters. Example: `edge`.
     #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub name: String,
 }
 
-/// Which gateway's answers a client sees.
+/// The format of rejections and other compatibility details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Behavior {
-    /// Sluice's own answers: the status that HTTP means, and a body with a reason.
+    /// Sluice's own: HTTP status codes and problem details (RFC 9457).
     #[default]
     Native,
-    /// As an AWS REST API answers.
+    /// As an AWS REST API.
     AwsRest,
-    /// As an AWS HTTP API answers.
+    /// As an AWS HTTP API.
     AwsHttp,
 }
 
@@ -167,7 +167,7 @@ pub enum Behavior {
 #[serde(rename_all = "camelCase")]
 pub struct StageTls {
     /// Secrets of type `kubernetes.io/tls` with a certificate chain in `tls.crt` and its private key in `tls.key`. With
-    /// several, a client gets the first one that is valid for the host it names and whose key type it supports. A change
+    /// several, a client gets the first one that is valid for the requested host and whose key type it supports. A change
     /// of a Secret takes effect without closing connections. From 1 to 8. Example: `[{name: api-shop-tls}]`.
     #[schemars(
         length(min = 1, max = 8),
@@ -183,49 +183,51 @@ pub struct StageTls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageCache {
-    /// Whether the cache is on. Unset: `true`. `false` empties it and keeps the settings.
+    /// Whether the cache is enabled. `false` purges it. Unset: `true`.
     #[serde(default = "default_true")]
     pub enabled: bool,
-    /// How long a response is kept when the rule names no time of its own. Unset: `5m`. From `1s` to `1h`.
+    /// The lifetime of responses for rules without their own `ttl`. Unset: `5m`. From `1s` to `1h`.
     #[serde(default = "default_cache_ttl")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
-        "message": "ttl must be from 1s to 1h; leave the rule's cache out where nothing is to be kept"
+        "message": "ttl must be from 1s to 1h; to disable caching for a rule, omit its cache"
     }]))]
     pub ttl: Duration,
-    /// How much memory the stage's responses take in each proxy; the least useful ones leave first.
+    /// The memory for stored responses in each proxy. If it is used up, the least used responses are evicted.
     /// Unset: `64Mi`. Example: `256Mi`.
     #[serde(default = "default_cache_bytes")]
     pub max_bytes: Bytes,
-    /// Who may have a response fetched anew with `Cache-Control: max-age=0`. Unset: callers with a permission only.
+    /// Who may refresh a stored response with `Cache-Control: max-age=0`. Unset: only callers with the scope
+    /// `sluice:invalidate-cache`.
     #[serde(default)]
     pub invalidation: Invalidation,
 }
 
-/// Who may pass by the cache, and what happens to the others.
+/// Who may refresh stored responses, and the response to other callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Invalidation {
-    /// `Required`: only callers whose token carries the scope `sluice:invalidate-cache`. `None`: everybody.
+    /// `Required`: only callers whose token has the scope `sluice:invalidate-cache`. `None`: every caller.
     /// Unset: `Required`.
     #[serde(default)]
     pub authorization: InvalidationAuthorization,
-    /// What a caller without that permission gets. Unset: `SucceedWithWarning`.
+    /// The response to a caller without permission. `FailWith403`: 403. `SucceedWithWarning`: the stored response with a
+    /// `Warning` header. `SucceedSilently`: the stored response. Unset: `SucceedWithWarning`.
     #[serde(default)]
     pub unauthorized: UnauthorizedInvalidation,
 }
 
-/// Whether invalidation needs a permission.
+/// Whether a refresh requires permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum InvalidationAuthorization {
-    /// The caller needs the permission.
+    /// The caller needs permission.
     #[default]
     Required,
-    /// Every caller may invalidate.
+    /// Every caller may refresh.
     None,
 }
 
-/// What a caller gets who asks for invalidation without the permission.
+/// The response to a refresh without permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum UnauthorizedInvalidation {
     /// 403.
@@ -253,11 +255,12 @@ pub struct Cors {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub allow_origins: Vec<String>,
-    /// The methods that pages may use, or `*`. Empty: only those that need no preflight (GET, HEAD, POST).
+    /// The methods that pages may use, or `*`. Empty: only those that need no preflight (GET, HEAD, POST). At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub allow_methods: Vec<CorsMethod>,
-    /// The request headers that pages may set, or `*`. Empty: only those that need no permission. At most 64.
+    /// The request headers that pages may set, or `*`. Empty: only CORS-safelisted headers. At most 64.
+    /// Example: `[authorization]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -265,7 +268,8 @@ pub struct Cors {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub allow_headers: Vec<String>,
-    /// The response headers that pages may read, or `*`. Empty: only the safe ones. At most 64.
+    /// The response headers that pages may read, or `*`. Empty: only CORS-safelisted headers. At most 64.
+    /// Example: `[x-request-id]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -273,11 +277,11 @@ pub struct Cors {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub expose_headers: Vec<String>,
-    /// Whether browsers send cookies and credentials along. Unset: `false`. Not together with a wildcard origin.
+    /// Whether browsers send cookies and credentials. Not allowed with a wildcard in `allowOrigins`. Unset: `false`.
     #[serde(default)]
     pub allow_credentials: bool,
-    /// How long a browser remembers the answer to a preflight request. Unset: the browser decides (5 seconds, mostly).
-    /// Whole seconds from `0s` (asks every time) to `24h`. Example: `1h`.
+    /// How long a browser may cache a preflight response. `0s`: not at all. Unset: the browser decides (usually 5 seconds).
+    /// Whole seconds, at most `24h`. Example: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) <= duration('24h')",
@@ -313,7 +317,7 @@ pub enum CorsMethod {
 }
 
 impl CorsMethod {
-    /// As the `Access-Control-Allow-Methods` header writes it.
+    /// The value in the `Access-Control-Allow-Methods` header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -333,22 +337,22 @@ impl CorsMethod {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// How a request is written down. Unset: `Json`.
+    /// The format. `Json`: one JSON object per line. `None`: no access log. Unset: `Json`.
     #[serde(default)]
     pub format: AccessLogFormat,
 }
 
-/// How a request is written to the access log.
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum AccessLogFormat {
     /// One JSON object in one line.
     #[default]
     Json,
-    /// Not at all.
+    /// No access log.
     None,
 }
 
-/// What became of a Stage.
+/// The observed state of a Stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
@@ -356,30 +360,30 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
-    /// The generation of the object that these words are about.
+    /// The most recent generation observed by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// How many proxies serve this generation.
+    /// The proxies that serve this generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyCount>,
-    /// How many rules of ApiRoutes the stage serves.
+    /// The number of rules that the stage serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub routes: Option<i32>,
 }
 
-/// How many proxies serve a generation.
+/// The proxies that serve a generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyCount {
-    /// Proxies that serve it.
+    /// The number of connected proxies that serve it.
     #[schemars(range(min = 0))]
     pub serving: i32,
-    /// Proxies that are connected.
+    /// The number of connected proxies.
     #[schemars(range(min = 0))]
     pub total: i32,
-    /// Both, for people: `2/2`.
+    /// Both numbers: `2/2`.
     #[schemars(length(max = 32))]
     pub summary: String,
 }

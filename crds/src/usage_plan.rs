@@ -1,5 +1,4 @@
-//! UsagePlan: how much the API keys of a plan may use, in which stages.
-//! Which keys belong to a plan is said by the ApiKeys.
+//! UsagePlan: the stages and throttles of API keys. ApiKeys reference their plans.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -12,7 +11,7 @@ use crate::{
     reference::Reference,
 };
 
-/// The stages that a plan's keys open, and how fast.
+/// The stages for which the plan's keys are valid, and their throttles.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sluice.dev",
@@ -24,7 +23,7 @@ use crate::{
     namespaced,
     status = "UsagePlanStatus",
     derive = "PartialEq",
-    doc = "A UsagePlan says which stages its API keys open and how many requests each key may send (AWS: usage plan).",
+    doc = "A UsagePlan defines for which Stages its API keys are valid and how many requests each key may send (AWS: usage plan).",
     printcolumn(
         name = "Stage",
         type_ = "string",
@@ -47,31 +46,31 @@ use crate::{
         name = "Burst",
         type_ = "integer",
         json_path = ".spec.throttle.burst",
-        description = "Requests at once of each key."
+        description = "The number of requests that each key may send at once."
     ),
     printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the object is valid and free of conflicts."
+        description = "Whether the object is valid and has no conflict."
     ),
     printcolumn(
         name = "ResolvedRefs",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
-        description = "Whether everything that it names exists and can be used."
+        description = "Whether each referenced object exists and is usable."
     ),
     printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
-        description = "Whether every proxy runs this generation."
+        description = "Whether each connected proxy serves this generation."
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.status==\"False\")].reason",
-        description = "Why the first condition that does not hold does not; empty when all is well."
+        description = "Reason of the first condition that is False; empty if there is none."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -79,7 +78,7 @@ use crate::{
         type_ = "string",
         priority = 1,
         json_path = ".status.conditions[?(@.status==\"False\")].message",
-        description = "What is wrong with the object, if anything."
+        description = "Message of the first condition that is False."
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -93,8 +92,8 @@ pub struct UsagePlanSpec {
         }])
     )]
     pub stages: Vec<PlanStage>,
-    /// How many requests each key of the plan may send, over all of the plan's stages. Unset: keys are not throttled as
-    /// such; the throttles of rules and stages still count.
+    /// The throttle of each key, over all stages of the plan. Unset: keys have no throttle of their own; the throttles of
+    /// rules and stages still apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
 }
@@ -133,7 +132,7 @@ pub struct RuleThrottle {
     pub throttle: Throttle,
 }
 
-/// What became of a UsagePlan.
+/// The observed state of a UsagePlan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlanStatus {
@@ -141,7 +140,7 @@ pub struct UsagePlanStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
-    /// The generation of the object that these words are about.
+    /// The most recent generation observed by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,

@@ -45,7 +45,7 @@ fn every_row_is_validated_as_its_table_expects() {
             Some(error) => faults.iter().any(|fault| fault.contains(error)),
         };
         if !as_said {
-            wrong.push(format!("{file}: {}: expected {:?}, told {faults:?}", row.name, row.error));
+            wrong.push(format!("{file}: {}: expected {:?}, got {faults:?}", row.name, row.error));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

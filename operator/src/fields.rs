@@ -19,7 +19,7 @@ pub(crate) fn field_match(field: &ValueMatch, header: bool) -> Result<FieldMatch
     match (field.type_, &field.value) {
         (MatchType::Exact, Some(value)) => Ok(FieldMatch { name, value: Some(value.clone()) }),
         (MatchType::Present, None) => Ok(FieldMatch { name, value: None }),
-        _ => Err("type Exact needs a value, and type Present must not have one".to_owned()),
+        _ => Err("type Exact requires a value, which is not allowed with type Present".to_owned()),
     }
 }
 

@@ -1,5 +1,4 @@
-//! One rule of an ApiRoute: the requests it matches and the policies they meet.
-//! Where requests go is the integration's.
+//! One rule of an ApiRoute: its match and its policies. `integration` defines the upstream.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,22 +8,22 @@ use crate::field::{
     ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
 };
 
-/// One operation: what it matches, who may call, and where it leads.
+/// One operation: its match, policies and integration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// The rule's name within the ApiRoute; statuses, logs and usage plans say it. Lower case letters, digits and `-`,
-    /// at most 63. Example: `get-order`.
+    /// The name of the rule, unique in the ApiRoute. Conditions, logs and UsagePlans refer to it. At most 63 lower case
+    /// letters, digits and `-`. Example: `get-order`.
     #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub name: String,
 
-    /// The methods that the rule matches; `ANY`, alone, matches those that no other rule of the path names.
-    /// From 1 to 7. Example: `[GET]`.
+    /// The methods of the rule. `[ANY]` matches each method that no other rule of the path lists. From 1 to 7.
+    /// Example: `[GET]`.
     #[schemars(
         length(min = 1, max = 7),
         extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = [{
             "rule": "size(self) == 1 || !self.exists(m, m == 'ANY')",
-            "message": "ANY stands alone: it already covers the other methods"
+            "message": "ANY must be the only entry: it includes all other methods"
         }])
     )]
     pub methods: Vec<HttpMethod>,
@@ -34,7 +33,7 @@ pub struct Rule {
     #[schemars(length(min = 1, max = 1024), regex(pattern = PATH_TEMPLATE))]
     pub path: String,
 
-    /// Headers that a request must have as well. Empty: headers do not matter. At most 8.
+    /// Conditions for headers. All must match. Empty: no condition. At most 8. Example: `[{name: x-channel, value: mobile}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
@@ -42,7 +41,8 @@ pub struct Rule {
     )]
     pub headers: Vec<ValueMatch>,
 
-    /// Query parameters that a request must have as well. Empty: they do not matter. At most 8.
+    /// Conditions for query parameters. All must match. Empty: no condition. At most 8.
+    /// Example: `[{name: preview, type: Present}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
@@ -55,28 +55,29 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
 
-    /// Whether callers need an API key. Unset: as the ApiRoute's `apiKey` says.
+    /// Whether the rule requires an API key. Unset: the ApiRoute's `apiKey` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyRequirement>,
 
-    /// How many requests the rule lets through in each stage, for all callers together.
-    /// Unset: the stage's `throttle`, counted for this rule alone.
+    /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
+    /// this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
 
-    /// Keeps responses in the stage's cache. Unset: nothing is kept.
+    /// Stores responses in the stage's cache. Unset: responses are not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<RuleCache>,
 
-    /// What is changed in a request before it is sent on. Unset: nothing.
+    /// Changes of a request before it is forwarded. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<MessageChanges>,
 
-    /// What is changed in a response before the client gets it. Unset: nothing.
+    /// Changes of a response before it is sent to the client. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<MessageChanges>,
 
-    /// How long the integration may take until its response begins. Unset: `29s`. From `50ms` to `300s`.
+    /// The time from the last byte of the request to the head of the integration's response. Unset: `29s`. From `50ms` to
+    /// `300s`. Example: `5s`.
     #[serde(default = "default_timeout")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) >= duration('50ms') && duration(self) <= duration('300s')",
@@ -84,15 +85,15 @@ pub struct Rule {
     }]))]
     pub timeout: Duration,
 
-    /// Where requests go.
+    /// The upstream, or a fixed response.
     pub integration: Integration,
 }
 
-/// A method of HTTP, or all of them.
+/// An HTTP method, or all methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpMethod {
-    /// Every method that no other rule of the path names.
+    /// Each method that no other rule of the path lists.
     Any,
     /// GET.
     Get,
@@ -111,7 +112,7 @@ pub enum HttpMethod {
 }
 
 impl HttpMethod {
-    /// As a request writes it; `ANY` for all of them.
+    /// The method in a request; `ANY` for all methods.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -127,21 +128,22 @@ impl HttpMethod {
     }
 }
 
-/// A header or query parameter that a request must have.
+/// A condition for a header or query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.value) == (self.type == 'Exact')",
-    "message": "type Exact needs a value, and type Present must not have one"
+    "message": "type Exact requires a value, which is not allowed with type Present"
 }]))]
 pub struct ValueMatch {
-    /// The name. Headers are compared without regard to case, query parameters with it. Example: `x-channel`.
+    /// The name. Names of headers are not case-sensitive, names of query parameters are. At most 128 characters.
+    /// Example: `x-channel`.
     #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
     pub name: String,
-    /// `Exact`: it must have this value. `Present`: any value will do. Unset: `Exact`.
+    /// `Exact`: it must have this value. `Present`: any value matches. Unset: `Exact`.
     #[serde(default, rename = "type")]
     pub type_: MatchType,
-    /// The value, letter for letter. Needed with type `Exact`. At most 1024 characters. Example: `mobile`.
+    /// The exact value, case-sensitive. Required with type `Exact`. At most 1024 characters. Example: `mobile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), regex(pattern = HEADER_VALUE))]
     pub value: Option<String>,
@@ -150,22 +152,22 @@ pub struct ValueMatch {
 /// How a value is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum MatchType {
-    /// Letter for letter.
+    /// Equal, case-sensitive.
     #[default]
     Exact,
-    /// Being there is enough.
+    /// Present with any value.
     Present,
 }
 
-/// Which responses of a rule are kept, and under which key.
+/// Which responses of a rule are stored, and their cache key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleCache {
-    /// How long a response is kept. Unset: the stage's `cache.ttl`. From `1s` to `1h`. Example: `30s`.
+    /// The lifetime of a stored response. Unset: the stage's `cache.ttl`. From `1s` to `1h`. Example: `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
-        "message": "ttl must be from 1s to 1h; leave cache out where nothing is to be kept"
+        "message": "ttl must be from 1s to 1h; to disable caching, omit cache"
     }]))]
     pub ttl: Option<Duration>,
     /// Variables of the cache key, in addition to stage, rule, method and path: `request.querystring.<name>`,
@@ -182,18 +184,18 @@ pub struct RuleCache {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub keys: Vec<String>,
-    /// The methods whose responses are kept. Unset: `[GET, HEAD]`. Responses to `POST` are told apart by the same keys,
-    /// never by the body.
+    /// The methods whose responses are stored. The request body is never part of the cache key, also for `POST`.
+    /// Unset: `[GET, HEAD]`. From 1 to 3.
     #[serde(default = "default_cache_methods")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Vec<CacheMethod>,
-    /// `Caller`: each caller, by token and API key, has responses of its own. `Shared`: all callers share them, for
-    /// data that does not depend on who asks. Unset: `Caller`. For callers with neither token nor key both are the same.
+    /// `Caller`: each caller, identified by token, API key and cookies, has separate entries. `Shared`: all callers share
+    /// entries, for responses that do not depend on the caller. Unset: `Caller`.
     #[serde(default)]
     pub scope: CacheScope,
 }
 
-/// A method whose responses can be kept.
+/// A method whose responses can be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CacheMethod {
@@ -206,7 +208,7 @@ pub enum CacheMethod {
 }
 
 impl CacheMethod {
-    /// As a request writes it.
+    /// The method in a request.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -217,7 +219,7 @@ impl CacheMethod {
     }
 }
 
-/// Who shares a kept response.
+/// Who shares a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum CacheScope {
     /// The caller alone.
@@ -227,11 +229,11 @@ pub enum CacheScope {
     Shared,
 }
 
-/// What is changed in a request or response.
+/// Changes of a request or response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageChanges {
-    /// Headers that are set, added or removed, in this order: removed, set, added. Unset: headers stay.
+    /// Changes of headers. `remove` is applied first, then `set`, then `add`. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<HeaderChanges>,
 }
@@ -253,7 +255,7 @@ pub struct HeaderChanges {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = crate::field::unique_headers)]
     pub add: Vec<Header>,
-    /// Headers that are taken away. At most 32. Example: `[server]`.
+    /// Headers to remove. At most 32. Example: `[server]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
