@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use sluice_wire::{AuthorizerKind, AuthorizerPart, Variable};
 use tracing::Instrument as _;
 
-use super::Identity;
+use super::decision::Decision;
 use super::jwt::{self, Jwt, KeySets, KeyWait};
 use super::remembered::{Grant, Remembered};
 use crate::reject::Reject;
@@ -22,17 +22,6 @@ const MAX_WAIT: Duration = Duration::from_secs(11);
 pub(crate) struct AuthRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) variables: &'a (dyn Variables + Sync),
-}
-
-/// The result for a request.
-#[derive(Debug)]
-pub(crate) enum Decision {
-    Allow(Arc<Identity>),
-    Reject {
-        reject: Reject,
-        /// More specific than the reason of the rejection: a word for the access log, of a closed set.
-        reason: &'static str,
-    },
 }
 
 /// The kinds of authorizer. Each gives these, and nothing else is specific to a kind:

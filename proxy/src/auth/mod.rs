@@ -3,12 +3,14 @@
 //! response to a rejected request is `reject`'s.
 
 mod authorizer;
+mod decision;
 mod fetch;
 mod identity;
 mod jwt;
 mod remembered;
 
-pub(crate) use authorizer::{AuthRequest, Authorizer, Decision};
+pub(crate) use authorizer::{AuthRequest, Authorizer};
+pub(crate) use decision::Decision;
 pub(crate) use fetch::{Fetch, FetchError, Fetcher};
 pub(crate) use identity::Identity;
 pub(crate) use jwt::KeySets;

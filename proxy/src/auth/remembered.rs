@@ -8,7 +8,7 @@ use foldhash::quality::RandomState;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
-use super::Identity;
+use super::identity::Identity;
 
 /// Per authorizer.
 const MAX_ENTRIES: usize = 16_384;

@@ -1,9 +1,10 @@
 //! Parts and state become a Gateway. Only what a change touches is read and compiled again; everything else is carried over.
 //! What cannot be compiled keeps its place, refuses, and is named.
 
+mod diagnostics;
 mod index;
+mod lenient;
 mod rule;
-mod salvage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind,
-    PartName, Parts, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
+    RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -23,6 +24,7 @@ use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
 use crate::state::State;
+use diagnostics::{Diagnostics, diagnostic};
 use index::Index;
 
 /// The one writer of configurations.
@@ -38,20 +40,8 @@ pub(crate) struct Control {
     certs: BTreeMap<PartName, CertificatePart>,
     /// Where the rules of routes stand in the routers of stages, so that they can be taken out again.
     places: BTreeMap<PartName, BTreeMap<PartName, Vec<Place>>>,
-    complaints: Complaints,
+    diagnostics: Diagnostics,
     fleet: u32,
-}
-
-/// What cannot be served as written, by what was looked at when it was found.
-#[derive(Default)]
-struct Complaints {
-    /// What is wrong with parts themselves.
-    unreadable: BTreeMap<PartName, Vec<Diagnostic>>,
-    /// With routes, at their stages.
-    rules: BTreeMap<(PartName, PartName), Vec<Diagnostic>>,
-    /// With routes that call what is not there.
-    missing: BTreeMap<PartName, Vec<Diagnostic>>,
-    certificates: Vec<Diagnostic>,
 }
 
 /// More routes than this are not kept in memory as they were read, but read again when they are compiled.
@@ -87,7 +77,7 @@ impl Control {
             upstreams: BTreeSet::new(),
             certs: BTreeMap::new(),
             places: BTreeMap::new(),
-            complaints: Complaints::default(),
+            diagnostics: Diagnostics::default(),
             fleet: 1,
         }
     }
@@ -102,7 +92,7 @@ impl Control {
     ) -> Vec<Diagnostic> {
         let mut dirty = Dirty { keeps: changed.len() <= KEPT, ..Dirty::default() };
         for name in removed {
-            self.complaints.unreadable.remove(name);
+            self.diagnostics.unreadable.remove(name);
             self.remove(name, &mut dirty);
         }
         for name in changed {
@@ -116,7 +106,7 @@ impl Control {
         self.store(version, stages);
         if dirty.certificates {
             let stages = self.stages.values().map(|stage| &**stage);
-            self.complaints.certificates = self.certificates.update(stages, &self.certs);
+            self.diagnostics.certificates = self.certificates.update(stages, &self.certs);
         }
         self.look_for_missing(&dirty);
         let caches = |name: &PartName| self.stages.get(name).is_some_and(|stage| stage.cache.is_some());
@@ -124,7 +114,7 @@ impl Control {
         self.state.metrics.set_version(&version.short());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.state.metrics.applied.set(now.as_secs_f64());
-        self.complaints.all()
+        self.diagnostics.all()
     }
 
     /// How many proxies share each limit.
@@ -174,14 +164,14 @@ impl Control {
 
     fn take(&mut self, part: &Part, dirty: &mut Dirty) {
         let name = &part.name;
-        self.complaints.unreadable.remove(name);
+        self.diagnostics.unreadable.remove(name);
         let body = match part.decode() {
             Ok(body) => body,
             Err(error) => {
                 let error = sluice_daemon::logging::chain(&error);
                 tracing::warn!(part = %name, error, "cannot decode a part of the configuration");
-                self.complaints.unreadable.insert(name.clone(), salvage::diagnostics(part));
-                match salvage::body(part) {
+                self.diagnostics.unreadable.insert(name.clone(), lenient::diagnostics(part));
+                match lenient::body(part) {
                     Some(body) => body,
                     // Without its content it can only be absent: whatever needs it refuses.
                     None => return self.remove(name, dirty),
@@ -215,7 +205,7 @@ impl Control {
                     authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
                 {
                     let found = vec![diagnostic(&part.object, problem.to_owned())];
-                    self.complaints.unreadable.insert(name.clone(), found);
+                    self.diagnostics.unreadable.insert(name.clone(), found);
                 }
                 self.authorizers.insert(name.clone(), authorizer);
                 dirty.used.insert(name.clone());
@@ -238,7 +228,7 @@ impl Control {
     fn update_upstream(&mut self, name: &PartName, part: Option<&UpstreamPart>) {
         if let (Err(message), Some(part)) = (self.state.update_upstream(name, part), part) {
             let message = format!("The Service cannot be called: {message}");
-            self.complaints.unreadable.insert(name.clone(), vec![Diagnostic { object: part.object.clone(), message }]);
+            self.diagnostics.unreadable.insert(name.clone(), vec![Diagnostic { object: part.object.clone(), message }]);
         }
     }
 
@@ -289,7 +279,7 @@ impl Control {
 
     fn forget_stage(&mut self, name: &PartName) {
         for route in self.places.remove(name).unwrap_or_default().into_keys() {
-            self.complaints.rules.remove(&(route, name.clone()));
+            self.diagnostics.rules.remove(&(route, name.clone()));
         }
     }
 
@@ -306,7 +296,7 @@ impl Control {
         for place in places.remove(name).unwrap_or_default() {
             router.remove(&place);
         }
-        self.complaints.rules.remove(&(name.clone(), stage_name.clone()));
+        self.diagnostics.rules.remove(&(name.clone(), stage_name.clone()));
         if !self.routes.stages(name).contains(stage_name) {
             return;
         }
@@ -314,7 +304,7 @@ impl Control {
         let route = match dirty.read.get(name) {
             Some(route) => route,
             None => {
-                again = snapshot.get(name).and_then(|part| part.decode().ok().or_else(|| salvage::body(part)));
+                again = snapshot.get(name).and_then(|part| part.decode().ok().or_else(|| lenient::body(part)));
                 let Some(PartBody::Route(route)) = &again else { return };
                 route
             }
@@ -326,7 +316,7 @@ impl Control {
         }
         self.places.entry(stage_name.clone()).or_default().insert(name.clone(), compiled.places());
         if !compiled.diagnostics.is_empty() {
-            self.complaints.rules.insert((name.clone(), stage_name.clone()), compiled.diagnostics);
+            self.diagnostics.rules.insert((name.clone(), stage_name.clone()), compiled.diagnostics);
         }
     }
 
@@ -351,7 +341,7 @@ impl Control {
             used.flat_map(|name| self.routes.users(name)).chain(dirty.routes.keys()).cloned().collect();
         for name in routes {
             let Some((object, uses)) = self.routes.get(&name) else {
-                self.complaints.missing.remove(&name);
+                self.diagnostics.missing.remove(&name);
                 continue;
             };
             let absent = uses.filter(|used| used.kind == PartKind::Upstream && !self.upstreams.contains(*used));
@@ -361,22 +351,11 @@ impl Control {
             };
             let found: Vec<Diagnostic> = absent.map(say).collect();
             if found.is_empty() {
-                self.complaints.missing.remove(&name);
+                self.diagnostics.missing.remove(&name);
             } else {
-                self.complaints.missing.insert(name, found);
+                self.diagnostics.missing.insert(name, found);
             }
         }
-    }
-}
-
-impl Complaints {
-    fn all(&self) -> Vec<Diagnostic> {
-        let mut all: Vec<Diagnostic> = self.unreadable.values().flatten().cloned().collect();
-        all.extend(self.certificates.iter().cloned());
-        all.extend(self.rules.values().chain(self.missing.values()).flatten().cloned());
-        all.sort();
-        all.dedup();
-        all
     }
 }
 
@@ -394,8 +373,4 @@ fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state:
         metrics: state.metrics.stage(&part.object.id()),
         memory: state.memory.clone(),
     }
-}
-
-fn diagnostic(object: &ObjectRef, message: String) -> Diagnostic {
-    Diagnostic { object: object.clone(), message }
 }

@@ -10,12 +10,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire as wire;
 use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme};
 
-use super::diagnostic;
+use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, Origin};
 use crate::gateway::router::{Match, Place, Tie};
 use crate::gateway::{
-    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, Piece, Policy, Rule, body_limit,
+    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
 };
 use crate::limit::{BucketId, Limit};
 use crate::observe::access_log;
@@ -244,7 +244,7 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
 }
 
 /// `/v2/{proxy}` in pieces; the names are the rule's parameters.
-fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<Piece>, Problem> {
+fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<PathSegment>, Problem> {
     let mut out = Vec::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('{') {
@@ -253,10 +253,10 @@ fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<Piece>, Problem> {
         let known = rule.path.parameters().position(|parameter| parameter == name.trim_end_matches('+'));
         let at = known
             .ok_or_else(|| format!("the URL's path names {{{name}}}, which is not a parameter of {}.", rule.path))?;
-        out.push(Piece::Text(before.into()));
-        out.push(Piece::Parameter(at));
+        out.push(PathSegment::Text(before.into()));
+        out.push(PathSegment::Parameter(at));
         rest = after;
     }
-    out.push(Piece::Text(rest.into()));
+    out.push(PathSegment::Text(rest.into()));
     Ok(out)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::Stage;
+use super::stage::Stage;
 
 /// Stages of one host, longest base path first.
 type Stages = Vec<Arc<Stage>>;

@@ -19,7 +19,7 @@ use super::request_body::{self, Outgoing};
 use super::response::{Reply, ReplyBody};
 use super::tunnel;
 use super::variables::RequestContext;
-use crate::gateway::{ExternalHttp, Integration, Matched, Mock, Piece, Policy, path};
+use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
 use crate::headers;
 use crate::integration::{Received, Upstream};
 use crate::reject::Reject;
@@ -89,8 +89,8 @@ fn external_path(external: &ExternalHttp, matched: &Matched<'_>) -> String {
     let mut out = String::new();
     for piece in pieces {
         match piece {
-            Piece::Text(text) => out.push_str(text),
-            Piece::Parameter(at) => out.push_str(matched.captured(*at).unwrap_or_default()),
+            PathSegment::Text(text) => out.push_str(text),
+            PathSegment::Parameter(at) => out.push_str(matched.captured(*at).unwrap_or_default()),
         }
     }
     if out.starts_with('/') { out } else { format!("/{out}") }

@@ -1,6 +1,6 @@
 //! Why a token is not accepted. The texts name the check that failed and nothing about keys, claims or other callers.
 
-use crate::auth::Decision;
+use crate::auth::decision::Decision;
 use crate::reject::{Challenge, Reject};
 
 /// Why a token is not accepted.

@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 use sluice_wire::{Algorithm, TokenSource};
 
-use super::TokenError;
+use super::error::TokenError;
 use super::keys::algorithm;
-use crate::auth::Identity;
+use crate::auth::identity::Identity;
 use crate::auth::identity::cache_identity;
 
 /// A longer token is rejected without parsing.

@@ -1,0 +1,17 @@
+//! The decision of an authorizer about a request.
+
+use std::sync::Arc;
+
+use super::identity::Identity;
+use crate::reject::Reject;
+
+/// The result for a request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    Allow(Arc<Identity>),
+    Reject {
+        reject: Reject,
+        /// More specific than the reason of the rejection: a word for the access log, of a closed set.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,172 @@
+//! A Stage, its rules with their policies, and a request that matches one of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use sluice_wire::{Behavior, HostPattern, ObjectRef, PartName};
+
+use super::router::{self, Captures, Router};
+use crate::auth::Authorizer;
+use crate::body::MemoryBudget;
+use crate::cache::{Cache, CachePolicy};
+use crate::cors::Cors;
+use crate::integration::Upstream;
+use crate::limit::Limit;
+use crate::observe::metrics::{RouteMetrics, StageMetrics};
+use crate::template::HeaderTemplate;
+
+/// One Stage with the rules of all routes attached to it.
+pub(crate) struct Stage {
+    pub(crate) part: PartName,
+    pub(crate) object: ObjectRef,
+    pub(crate) hostnames: Vec<HostPattern>,
+    /// `""` or `/prod`.
+    pub(crate) base: Box<str>,
+    pub(crate) behavior: Behavior,
+    /// All its requests are rejected.
+    pub(crate) invalid: bool,
+    pub(crate) cors: Option<Cors>,
+    /// The stage's part of an access log line; none: it has no access log.
+    pub(crate) log: Option<Box<str>>,
+    pub(crate) router: Router<Arc<Rule>>,
+    pub(crate) metrics: Arc<StageMetrics>,
+    /// Of request bodies that are buffered.
+    pub(crate) memory: Arc<MemoryBudget>,
+}
+
+/// AWS's limit for bodies, and the default for bodies that are buffered.
+pub(crate) const AWS_BODY: u64 = 10 << 20;
+
+/// The longest body that is forwarded: a native stage forwards bodies of any length.
+pub(crate) fn body_limit(behavior: Behavior) -> u64 {
+    if behavior == Behavior::Native { u64::MAX } else { AWS_BODY }
+}
+
+/// One operation.
+pub(crate) struct Rule {
+    /// The part's name of its ApiRoute where that has one part: by it the route is the same at all stages.
+    pub(crate) part: PartName,
+    pub(crate) name: Box<str>,
+    /// Of the path, in the order of captures.
+    pub(crate) parameters: Vec<Box<str>>,
+    /// Whether the first segment of the path names the version.
+    pub(crate) version_in_path: bool,
+    pub(crate) action: Action,
+    pub(crate) metrics: Arc<RouteMetrics>,
+    /// The rule's part of an access log line.
+    pub(crate) log: Box<str>,
+}
+
+impl Rule {
+    /// The ApiRoute's name.
+    pub(crate) fn route(&self) -> &str {
+        self.part.id().split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
+/// What happens to a request that matches.
+pub(crate) enum Action {
+    Serve(Policy),
+    /// The rule keeps its place and refuses.
+    Invalid,
+}
+
+/// Everything that is checked and done. Small, and what few rules have in boxes: with thousands of rules it is fetched from
+/// memory for each request.
+pub(crate) struct Policy {
+    pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
+    pub(crate) api_key: bool,
+    /// The rule's own bucket, or the one it has by the stage's default.
+    pub(crate) limit: Option<Limit>,
+    pub(crate) cache: Option<Box<Caching>>,
+    pub(crate) request: Option<Box<Edits>>,
+    pub(crate) response: Option<Box<Edits>>,
+    /// Whether a template names a header or query parameter of the request, so that its head must be kept for them.
+    pub(crate) reads_request: bool,
+    pub(crate) timeout: Duration,
+    /// The longest request body that is buffered.
+    pub(crate) buffer_limit: u64,
+    pub(crate) integration: Integration,
+}
+
+/// Caching of a rule.
+pub(crate) struct Caching {
+    pub(crate) store: Arc<Cache>,
+    pub(crate) policy: CachePolicy,
+}
+
+/// Edits to headers, in the order remove, set, add.
+pub(crate) struct Edits {
+    pub(crate) remove: Vec<HeaderName>,
+    pub(crate) set: Vec<(HeaderName, HeaderTemplate)>,
+    pub(crate) add: Vec<(HeaderName, HeaderTemplate)>,
+}
+
+/// What answers.
+pub(crate) enum Integration {
+    Service(Arc<Upstream>),
+    Http(Box<ExternalHttp>),
+    Mock(Box<Mock>),
+}
+
+/// An external URL.
+pub(crate) struct ExternalHttp {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) host: HeaderValue,
+    /// None: the request's own path.
+    pub(crate) path: Option<Vec<PathSegment>>,
+}
+
+/// A piece of a path that is put together per request.
+pub(crate) enum PathSegment {
+    Text(Box<str>),
+    /// The number of a capture.
+    Parameter(usize),
+}
+
+/// A fixed answer.
+pub(crate) struct Mock {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, HeaderTemplate)>,
+    pub(crate) body: Bytes,
+}
+
+/// A request that has found its rule.
+pub(crate) struct Matched<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) rule: &'a Rule,
+    /// Canonical, below the base path: what captures point into.
+    pub(crate) path: &'a str,
+    pub(crate) captures: Captures,
+    /// A copy, where a template of the rule reads it.
+    pub(crate) head: Option<Box<RequestHead>>,
+}
+
+/// The target and the headers of a request, before the rule's changes.
+pub(crate) struct RequestHead {
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Matched<'_> {
+    /// A path parameter, as the client wrote it.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let at = self.rule.parameters.iter().position(|known| &**known == name)?;
+        self.captured(at)
+    }
+
+    pub(crate) fn captured(&self, at: usize) -> Option<&str> {
+        self.captures.get(at).map(|range| router::slice(self.path, *range))
+    }
+
+    /// The path as an integration sees it: below base path and version.
+    pub(crate) fn forwarded(&self) -> &str {
+        if !self.rule.version_in_path {
+            return self.path;
+        }
+        let rest = self.path.strip_prefix('/').and_then(|path| path.find('/').and_then(|at| path.get(at..)));
+        rest.unwrap_or("/")
+    }
+}
