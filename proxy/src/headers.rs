@@ -3,6 +3,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, SERVER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use sluice_wire::is_hop_by_hop;
 use smallvec::SmallVec;
 
 use crate::client::Origin;
@@ -19,29 +20,12 @@ const GATEWAY: &str = "sluice";
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Hop-by-hop headers (RFC 9110, 7.6.1), and headers that older proxies treat as such.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // Compared as text: the compiler compares the lengths first.
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
-}
-
 /// Removes hop-by-hop headers and the headers that `Connection` names. `Connection` cannot remove framing headers, the host
 /// or the loop detection header.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have at most one: iterating over their few headers is cheaper than a lookup for each name.
-    let present: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    let present: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
     // The common values, which name no headers.
     let says_more = |value: &HeaderValue| !matches!(value.as_bytes(), b"keep-alive" | b"close");
     if present.contains(&CONNECTION) && headers.get_all(CONNECTION).iter().any(says_more) {

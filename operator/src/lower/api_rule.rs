@@ -8,40 +8,14 @@ use sluice_crds::api_route::{
     MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_wire::{HeaderEdits, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse};
+use sluice_wire::{
+    HeaderEdits, Message, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse, reserved,
+};
 
 use crate::fields;
 use crate::lower::route::{Authorization, Integration, Match, Policy, Reference, Rule, ServicePort};
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
-
-/// Headers that belong to a connection or to a message's framing: only the proxy writes them.
-const RESERVED: [&str; 12] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-/// Headers of requests that say where a request came from: the proxy writes them after every change.
-const REQUEST_RESERVED: [&str; 6] =
-    ["cdn-loop", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
-/// Headers of responses with the request's id: the proxy writes them after every change.
-const RESPONSE_RESERVED: [&str; 4] = ["apigw-requestid", "x-amz-apigw-id", "x-amzn-requestid", "x-request-id"];
-
-/// Which message's headers are meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Request,
-    Response,
-}
 
 /// A rule being lowered.
 struct Lowering<'a> {
@@ -125,8 +99,8 @@ impl Lowering<'_> {
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
         let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
-        let request_headers = self.edits(Side::Request, "request", rule.request.as_ref());
-        let response_headers = self.edits(Side::Response, "response", rule.response.as_ref());
+        let request_headers = self.edits(Message::Request, "request", rule.request.as_ref());
+        let response_headers = self.edits(Message::Response, "response", rule.response.as_ref());
         let timeout_ms = u64::try_from(rule.timeout.get().as_millis()).unwrap_or(u64::MAX);
         if !(50..=300_000).contains(&timeout_ms) {
             self.invalid("timeout", "must be from 50ms to 300s");
@@ -225,25 +199,25 @@ impl Lowering<'_> {
         Ok(template)
     }
 
-    fn edits(&mut self, side: Side, message: &str, changes: Option<&MessageChanges>) -> HeaderEdits {
+    fn edits(&mut self, message: Message, field: &str, changes: Option<&MessageChanges>) -> HeaderEdits {
         let Some(headers) = changes.and_then(|changes| changes.headers.as_ref()) else { return HeaderEdits::default() };
         let HeaderChanges { set, add, remove } = headers;
-        let set = self.values(side, &format!("{message}.headers.set"), set);
-        let add = self.values(side, &format!("{message}.headers.add"), add);
+        let set = self.values(message, &format!("{field}.headers.set"), set);
+        let add = self.values(message, &format!("{field}.headers.add"), add);
         let mut removed = BTreeSet::new();
         for (n, name) in remove.iter().enumerate() {
-            match free_header_name(side, name) {
+            match free_header_name(message, name) {
                 Ok(name) => drop(removed.insert(name)),
-                Err(why) => self.invalid(&format!("{message}.headers.remove[{n}]"), why),
+                Err(why) => self.invalid(&format!("{field}.headers.remove[{n}]"), why),
             }
         }
         HeaderEdits { set, add, remove: removed.into_iter().collect() }
     }
 
-    fn values(&mut self, side: Side, field: &str, headers: &[Header]) -> Vec<(String, Template)> {
+    fn values(&mut self, message: Message, field: &str, headers: &[Header]) -> Vec<(String, Template)> {
         let mut edits: BTreeMap<String, Template> = BTreeMap::new();
         for (at, Header { name, value }) in headers.iter().enumerate() {
-            let name = free_header_name(side, name);
+            let name = free_header_name(message, name);
             let value = self.template(value);
             match (name, value) {
                 (Ok(name), Ok(template)) => {
@@ -313,21 +287,15 @@ impl Lowering<'_> {
         if !(200..=599).contains(&mock.status) {
             self.invalid("integration.mock.status", "must be from 200 to 599");
         }
-        let headers = self.values(Side::Response, "integration.mock.headers", &mock.headers);
+        let headers = self.values(Message::Response, "integration.mock.headers", &mock.headers);
         Mock { status: mock.status, headers, body: mock.body.clone().unwrap_or_default() }
     }
 }
 
-fn free_header_name(side: Side, name: &str) -> Result<String, String> {
+fn free_header_name(message: Message, name: &str) -> Result<String, String> {
     let name = fields::header_name(name)?;
-    if RESERVED.contains(&name.as_str()) {
-        return Err(format!("the hop-by-hop header {name} cannot be changed"));
+    match reserved(message, &name) {
+        Some(why) => Err(format!("the header {name} {why}; it cannot be changed")),
+        None => Ok(name),
     }
-    if side == Side::Request && REQUEST_RESERVED.contains(&name.as_str()) {
-        return Err(format!("the proxy sets the header {name}; it cannot be changed"));
-    }
-    if side == Side::Response && RESPONSE_RESERVED.contains(&name.as_str()) {
-        return Err(format!("the proxy sets the request ID in the header {name}; it cannot be changed"));
-    }
-    Ok(name)
 }

@@ -7,14 +7,14 @@ use sluice_crds::condition::reason;
 use sluice_crds::reference::KeyReference;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{
-    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, TokenSource,
+    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, PublicKey,
+    TokenSource,
 };
 
 use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::desired::Detail;
-use crate::translate::key_sets;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::references::{Unresolved, resolve};
 use crate::translate::view::View;
@@ -169,8 +169,10 @@ fn public_keys(
             why: format!("{kind} {holder} has no data key {name:?}; add it or correct the name"),
         });
     };
-    key_sets::public(bytes)
-        .map_err(|why| Unresolved { reason, why: format!("the key {name:?} of {kind} {holder} {why}") })
+    match PublicKey::parse_set(bytes) {
+        Ok(keys) => Ok(PublicKey::write_set(&keys)),
+        Err(why) => Err(Unresolved { reason, why: format!("the key {name:?} of {kind} {holder} {why}") }),
+    }
 }
 
 fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {

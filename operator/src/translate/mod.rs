@@ -12,7 +12,6 @@ mod conflicts;
 mod desired;
 mod fleets;
 mod incremental;
-mod key_sets;
 mod kind;
 mod node;
 mod object;

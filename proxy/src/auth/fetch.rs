@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use rustls::pki_types::ServerName;
+use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
 
 use crate::transport::{
     self, CollectError, ConnectError, Context, Http, Kind, Payload, Place, Pool, Tls, TlsTarget, Transport, call,
@@ -16,7 +17,7 @@ use crate::transport::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(5);
-const MAX_BYTES: usize = 256 << 10;
+const MAX_BYTES: usize = MAX_KEY_SET_BYTES;
 
 /// Why a document cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +50,8 @@ pub(crate) enum FetchError {
     OtherIssuer,
     #[error("the discovery document has no jwks_uri that is allowed")]
     NoKeySet,
-    #[error("the key set has no key that can verify a signature")]
-    NoUsableKey,
+    #[error("the document {0}")]
+    KeySet(#[from] KeySetError),
 }
 
 /// Gets documents. A trait, so that tests count what is asked for.

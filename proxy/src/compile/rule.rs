@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire as wire;
-use sluice_wire::{Diagnostic, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme};
+use sluice_wire::{
+    Diagnostic, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
+};
 
 use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
@@ -135,8 +137,8 @@ fn policy(
         }
     };
     let throttle = policy.throttle.or(site.stage.throttle);
-    let request = edits(&policy.request_headers, REQUEST)?;
-    let response = edits(&policy.response_headers, RESPONSE)?;
+    let request = edits(&policy.request_headers, Message::Request)?;
+    let response = edits(&policy.response_headers, Message::Response)?;
     let integration = integration(rule, &policy.integration, state)?;
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
@@ -189,16 +191,11 @@ fn caching(
     Some(Box::new(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) }))
 }
 
-/// Fields that frame a message or name its host: a rule must not touch them.
-const REQUEST: &[&str] =
-    &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "cdn-loop"];
-const RESPONSE: &[&str] = &["content-length", "transfer-encoding", "connection", "upgrade", "trailer"];
-
-fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Option<Box<Edits>>, Problem> {
+fn edits(edits: &wire::HeaderEdits, message: Message) -> Result<Option<Box<Edits>>, Problem> {
     if *edits == wire::HeaderEdits::default() {
         return Ok(None);
     }
-    let name = |text: &str| header_name(text, forbidden);
+    let name = |text: &str| header_name(text, message);
     let pair = |(text, template): &(String, Template)| Ok::<_, Problem>((name(text)?, value(text, template)?));
     Ok(Some(Box::new(Edits {
         remove: edits.remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
@@ -207,11 +204,12 @@ fn edits(edits: &wire::HeaderEdits, forbidden: &[&str]) -> Result<Option<Box<Edi
     })))
 }
 
-fn header_name(text: &str, forbidden: &[&str]) -> Result<HeaderName, Problem> {
-    if forbidden.contains(&text.to_ascii_lowercase().as_str()) {
-        return Err(format!("the header {text} is set by the gateway itself and cannot be edited."));
+fn header_name(text: &str, message: Message) -> Result<HeaderName, Problem> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))?;
+    match reserved(message, name.as_str()) {
+        Some(why) => Err(format!("the header {name} {why}; it cannot be changed.")),
+        None => Ok(name),
     }
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name."))
 }
 
 fn value(name: &str, template: &Template) -> Result<HeaderTemplate, Problem> {
@@ -236,7 +234,7 @@ fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut S
             let status = StatusCode::from_u16(mock.status).map_err(|_| format!("{} is not a status.", mock.status))?;
             let mut headers = Vec::with_capacity(mock.headers.len());
             for (name, template) in &mock.headers {
-                headers.push((header_name(name, RESPONSE)?, value(name, template)?));
+                headers.push((header_name(name, Message::Response)?, value(name, template)?));
             }
             Ok(Integration::Mock(Box::new(Mock { status, headers, body: Bytes::from(mock.body.clone()) })))
         }

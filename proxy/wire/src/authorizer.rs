@@ -118,6 +118,32 @@ pub enum Algorithm {
     EdDSA,
 }
 
+impl Algorithm {
+    const NAMES: [(&'static str, Self); 9] = [
+        ("RS256", Self::RS256),
+        ("RS384", Self::RS384),
+        ("RS512", Self::RS512),
+        ("PS256", Self::PS256),
+        ("PS384", Self::PS384),
+        ("PS512", Self::PS512),
+        ("ES256", Self::ES256),
+        ("ES384", Self::ES384),
+        ("EdDSA", Self::EdDSA),
+    ];
+
+    /// The algorithm with a registered name. `none` and symmetric algorithms have no value at all.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+    }
+
+    /// Its registered name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// Where a token is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenSource {

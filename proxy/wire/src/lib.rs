@@ -24,11 +24,13 @@ mod frame;
 mod hash;
 mod host;
 mod key;
+mod key_set;
 mod name;
 mod object;
 mod part;
 mod parts;
 mod path;
+mod reserved;
 mod route;
 mod stage;
 mod tagged;
@@ -45,11 +47,13 @@ pub use frame::{
 pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
+pub use key_set::{Curve, KeyMaterial, KeySetError, MAX_KEY_SET_BYTES, PublicKey};
 pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
 pub use object::ObjectRef;
 pub use part::{DecodeError, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
+pub use reserved::{Message, Reserved, is_hop_by_hop, reserved};
 pub use route::{
     ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
     RuleAction, RuleCache, RulePolicy, VersionScheme,

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use sluice_wire::{Hash, Issuer, KeySource};
+use sluice_wire::{Hash, Issuer, KeySetError, KeySource};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -145,14 +145,11 @@ impl KeySet {
     }
 
     /// Uses a set from now on. One without a usable key changes nothing.
-    fn put(&self, text: &[u8]) -> Result<(), FetchError> {
+    fn put(&self, text: &[u8]) -> Result<(), KeySetError> {
         let hash = Hash::of(text);
         let same = self.keys.load().as_ref().is_some_and(|keys| keys.text == hash);
         if !same {
             let keys = keys::parse(text)?;
-            if keys.is_empty() {
-                return Err(FetchError::NoUsableKey);
-            }
             tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "key set updated");
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
             self.keys.store(Some(Arc::new(Keys { keys, text: hash, generation })));
@@ -276,13 +273,7 @@ impl KeySets {
         sets.retain(|_, set| set.strong_count() > 0);
         let set = Arc::new(KeySet::new(id.issuer(), matches!(id, SetId::Inline { .. }), self.timing));
         if let SetId::Inline { issuer, text, .. } = &id {
-            let unfit = |error| match error {
-                FetchError::Json(error) => {
-                    format!("The key set of issuer {issuer:?} is not a JSON Web Key Set ({error}).")
-                }
-                _ => format!("The key set of issuer {issuer:?} has no key that can confirm a signature."),
-            };
-            set.put(text.as_bytes()).map_err(unfit)?;
+            set.put(text.as_bytes()).map_err(|error| format!("The key set of issuer {issuer:?} {error}."))?;
         } else {
             let follow = follow(Arc::downgrade(&set), id.clone(), Arc::clone(&self.fetch), Arc::clone(&set.wake));
             drop(self.runtime.spawn(follow));
@@ -299,7 +290,7 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
         let result = load(&id, fetch.as_ref()).await;
         let Some(set) = set.upgrade() else { return };
         let timing = set.timing;
-        let result = result.and_then(|text| set.put(&text));
+        let result = result.and_then(|text| Ok(set.put(&text)?));
         let pause = match &result {
             Ok(()) => {
                 retry = Duration::ZERO;

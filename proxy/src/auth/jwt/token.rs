@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use sluice_wire::{Algorithm, TokenSource};
 
 use super::error::TokenError;
-use super::keys::algorithm;
 use crate::auth::identity::Identity;
 use crate::auth::identity::cache_identity;
 
@@ -94,7 +93,7 @@ impl<'a> Token<'a> {
             Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
             Some(_) => return Err(TokenError::Malformed),
         };
-        Ok(Self { message, signature, algorithm: algorithm(name), kid, claims })
+        Ok(Self { message, signature, algorithm: Algorithm::named(name), kid, claims })
     }
 
     /// `iss`, which must be a string.
