@@ -26,6 +26,8 @@ pub mod reason {
     pub const CONFLICTED: &str = "Conflicted";
     /// The Stage does not exist.
     pub const STAGE_NOT_FOUND: &str = "StageNotFound";
+    /// The Stage is in another namespace, and does not accept ApiRoutes of this one or does not exist.
+    pub const NOT_ALLOWED_BY_STAGE: &str = "NotAllowedByStage";
     /// The Stage exists and is not served; its own `Accepted` condition has the reason.
     pub const STAGE_NOT_SERVED: &str = "StageNotServed";
     /// The namespace exceeds its configuration quota.
@@ -35,6 +37,8 @@ pub mod reason {
 
     /// `ResolvedRefs` is true.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// The object is in another namespace, and no ReferenceGrant there permits the reference.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
     /// The Service does not exist.
     pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
     /// The Service has no such port.
@@ -64,11 +68,20 @@ pub mod reason {
     pub const NO_PROXIES: &str = "NoProxies";
 
     /// Every reason of the `Accepted` condition.
-    pub const ALL_ACCEPTED: &[&str] =
-        &[ACCEPTED, INVALID, CONFLICTED, STAGE_NOT_FOUND, STAGE_NOT_SERVED, QUOTA_EXCEEDED, PENDING];
+    pub const ALL_ACCEPTED: &[&str] = &[
+        ACCEPTED,
+        INVALID,
+        CONFLICTED,
+        STAGE_NOT_FOUND,
+        NOT_ALLOWED_BY_STAGE,
+        STAGE_NOT_SERVED,
+        QUOTA_EXCEEDED,
+        PENDING,
+    ];
     /// Every reason of the `ResolvedRefs` condition.
     pub const ALL_RESOLVED_REFS: &[&str] = &[
         RESOLVED_REFS,
+        REF_NOT_PERMITTED,
         BACKEND_NOT_FOUND,
         PORT_NOT_FOUND,
         AUTHORIZER_NOT_FOUND,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys within one `kube` attribute")]
 
+pub mod accepts;
 pub mod api_key;
 pub mod api_route;
 pub mod authorizer;

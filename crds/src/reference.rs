@@ -1,10 +1,10 @@
-//! References from one object to another: one form for all kinds, `{name}`, in the namespace of the object that refers.
-//! [`FIELDS`] lists every field that holds a reference. The operator resolves them.
+//! References from one object to another: one form for all kinds, `{name, namespace?}`. Without a namespace the object is in
+//! the namespace of the object that refers. [`FIELDS`] lists every field that holds a reference. The operator resolves them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{DATA_KEY, OBJECT_NAME};
+use crate::field::{DATA_KEY, NAMESPACE_NAME, OBJECT_NAME};
 
 /// A reference to an object by name. The field determines the kind.
 ///
@@ -12,16 +12,22 @@ use crate::field::{DATA_KEY, OBJECT_NAME};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
-    /// The name of the object, which is in the same namespace. At most 253 characters. Example: `prod`.
+    /// The name of the object. At most 253 characters. Example: `prod`.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
+    /// The namespace of the object. Unset: the namespace of the object with this field. For another namespace, a
+    /// ReferenceGrant there must permit the reference; a Stage permits ApiRoutes by its field `accepts` instead. At most
+    /// 63 characters. Example: `shared`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAMESPACE_NAME))]
+    pub namespace: Option<String>,
 }
 
 impl Reference {
-    /// The reference to the object of that name.
+    /// The reference to the object of that name in the same namespace.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into() }
+        Self { name: name.into(), namespace: None }
     }
 }
 

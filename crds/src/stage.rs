@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    accepts::Accepts,
     condition::conditions_schema,
     field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME_OR_ANY, HOSTNAME, Throttle},
     reference::Reference,
@@ -135,6 +136,11 @@ pub struct StageSpec {
     /// integrations' own. Unset: preflight requests are routed like all other requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+
+    /// Which ApiRoutes may attach to the stage. Unset: those of its own namespace.
+    /// Example: `{namespaces: {from: All}}`.
+    #[serde(default, skip_serializing_if = "Accepts::is_default")]
+    pub accepts: Accepts,
 
     /// The access log: one line for each request, on the proxy's standard output. Unset: JSON.
     #[serde(default)]

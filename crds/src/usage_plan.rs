@@ -87,7 +87,7 @@ pub struct UsagePlanSpec {
     #[schemars(
         length(min = 1, max = 32),
         extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
-            "rule": "self.all(x, self.exists_one(y, x.name == y.name))",
+            "rule": "self.all(x, self.exists_one(y, x.name == y.name && (has(x.__namespace__) ? x.__namespace__ : '') == (has(y.__namespace__) ? y.__namespace__ : '')))",
             "message": "each Stage may be listed once"
         }])
     )]

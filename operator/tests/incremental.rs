@@ -37,7 +37,9 @@ fn rules(shape: u8) -> Value {
     json!([
         {"name": "a", "methods": if shape % 13 == 12 { ["ANY"].as_slice() } else { &["GET", "POST"] },
          "path": format!("/p{high}"),
-         "integration": {"type": "Service", "service": {"name": format!("n{low}"), "port": 80}}},
+         "integration": {"type": "Service", "service": {
+             "name": format!("n{low}"), "port": 80, "namespace": if shape % 5 < 3 { Value::Null } else { json!("store") },
+         }}},
         {"name": if shape % 17 == 16 { "a" } else { "b" }, "methods": ["GET"],
          "path": if shape % 6 == 5 { "bad" } else { "/q/{id}" },
          "throttle": if shape % 19 == 18 { json!({"rate": 0, "burst": 1}) } else { Value::Null },
@@ -49,7 +51,7 @@ fn rules(shape: u8) -> Value {
 }
 
 fn value(step: &Step) -> Value {
-    let Step { kind, name, shape, .. } = step;
+    let Step { kind, shape, .. } = step;
     let (low, high) = (shape % 3, (shape / 3) % 3);
     let spec = match kind {
         Kind::Stage => json!({
@@ -58,12 +60,17 @@ fn value(step: &Step) -> Value {
                 1 => vec![format!("h{high}.example")],
                 _ => vec![["*.example", "*.h1.example", "a.h1.example"][usize::from(high)].to_owned()],
             },
+            "accepts": match shape % 4 {
+                0 => json!({"namespaces": {"from": "All"}}),
+                1 => json!({"namespaces": {"from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}}}),
+                _ => json!({}),
+            },
             "basePath": if shape % 7 == 6 { "bad" } else { "/" },
             "fleet": match shape % 8 { 1 | 5 => json!({"name": "edge"}), 3 => json!({"name": "No fleet"}), _ => Value::Null },
             "tls": if shape % 5 == 4 { json!({"certificates": [{"name": format!("n{high}")}, {"name": format!("n{low}")}]}) } else { Value::Null },
         }),
         Kind::ApiRoute => json!({
-            "stages": [{"name": format!("n{low}")}, {"name": format!("n{}", (low + 1) % 3)}],
+            "stages": [{"name": format!("n{low}")}, {"name": format!("n{}", (low + 1) % 3), "namespace": "store"}],
         "authorization": if shape % 4 == 0 { json!({"type": "Authorizer", "authorizer": {"name": format!("n{high}")}}) } else { json!({"type": "None"}) },
             "version": if shape % 10 == 9 { json!({"name": "v1", "scheme": "Header"}) } else { Value::Null },
             "rules": rules(*shape),
@@ -80,11 +87,15 @@ fn value(step: &Step) -> Value {
             "name": format!("n{low}"), "throttles": [{"route": {"name": format!("n{high}")}, "rule": "a", "rate": 1, "burst": 1}],
         }]}),
         Kind::Service => json!({"ports": [{"port": if low == 2 { 81 } else { 80 }, "name": "web"}]}),
+        Kind::ReferenceGrant => json!({
+            "from": [{"group": "sluice.dev", "kind": "ApiRoute", "namespace": if low == 0 { "store" } else { "shop" }}],
+            "to": [{"group": "", "kind": if high == 0 { "Secret" } else { "Service" }}],
+        }),
         _ => Value::Null,
     };
     let mut value = json!({
         "kind": kind.as_str(),
-        "metadata": {"name": format!("n{name}"), "namespace": space(step), "generation": shape,
+        "metadata": {"name": key(step).name, "namespace": key(step).namespace, "generation": shape,
                      "creationTimestamp": format!("2026-01-01T00:00:{:02}Z", shape % 4)},
     });
     match kind {
@@ -100,6 +111,7 @@ fn value(step: &Step) -> Value {
             value["data"] =
                 json!({"jwks.json": if low == 0 { "{}" } else { r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"# }})
         }
+        Kind::Namespace => value["metadata"]["labels"] = json!({"tenant": if low == 0 { "a" } else { "b" }}),
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),
         _ => value["spec"] = spec,
     }
@@ -119,7 +131,7 @@ proptest! {
         let mut state = ClusterState::default();
         let mut among = BTreeSet::new();
         for (at, step) in steps.iter().enumerate() {
-            let key = ObjectKey::new(space(step), format!("n{}", step.name));
+            let key = key(step);
             if step.gone {
                 state.remove(step.kind, &key);
             } else {
@@ -139,6 +151,13 @@ proptest! {
         }
         prop_assert_eq!(translator.translate(&state), Translator::limited(total, shard).translate(&state));
     }
+}
+
+fn key(step: &Step) -> ObjectKey {
+    if step.kind == Kind::Namespace {
+        return ObjectKey::new("", space(step));
+    }
+    ObjectKey::new(space(step), format!("n{}", step.name))
 }
 
 fn space(step: &Step) -> &'static str {

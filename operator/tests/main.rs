@@ -6,6 +6,7 @@ mod fleets;
 mod golden;
 mod incremental;
 mod objects;
+mod references;
 mod skew;
 mod stream;
 mod watch;

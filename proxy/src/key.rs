@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use http::HeaderMap;
-use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartKind, PartName, PlanPart};
+use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartName, PlanPart};
 
 use crate::limit::{BucketId, Limit, Limits};
 
@@ -187,7 +187,7 @@ fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, 
     let throttles = plan.stages.iter().filter(|at| at.stage == *stage).flat_map(|at| &at.throttles);
     let rule_limits = throttles
         .map(|entry| {
-            let route = PartName::of_object(PartKind::Route, &plan.object.namespace, &entry.route);
+            let route = entry.route.clone();
             let id = BucketId::KeyRule {
                 key: key.to_owned(),
                 plan: name.clone(),
@@ -206,7 +206,7 @@ mod tests {
     use std::time::Instant;
 
     use http::HeaderValue;
-    use sluice_wire::{PlanStage, RuleThrottle, Throttle};
+    use sluice_wire::{PartKind, PlanStage, RuleThrottle, Throttle};
 
     use super::*;
     use crate::limit::take_all;
@@ -218,7 +218,7 @@ mod tests {
     fn plan(name: &str, stages: &[&str], burst: u32) -> (PartName, PlanPart) {
         let throttle = Throttle { rate: 0, per_ms: 1000, burst };
         let rule = RuleThrottle {
-            route: "orders".into(),
+            route: PartName::new(PartKind::Route, "shop/orders"),
             rule: "list".into(),
             throttle: Throttle { rate: 0, per_ms: 1000, burst: 1 },
         };

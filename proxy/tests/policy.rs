@@ -77,7 +77,11 @@ fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
         object: ObjectRef::new("UsagePlan", "shop", "gold"),
         stages: vec![PlanStage {
             stage: stage_name(),
-            throttles: vec![RuleThrottle { route: "r".into(), rule: "r".into(), throttle }],
+            throttles: vec![RuleThrottle {
+                route: PartName::new(PartKind::Route, "shop/r"),
+                rule: "r".into(),
+                throttle,
+            }],
         }],
         throttle: None,
     };

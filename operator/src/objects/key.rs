@@ -25,7 +25,8 @@ impl ObjectKey {
     /// The key of the object that a reference in this object names.
     #[must_use]
     pub fn target(&self, reference: &Reference) -> Self {
-        Self::new(self.namespace.clone(), reference.name.clone())
+        let namespace = reference.namespace.as_ref().unwrap_or(&self.namespace);
+        Self::new(namespace.clone(), reference.name.clone())
     }
 
     /// The key of an object. An object of a manifest that names no namespace is in `default`.

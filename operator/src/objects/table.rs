@@ -33,6 +33,8 @@ macro_rules! kinds {
                 EndpointSlice: k8s_openapi::api::discovery::v1::EndpointSlice, endpoint_slices, Always;
                 Secret: k8s_openapi::api::core::v1::Secret, secrets, ByName;
                 ConfigMap: k8s_openapi::api::core::v1::ConfigMap, config_maps, ByName;
+                Namespace: k8s_openapi::api::core::v1::Namespace, namespaces, Always;
+                ReferenceGrant: crate::objects::ReferenceGrant, reference_grants, WhenServed;
             }
         }
     };

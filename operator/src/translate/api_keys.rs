@@ -16,7 +16,7 @@ use crate::translate::budget;
 use crate::translate::conflicts::Claim;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
-use crate::translate::references::{Unresolved, resolve};
+use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::usage_plans;
 use crate::translate::view::View;
 
@@ -98,7 +98,7 @@ fn plans(view: &View<'_>, key: &ObjectKey, api_key: &ApiKey, problems: &mut Prob
     let mut plans = Vec::new();
     for (at, plan) in api_key.spec.plans.iter().enumerate() {
         let plan = key.target(plan);
-        match resolve::<UsagePlan>(view, &plan) {
+        match resolve::<UsagePlan>(view, Referrer::new(Kind::ApiKey, key), &plan) {
             Ok(_) => plans.push(usage_plans::part_name(&plan)),
             Err(unresolved) => unresolved.report(&format!("spec.plans[{at}]"), problems),
         }
@@ -128,7 +128,7 @@ fn entry(
 
 fn value<'a>(view: &View<'a>, api_key: &ApiKey) -> Result<&'a str, Unresolved> {
     let holder = secret_of(api_key);
-    let secret = resolve::<Secret>(view, &holder)?;
+    let secret = resolve::<Secret>(view, Referrer::new(Kind::ApiKey, &ObjectKey::of(api_key)), &holder)?;
     // Never "not found": a Secret that exists is not written to.
     let invalid = |why| Unresolved { reason: reason::SECRET_INVALID, why };
     let bytes = secret.data.as_ref().and_then(|data| data.get(SECRET_DATA_KEY));

@@ -14,8 +14,8 @@ use crate::translate::routes;
 use crate::translate::view::View;
 
 impl Translate for ApiRoute {
-    fn claims(&self, _view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
-        routes::claims(&lower::api_route(key, self))
+    fn claims(&self, view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
+        routes::claims(view, &lower::api_route(key, self))
     }
 
     fn part_name(key: &ObjectKey) -> PartName {

@@ -16,7 +16,7 @@ use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
-use crate::translate::references::{Unresolved, resolve};
+use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
@@ -143,14 +143,14 @@ type Read<'a> = fn(&View<'a>, &ObjectKey, &KeyReference) -> Result<String, Unres
 
 fn in_secret(view: &View<'_>, key: &ObjectKey, named: &KeyReference) -> Result<String, Unresolved> {
     let holder = key.target(&named.object);
-    let secret = resolve::<Secret>(view, &holder)?;
+    let secret = resolve::<Secret>(view, Referrer::new(Kind::Authorizer, key), &holder)?;
     let bytes = secret.data.as_ref().and_then(|data| data.get(&named.key)).map(|ByteString(bytes)| bytes.as_slice());
     public_keys(bytes, &holder, Kind::Secret, &named.key, reason::SECRET_INVALID)
 }
 
 fn in_config_map(view: &View<'_>, key: &ObjectKey, named: &KeyReference) -> Result<String, Unresolved> {
     let holder = key.target(&named.object);
-    let map = resolve::<ConfigMap>(view, &holder)?;
+    let map = resolve::<ConfigMap>(view, Referrer::new(Kind::Authorizer, key), &holder)?;
     let text = map.data.as_ref().and_then(|data| data.get(&named.key)).map(String::as_bytes);
     let binary = || map.binary_data.as_ref().and_then(|data| data.get(&named.key)).map(|bytes| bytes.0.as_slice());
     public_keys(text.or_else(binary), &holder, Kind::ConfigMap, &named.key, reason::CONFIG_MAP_INVALID)

@@ -11,18 +11,19 @@ use sluice_wire::{AuthorizerUse, Integration, PartName, RuleAction, RulePolicy};
 use crate::lower::{self, Authorization, Policy, ServicePort};
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
-use crate::translate::references::resolve;
+use crate::translate::references::{Referrer, resolve};
 use crate::translate::view::View;
 use crate::translate::{authorizers, upstreams};
 
 /// What proxies do with the requests of a rule. `services` collects the ports that it forwards to.
 pub(crate) fn action(
     view: &View<'_>,
+    from: Referrer<'_>,
     policy: Option<&Policy>,
     problems: &mut Problems,
     services: &mut BTreeSet<(ObjectKey, u16)>,
 ) -> RuleAction {
-    let translated = policy.and_then(|policy| translate(view, policy, problems, services));
+    let translated = policy.and_then(|policy| translate(view, from, policy, problems, services));
     match translated.filter(|_| problems.count() == 0) {
         Some(policy) => RuleAction::Serve(Box::new(policy)),
         None => RuleAction::Invalid { why: problems.sentences() },
@@ -31,13 +32,14 @@ pub(crate) fn action(
 
 fn translate(
     view: &View<'_>,
+    from: Referrer<'_>,
     policy: &Policy,
     problems: &mut Problems,
     services: &mut BTreeSet<(ObjectKey, u16)>,
 ) -> Option<RulePolicy> {
-    let authorizer = authorizer(view, &policy.authorization, problems);
+    let authorizer = authorizer(view, from, &policy.authorization, problems);
     let integration = match &policy.integration {
-        lower::Integration::Service(port) => Integration::Service(upstream(view, port, problems, services)?),
+        lower::Integration::Service(port) => Integration::Service(upstream(view, from, port, problems, services)?),
         lower::Integration::Http(target) => Integration::Http(target.clone()),
         lower::Integration::Mock(mock) => Integration::Mock(mock.clone()),
     };
@@ -54,9 +56,14 @@ fn translate(
     })
 }
 
-fn authorizer(view: &View<'_>, authorization: &Authorization, problems: &mut Problems) -> Option<AuthorizerUse> {
+fn authorizer(
+    view: &View<'_>,
+    from: Referrer<'_>,
+    authorization: &Authorization,
+    problems: &mut Problems,
+) -> Option<AuthorizerUse> {
     let Authorization::Authorizer { authorizer, scopes } = authorization else { return None };
-    if let Err(unresolved) = resolve::<Authorizer>(view, &authorizer.key) {
+    if let Err(unresolved) = resolve::<Authorizer>(view, from, &authorizer.key) {
         unresolved.report(&authorizer.field, problems);
     }
     Some(AuthorizerUse { part: authorizers::part_name(&authorizer.key), scopes: scopes.clone() })
@@ -64,12 +71,13 @@ fn authorizer(view: &View<'_>, authorization: &Authorization, problems: &mut Pro
 
 fn upstream(
     view: &View<'_>,
+    from: Referrer<'_>,
     ServicePort { service, port, port_field }: &ServicePort,
     problems: &mut Problems,
     services: &mut BTreeSet<(ObjectKey, u16)>,
 ) -> Option<PartName> {
     let key = &service.key;
-    let found = match resolve::<Service>(view, key) {
+    let found = match resolve::<Service>(view, from, key) {
         Ok(found) => found,
         Err(unresolved) => {
             unresolved.report(&service.field, problems);

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use sluice_crds::condition::reason;
+
 use crate::cluster_state::Stored;
-use crate::objects::{ObjectKey, Target};
+use crate::objects::{Kind, ObjectKey, ReferenceGrant, Target};
 use crate::problem::Problems;
 use crate::translate::view::View;
 
@@ -23,8 +25,46 @@ impl Unresolved {
     }
 }
 
-/// The object that the object being translated refers to.
-pub(crate) fn resolve<'a, K: Stored + Target>(view: &View<'a>, target: &ObjectKey) -> Result<&'a Arc<K>, Unresolved> {
+/// The kind and namespace of the object that refers: a ReferenceGrant names both.
+#[derive(Clone, Copy)]
+pub(crate) struct Referrer<'a> {
+    kind: Kind,
+    namespace: &'a str,
+}
+
+impl<'a> Referrer<'a> {
+    /// The object with that key.
+    pub(crate) fn new(kind: Kind, key: &'a ObjectKey) -> Self {
+        Self { kind, namespace: &key.namespace }
+    }
+}
+
+/// The object that a reference names. An object of another namespace is looked up only when a ReferenceGrant permits the
+/// reference, so a message never tells whether it exists.
+pub(crate) fn resolve<'a, K: Stored + Target>(
+    view: &View<'a>,
+    from: Referrer<'_>,
+    target: &ObjectKey,
+) -> Result<&'a Arc<K>, Unresolved> {
+    if target.namespace != from.namespace && !is_permitted(view, from, (K::KIND, target)) {
+        let why = format!(
+            "no ReferenceGrant in namespace {} permits {}s of namespace {} to refer to {} {}",
+            target.namespace,
+            from.kind,
+            from.namespace,
+            K::KIND,
+            target.name
+        );
+        return Err(Unresolved { reason: reason::REF_NOT_PERMITTED, why });
+    }
     let found = view.get::<K>(target);
     found.ok_or_else(|| Unresolved { reason: K::NOT_FOUND, why: view.absence(K::KIND, target) })
+}
+
+fn is_permitted(view: &View<'_>, from: Referrer<'_>, to: (Kind, &ObjectKey)) -> bool {
+    let (from_group, to_group) = (from.kind.group(), to.0.group());
+    let from = (from_group.as_str(), from.kind.as_str(), from.namespace);
+    let target = (to_group.as_str(), to.0.as_str(), to.1.name.as_str());
+    let mut grants = view.group::<ReferenceGrant>(&ReferenceGrant::of_namespace(&to.1.namespace));
+    grants.any(|grant| grant.permits(from, target))
 }

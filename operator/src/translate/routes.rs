@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_crds::Stage;
 use sluice_crds::condition::reason;
 use sluice_wire::{FieldMatch, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
@@ -14,7 +13,7 @@ use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::desired::Detail;
 use crate::translate::kind::Translated;
 use crate::translate::node::Node;
-use crate::translate::references::resolve;
+use crate::translate::references::Referrer;
 use crate::translate::view::View;
 use crate::translate::{policy, stages};
 
@@ -64,11 +63,14 @@ fn version_text(route: &Route) -> Option<String> {
     route.version.as_ref().map(|version| format!("{:?} {}", version.scheme, version.name))
 }
 
-/// Every operation of every Stage that the routes want to have.
-pub(crate) fn claims(route: &Route) -> BTreeSet<Claim> {
+/// Every operation of every Stage that the routes want to have. A Stage that does not accept them is left out: they must not
+/// take an operation from routes that it accepts.
+pub(crate) fn claims(view: &View<'_>, route: &Route) -> BTreeSet<Claim> {
     let version = version_text(route);
     let mut claims = BTreeSet::new();
-    for stage in &route.stages {
+    let namespace = &route.key.namespace;
+    let accepted = |stage: &ObjectKey| stage.namespace == *namespace || stages::attach(view, namespace, stage).is_ok();
+    for stage in route.stages.iter().filter(|stage| accepted(&stage.key)) {
         let operations =
             operations(route).map(|(_, matches, method)| operation(&stage.key, version.as_deref(), matches, method));
         claims.extend(operations.map(|operation| Claim::Operation(Box::new(operation))));
@@ -83,7 +85,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     let rules = rules(view, route, problems, &mut services);
     let mut groups: BTreeMap<BTreeSet<RuleMethod>, Vec<ObjectKey>> = BTreeMap::new();
     for lower::Reference { key: stage, field } in &route.stages {
-        match resolve::<Stage>(view, stage) {
+        match stages::attach(view, &route.key.namespace, stage) {
             Err(unresolved) => problems.accept(unresolved.reason, field, &unresolved.why),
             Ok(found) if !stages::is_served(view, stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
@@ -108,7 +110,8 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         let first = stages.first().filter(|_| !lost.is_empty());
         let ObjectKey { namespace, name } = &route.key;
         let name = match first {
-            Some(stage) => PartName::of_route_at_stage(namespace, name, &stage.name),
+            Some(stage) if stage.namespace == *namespace => PartName::of_route_at_stage(namespace, name, &stage.name),
+            Some(stage) => PartName::of_route_at_stage(namespace, name, &stage.to_string()),
             None => part_name(&route.key),
         };
         let part = RoutePart {
@@ -144,7 +147,13 @@ fn rules(
             path: matches.path.clone(),
             headers: matches.headers.clone(),
             query: matches.query.clone(),
-            action: policy::action(view, rule.policy.as_ref(), &mut own, services),
+            action: policy::action(
+                view,
+                Referrer::new(route.kind, &route.key),
+                rule.policy.as_ref(),
+                &mut own,
+                services,
+            ),
         });
         for (matches, method) in rule.matches.iter().flat_map(|matches| matches.methods().map(move |m| (matches, m))) {
             if seen.insert(operation(&anywhere, None, matches, method)) {
@@ -205,6 +214,8 @@ fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Proble
 
 #[cfg(test)]
 mod tests {
+    use sluice_crds::Stage;
+
     use super::*;
     use crate::cluster_state::ClusterState;
     use crate::lower::{Authorization, Integration, Policy, Reference, ServicePort};

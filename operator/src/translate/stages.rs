@@ -1,12 +1,14 @@
 //! Translates Stages to hosts, base path, certificate and defaults. `routes` decides which rules a Stage serves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use sluice_crds::Stage;
+use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
@@ -21,7 +23,7 @@ use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
-use crate::translate::references::resolve;
+use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 
 /// The longest base path.
@@ -88,6 +90,29 @@ fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName
     }
     let winner = claims.winner_in(&claim(fleet, host, base_path), &key.namespace)?;
     (winner.key != *key).then_some(Lost::BasePath(winner))
+}
+
+/// The Stage that routes of a namespace attach to. For a Stage of another namespace, `spec.accepts` decides, and the message
+/// does not tell whether the Stage exists.
+pub(crate) fn attach<'a>(view: &View<'a>, namespace: &str, stage: &ObjectKey) -> Result<&'a Arc<Stage>, Unresolved> {
+    let found = view.get::<Stage>(stage);
+    if stage.namespace == namespace {
+        let why = || view.absence(Kind::Stage, stage);
+        return found.ok_or_else(|| Unresolved { reason: reason::STAGE_NOT_FOUND, why: why() });
+    }
+    let accepts = |stage: &Stage| match &stage.spec.accepts.namespaces {
+        set if set.from == NamespacesFrom::Selector => {
+            let found = view.get::<Namespace>(&ObjectKey::new("", namespace));
+            set.contains(namespace, found.and_then(|found| found.metadata.labels.as_ref()))
+        }
+        set => set.contains(namespace, None),
+    };
+    found.filter(|found| accepts(found)).ok_or_else(|| Unresolved {
+        reason: reason::NOT_ALLOWED_BY_STAGE,
+        why: format!(
+            "Stage {stage} does not exist or does not accept ApiRoutes of namespace {namespace}; see its field spec.accepts"
+        ),
+    })
 }
 
 /// Whether any host is left for the Stage, so that routes that attach to it are served at all.
@@ -293,7 +318,7 @@ fn certificates(
     for (at, reference) in tls.iter().flat_map(|tls| &tls.certificates).enumerate() {
         let field = format!("spec.tls.certificates[{at}]");
         let holder = key.target(reference);
-        match resolve::<Secret>(view, &holder) {
+        match resolve::<Secret>(view, Referrer::new(Kind::Stage, key), &holder) {
             Err(unresolved) => unresolved.report(&field, problems),
             Ok(secret) => match certificate(&holder, secret) {
                 Ok(_) if usable.contains(&holder) => {}

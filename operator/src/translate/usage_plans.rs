@@ -9,9 +9,9 @@ use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
-use crate::translate::references::{Unresolved, resolve};
-use crate::translate::stages;
+use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
+use crate::translate::{routes, stages};
 
 /// The name of a UsagePlan's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -37,7 +37,7 @@ fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Probl
     for (at, stage) in plan.spec.stages.iter().enumerate() {
         let field = format!("spec.stages[{at}]");
         let stage_key = key.target(&stage.stage);
-        let resolved = resolve::<Stage>(view, &stage_key);
+        let resolved = resolve::<Stage>(view, Referrer::new(Kind::UsagePlan, key), &stage_key);
         if let Err(unresolved) = &resolved {
             unresolved.report(&format!("{field}.name"), problems);
         }
@@ -61,19 +61,19 @@ fn part(view: &View<'_>, key: &ObjectKey, plan: &UsagePlan, problems: &mut Probl
     PartBody::Plan(PlanPart { object, stages: opened, throttle })
 }
 
-/// The names of the ApiRoute and of its rule; or the field that names what does not exist.
+/// The name of the ApiRoute's part and that of its rule; or the field that names what does not exist.
 fn rule(
     view: &View<'_>,
     key: &ObjectKey,
     field: &str,
     limit: &api::RuleThrottle,
-) -> Result<(String, String), (String, Unresolved)> {
+) -> Result<(PartName, String), (String, Unresolved)> {
     let route_key = key.target(&limit.route);
-    let route =
-        resolve::<ApiRoute>(view, &route_key).map_err(|unresolved| (format!("{field}.route.name"), unresolved))?;
+    let route = resolve::<ApiRoute>(view, Referrer::new(Kind::UsagePlan, key), &route_key)
+        .map_err(|unresolved| (format!("{field}.route.name"), unresolved))?;
     if !route.spec.rules.iter().any(|rule| rule.name == limit.rule) {
         let why = format!("ApiRoute {route_key} has no rule {:?}", limit.rule);
         return Err((format!("{field}.rule"), Unresolved { reason: reason::RULE_NOT_FOUND, why }));
     }
-    Ok((route_key.name, limit.rule.clone()))
+    Ok((routes::part_name(&route_key), limit.rule.clone()))
 }

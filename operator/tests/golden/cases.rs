@@ -77,6 +77,8 @@ cases! {
     route_service_without_endpoints
     route_stage_missing
     route_stage_of_another_namespace
+    route_stage_of_another_namespace_accepts_it
+    route_stage_of_another_namespace_does_not_accept_it
     route_throttle_and_timeout
     route_throttle_and_timeout_bad
     route_unparsable
@@ -89,6 +91,7 @@ cases! {
     stage_below_a_wildcard_of_another_namespace
     stage_cache_off
     stage_cache_time_too_long
+    stage_certificate_of_another_namespace_without_a_grant
     stage_cors_age_of_half_a_second
     stage_cors_age_too_long
     stage_cors_credentials_for_everybody

@@ -330,7 +330,8 @@ impl Control {
         let left = places.contains_key(&whole)
             || places.range(&first..).next().is_some_and(|(next, _)| next.is_of_same_object(&whole));
         if !left {
-            self.state.metrics.stage(&stage.object.id()).remove_route(name);
+            let label = rule::label(&stage.object.namespace, namespace, name);
+            self.state.metrics.stage(&stage.object.id()).remove_route(&label);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One rule of a route at one stage: every name, number and reference made ready for requests.
 //! Where it stands among the others is the router's business.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,14 +54,20 @@ pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
 /// Why a rule refuses: a sentence for its author.
 type Problem = String;
 
+/// The name of an ApiRoute in metrics and in the access log of a stage: with its namespace where that is not the stage's.
+pub(super) fn label<'a>(stage_namespace: &str, namespace: &str, name: &'a str) -> Cow<'a, str> {
+    if namespace == stage_namespace { name.into() } else { format!("{namespace}/{name}").into() }
+}
+
 /// Compiles all rules of a route.
 pub(super) fn compile(
     site: &Site<'_>,
     authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
     state: &mut State,
 ) -> Compiled {
-    let metrics = state.metrics.stage(&site.stage.object.id()).route(&site.route.object.name);
     let object = &site.route.object;
+    let label = label(&site.stage.object.namespace, &object.namespace, &object.name);
+    let metrics = state.metrics.stage(&site.stage.object.id()).route(&label);
     // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
     let part = PartName::of_object(PartKind::Route, &object.namespace, &object.name);
     let mut diagnostics = Vec::new();
@@ -88,7 +95,7 @@ pub(super) fn compile(
             version_in_path: site.route.version.as_ref().is_some_and(|version| version.scheme == VersionScheme::Path),
             action,
             metrics: metrics.clone(),
-            log: access_log::of_rule(&object.name, &rule.name),
+            log: access_log::of_rule(&label, &rule.name),
         };
         rules.push((place, test, Arc::new(made)));
     }

@@ -49,8 +49,8 @@ pub struct PlanStage {
 /// A bucket for one rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleThrottle {
-    /// ApiRoute's name, of the plan's namespace.
-    pub route: String,
+    /// The part that the whole ApiRoute has.
+    pub route: PartName,
     /// Rule's name.
     pub rule: String,
     /// Its bucket.
