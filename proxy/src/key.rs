@@ -1,5 +1,4 @@
-//! API keys: which ApiKey a request presents, and which plan admits it to a stage.
-//! Buckets are `limit`'s; the look of a refusal is `reject`'s.
+//! API keys: which ApiKey a request presents, and which usage plan admits it to a stage. Buckets are in `limit`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,23 +9,23 @@ use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartName, PlanPart};
 
 use crate::limit::{BucketId, Limit, Limits};
 
-/// Where clients send their key.
+/// The header with the key.
 pub(crate) const HEADER: &str = "x-api-key";
-/// A longer value is no key.
+/// A longer value is not a key.
 const MAX_KEY_BYTES: usize = 128;
 
 /// What a request presents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Presented<'a> {
-    /// No key, or nothing that can be one.
+    /// No key, or a value that cannot be one.
     Nothing,
     /// A key.
     Key(&'a [u8]),
-    /// Two fields: the backend might read the other one.
+    /// Two headers: the backend might use the other one.
     Twice,
 }
 
-/// The key in the headers of a request.
+/// The key of a request.
 pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
     let mut values = headers.get_all(HEADER).iter();
     match (values.next(), values.next()) {
@@ -64,9 +63,9 @@ impl PlanAtStage {
 pub(crate) struct KeyRecord {
     /// The ApiKey.
     pub(crate) object: ObjectRef,
-    /// Its `namespace/name`: what `context.identity.apiKeyId` shows.
+    /// Its `namespace/name`: `context.identity.apiKeyId`.
     pub(crate) id: String,
-    /// What its author calls the customer.
+    /// The customer that the ApiKey names.
     pub(crate) customer: Option<String>,
     stages: BTreeMap<PartName, PlanAtStage>,
 }
@@ -78,10 +77,10 @@ impl KeyRecord {
     }
 }
 
-/// Parts of the table of keys: a change copies those that it touches.
+/// Number of shards of the table of keys: a change copies the shards that it touches.
 const SHARDS: usize = 64;
 
-/// Keys by digest; whoever presents one does not choose those that are there, so that nobody can make them collide.
+/// Keys by digest. Clients do not choose the digests in the table, so they cannot cause collisions.
 type Shard = HashMap<Hash, Arc<KeyRecord>, FixedState>;
 
 /// Every enabled key. A copy shares its shards.
@@ -101,7 +100,7 @@ fn shard_of(digest: &Hash) -> usize {
 }
 
 impl Keys {
-    /// The key with this value. The table is searched by digest, so the time it takes tells nothing about any key.
+    /// The key with this value. The lookup is by digest, so its time reveals nothing about other keys.
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<KeyRecord>> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return None;
@@ -116,18 +115,18 @@ impl Keys {
     }
 }
 
-/// Joins parts with keys and their plans to the table of keys. A plan that is not there admits nothing.
+/// Builds the table of keys from the parts with keys and with plans. A missing plan admits no request.
 #[derive(Debug, Default)]
 pub(crate) struct KeyRing {
     parts: BTreeMap<PartName, KeysPart>,
     plans: BTreeMap<PartName, PlanPart>,
     keys: Keys,
-    /// Parts whose keys must be joined anew.
+    /// Parts whose keys must be added again.
     dirty: BTreeSet<PartName>,
 }
 
 impl KeyRing {
-    /// Takes in a part with keys; none: it is gone.
+    /// Replaces a part with keys. None: it was removed.
     pub(crate) fn set_keys(&mut self, name: &PartName, part: Option<KeysPart>) {
         let old = match part {
             Some(part) => self.parts.insert(name.clone(), part),
@@ -139,7 +138,7 @@ impl KeyRing {
         self.dirty.insert(name.clone());
     }
 
-    /// Takes in a plan; none: it is gone.
+    /// Replaces a plan. None: it was removed.
     pub(crate) fn set_plan(&mut self, name: &PartName, part: Option<PlanPart>) {
         match part {
             Some(part) => drop(self.plans.insert(name.clone(), part)),
@@ -149,13 +148,13 @@ impl KeyRing {
         self.dirty.extend(self.parts.iter().filter(|(_, part)| has(part)).map(|(name, _)| name.clone()));
     }
 
-    /// Brings the table up to date.
+    /// Updates the table.
     pub(crate) fn join(&mut self, limits: &Limits) {
         for name in std::mem::take(&mut self.dirty) {
             for entry in self.parts.get(&name).iter().flat_map(|part| &part.keys) {
                 let record = Arc::new(record(entry, &self.plans, limits));
                 let shard = self.keys.shard(&entry.digest);
-                // The operator gives no value to two ApiKeys; were there two, it would be the same one on every proxy.
+                // The operator does not give one value to two ApiKeys. If there are two, each proxy uses the same one.
                 if shard.get(&entry.digest).is_none_or(|other| other.object >= record.object) {
                     shard.insert(entry.digest, record);
                 }
@@ -163,7 +162,7 @@ impl KeyRing {
         }
     }
 
-    /// The table as it is now.
+    /// The current table.
     pub(crate) fn keys(&self) -> Keys {
         self.keys.clone()
     }

@@ -11,5 +11,5 @@ mod subscriber;
 
 pub use sink::{Apply, Sink};
 pub(crate) use step::Configuration;
-pub use step::Refusal;
+pub use step::DeltaError;
 pub use subscriber::Subscriber;

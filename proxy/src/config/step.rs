@@ -5,7 +5,7 @@ use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartName, 
 
 /// Why a delta was not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum DeltaError {
     /// It continues another configuration.
     #[error("the change is based on version {base}, but this proxy has {have}")]
     Base {
@@ -60,19 +60,19 @@ impl Configuration {
     }
 
     /// Checks a delta and returns the configuration that it results in.
-    pub(crate) fn step(&self, delta: Delta) -> Result<Step, Refusal> {
+    pub(crate) fn step(&self, delta: Delta) -> Result<Step, DeltaError> {
         let fresh = delta.base == Hash::NONE;
         let have = self.parts.version();
         if !fresh && delta.base != have {
-            return Err(Refusal::Base { base: delta.base.short(), have: have.short() });
+            return Err(DeltaError::Base { base: delta.base.short(), have: have.short() });
         }
         let Self { mut parts, mut bytes } = if fresh { Self::default() } else { self.clone() };
         for part in delta.upsert {
             if part.json.len() > MAX_PART_BYTES {
-                return Err(Refusal::PartTooLong { name: part.name, len: part.json.len() });
+                return Err(DeltaError::PartTooLong { name: part.name, len: part.json.len() });
             }
             if Hash::of(part.json.as_bytes()) != part.hash {
-                return Err(Refusal::PartHash(part.name));
+                return Err(DeltaError::PartHash(part.name));
             }
             bytes += part.json.len();
             bytes -= parts.insert(part.name.clone(), part).map_or(0, |old| old.json.len());
@@ -84,10 +84,10 @@ impl Configuration {
         // An empty configuration may be announced by either of its two hashes.
         let nothing = parts.is_empty() && delta.version == Hash::NONE;
         if got != delta.version && !nothing {
-            return Err(Refusal::Version { got: got.short(), expected: delta.version.short() });
+            return Err(DeltaError::Version { got: got.short(), expected: delta.version.short() });
         }
         if bytes > MAX_FRAME_BYTES {
-            return Err(Refusal::TooLong(bytes));
+            return Err(DeltaError::TooLong(bytes));
         }
         let difference = parts.since(&self.parts);
         let changed = difference.changed.into_keys().cloned().collect();

@@ -6,7 +6,7 @@ use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, H
 use tracing::Instrument as _;
 
 use super::sink::Sink;
-use super::step::{Configuration, Refusal};
+use super::step::{Configuration, DeltaError};
 use super::store::Store;
 
 /// A proxy's configuration, where it is applied and where it is stored.
@@ -93,11 +93,11 @@ impl Subscriber {
                 );
                 let outcome = match self.apply(delta).instrument(span).await {
                     Ok(()) => Outcome::Applied,
-                    Err(refusal) => {
-                        let error = sluice_daemon::logging::chain(&refusal);
-                        tracing::error!(config.version = version.short(), error, "rejected a configuration");
+                    Err(error) => {
+                        let chain = sluice_daemon::logging::chain(&error);
+                        tracing::error!(config.version = version.short(), error = chain, "rejected a configuration");
                         (self.sink.refused)();
-                        Outcome::Refused { why: refusal.to_string() }
+                        Outcome::Refused { why: error.to_string() }
                     }
                 };
                 Some(Up::Ack(Ack { version, outcome, diagnostics: self.diagnostics.clone() }))
@@ -110,7 +110,7 @@ impl Subscriber {
         }
     }
 
-    async fn apply(&mut self, delta: Delta) -> Result<(), Refusal> {
+    async fn apply(&mut self, delta: Delta) -> Result<(), DeltaError> {
         let step = self.configuration.step(delta)?;
         if self.started && step.changed.is_empty() && step.removed.is_empty() {
             return Ok(());
