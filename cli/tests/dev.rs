@@ -175,6 +175,24 @@ fn versions_are_distinguished_as_the_example_describes() {
 }
 
 #[test]
+fn the_stages_of_all_fleets_are_served_and_those_that_need_two_proxies_are_reported() {
+    let sluice = Sluice::dev(&examples().join("fleets"));
+    for (host, path, status) in [
+        ("api.shop.example", "/status", 200),
+        ("api.shop.internal", "/admin", 200),
+        ("api.shop.example", "/admin", 404),
+    ] {
+        let answer = ask(sluice.address(), "GET", path, &[("host", host)]).unwrap();
+        assert_eq!(answer.status, status, "{host}{path}");
+    }
+    assert!(!sluice.printed().contains("of the fleet"), "{}", sluice.printed());
+    let folder = Folder::copy_of("fleets");
+    folder.write("api.yaml", &folder.read("api.yaml").replace("api.shop.internal", "api.shop.example"));
+    let printed = Sluice::dev(&folder.0).printed();
+    assert!(printed.contains("! Stage default/public of the fleet edge has a host and base path of"), "{printed}");
+}
+
+#[test]
 fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());

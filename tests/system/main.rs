@@ -5,6 +5,7 @@ mod cel;
 mod changes;
 mod churn;
 mod fixtures;
+mod fleets;
 mod harness;
 mod many_keys;
 mod metrics;

@@ -72,3 +72,11 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- define "sluice.streamSecret" -}}
 {{- default "sluice-stream-tls" .Values.stream.existingSecret -}}
 {{- end }}
+
+{{- /* The names of all fleets, as a YAML list: that of `proxy` first. */ -}}
+{{- define "sluice.fleets" -}}
+{{- if hasKey .Values.fleets .Values.proxy.fleet }}
+{{- fail (printf "fleets.%s: this is the fleet of `proxy`; set its values there" .Values.proxy.fleet) }}
+{{- end }}
+{{- prepend (keys .Values.fleets | sortAlpha) .Values.proxy.fleet | toYaml }}
+{{- end }}

@@ -1,5 +1,6 @@
 //! The state of `sluice dev` between two changes of the folder, and the delta for the proxy.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -58,6 +59,7 @@ impl Session {
     /// Completes and translates the folder's world.
     pub(crate) async fn prepare(&mut self, folder: &ClusterState) -> anyhow::Result<Step> {
         (self.world, self.server_problems) = local::complete(&mut self.local, folder).await?;
+        self.server_problems.extend(in_other_fleets(&self.world));
         let translation = self.translator.translate(&self.world);
         let published = Published::new(translation.parts);
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
@@ -79,4 +81,25 @@ impl Session {
         (self.statuses, self.refusals) = (step.statuses, refusals);
         Ok(News { changed, gone })
     }
+}
+
+/// Stages with the same host and base path in different fleets: one proxy cannot serve both.
+fn in_other_fleets(world: &ClusterState) -> Vec<String> {
+    let mut first = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (key, stage) in &world.stages {
+        let fleet = stage.spec.fleet.as_ref().map_or("default", |fleet| &fleet.name);
+        let any = stage.spec.hostnames.is_empty().then_some("");
+        for host in stage.spec.hostnames.iter().map(String::as_str).chain(any) {
+            let (other, served_by) = *first.entry((host, stage.spec.base_path.as_str())).or_insert((key, fleet));
+            if served_by != fleet {
+                problems.push(format!(
+                    "Stage {key} of the fleet {fleet} has a host and base path of Stage {other} of the fleet {served_by}: in \
+                     a cluster both are served; here {other} is"
+                ));
+                break;
+            }
+        }
+    }
+    problems
 }

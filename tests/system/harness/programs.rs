@@ -185,6 +185,13 @@ impl Proxy {
         Ok(Self { name: name.to_owned(), folder: self.folder.clone(), flags, http, admin, process: None })
     }
 
+    /// The proxy with another fleet; to be started again.
+    pub(crate) fn of_fleet(mut self, fleet: &str) -> Self {
+        self.flags.retain(|flag| !flag.starts_with("--fleet="));
+        self.flags.push(format!("--fleet={fleet}"));
+        self
+    }
+
     /// Kills it, as a crash would.
     pub(crate) fn kill(&mut self) {
         self.process = None;

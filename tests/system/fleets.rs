@@ -1,0 +1,116 @@
+//! Two fleets of one operator: each serves its own Stages, holds its own keys, and counts for itself.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
+
+use crate::fixtures::{mock, route, stage};
+use crate::harness::api_server::ApiServer;
+use crate::harness::objects::Space;
+use crate::harness::programs::{Fleet, Proxy};
+
+const EDGE: &str = "edge.fleets.example";
+const INNER: &str = "inner.fleets.example";
+
+fn of_fleet(mut stage: Value, fleet: &str) -> Value {
+    stage["spec"]["fleet"] = json!({"name": fleet});
+    stage
+}
+
+async fn responds(proxy: &Proxy, host: &str, status: u16) -> anyhow::Result<()> {
+    eventually(format!("{host} with status {status}"), SOON, || async {
+        let found = get(host, "/shared").header("x-api-key", KEY).send(proxy.http).await?.status;
+        anyhow::ensure!(found == status, "the status is {found}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
+
+const KEY: &str = "edge-key-0123456789abcdef";
+
+/// The saved configuration of a proxy in the folder of the API server.
+fn saved(server: &ApiServer, proxy: &str, file: &str) -> anyhow::Result<String> {
+    let path: PathBuf = server.folder.join(format!("{proxy}.state")).join(file);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[tokio::test]
+async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Result<()> {
+    let server = ApiServer::start("fleets").await?;
+    let fleet = Fleet::of(&server, 1).await?;
+    let inner = fleet.proxies.first().context("no proxies")?;
+    let space = Space::new(server.client().await?, "fleets").await?;
+    let api = "sluice.dev/v1alpha1";
+    let mut shared = route("shared", "edge", "/shared", mock("shared"));
+    shared["spec"]["stages"] = json!([{"name": "edge"}, {"name": "inner"}]);
+    let mut guarded = route("guarded", "edge", "/guarded", mock("guarded"));
+    guarded["spec"]["apiKey"] = json!("Required");
+    for object in [
+        of_fleet(stage("edge", EDGE), "edge"),
+        stage("inner", INNER),
+        shared,
+        guarded,
+        json!({"apiVersion": api, "kind": "UsagePlan", "metadata": {"name": "gold"}, "spec": {"stages": [{"name": "edge"}]}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme"}, "stringData": {"api-key": KEY}}),
+        json!({"apiVersion": api, "kind": "ApiKey", "metadata": {"name": "acme"},
+            "spec": {"plans": [{"name": "gold"}], "secret": {"name": "acme"}}}),
+    ] {
+        space.apply(&object).await?;
+    }
+    // Nobody serves the fleet yet, and its objects say so.
+    for (kind, name) in [("Stage", "edge"), ("ApiRoute", "shared"), ("ApiKey", "acme")] {
+        let condition = space.condition(kind, name, "Programmed", |found| found.reason == "NoProxies").await?;
+        assert!(condition.message.contains("fleet edge"), "{kind}: {}", condition.message);
+    }
+    assert_eq!(space.programmed("Stage", "inner").await?.message, "1 of 1 proxies");
+
+    let token = server.service_account_token("sluice-proxy", &["sluice-operator"]).await?;
+    let mut edge = inner.newcomer("edge-0", &token)?.of_fleet("edge");
+    edge.start().await?;
+    for (kind, name) in [("Stage", "edge"), ("ApiRoute", "guarded"), ("ApiKey", "acme")] {
+        assert_eq!(space.programmed(kind, name).await?.message, "1 of 1 proxies", "{kind} {name}");
+    }
+    assert_eq!(space.programmed("ApiRoute", "shared").await?.message, "2 of 2 proxies");
+    for (proxy, served, foreign) in [(&edge, EDGE, INNER), (inner, INNER, EDGE)] {
+        responds(proxy, served, 200).await?;
+        responds(proxy, foreign, 404).await?;
+    }
+    let with_key = get(EDGE, "/guarded").header("x-api-key", KEY);
+    assert_eq!(with_key.send(edge.http).await?.status, 200);
+
+    // What a proxy keeps on disk is what it was sent: the key is in one fleet only.
+    eventually("the key is saved", SOON, || async {
+        anyhow::ensure!(saved(&server, "edge-0", "configuration.state")?.contains("acme"), "it is not");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    let other = saved(&server, "proxy-0", "configuration.state")?;
+    assert!(other.contains("route/fleets/shared") && !other.contains("acme") && !other.contains("guarded"));
+    // Each fleet shares limits among its own proxies.
+    assert_eq!(saved(&server, "edge-0", "fleet.state")?, "1 edge\n");
+    assert_eq!(saved(&server, "proxy-0", "fleet.state")?, "1 default\n");
+    let metrics = fleet.operator.metrics().await?.body;
+    for line in [r#"sluice_proxies{fleet="edge",state="current"} 1"#, r#"sluice_snapshot_bytes{fleet="edge"}"#] {
+        assert!(metrics.contains(line), "no {line} in:\n{metrics}");
+    }
+
+    // The Stage moves, with everything that it needs.
+    space.apply(&of_fleet(stage("edge", EDGE), "default")).await?;
+    responds(inner, EDGE, 200).await?;
+    responds(&edge, EDGE, 404).await?;
+    assert_eq!(with_key.send(inner.http).await?.status, 200);
+    for (kind, name) in [("Stage", "edge"), ("ApiRoute", "shared"), ("ApiKey", "acme")] {
+        let moved = space.condition(kind, name, "Programmed", |found| found.message == "1 of 1 proxies").await?;
+        assert_eq!(moved.status, "True", "{kind}");
+    }
+
+    // Another fleet on the same disk: what was saved is not served.
+    edge.kill();
+    let mut later = edge.of_fleet("later");
+    later.start().await?;
+    assert_eq!(saved(&server, "edge-0", "fleet.state")?, "1 later\n");
+    responds(&later, INNER, 404).await
+}
