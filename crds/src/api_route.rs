@@ -1,5 +1,6 @@
 //! ApiRoute: the operations of an API, each with its match, policies and integration. It attaches to Stages.
 
+mod authorization;
 mod integration;
 mod rule;
 
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Header;
+pub use authorization::{Authorization, AuthorizationType};
 pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
 pub use rule::{
     CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache, ValueMatch,
@@ -151,43 +153,6 @@ pub enum VersionScheme {
     Query,
     /// The media type in `Accept`.
     MediaType,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.authorizer) == (self.type == 'Authorizer')",
-    "message": "type Authorizer requires the field authorizer, which is not allowed with type None"
-}, {
-    "rule": "self.type == 'Authorizer' || !has(self.scopes)",
-    "message": "scopes are allowed with type Authorizer only"
-}]))]
-pub struct Authorization {
-    /// `Authorizer`: the Authorizer accepts or rejects each request. `None`: every client may call. Example: `Authorizer`.
-    #[serde(rename = "type")]
-    pub type_: AuthorizationType,
-    /// The Authorizer. Required with type `Authorizer`, not allowed with `None`. Example: `{name: customers}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorizer: Option<Reference>,
-    /// Scopes of which the token must have at least one. Empty: no scope is required. At most 10 of at most 128
-    /// characters. Example: `[orders.read]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 10),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!#-\[\]-~]+$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
-    pub scopes: Vec<String>,
-}
-
-/// How callers are authorized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum AuthorizationType {
-    /// An Authorizer accepts or rejects each request.
-    Authorizer,
-    /// Every client may call.
-    None,
 }
 
 /// The observed state of an ApiRoute.

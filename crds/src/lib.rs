@@ -9,6 +9,7 @@ pub mod api_route;
 pub mod authorizer;
 pub mod condition;
 pub mod field;
+pub mod group;
 pub mod manifest;
 pub mod reference;
 pub mod schema;
@@ -18,14 +19,6 @@ pub mod usage_plan;
 pub use api_key::{ApiKey, ApiKeySpec, ApiKeyStatus};
 pub use api_route::{ApiRoute, ApiRouteSpec, ApiRouteStatus};
 pub use authorizer::{Authorizer, AuthorizerSpec, AuthorizerStatus};
+pub use group::{API_VERSION, GROUP, VERSION};
 pub use stage::{Stage, StageSpec, StageStatus};
 pub use usage_plan::{UsagePlan, UsagePlanSpec, UsagePlanStatus};
-
-/// The API group of every custom resource.
-pub const GROUP: &str = "sluice.dev";
-
-/// The one served version of the group.
-pub const VERSION: &str = "v1alpha1";
-
-/// What an object's `apiVersion` must say.
-pub const API_VERSION: &str = "sluice.dev/v1alpha1";

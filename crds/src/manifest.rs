@@ -40,7 +40,7 @@ impl Definition {
     /// The name of the file that holds the manifest: `apiroutes.sluice.dev.yaml`.
     #[must_use]
     pub fn file_name(&self) -> String {
-        format!("{}.{}.yaml", self.plural, crate::GROUP)
+        format!("{}.{}.yaml", self.plural, crate::group::GROUP)
     }
 
     /// The schema of the served version.

@@ -1,8 +1,8 @@
-//! Judges an object as an API server would, by the schema of its kind: defaults, unknown fields, types, bounds, CEL.
-//! Where a fault stands in a file is the caller's to find out, from the fault's path.
+//! Validates an object by the schema of its kind as an API server does: defaults, unknown fields, types, bounds, CEL. Errors
+//! have the path of their field; the caller finds its place in a file.
 
 mod explain;
-mod fault;
+mod field_error;
 mod metadata;
 
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -12,17 +12,17 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 pub use explain::closest;
-pub use fault::{Fault, Path, Place, Step};
+pub use field_error::{FieldError, Path, Place, Step};
 
 use crate::manifest::{self, ManifestError};
 
 /// Deeper objects are refused; no schema of ours is nearly that deep.
 const MAX_DEPTH: usize = 64;
 
-/// More faults of one object than these are not told.
-const MAX_FAULTS: usize = 50;
+/// The most errors that are reported for one object.
+const MAX_ERRORS: usize = 50;
 
-/// Why a schema cannot judge anything.
+/// Why a schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// A pattern is not a regular expression.
@@ -44,38 +44,38 @@ pub enum SchemaError {
     Manifest(#[from] ManifestError),
 }
 
-/// A schema that is ready to judge.
-pub struct Judge {
+/// A schema that is prepared for validation.
+pub struct SchemaValidator {
     schema: Value,
     rules: CompiledSchema,
     patterns: BTreeMap<String, Regex>,
     validator: Validator,
 }
 
-impl std::fmt::Debug for Judge {
+impl std::fmt::Debug for SchemaValidator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Judge").field("patterns", &self.patterns.len()).finish_non_exhaustive()
+        f.debug_struct("SchemaValidator").field("patterns", &self.patterns.len()).finish_non_exhaustive()
     }
 }
 
-/// The judges of our five kinds, by kind; made once.
+/// The validators of the kinds of Sluice, by kind; prepared once.
 ///
 /// # Errors
 ///
 /// When a schema is broken, which a test of this crate would have shown.
-pub fn judges() -> Result<&'static BTreeMap<String, Judge>, &'static SchemaError> {
-    static JUDGES: OnceLock<Result<BTreeMap<String, Judge>, SchemaError>> = OnceLock::new();
-    JUDGES
+pub fn validators() -> Result<&'static BTreeMap<String, SchemaValidator>, &'static SchemaError> {
+    static VALIDATORS: OnceLock<Result<BTreeMap<String, SchemaValidator>, SchemaError>> = OnceLock::new();
+    VALIDATORS
         .get_or_init(|| {
             manifest::definitions()?
                 .into_iter()
-                .map(|definition| Ok((definition.kind.clone(), Judge::new(definition.schema())?)))
+                .map(|definition| Ok((definition.kind.clone(), SchemaValidator::new(definition.schema())?)))
                 .collect()
         })
         .as_ref()
 }
 
-impl Judge {
+impl SchemaValidator {
     /// Prepares the structural schema of a kind; what every object has (`apiVersion`, `kind`, `metadata`) is added.
     ///
     /// # Errors
@@ -92,17 +92,17 @@ impl Judge {
         Ok(Self { schema, rules, patterns, validator: Validator::new() })
     }
 
-    /// Fills in defaults, takes out nulls, and tells every fault; none means that an API server would take the object.
+    /// Sets defaults, removes nulls, and returns every error. An API server accepts the object when there is none.
     ///
-    /// CEL rules are only asked of an object without other faults, as an API server does.
-    pub fn judge(&self, object: &mut Value) -> Vec<Fault> {
-        let mut visit = Visit { judge: self, path: Path::default(), faults: Vec::new() };
+    /// CEL rules are evaluated for an object without other errors only, as in an API server.
+    pub fn validate(&self, object: &mut Value) -> Vec<FieldError> {
+        let mut visit = Visit { validator: self, path: Path::default(), errors: Vec::new() };
         visit.value(&self.schema, object);
-        let mut faults = visit.faults;
-        if faults.is_empty()
-            && let Err(errors) = self.validator.validate_compiled(&self.rules, object, None)
+        let mut errors = visit.errors;
+        if errors.is_empty()
+            && let Err(failed) = self.validator.validate_compiled(&self.rules, object, None)
         {
-            faults.extend(errors.into_vec().into_iter().map(|error| {
+            errors.extend(failed.into_vec().into_iter().map(|error| {
                 let path = Path::parse(&error.field_path);
                 let message = match error.kind {
                     ErrorKind::ValidationFailure => format!("{path}: {}.", error.message),
@@ -110,10 +110,10 @@ impl Judge {
                         format!("{path}: the validation rule {:?} cannot be evaluated: {}.", error.rule, error.message)
                     }
                 };
-                Fault { path, place: Place::Value, message, hint: None }
+                FieldError { path, place: Place::Value, message, hint: None }
             }));
         }
-        faults
+        errors
     }
 }
 
@@ -147,21 +147,21 @@ fn first_rule_error(rules: &CompiledSchema) -> Option<String> {
 
 /// One walk over an object beside its schema.
 struct Visit<'a> {
-    judge: &'a Judge,
+    validator: &'a SchemaValidator,
     path: Path,
-    faults: Vec<Fault>,
+    errors: Vec<FieldError>,
 }
 
 impl Visit<'_> {
-    fn fault(&mut self, place: Place, message: String, hint: Option<String>) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault { path: self.path.clone(), place, message, hint });
+    fn error(&mut self, place: Place, message: String, hint: Option<String>) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(FieldError { path: self.path.clone(), place, message, hint });
         }
     }
 
     fn value(&mut self, schema: &Value, value: &mut Value) {
         if self.path.len() > MAX_DEPTH {
-            return self.fault(Place::Value, "This is nested too deeply.".to_owned(), None);
+            return self.error(Place::Value, "This is nested too deeply.".to_owned(), None);
         }
         let int_or_string = flag(schema, "x-kubernetes-int-or-string");
         let wanted = schema.get("type").and_then(Value::as_str);
@@ -188,7 +188,7 @@ impl Visit<'_> {
                 let quote = wanted == Some("string") && !found.is_object() && !found.is_array();
                 let hint = explain::duration(schema, found)
                     .or_else(|| quote.then(|| "Put it in quotes if it is a string.".to_owned()));
-                return self.fault(Place::Value, message, hint.or_else(|| explain::example(schema)));
+                return self.error(Place::Value, message, hint.or_else(|| explain::example(schema)));
             }
         }
         self.allowed(schema, value);
@@ -204,7 +204,7 @@ impl Visit<'_> {
         let hint = closest(written, names.iter().copied()).map(|name| format!("Did you mean {name}?"));
         let message =
             format!("{} cannot be {}: it must be one of {}.", self.path, explain::found(value), explain::list(&names));
-        self.fault(Place::Value, message, hint);
+        self.error(Place::Value, message, hint);
     }
 
     fn object(&mut self, schema: &Value, map: &mut Map<String, Value>) {
@@ -223,7 +223,7 @@ impl Visit<'_> {
         }
         self.required(schema, map);
         if let Some(most) = bound(schema, "maxProperties").filter(|most| map.len() > *most) {
-            self.fault(
+            self.error(
                 Place::Value,
                 format!("{} has {} entries; at most {most} are allowed.", self.path, map.len()),
                 None,
@@ -248,7 +248,7 @@ impl Visit<'_> {
                 0 => format!("The field {name} is missing."),
                 _ => format!("{} requires the field {name}.", self.path),
             };
-            self.fault(Place::Key, message, child.and_then(explain::example));
+            self.error(Place::Key, message, child.and_then(explain::example));
         }
     }
 
@@ -260,12 +260,12 @@ impl Visit<'_> {
             None => Some(format!("The fields here are {}.", explain::list(&known))),
         };
         let message = format!("There is no field {}.", self.path);
-        self.fault(Place::Key, message, hint);
+        self.error(Place::Key, message, hint);
     }
 
     fn array(&mut self, schema: &Value, items: &mut [Value]) {
         if let Some(most) = bound(schema, "maxItems").filter(|most| items.len() > *most) {
-            self.fault(
+            self.error(
                 Place::Value,
                 format!("{} has {} items; at most {most} are allowed.", self.path, items.len()),
                 None,
@@ -274,7 +274,7 @@ impl Visit<'_> {
         }
         if let Some(least) = bound(schema, "minItems").filter(|least| items.len() < *least) {
             let message = format!("{} has {} items; at least {least} are required.", self.path, items.len());
-            self.fault(Place::Value, message, explain::example(schema));
+            self.error(Place::Value, message, explain::example(schema));
         }
         let Some(item_schema) = schema.get("items") else { return };
         for (index, item) in items.iter_mut().enumerate() {
@@ -311,7 +311,7 @@ impl Visit<'_> {
                 self.path.push(Step::Index(index));
                 let what = if keys.is_empty() { String::new() } else { format!("{} ", keys.join(" and ")) };
                 let message = format!("{} repeats the {what}{identity} of item {first}.", self.path);
-                self.fault(Place::Value, message, Some("It must be unique in this list.".to_owned()));
+                self.error(Place::Value, message, Some("It must be unique in this list.".to_owned()));
                 self.path.pop();
             }
         }
@@ -321,22 +321,22 @@ impl Visit<'_> {
         let length = text.chars().count();
         if let Some(most) = bound(schema, "maxLength").filter(|most| length > *most) {
             let message = format!("{} has {length} characters; at most {most} are allowed.", self.path);
-            return self.fault(Place::Value, message, explain::example(schema));
+            return self.error(Place::Value, message, explain::example(schema));
         }
         if let Some(least) = bound(schema, "minLength").filter(|least| length < *least) {
             let message = match length {
                 0 => format!("{} is empty.", self.path),
                 _ => format!("{} has {length} characters; at least {least} are required.", self.path),
             };
-            return self.fault(Place::Value, message, explain::example(schema));
+            return self.error(Place::Value, message, explain::example(schema));
         }
         let Some(pattern) = schema.get("pattern").and_then(Value::as_str) else { return };
-        let matches = self.judge.patterns.get(pattern).is_some_and(|regex| regex.is_match(text));
+        let matches = self.validator.patterns.get(pattern).is_some_and(|regex| regex.is_match(text));
         if !matches {
             let found = explain::found(&Value::String(text.to_owned()));
             let message = format!("{} cannot be {found}: {}.", self.path, explain::pattern(pattern));
             let hint = explain::duration(schema, &Value::String(text.to_owned())).or_else(|| explain::example(schema));
-            self.fault(Place::Value, message, hint);
+            self.error(Place::Value, message, hint);
         }
     }
 
@@ -351,7 +351,7 @@ impl Visit<'_> {
                 (None, None) => String::new(),
             };
             let message = format!("{} cannot be {number}: it must be {range}.", self.path);
-            self.fault(Place::Value, message, explain::example(schema));
+            self.error(Place::Value, message, explain::example(schema));
         }
     }
 }

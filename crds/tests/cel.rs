@@ -1,11 +1,11 @@
-//! Every CEL rule has a row that it accepts and a row that it refuses, judged here without an API server.
+//! Each CEL rule has a row that it accepts and a row that it rejects, validated here without an API server.
 //! A row is `name`, `object`, and `error`: absent when the object is accepted, else a part of what is told.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluice_crds::schema::judges;
+use sluice_crds::schema::validators;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,23 +29,23 @@ fn rows() -> Vec<(String, Row)> {
     rows
 }
 
-fn faults(object: &Value) -> Vec<String> {
+fn errors(object: &Value) -> Vec<String> {
     let kind = object["kind"].as_str().unwrap();
     let mut object = object.clone();
-    judges().unwrap()[kind].judge(&mut object).iter().map(ToString::to_string).collect()
+    validators().unwrap()[kind].validate(&mut object).iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn every_row_is_validated_as_its_table_expects() {
     let mut wrong = Vec::new();
     for (file, row) in rows() {
-        let faults = faults(&row.object);
+        let errors = errors(&row.object);
         let as_said = match &row.error {
-            None => faults.is_empty(),
-            Some(error) => faults.iter().any(|fault| fault.contains(error)),
+            None => errors.is_empty(),
+            Some(error) => errors.iter().any(|found| found.contains(error)),
         };
         if !as_said {
-            wrong.push(format!("{file}: {}: expected {:?}, got {faults:?}", row.name, row.error));
+            wrong.push(format!("{file}: {}: expected {:?}, found {errors:?}", row.name, row.error));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -56,7 +56,7 @@ fn every_accepted_row_is_deserialized_and_equal_with_its_defaults() {
     fn same<K: serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, object: &Value) {
         let mut defaulted = object.clone();
         let kind = object["kind"].as_str().unwrap();
-        assert_eq!(judges().unwrap()[kind].judge(&mut defaulted), []);
+        assert_eq!(validators().unwrap()[kind].validate(&mut defaulted), []);
         let by_types: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let by_schema: K = serde_json::from_value(defaulted).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(by_types, by_schema, "{name}");
@@ -98,15 +98,15 @@ fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
             continue;
         }
         let mut object = row.object.clone();
-        let faults = judges().unwrap()[&kind].judge(&mut object);
-        refused.entry(kind).or_default().extend(faults.into_iter().map(|fault| {
-            let place: String = fault
+        let errors = validators().unwrap()[&kind].validate(&mut object);
+        refused.entry(kind).or_default().extend(errors.into_iter().map(|error| {
+            let place: String = error
                 .path
                 .to_string()
                 .split('[')
                 .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ']'))
                 .collect();
-            (place, fault.message)
+            (place, error.message)
         }));
     }
     let mut missing = Vec::new();

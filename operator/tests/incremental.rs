@@ -45,7 +45,7 @@ fn rules(shape: u8) -> Value {
          "throttle": if shape % 19 == 18 { json!({"rate": 0, "burst": 1}) } else { Value::Null },
          "integration": {"type": "Mock", "mock": {}}},
         {"name": "c", "methods": ["GET"], "path": format!("/p{high}"),
-         "headers": if shape % 5 == 0 { json!([{"name": header, "type": "Present"}]) } else { json!([]) },
+         "headers": if shape.is_multiple_of(5) { json!([{"name": header, "type": "Present"}]) } else { json!([]) },
          "integration": {"type": "Http", "http": {"url": "https://api.example"}}},
     ])
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Authorization, Integration};
+use super::authorization::Authorization;
+use super::integration::Integration;
 use crate::field::{
     ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
 };

@@ -1,5 +1,4 @@
-//! Words for what a schema says: types, patterns, examples, and the word that was probably meant.
-//! It judges nothing.
+//! Descriptions of what a schema requires: types, patterns, examples, and the name that was probably meant.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! How a judge sees objects, kind by kind of fault.
+//! Validation of objects, one test per kind of error.
 
 use serde_json::json;
 
@@ -8,19 +8,19 @@ fn stage(spec: Value) -> Value {
     json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Stage", "metadata": {"name": "prod"}, "spec": spec})
 }
 
-fn told(kind: &str, mut object: Value) -> Vec<String> {
-    judges().unwrap()[kind].judge(&mut object).iter().map(ToString::to_string).collect()
+fn errors_of(kind: &str, mut object: Value) -> Vec<String> {
+    validators().unwrap()[kind].validate(&mut object).iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn every_schema_compiles() {
-    assert_eq!(judges().unwrap().len(), 5);
+    assert_eq!(validators().unwrap().len(), 5);
 }
 
 #[test]
 fn defaults_are_those_of_the_types() {
     let mut object = stage(json!({"cache": {}}));
-    assert_eq!(judges().unwrap()["Stage"].judge(&mut object), []);
+    assert_eq!(validators().unwrap()["Stage"].validate(&mut object), []);
     let by_types: crate::Stage = serde_json::from_value(stage(json!({"cache": {}}))).unwrap();
     let by_schema: crate::Stage = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(by_types, by_schema);
@@ -31,7 +31,7 @@ fn defaults_are_those_of_the_types() {
 #[test]
 fn null_is_absent() {
     let mut object = stage(json!({"basePath": null, "tls": null}));
-    assert_eq!(judges().unwrap()["Stage"].judge(&mut object), []);
+    assert_eq!(validators().unwrap()["Stage"].validate(&mut object), []);
     assert_eq!(object["spec"]["basePath"], json!("/"));
     assert!(object["spec"].get("tls").is_none());
 }
@@ -39,7 +39,7 @@ fn null_is_absent() {
 #[test]
 fn an_unknown_field_is_rejected_with_a_suggestion() {
     assert_eq!(
-        told("Stage", stage(json!({"hostname": ["a.example"]}))),
+        errors_of("Stage", stage(json!({"hostname": ["a.example"]}))),
         ["There is no field spec.hostname. Did you mean hostnames?"]
     );
 }
@@ -47,22 +47,22 @@ fn an_unknown_field_is_rejected_with_a_suggestion() {
 #[test]
 fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
     assert_eq!(
-        told("Stage", stage(json!({"hostnames": "a.example"}))),
+        errors_of("Stage", stage(json!({"hostnames": "a.example"}))),
         ["spec.hostnames must be a list, but it is \"a.example\". Example: [api.shop.example]."]
     );
     assert_eq!(
-        told("Stage", stage(json!({"behavior": "awsRest"}))),
+        errors_of("Stage", stage(json!({"behavior": "awsRest"}))),
         ["spec.behavior cannot be \"awsRest\": it must be one of Native, AwsRest or AwsHttp. Did you mean AwsRest?"]
     );
     assert_eq!(
-        told("Stage", stage(json!({"basePath": "v1/"}))),
+        errors_of("Stage", stage(json!({"basePath": "v1/"}))),
         [
             "spec.basePath cannot be \"v1/\": a base path begins with /, does not end with one, and has no empty segments. \
           Example: /v1."
         ]
     );
     assert_eq!(
-        told("Stage", stage(json!({"basePath": true}))),
+        errors_of("Stage", stage(json!({"basePath": true}))),
         ["spec.basePath must be a string, but it is true. Put it in quotes if it is a string."]
     );
 }
@@ -70,50 +70,50 @@ fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
 #[test]
 fn a_missing_field_is_reported_at_its_place() {
     assert_eq!(
-        told("Stage", stage(json!({"tls": {}}))),
+        errors_of("Stage", stage(json!({"tls": {}}))),
         ["spec.tls requires the field certificates. Example: [{name: api-shop-tls}]."]
     );
     let mut object = stage(json!({}));
     object.as_object_mut().unwrap().remove("spec");
-    assert_eq!(told("Stage", object), ["The field spec is missing."]);
+    assert_eq!(errors_of("Stage", object), ["The field spec is missing."]);
 }
 
 #[test]
 fn bounds_of_numbers_lists_and_sizes_hold() {
     assert_eq!(
-        told("Stage", stage(json!({"throttle": {"rate": 0, "burst": 0}}))),
+        errors_of("Stage", stage(json!({"throttle": {"rate": 0, "burst": 0}}))),
         [
             "spec.throttle.burst cannot be 0: it must be from 1 to 1000000. Example: 200.",
             "spec.throttle.rate cannot be 0: it must be from 1 to 1000000. Example: 100.",
         ]
     );
     assert_eq!(
-        told("Stage", stage(json!({"throttle": {"rate": 0.5, "burst": 1}}))),
+        errors_of("Stage", stage(json!({"throttle": {"rate": 0.5, "burst": 1}}))),
         ["spec.throttle.rate must be an integer, but it is 0.5. Example: 100."]
     );
     let many: Vec<String> = (0..33).map(|n| format!("h{n}.example")).collect();
     assert_eq!(
-        told("Stage", stage(json!({"hostnames": many}))),
+        errors_of("Stage", stage(json!({"hostnames": many}))),
         ["spec.hostnames has 33 items; at most 32 are allowed."]
     );
     for size in [json!("64Mi"), json!(1024), json!(1024.0), json!("1")] {
-        assert!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).is_empty(), "{size}");
+        assert!(errors_of("Stage", stage(json!({"cache": {"maxBytes": size}}))).is_empty(), "{size}");
     }
     for size in [json!("64MB"), json!(0), json!("0"), json!(1.5), json!(true)] {
-        assert_eq!(told("Stage", stage(json!({"cache": {"maxBytes": size}}))).len(), 1, "{size}");
+        assert_eq!(errors_of("Stage", stage(json!({"cache": {"maxBytes": size}}))).len(), 1, "{size}");
     }
 }
 
 #[test]
 fn a_duration_without_a_unit_is_reported_with_an_example() {
     for (found, number) in [("30", json!(30)), ("\"30\"", json!("30"))] {
-        let told = told("Stage", stage(json!({"cache": {"ttl": number}})));
+        let told = errors_of("Stage", stage(json!({"cache": {"ttl": number}})));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("spec.cache.ttl ") && told[0].contains(found), "{told:?}");
         assert!(told[0].ends_with("A duration needs a unit: write 30s for 30 seconds."), "{told:?}");
     }
     assert_eq!(
-        told("Stage", stage(json!({"cache": {"ttl": "5 min"}}))),
+        errors_of("Stage", stage(json!({"cache": {"ttl": "5 min"}}))),
         [
             "spec.cache.ttl cannot be \"5 min\": a duration has whole numbers of at most five digits with the units h, m, s or \
           ms, such as 30s or 1h30m."
@@ -124,47 +124,49 @@ fn a_duration_without_a_unit_is_reported_with_an_example() {
 #[test]
 fn an_item_that_repeats_an_identity_is_rejected() {
     assert_eq!(
-        told("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
+        errors_of("Stage", stage(json!({"hostnames": ["a.example", "a.example"]}))),
         ["spec.hostnames[1] repeats the \"a.example\" of item 0. It must be unique in this list."]
     );
     let rule = json!({"name": "a", "methods": ["GET"], "path": "/a", "integration": {"type": "Mock", "mock": {}}});
     let spec = json!({"stages": [{"name": "prod"}], "authorization": {"type": "None"}, "rules": [rule, rule]});
     assert_eq!(
-        told("ApiRoute", json!({"metadata": {"name": "orders"}, "spec": spec})),
+        errors_of("ApiRoute", json!({"metadata": {"name": "orders"}, "spec": spec})),
         ["spec.rules[1] repeats the name \"a\" of item 0. It must be unique in this list."]
     );
     let plan = json!({"metadata": {"name": "gold"}, "spec": {"stages": [{"name": "prod"}, {"name": "prod"}]}});
-    assert_eq!(told("UsagePlan", plan), ["spec.stages: each Stage may be listed once."]);
+    assert_eq!(errors_of("UsagePlan", plan), ["spec.stages: each Stage may be listed once."]);
 }
 
 #[test]
 fn a_violated_rule_is_reported_with_its_message_and_place() {
     let mut object = stage(json!({"cors": {"allowOrigins": ["*"], "allowCredentials": true}}));
-    let faults = judges().unwrap()["Stage"].judge(&mut object);
-    assert_eq!(faults.len(), 1);
-    assert_eq!(faults[0].path.to_string(), "spec.cors");
-    assert!(faults[0].message.starts_with("spec.cors: allowCredentials cannot be combined"), "{}", faults[0].message);
+    let errors = validators().unwrap()["Stage"].validate(&mut object);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].path.to_string(), "spec.cors");
+    assert!(errors[0].message.starts_with("spec.cors: allowCredentials cannot be combined"), "{}", errors[0].message);
 }
 
 #[test]
 fn a_long_api_key_name_leaves_room_for_its_secret() {
     let key = |length: usize| json!({"metadata": {"name": "k".repeat(length)}, "spec": {}});
-    assert!(told("ApiKey", key(245)).is_empty());
-    let faults = told("ApiKey", key(246));
-    assert!(faults.len() == 1 && faults[0].starts_with("metadata.name has 246 characters; at most 245"), "{faults:?}");
+    assert!(errors_of("ApiKey", key(245)).is_empty());
+    let errors = errors_of("ApiKey", key(246));
+    assert!(errors.len() == 1 && errors[0].starts_with("metadata.name has 246 characters; at most 245"), "{errors:?}");
 }
 
 #[test]
 fn metadata_is_validated_as_strictly_as_the_rest() {
     let with = |metadata: Value| json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Stage", "metadata": metadata, "spec": {}});
-    assert!(told("Stage", with(json!({"name": "prod", "labels": {"a": "b"}, "uid": "1", "generation": 4}))).is_empty());
+    assert!(
+        errors_of("Stage", with(json!({"name": "prod", "labels": {"a": "b"}, "uid": "1", "generation": 4}))).is_empty()
+    );
     assert_eq!(
-        told("Stage", with(json!({"name": "prod", "lables": {}}))),
+        errors_of("Stage", with(json!({"name": "prod", "lables": {}}))),
         ["There is no field metadata.lables. Did you mean labels?"]
     );
-    assert_eq!(told("Stage", with(json!({}))), ["metadata requires the field name. Example: orders."]);
-    assert_eq!(told("Stage", with(json!({"name": "Prod"}))).len(), 1);
-    assert_eq!(told("Stage", with(json!({"name": "prod", "annotations": {"a": 1}}))).len(), 1);
+    assert_eq!(errors_of("Stage", with(json!({}))), ["metadata requires the field name. Example: orders."]);
+    assert_eq!(errors_of("Stage", with(json!({"name": "Prod"}))).len(), 1);
+    assert_eq!(errors_of("Stage", with(json!({"name": "prod", "annotations": {"a": 1}}))).len(), 1);
 }
 
 #[test]
@@ -175,15 +177,15 @@ fn an_endless_nesting_is_cut() {
         deep = json!({ "a": deep });
     }
     let mut object = json!({"metadata": {"name": "deep"}, "spec": deep});
-    assert_eq!(Judge::new(&schema).unwrap().judge(&mut object), []);
+    assert_eq!(SchemaValidator::new(&schema).unwrap().validate(&mut object), []);
 }
 
 #[test]
 fn a_broken_schema_is_reported() {
     assert!(matches!(
-        Judge::new(&json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})),
+        SchemaValidator::new(&json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})),
         Err(SchemaError::Pattern { .. })
     ));
     let rule = json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.", "message": "m"}]});
-    assert!(matches!(Judge::new(&rule), Err(SchemaError::Rule { .. })));
+    assert!(matches!(SchemaValidator::new(&rule), Err(SchemaError::Rule { .. })));
 }

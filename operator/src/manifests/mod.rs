@@ -86,7 +86,7 @@ pub struct Manifest {
     pub problems: Vec<Problem>,
     /// Whether it could be read to its end. If not, it may hold objects that nobody sees.
     pub complete: bool,
-    /// Of the text, so that a file that did not change is not judged again.
+    /// Of the text, so that a file that did not change is not validated again.
     hash: u64,
 }
 
@@ -178,7 +178,7 @@ pub fn load(dir: &Path) -> Loaded {
     read_all(dir, &Loaded::default())
 }
 
-/// Reads a directory again, with [`Loaded::keep_from`]; files whose text did not change are not judged again.
+/// Reads a directory again, with [`Loaded::keep_from`]; files whose text did not change are not validated again.
 ///
 /// What stands below a directory that can no longer be looked at is not known to be gone, and stays.
 #[must_use]
@@ -197,7 +197,7 @@ pub fn reload(dir: &Path, earlier: &Loaded) -> Loaded {
 fn read_all(dir: &Path, earlier: &Loaded) -> Loaded {
     let listing = walk::list(dir);
     let mut loaded = Loaded::default();
-    for (path, message) in listing.faults {
+    for (path, message) in listing.problems {
         loaded.directory_problems.push(error(locate(&path.into(), Mark::START), message));
     }
     for path in listing.files {
@@ -225,8 +225,8 @@ fn read_all(dir: &Path, earlier: &Loaded) -> Loaded {
 #[must_use]
 pub fn parse(path: &Path, text: &str) -> Manifest {
     let file: Arc<Path> = path.into();
-    let (documents, fault) = yaml::parse(text);
-    let complete = fault.is_none();
+    let (documents, syntax) = yaml::parse(text);
+    let complete = syntax.is_none();
     let mut manifest = Manifest { objects: Vec::new(), problems: Vec::new(), complete, hash: hash(text) };
     for outcome in documents.iter().map(object::read) {
         let objects = outcome.objects.into_iter();
@@ -238,7 +238,7 @@ pub fn parse(path: &Path, text: &str) -> Manifest {
             message,
         }));
     }
-    manifest.problems.extend(fault.map(|fault| error(locate(&file, fault.at), fault.message)));
+    manifest.problems.extend(syntax.map(|found| error(locate(&file, found.at), found.message)));
     manifest.problems.sort_by(|a, b| a.location.cmp(&b.location));
     manifest
 }

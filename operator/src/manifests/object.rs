@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde_json::Value;
 use sluice_crds::API_VERSION;
-use sluice_crds::schema::{self, Fault, Judge, Path, Place, SchemaError, Step, closest};
+use sluice_crds::schema::{self, FieldError, Path, Place, SchemaError, SchemaValidator, Step, closest};
 
 use super::yaml::{Content, Document, Mark, Node};
 use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched as _, for_kind};
@@ -22,15 +22,15 @@ pub(super) struct Outcome {
 }
 
 /// The validators of all kinds that manifests may hold; compiled once.
-fn validator(kind: Kind) -> Result<&'static Judge, String> {
-    static VALIDATORS: OnceLock<Result<BTreeMap<Kind, Judge>, SchemaError>> = OnceLock::new();
+fn validator(kind: Kind) -> Result<&'static SchemaValidator, String> {
+    static VALIDATORS: OnceLock<Result<BTreeMap<Kind, SchemaValidator>, SchemaError>> = OnceLock::new();
     let missing = || format!("The schema of {kind} is missing.");
     if kind.is_own() {
-        return schema::judges().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing);
+        return schema::validators().map_err(ToString::to_string)?.get(kind.as_str()).ok_or_else(missing);
     }
     let compile = || {
         let schemas = Kind::ALL.iter().filter_map(|kind| Some((*kind, for_kind!(*kind, K => K::manifest_schema())?)));
-        schemas.map(|(kind, schema)| Ok((kind, Judge::new(&schema)?))).collect()
+        schemas.map(|(kind, schema)| Ok((kind, SchemaValidator::new(&schema)?))).collect()
     };
     VALIDATORS.get_or_init(compile).as_ref().map_err(ToString::to_string)?.get(&kind).ok_or_else(missing)
 }
@@ -38,19 +38,19 @@ fn validator(kind: Kind) -> Result<&'static Judge, String> {
 /// Reads one document; empty ones come to nothing.
 pub(super) fn read(document: &Document) -> Outcome {
     let mut outcome = Outcome::default();
-    let faults = document.faults.iter().map(|fault| (fault.at, fault.message.clone())).collect();
-    read_node(&document.root, faults, &mut outcome);
+    let errors = document.errors.iter().map(|error| (error.at, error.message.clone())).collect();
+    read_node(&document.root, errors, &mut outcome);
     outcome
 }
 
-fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_node(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     match &node.content {
-        Content::Scalar(Value::Null) => outcome.errors.extend(faults),
+        Content::Scalar(Value::Null) => outcome.errors.extend(errors),
         Content::Map(_) => match kind_of(node) {
-            Ok(Some(kind)) => read_object(node, kind, faults, outcome),
-            Ok(None) if node.text("kind") == Some("List") => read_list(node, faults, outcome),
+            Ok(Some(kind)) => read_object(node, kind, errors, outcome),
+            Ok(None) if node.text("kind") == Some("List") => read_list(node, errors, outcome),
             Ok(None) => {
-                outcome.errors.extend(faults);
+                outcome.errors.extend(errors);
                 let kind = node.text("kind").unwrap_or_default();
                 if !SILENT.contains(&kind) {
                     let name =
@@ -59,20 +59,20 @@ fn read_node(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
                 }
             }
             Err(error) => {
-                outcome.errors.extend(faults);
+                outcome.errors.extend(errors);
                 outcome.errors.push(error);
             }
         },
         _ => {
-            outcome.errors.extend(faults);
+            outcome.errors.extend(errors);
             let message = "A manifest must be a mapping with apiVersion, kind and metadata.";
             outcome.errors.push((node.at, message.to_owned()));
         }
     }
 }
 
-fn read_list(node: &Node, faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
-    outcome.errors.extend(faults);
+fn read_list(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
+    outcome.errors.extend(errors);
     match node.entry("items").map(|entry| &entry.value.content) {
         Some(Content::List(items)) => items.iter().for_each(|item| read_node(item, Vec::new(), outcome)),
         _ => outcome.errors.push((node.at, "A List must have its objects in the list `items`.".to_owned())),
@@ -115,7 +115,7 @@ fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
     Ok(None)
 }
 
-fn read_object(node: &Node, kind: Kind, mut faults: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     let mut value = node.to_json();
     if let (true, Value::Object(map)) = (kind.is_own(), &mut value) {
         // As with `kubectl apply`: a status is the operator's to write.
@@ -123,41 +123,41 @@ fn read_object(node: &Node, kind: Kind, mut faults: Vec<(Mark, String)>, outcome
     }
     let key = key_of(kind, &value);
     match validator(kind) {
-        Ok(judge) => {
+        Ok(validator) => {
             let sensitive = for_kind!(kind, K => K::SENSITIVE);
-            let found = judge.judge(&mut value);
-            faults
-                .extend(found.iter().map(|fault| (node.locate(&fault.path, fault.place), described(fault, sensitive))));
+            let found = validator.validate(&mut value);
+            errors
+                .extend(found.iter().map(|error| (node.locate(&error.path, error.place), described(error, sensitive))));
         }
-        Err(error) => faults.push((node.at, error)),
+        Err(error) => errors.push((node.at, error)),
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         match typed(kind, value, node) {
             Ok(object) => {
                 outcome.objects.push((node.at, object));
                 return;
             }
-            Err(error) => faults.push(error),
+            Err(error) => errors.push(error),
         }
     }
-    faults.sort();
-    if let (Some(key), Some((_, first))) = (key, faults.first()) {
-        let why = match faults.len() {
+    errors.sort();
+    if let (Some(key), Some((_, first))) = (key, errors.first()) {
+        let why = match errors.len() {
             1 => first.clone(),
             several => format!("{first} ({} more errors)", several - 1),
         };
         outcome.objects.push((node.at, Object::Unparsable(kind, key, Unparsable { generation: None, uid: None, why })));
     }
-    outcome.errors.extend(faults);
+    outcome.errors.extend(errors);
 }
 
-/// The message of a fault, without the content of Secrets.
-fn described(fault: &Fault, sensitive: bool) -> String {
-    let content = matches!(fault.path.steps(), [Step::Key(first), ..] if first == "data" || first == "stringData");
+/// The message of a error, without the content of Secrets.
+fn described(error: &FieldError, sensitive: bool) -> String {
+    let content = matches!(error.path.steps(), [Step::Key(first), ..] if first == "data" || first == "stringData");
     if sensitive && content {
-        return format!("{} must be a string. Put it in quotes.", fault.path);
+        return format!("{} must be a string. Put it in quotes.", error.path);
     }
-    fault.to_string()
+    error.to_string()
 }
 
 fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {

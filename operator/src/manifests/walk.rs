@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) files: Vec<PathBuf>,
-    pub(super) faults: Vec<(PathBuf, String)>,
+    pub(super) problems: Vec<(PathBuf, String)>,
 }
 
 /// Looks through a directory.
@@ -29,7 +29,7 @@ pub(super) fn list(dir: &Path) -> Listing {
             walk.seen.insert(root);
             walk.directory(dir, 0);
         }
-        Err(error) => walk.fault(dir, format!("Cannot read the directory: {error}.")),
+        Err(error) => walk.problem(dir, format!("Cannot read the directory: {error}.")),
     }
     walk.listing.files.sort();
     walk.listing
@@ -43,17 +43,17 @@ struct Walk {
 }
 
 impl Walk {
-    fn fault(&mut self, path: &Path, message: String) {
-        self.listing.faults.push((path.to_path_buf(), message));
+    fn problem(&mut self, path: &Path, message: String) {
+        self.listing.problems.push((path.to_path_buf(), message));
     }
 
     fn directory(&mut self, dir: &Path, depth: usize) {
         if depth > MAX_DEPTH {
-            return self.fault(dir, format!("Directories are read to a depth of {MAX_DEPTH} levels only."));
+            return self.problem(dir, format!("Directories are read to a depth of {MAX_DEPTH} levels only."));
         }
         let entries = match fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
             Ok(entries) => entries,
-            Err(error) => return self.fault(dir, format!("Cannot read the directory: {error}.")),
+            Err(error) => return self.problem(dir, format!("Cannot read the directory: {error}.")),
         };
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
@@ -71,7 +71,7 @@ impl Walk {
             Ok(metadata) => metadata,
             // A file that goes away while one looks is not there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return,
-            Err(error) if manifest => return self.fault(path, format!("Cannot read the file: {error}.")),
+            Err(error) if manifest => return self.problem(path, format!("Cannot read the file: {error}.")),
             Err(_) => return,
         };
         if !(metadata.is_dir() || manifest && metadata.is_file()) {
@@ -79,7 +79,7 @@ impl Walk {
         }
         let Ok(real) = fs::canonicalize(path) else { return };
         if !real.starts_with(&self.root) {
-            return self.fault(path, "This link points outside of the directory and is not followed.".to_owned());
+            return self.problem(path, "This link points outside of the directory and is not followed.".to_owned());
         }
         if !self.seen.insert(real) {
             return;
@@ -89,9 +89,9 @@ impl Walk {
         } else if self.listing.files.len() < MAX_FILES {
             self.listing.files.push(path.to_path_buf());
         } else if self.listing.files.len() == MAX_FILES
-            && self.listing.faults.iter().all(|(_, told)| !told.contains("manifests"))
+            && self.listing.problems.iter().all(|(_, message)| !message.contains("manifests"))
         {
-            self.fault(
+            self.problem(
                 path,
                 format!("A directory can have at most {MAX_FILES} manifests; this file and the rest are ignored."),
             );

@@ -31,15 +31,15 @@ type Snapshot = BTreeMap<PathBuf, (u64, Option<SystemTime>, u64)>;
 /// Tokio runtime.
 pub fn watch(dir: &Path) -> impl Stream<Item = ()> + Send + use<> {
     let dir: Arc<Path> = dir.into();
-    let told = Some(snapshot(&dir));
-    stream::unfold((dir, told), |(dir, told)| async move {
-        let now = settle(&dir, told.as_ref()).await;
+    let reported = Some(snapshot(&dir));
+    stream::unfold((dir, reported), |(dir, reported)| async move {
+        let now = settle(&dir, reported.as_ref()).await;
         Some(((), (dir, Some(now))))
     })
 }
 
 /// Waits until the directory differs from the reported state and is unchanged for one interval.
-async fn settle(dir: &Arc<Path>, told: Option<&Snapshot>) -> Snapshot {
+async fn settle(dir: &Arc<Path>, reported: Option<&Snapshot>) -> Snapshot {
     let mut last: Option<Snapshot> = None;
     let mut changed_since: Option<Instant> = None;
     let mut pause = INTERVAL;
@@ -54,7 +54,7 @@ async fn settle(dir: &Arc<Path>, told: Option<&Snapshot>) -> Snapshot {
         // A large directory is polled less often, to use at most a tenth of a core.
         pause = INTERVAL.max(started.elapsed() * 10);
         let Ok(now) = looked else { continue };
-        if told == Some(&now) {
+        if reported == Some(&now) {
             (last, changed_since) = (None, None);
             continue;
         }
@@ -68,13 +68,13 @@ async fn settle(dir: &Arc<Path>, told: Option<&Snapshot>) -> Snapshot {
 
 fn snapshot(dir: &Path) -> Snapshot {
     let listing = walk::list(dir);
-    let faults = listing.faults.into_iter().map(|(path, _)| (path, (0, None, 0)));
+    let problems = listing.problems.into_iter().map(|(path, _)| (path, (0, None, 0)));
     let files = listing.files.into_iter().map(|path| {
         let state = fs::metadata(&path)
             .map_or((0, None, 0), |metadata| (metadata.len(), metadata.modified().ok(), identity(&metadata)));
         (path, state)
     });
-    faults.chain(files).collect()
+    problems.chain(files).collect()
 }
 
 #[cfg(unix)]

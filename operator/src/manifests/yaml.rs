@@ -34,7 +34,7 @@ impl From<&Marker> for Mark {
 
 /// Something wrong with the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct YamlError {
     pub(super) at: Mark,
     pub(super) message: String,
 }
@@ -44,7 +44,7 @@ pub(super) struct Fault {
 pub(super) struct Document {
     pub(super) root: Node,
     /// Keys that stand twice, tags that nobody knows: the rest can still be read.
-    pub(super) faults: Vec<Fault>,
+    pub(super) errors: Vec<YamlError>,
 }
 
 /// A value and where it begins.
@@ -119,31 +119,31 @@ impl Node {
     }
 }
 
-/// Reads every document up to the first fault of syntax, if there is one.
-pub(super) fn parse(text: &str) -> (Vec<Document>, Option<Fault>) {
+/// Reads every document up to the first error of syntax, if there is one.
+pub(super) fn parse(text: &str) -> (Vec<Document>, Option<YamlError>) {
     let mut reader =
-        Reader { text, events: Parser::new_from_str(text), anchors: HashMap::new(), faults: Vec::new(), nodes: 0 };
+        Reader { text, events: Parser::new_from_str(text), anchors: HashMap::new(), errors: Vec::new(), nodes: 0 };
     let mut documents = Vec::new();
-    let fault = loop {
+    let error = loop {
         match reader.document() {
             Ok(Some(document)) => documents.push(document),
             Ok(None) => break None,
-            Err(fault) => break Some(fault),
+            Err(error) => break Some(error),
         }
     };
-    (documents, fault)
+    (documents, error)
 }
 
 struct Reader<'a> {
     text: &'a str,
     events: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, (Node, usize)>,
-    faults: Vec<Fault>,
+    errors: Vec<YamlError>,
     nodes: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Fault> {
+    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, YamlError> {
         loop {
             let next = self.events.next().transpose().map_err(|error| syntax(&error, self.text))?;
             if !matches!(next, Some((Event::Comment(..), _))) {
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<Option<Document>, Fault> {
+    fn document(&mut self) -> Result<Option<Document>, YamlError> {
         while let Some((event, span)) = self.next()? {
             match event {
                 Event::StreamEnd => return Ok(None),
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
                 first => {
                     self.anchors.clear();
                     let root = self.node(first, &span, 0)?;
-                    return Ok(Some(Document { root, faults: std::mem::take(&mut self.faults) }));
+                    return Ok(Some(Document { root, errors: std::mem::take(&mut self.errors) }));
                 }
             }
         }
@@ -168,10 +168,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The node that begins with this event.
-    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Node, Fault> {
+    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Node, YamlError> {
         let at = Mark::from(&span.start);
         if depth > MAX_DEPTH {
-            return Err(Fault { at, message: format!("This is nested more than {MAX_DEPTH} levels deep.") });
+            return Err(YamlError { at, message: format!("This is nested more than {MAX_DEPTH} levels deep.") });
         }
         self.count(1, at)?;
         let before = self.nodes;
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Fault {
+                    return Err(YamlError {
                         at,
                         message: "This alias is inside of the value that it refers to.".to_owned(),
                     });
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
                 self.count(size, at)?;
                 return Ok(Node { at, content: node.content });
             }
-            _ => return Err(Fault { at, message: "A value is expected here.".to_owned() }),
+            _ => return Err(YamlError { at, message: "A value is expected here.".to_owned() }),
         };
         let node = Node { at, content };
         if anchor != 0 {
@@ -206,10 +206,10 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn count(&mut self, more: usize, at: Mark) -> Result<(), Fault> {
+    fn count(&mut self, more: usize, at: Mark) -> Result<(), YamlError> {
         self.nodes += more;
         if self.nodes > MAX_NODES {
-            return Err(Fault {
+            return Err(YamlError {
                 at,
                 message: format!("This file has more than {MAX_NODES} values, with aliases written out."),
             });
@@ -222,13 +222,13 @@ impl<'a> Reader<'a> {
             None => None,
             Some(Ok(suffix)) => Some(suffix),
             Some(Err(name)) => {
-                self.faults.push(unknown_tag(&name, at));
+                self.errors.push(unknown_tag(&name, at));
                 Some("str")
             }
         };
         let plain = matches!(style, ScalarStyle::Plain);
         scalar::resolve(text, plain, tag).unwrap_or_else(|message| {
-            self.faults.push(Fault { at, message });
+            self.errors.push(YamlError { at, message });
             Value::Null
         })
     }
@@ -237,11 +237,11 @@ impl<'a> Reader<'a> {
         if let Some(tag) = tag
             && tag.core_suffix() != Some(expected)
         {
-            self.faults.push(unknown_tag(&tag_name(tag), at));
+            self.errors.push(unknown_tag(&tag_name(tag), at));
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, YamlError> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::SequenceEnd) {
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Fault> {
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, YamlError> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         let mut merged: Vec<Node> = Vec::new();
@@ -262,12 +262,12 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => break,
                 Event::Scalar(text, style, ..) => (text.into_owned(), matches!(style, ScalarStyle::Plain)),
                 Event::Alias(_) => {
-                    return Err(Fault { at, message: "An alias cannot be a field name.".to_owned() });
+                    return Err(YamlError { at, message: "An alias cannot be a field name.".to_owned() });
                 }
                 _ => {
                     let message =
                         "A field name must be a string, not a list or mapping. Quote a value that begins with { or [.";
-                    return Err(Fault { at, message: message.to_owned() });
+                    return Err(YamlError { at, message: message.to_owned() });
                 }
             };
             let Some((event, span)) = self.next()? else { break };
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
             if let Some(line) = lines.insert(key.clone(), at.line) {
                 let message =
                     format!("The field {key} is defined twice; the first is in line {line}. Remove one of them.");
-                self.faults.push(Fault { at, message });
+                self.errors.push(YamlError { at, message });
                 continue;
             }
             entries.push(Entry { key, at, value });
@@ -303,7 +303,7 @@ impl<'a> Reader<'a> {
             Content::List(items) => items.into_iter().for_each(|item| self.merge(item, entries)),
             Content::Scalar(_) => {
                 let message = "<< needs an alias of a mapping, or of a list of mappings.";
-                self.faults.push(Fault { at: node.at, message: message.to_owned() });
+                self.errors.push(YamlError { at: node.at, message: message.to_owned() });
             }
         }
     }
@@ -313,11 +313,11 @@ fn tag_name(tag: &Tag) -> String {
     format!("{}{}", tag.original_handle(), tag.suffix())
 }
 
-fn unknown_tag(name: &str, at: Mark) -> Fault {
-    Fault { at, message: format!("The tag {name} is not supported in a manifest. Remove it.") }
+fn unknown_tag(name: &str, at: Mark) -> YamlError {
+    YamlError { at, message: format!("The tag {name} is not supported in a manifest. Remove it.") }
 }
 
-fn syntax(error: &ScanError, text: &str) -> Fault {
+fn syntax(error: &ScanError, text: &str) -> YamlError {
     let info = error.info();
     let mut at = Mark::from(error.marker());
     let hint = if info.contains("tab") {
@@ -334,7 +334,7 @@ fn syntax(error: &ScanError, text: &str) -> Fault {
     } else {
         ""
     };
-    Fault { at, message: format!("This is not YAML: {info}.{hint}") }
+    YamlError { at, message: format!("This is not YAML: {info}.{hint}") }
 }
 
 /// The first tab that indents a line, from a place on: the scanner tells where the text began that it interrupts.
@@ -351,9 +351,12 @@ mod tests {
     use serde_json::json;
 
     fn read(text: &str) -> Value {
-        let (documents, fault) = parse(text);
-        assert_eq!(fault, None);
-        assert_eq!(documents.iter().flat_map(|document| &document.faults).collect::<Vec<_>>(), Vec::<&Fault>::new());
+        let (documents, error) = parse(text);
+        assert_eq!(error, None);
+        assert_eq!(
+            documents.iter().flat_map(|document| &document.errors).collect::<Vec<_>>(),
+            Vec::<&YamlError>::new()
+        );
         Value::Array(documents.iter().map(|document| document.root.to_json()).collect())
     }
 
@@ -390,22 +393,22 @@ mod tests {
 
     #[test]
     fn a_duplicate_field_is_reported_and_the_first_is_used() {
-        let (documents, fault) = parse("a: 1\nb: 2\na: 3\n");
-        assert_eq!(fault, None);
+        let (documents, error) = parse("a: 1\nb: 2\na: 3\n");
+        assert_eq!(error, None);
         assert_eq!(documents[0].root.to_json(), json!({"a": 1, "b": 2}));
-        assert_eq!(documents[0].faults[0].at, Mark { line: 3, column: 1 });
-        assert!(documents[0].faults[0].message.contains("line 1"));
+        assert_eq!(documents[0].errors[0].at, Mark { line: 3, column: 1 });
+        assert!(documents[0].errors[0].message.contains("line 1"));
     }
 
     #[test]
     fn documents_before_a_syntax_error_are_used() {
-        let (documents, fault) = parse("a: 1\n---\nb: [1\nc: 2\n");
+        let (documents, error) = parse("a: 1\n---\nb: [1\nc: 2\n");
         assert_eq!(documents.len(), 1);
-        assert!(fault.unwrap().at.line >= 3);
-        let (documents, fault) = parse("a: 1\n\tb: 2\n");
+        assert!(error.unwrap().at.line >= 3);
+        let (documents, error) = parse("a: 1\n\tb: 2\n");
         assert!(documents.is_empty());
-        let fault = fault.unwrap();
-        assert!(fault.message.contains("spaces") && fault.at.line == 2, "{fault:?}");
+        let error = error.unwrap();
+        assert!(error.message.contains("spaces") && error.at.line == 2, "{error:?}");
     }
 
     #[test]
@@ -424,7 +427,7 @@ mod tests {
     fn an_unknown_tag_is_reported() {
         let (documents, _) = parse("a: !secret x\nb: !!str 1\n");
         assert_eq!(documents[0].root.to_json(), json!({"a": "x", "b": "1"}));
-        assert_eq!(documents[0].faults.len(), 1);
-        assert!(documents[0].faults[0].message.contains("!secret"), "{}", documents[0].faults[0].message);
+        assert_eq!(documents[0].errors.len(), 1);
+        assert!(documents[0].errors[0].message.contains("!secret"), "{}", documents[0].errors[0].message);
     }
 }

@@ -1,5 +1,4 @@
-//! What is wrong with an object, and where in it.
-//! Lines and columns belong to whoever read the object from a file.
+//! An error of an object: the path of the field, and a message. Lines and columns are known to the reader of the file.
 
 use std::fmt;
 
@@ -79,7 +78,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Which side of an entry is at fault.
+/// The side of an entry that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The field's name: it should not be there, or something beside it is missing.
@@ -90,7 +89,7 @@ pub enum Place {
 
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct FieldError {
     /// Where.
     pub path: Path,
     /// On which side.
@@ -101,7 +100,7 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         self.hint.iter().try_for_each(|hint| write!(f, " {hint}"))
