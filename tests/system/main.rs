@@ -6,6 +6,7 @@ mod changes;
 mod churn;
 mod fixtures;
 mod fleets;
+mod grpc;
 mod harness;
 mod many_keys;
 mod metrics;

@@ -33,7 +33,7 @@ impl Drop for Backend {
 
 /// The address from which this machine would talk to others. Nothing is sent: connecting a UDP socket only asks the
 /// kernel for the route.
-fn own_address() -> anyhow::Result<IpAddr> {
+pub(crate) fn own_address() -> anyhow::Result<IpAddr> {
     const HINT: &str = "the system tests need an address of this machine that is not loopback, because the API server \
                         rejects loopback in EndpointSlices";
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;

@@ -30,12 +30,24 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program`, with its output appended to `NAME.log` in `folder`.
     pub(crate) fn start(name: &str, program: &Path, arguments: &[String], folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(name, program, arguments, folder, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub(crate) fn start_with(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+        environment: &[(&str, &Path)],
+    ) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
         let mut child = Command::new("/bin/sh")
             .args(["-c", LIFELINE])
             .arg(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -148,6 +148,15 @@ impl Proxy {
         ready(&self.name, self.process.insert(process), self.admin).await
     }
 
+    /// Starts it again with other root certificates than the system's: those of a PEM file.
+    pub(crate) async fn restart_trusting(&mut self, roots: &Path) -> anyhow::Result<()> {
+        self.kill();
+        let environment = [("SSL_CERT_FILE", roots)];
+        let program = program("sluice-proxy")?;
+        let process = Process::start_with(&self.name, &program, &self.flags, &self.folder, &environment)?;
+        ready(&self.name, self.process.insert(process), self.admin).await
+    }
+
     /// Starts it without waiting.
     pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
         self.process = Some(Process::start(&self.name, &program("sluice-proxy")?, &self.flags, &self.folder)?);
