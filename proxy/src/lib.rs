@@ -27,4 +27,4 @@ mod template;
 mod timeouts;
 mod transport;
 
-pub use timeouts::Timeouts;
+pub use timeouts::{Timeouts, UpstreamTimeouts};

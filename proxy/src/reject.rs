@@ -175,6 +175,12 @@ rejections! {
         rest GATEWAY_TIMEOUT "InternalServerErrorException" message!("Internal server error"),
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 
+    /// Every connection to the upstream has as many HTTP/2 streams as it allows, and none became free in time.
+    UpstreamBusy: "INTEGRATION_FAILURE",
+        native SERVICE_UNAVAILABLE "The service has no capacity for the request. Try again later.",
+        rest GATEWAY_TIMEOUT "InternalServerErrorException" message!("Internal server error"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
     /// The upstream's response is not valid.
     InvalidResponse: "INTEGRATION_FAILURE",
         native BAD_GATEWAY "The service returned an invalid response.",

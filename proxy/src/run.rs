@@ -30,7 +30,7 @@ use crate::observe::metrics::Metrics;
 use crate::pipeline::Worker;
 use crate::state::State;
 use crate::timeouts::Timeouts;
-use crate::transport::{self, Context, Egress, Limits, Tls};
+use crate::transport::{Context, Egress, Limits, Tls};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -129,6 +129,7 @@ impl Proxy {
         let log = AccessLog::start(sink, threads, metrics.log_dropped.clone()).map_err(StartError::Thread)?;
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
         let certificates = Arc::new(Certificates::default());
+        let timeouts = settings.timeouts.upstream;
         let (drain, draining) = watch::channel(false);
         let drain_began = Arc::new(AtomicBool::new(false));
         let log = Arc::new(log);
@@ -141,8 +142,7 @@ impl Proxy {
             drain_began: drain_began.clone(),
         });
         let egress = Egress::new(settings.allow_loopback);
-        let (timeouts, limits) = (transport::Timeouts::default(), Limits::default());
-        let transport = Context { egress: egress.clone(), timeouts, limits, threads };
+        let transport = Context { egress: egress.clone(), timeouts, limits: Limits::default(), threads };
         let tls = Tls::new(settings.extra_roots)?;
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
         metrics.buffer_limit.set(i64::try_from(settings.buffer_memory).unwrap_or(i64::MAX));

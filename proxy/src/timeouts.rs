@@ -1,5 +1,5 @@
-//! How long the proxy waits for clients. The defaults are those of production; tests start proxies with shorter ones.
-//! Timeouts of upstreams belong to their rules and to the HTTP client.
+//! How long the proxy waits for clients and upstreams. The defaults are those of production; tests start proxies with
+//! shorter ones. The time that a response may take belongs to its rule.
 
 use std::time::Duration;
 
@@ -25,6 +25,39 @@ pub struct Timeouts {
     /// How often an HTTP/2 connection is checked. A response without progress is reset after three checks, a connection
     /// without requests is told to close after six and closed after three more.
     pub http2_check: Duration,
+    /// Connections to upstreams.
+    pub upstream: UpstreamTimeouts,
+}
+
+/// Timeouts of connections to upstreams.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamTimeouts {
+    /// From the look-up of a name to a connection, with its TLS handshake and HTTP/2 settings, that can be used.
+    pub connect: Duration,
+    /// A connection without requests is closed after this long. It is shorter than the idle timeout of most servers, so
+    /// that few connections are closed by the server at the moment they are used.
+    pub idle: Duration,
+    /// A request waits for at most this long for a free HTTP/2 stream.
+    pub stream: Duration,
+    /// An endpoint that could not be reached is chosen last for this long.
+    pub eject: Duration,
+    /// Between two pings on an HTTP/2 connection with open streams.
+    pub ping: Duration,
+    /// From a ping to its acknowledgement.
+    pub pong: Duration,
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            idle: Duration::from_secs(50),
+            stream: Duration::from_secs(5),
+            eject: Duration::from_secs(2),
+            ping: Duration::from_secs(20),
+            pong: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for Timeouts {
@@ -39,6 +72,7 @@ impl Default for Timeouts {
             stream_idle: Duration::from_secs(300),
             tunnel_idle: Duration::from_secs(600),
             http2_check: Duration::from_secs(10),
+            upstream: UpstreamTimeouts::default(),
         }
     }
 }

@@ -36,6 +36,11 @@ fn runtime() -> Runtime {
 
 fn gate(address: SocketAddr) -> Gate {
     let mut gate = Gate::start();
+    serve(&mut gate, address);
+    gate
+}
+
+fn serve(gate: &mut Gate, address: SocketAddr) {
     let (name, body) = upstream(&[address]);
     let PartBody::Upstream(body) = body else { unreachable!() };
     let served = RulePolicy { timeout_ms: RULE_TIMEOUT_MS, ..policy(service()) };
@@ -44,7 +49,6 @@ fn gate(address: SocketAddr) -> Gate {
         (name, PartBody::Upstream(UpstreamPart { h2c: true, ..body })),
         route("r", vec![rule("r", "ANY", "/{p+}", served)]),
     ]);
-    gate
 }
 
 fn data(bytes: impl Into<Bytes>) -> Result<Frame<Bytes>, Infallible> {
@@ -271,11 +275,16 @@ fn done(stream: u32) -> Vec<u8> {
 }
 
 impl Raw {
-    async fn serve(self: Arc<Self>, listener: TcpListener, connections: Arc<AtomicUsize>) {
+    async fn serve(self: Arc<Self>, listener: TcpListener, connections: Arc<AtomicUsize>, connected: Arc<AtomicUsize>) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             connections.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(self.clone().connection(stream));
+            connected.fetch_add(1, Ordering::SeqCst);
+            let (connection, connected) = (self.clone().connection(stream), connected.clone());
+            tokio::spawn(async move {
+                connection.await.unwrap_or_default();
+                connected.fetch_sub(1, Ordering::SeqCst);
+            });
         }
     }
 
@@ -354,6 +363,8 @@ struct RawBackend {
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    /// Those that are open.
+    connected: Arc<AtomicUsize>,
 }
 
 impl RawBackend {
@@ -362,10 +373,10 @@ impl RawBackend {
         let address = listener.local_addr().unwrap();
         let (limit, limits) = watch::channel(limit);
         let (respond, responds) = watch::channel(false);
-        let (open, most, connections) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let [open, most, connections, connected] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
         let raw = Raw { limit: limits, respond: responds, goes, open: open.clone(), most: most.clone() };
-        runtime.spawn(Arc::new(raw).serve(listener, connections.clone()));
-        Self { address, limit, respond, open, most, connections }
+        runtime.spawn(Arc::new(raw).serve(listener, connections.clone(), connected.clone()));
+        Self { address, limit, respond, open, most, connections, connected }
     }
 }
 
@@ -387,6 +398,47 @@ fn requests_wait_while_a_backend_allows_no_streams_and_go_on_when_it_does() {
         for request in waiting {
             assert_eq!(request.await.unwrap(), (200, "done".into()));
         }
+    });
+}
+
+#[test]
+fn a_request_that_gets_no_stream_in_time_is_rejected() {
+    let runtime = runtime();
+    let backend = RawBackend::start(&runtime, 0, None);
+    let mut gate = Gate::with_timeouts(|timeouts| timeouts.upstream.stream = Duration::from_millis(200));
+    serve(&mut gate, backend.address);
+    runtime.block_on(async {
+        let client = Client::connect(gate.proxy.http_addr().unwrap()).await;
+        let (status, body) = fetch(client).await;
+        assert_eq!(status, 503, "{body}");
+    });
+    eventually("logged", || gate.log.lines().iter().any(|line| line["reason"] == "UpstreamBusy"));
+}
+
+#[test]
+fn idle_connections_are_closed_and_used_ones_are_kept() {
+    let runtime = runtime();
+    let backend = RawBackend::start(&runtime, 1, None);
+    let mut gate = Gate::with_timeouts(|timeouts| timeouts.upstream.idle = Duration::from_millis(400));
+    serve(&mut gate, backend.address);
+    runtime.block_on(async {
+        let client = Client::connect(gate.proxy.http_addr().unwrap()).await;
+        let running: Vec<_> = (0..3).map(|_| tokio::spawn(fetch(client.clone()))).collect();
+        until("three streams", || backend.open.load(Ordering::SeqCst) == 3).await;
+        assert_eq!(backend.connected.load(Ordering::SeqCst), 3);
+        backend.respond.send_replace(true);
+        for request in running {
+            assert_eq!(request.await.unwrap(), (200, "done".into()));
+        }
+        // One of them is enough from here on.
+        let fewer = async {
+            while backend.connected.load(Ordering::SeqCst) > 1 {
+                assert_eq!(fetch(client.clone()).await, (200, "done".into()));
+            }
+        };
+        soon("the end of two connections", fewer).await;
+        until("no connection", || backend.connected.load(Ordering::SeqCst) == 0).await;
+        assert_eq!(fetch(client).await, (200, "done".into()));
     });
 }
 
@@ -418,12 +470,12 @@ fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_nobody() {
 #[test]
 fn connections_that_go_away_under_load_cost_no_request() {
     let runtime = runtime();
-    let backend = RawBackend::start(&runtime, 100, Some(10));
+    let backend = RawBackend::start(&runtime, 100, Some(30));
     backend.respond.send_replace(true);
     let gate = gate(backend.address);
     runtime.block_on(async {
         let client = Client::connect(gate.proxy.http_addr().unwrap()).await;
-        let requests = futures::stream::iter(0..100).map(|number| {
+        let requests = futures::stream::iter(0..300).map(|number| {
             let (client, method) = (&client, if number % 2 == 1 { "POST" } else { "GET" });
             async move { (method, client.fetch(method, "/a", None).await) }
         });

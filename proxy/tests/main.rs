@@ -26,3 +26,4 @@ mod skew;
 mod slow;
 mod swap;
 mod tls;
+mod upstream_tls;

@@ -136,7 +136,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::transport::{Egress, Limits, Timeouts};
+    use crate::timeouts::UpstreamTimeouts;
+    use crate::transport::{Egress, Limits};
 
     /// An issuer that gives one answer to everybody.
     async fn issuer(answer: String) -> SocketAddr {
@@ -158,7 +159,7 @@ mod tests {
 
     fn trusting(roots: Vec<CertificateDer<'static>>, allow_loopback: bool) -> Fetcher {
         let egress = Egress::new(allow_loopback);
-        let context = Context { egress, timeouts: Timeouts::default(), limits: Limits::default(), threads: 1 };
+        let context = Context { egress, timeouts: UpstreamTimeouts::default(), limits: Limits::default(), threads: 1 };
         Fetcher::new(Tls::new(roots).unwrap(), context)
     }
 

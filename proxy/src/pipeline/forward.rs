@@ -173,7 +173,8 @@ fn rejection(error: &transport::Error) -> Reject {
         transport::Error::Connect(_) => Reject::ConnectFailed,
         transport::Error::Host => Reject::Malformed("The host is not a valid host name."),
         transport::Error::Http(_) => Reject::InvalidResponse,
-        transport::Error::Timeout | transport::Error::Busy => Reject::Timeout,
+        transport::Error::Busy => Reject::UpstreamBusy,
+        transport::Error::Timeout => Reject::Timeout,
     }
 }
 

@@ -86,6 +86,7 @@ fn rows() -> Vec<Row> {
         // 12, INTEGRATION_FAILURE: "504 network, 500 configuration, 502 malformed proxy output"; HTTP APIs: 6.6.
         (Reject::NoEndpoints, 503, (504, "InternalServerErrorException", internal), (503, unavailable)),
         (Reject::ConnectFailed, 502, (504, "InternalServerErrorException", internal), (503, unavailable)),
+        (Reject::UpstreamBusy, 503, (504, "InternalServerErrorException", internal), (503, unavailable)),
         (Reject::InvalidResponse, 502, (502, "InternalServerErrorException", internal), (500, internal_http)),
         // 5.5 INTEGRATION_TIMEOUT, with its space; 6.6.
         (

@@ -21,8 +21,9 @@ use crate::deadline::within;
 
 /// Attempts to connect, each to another endpoint.
 const ATTEMPTS: usize = 3;
-/// A request that servers reject as not processed is sent again so often.
-const UNPROCESSED: u32 = 5;
+/// A request that servers reject as not processed is sent again so often: with many requests on connections that go away,
+/// the next connection may go away as well.
+const UNPROCESSED: u32 = 10;
 
 /// The head of a response; its body is still on the connection.
 pub(crate) struct Received<B: SendBody> {

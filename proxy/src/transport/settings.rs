@@ -1,39 +1,7 @@
-//! Timeouts and limits of the HTTP client. They are values, so that tests need not wait for the usual ones.
-
-use std::time::Duration;
+//! What all endpoints of the HTTP client have in common: egress policy, timeouts, limits.
 
 use super::egress::Egress;
-
-/// How long the client waits for servers. Every field has its usual value by default.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    /// From the look-up of a name to a connection, with its TLS handshake and HTTP/2 settings, that can be used.
-    pub(crate) connect: Duration,
-    /// A connection without requests is closed after this long. It is shorter than the idle timeout of most servers, so
-    /// that few connections are closed by the server at the moment they are used.
-    pub(crate) idle: Duration,
-    /// A request waits for at most this long for a free HTTP/2 stream.
-    pub(crate) stream: Duration,
-    /// An endpoint that could not be reached is chosen last for this long.
-    pub(crate) eject: Duration,
-    /// Between two pings on an HTTP/2 connection with open streams.
-    pub(crate) ping: Duration,
-    /// From a ping to its acknowledgement.
-    pub(crate) pong: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            idle: Duration::from_secs(50),
-            stream: Duration::from_secs(5),
-            eject: Duration::from_secs(2),
-            ping: Duration::from_secs(20),
-            pong: Duration::from_secs(10),
-        }
-    }
-}
+use crate::timeouts::UpstreamTimeouts;
 
 /// Limits of each endpoint and worker thread.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +36,7 @@ impl Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) egress: Egress,
-    pub(crate) timeouts: Timeouts,
+    pub(crate) timeouts: UpstreamTimeouts,
     pub(crate) limits: Limits,
     /// Worker threads; each has connections of its own.
     pub(crate) threads: usize,

@@ -13,10 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use super::stream::{Owner, UPLOAD_WINDOW, Upload};
+use crate::timeouts::UpstreamTimeouts;
 use crate::transport::body::{Payload, SendBody};
 use crate::transport::dial::Socket;
 use crate::transport::error::ConnectError;
-use crate::transport::settings::{Limits, Timeouts};
+use crate::transport::settings::Limits;
 
 /// The number of streams before the server's SETTINGS have arrived. No server can announce it.
 const UNKNOWN: usize = usize::MAX - 1;
@@ -59,7 +60,7 @@ pub(crate) struct Owned {
 pub(crate) async fn start<B: SendBody>(
     owned: Owned,
     socket: Socket,
-    timeouts: &Timeouts,
+    timeouts: &UpstreamTimeouts,
     limits: &Limits,
 ) -> Result<Connection<B>, ConnectError> {
     let Owned { owner, thread, number } = owned;

@@ -9,10 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::transport::body::SendBody;
 use crate::transport::dial::{Dialer, Http, Socket, in_time};
 use crate::transport::error::ConnectError;
-use crate::transport::settings::Timeouts;
 
 /// Settings of a connection that one caller has for itself.
 pub(crate) struct Dedicated {
+    /// From the look-up of the name to a connection that can be used.
+    pub(crate) connect: Duration,
     /// Of the connection and of each stream.
     pub(crate) window: u32,
     pub(crate) ping: Duration,
@@ -21,10 +22,9 @@ pub(crate) struct Dedicated {
 /// A connection for one caller, over which it has a long conversation. It ends with the sender and its streams.
 pub(crate) async fn dedicated<B: SendBody>(
     dialer: &Dialer,
-    timeouts: &Timeouts,
     settings: Dedicated,
 ) -> Result<http2::SendRequest<B>, ConnectError> {
-    in_time(timeouts.connect, async {
+    in_time(settings.connect, async {
         let socket = dialer.open(Http::H2).await?;
         match socket {
             Socket::Tls(_) if !socket.chose_http2() => Err(ConnectError::NoHttp2),
