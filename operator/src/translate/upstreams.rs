@@ -67,8 +67,9 @@ pub(crate) fn translate(view: &View<'_>, key: &ObjectKey, port: u16) -> Option<P
     }))
 }
 
+/// HTTP/2 with prior knowledge. `grpc` is not a standard name, and common among Services of gRPC servers.
 fn is_h2c(port: &ServicePort) -> bool {
-    port.app_protocol.as_deref() == Some("kubernetes.io/h2c")
+    matches!(port.app_protocol.as_deref(), Some("kubernetes.io/h2c" | "grpc"))
 }
 
 fn addresses(view: &View<'_>, key: &ObjectKey, service: &Service, listed: &ServicePort) -> Vec<SocketAddr> {

@@ -69,6 +69,7 @@ cases! {
     route_same_rule_name_twice
     route_scopes_without_authorizer
     route_service
+    route_service_app_protocol
     route_service_dual_stack
     route_service_external_name
     route_service_many_slices

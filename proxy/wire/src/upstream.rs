@@ -60,3 +60,16 @@ impl fmt::Debug for CertificatePart {
         write!(f, "CertificatePart({})", self.object)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_without_tls_is_written_and_read_as_before_there_was_tls() {
+        let text = r#"{"object":{"kind":"Service","namespace":"shop","name":"orders"},"endpoints":{"Addresses":["10.0.0.1:80"]},"h2c":true}"#;
+        let part: UpstreamPart = serde_json::from_str(text).unwrap();
+        assert!(part.h2c && part.tls.is_none());
+        assert_eq!(serde_json::to_string(&part).unwrap(), text);
+    }
+}
