@@ -11,7 +11,8 @@ use sluice_wire::*;
 use crate::harness::*;
 
 fn gate_with(behavior: Behavior, buffer_limit: Option<u64>, address: SocketAddr, memory: u64) -> Gate {
-    let mut gate = Gate::configured(|settings| settings.buffer_memory = memory);
+    // One thread: requests one after the other use the same connection to the backend.
+    let mut gate = Gate::configured(|settings| (settings.buffer_memory, settings.threads) = (memory, Some(1)));
     let served = RulePolicy { buffer_limit, ..policy(service()) };
     let rules = vec![rule("r", "ANY", "/a", served)];
     gate.put(vec![stage_part(StagePart { behavior, ..stage() }), upstream(&[address]), route("r", rules)]);
