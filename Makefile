@@ -23,19 +23,20 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
 	@CARGO="$(CARGO)" tests/run
 
-check: ## Formatting, clippy, generated files, layers, dependency policy, documentation.
+check: ## Formatting, clippy, generated files, layers, dependency policy, documentation, text.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) build --locked --quiet --workspace --bin crdgen
 	$(TARGET)/crdgen --check crds/manifests charts/sluice-crds/templates
 	tests/layers
+	tests/text
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
 	elif [ -n "$$CI" ]; then echo "cargo-deny is not installed" >&2; exit 1; \
 	else echo "left out: cargo-deny is not installed (cargo install cargo-deny)" >&2; fi
 	@echo "formatting, clippy, generated files, layers, dependencies and documentation: all hold"
 
-generate: ## Write the generated files anew: the resource definitions in crds/manifests.
+generate: ## Generate the custom resource definitions in crds/manifests and in the chart.
 	$(CARGO) build --locked --quiet --workspace --bin crdgen
 	$(TARGET)/crdgen --out crds/manifests charts/sluice-crds/templates
 
