@@ -29,7 +29,6 @@ check: ## Formatting, clippy, generated files, layers, dependency policy, docume
 	$(CARGO) build --locked --quiet --workspace --bin crdgen
 	$(TARGET)/crdgen --check crds/manifests charts/sluice-crds/templates
 	tests/layers
-	tests/text
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
 	elif [ -n "$$CI" ]; then echo "cargo-deny is not installed" >&2; exit 1; \

@@ -1,5 +1,4 @@
-//! Who may subscribe to configuration: holders of a shared secret, or of a token of the proxies' service account.
-//! What subscribers get is the sessions'.
+//! Authentication of proxies: by a shared secret, or by a token of the proxies' service account.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,17 +15,18 @@ use sluice_wire::{FleetName, ParseFleetError};
 use tokio::sync::Semaphore;
 
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many tokens are reviewed at the same time.
+/// Maximum number of concurrent token reviews.
 const REVIEWS: usize = 4;
-/// After a token that is not accepted a place for reviews stays taken for so long: strangers cannot keep the API server busy.
+/// After a rejected token, its slot for reviews stays occupied for this time, so that clients with invalid tokens cannot load
+/// the API server.
 const PENALTY: Duration = Duration::from_millis(250);
-/// What the API server says of a token that is bound to a Pod.
+/// Extra field of a TokenReview for a token that is bound to a Pod.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// Shorter secrets can be guessed.
 const MIN_SECRET_BYTES: usize = 16;
-/// How much of a stranger's name is logged.
+/// Maximum length of an unauthenticated name in logs.
 const MAX_USER_CHARS: usize = 253;
-/// Longer credentials are not looked at.
+/// Longer credentials are rejected.
 const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
 
 /// A service account.
@@ -96,19 +96,19 @@ impl std::str::FromStr for ProxyAccount {
 /// How proxies authenticate.
 #[derive(Clone)]
 pub enum Admission {
-    /// Everybody is let in: on a loopback address only.
+    /// No authentication: on a loopback address only.
     Open,
     /// By a shared secret.
     Secret(Secret),
-    /// By asking the API server about a projected token.
+    /// By a TokenReview of a projected token.
     Token {
-        /// Asks with it.
+        /// The client for TokenReviews.
         client: kube::Client,
-        /// The token must be meant for this audience.
+        /// The required audience.
         audience: String,
-        /// The token must be that of one of these accounts.
+        /// The accepted accounts.
         accounts: Arc<[ProxyAccount]>,
-        /// Bounds how many tokens are asked about.
+        /// Limits concurrent reviews.
         reviews: Arc<Semaphore>,
     },
 }
@@ -117,7 +117,7 @@ pub enum Admission {
 #[derive(Clone)]
 pub struct Secret {
     hash: Arc<RwLock<[u8; 32]>>,
-    /// Where it stands; read again from time to time.
+    /// The file, which is reloaded periodically.
     file: Option<PathBuf>,
 }
 
@@ -132,12 +132,12 @@ pub enum SecretError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is no secret.
+    /// The secret is invalid.
     #[error("the secret in {0} is shorter than {MIN_SECRET_BYTES} characters: use at least 32 random characters")]
     Short(PathBuf),
 }
 
-/// Somebody who was let in.
+/// An authenticated proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Admitted {
     /// The Pod that the credential is bound to, if it is bound to any.
@@ -165,7 +165,7 @@ impl fmt::Debug for Admission {
     }
 }
 
-/// Why somebody is not let in. For the log; the caller learns nothing.
+/// Why authentication failed. For the log only; the client does not get it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("no bearer token")]
@@ -187,14 +187,14 @@ pub(crate) enum Refused {
 }
 
 impl Admission {
-    /// Admission by a shared secret; space around it does not count.
+    /// Authentication by a shared secret; surrounding whitespace is ignored.
     #[must_use]
     pub fn secret(text: &str) -> Self {
         let hash = Arc::new(RwLock::new(sha256(text.trim().as_bytes())));
         Self::Secret(Secret { hash, file: None })
     }
 
-    /// Admission by the shared secret in a file, also after it was changed.
+    /// Authentication by the shared secret in a file, which is reloaded.
     ///
     /// # Errors
     /// See [`SecretError`].
@@ -203,13 +203,13 @@ impl Admission {
         Ok(Self::Secret(Secret { hash, file: Some(path) }))
     }
 
-    /// Admission by tokens of service accounts that are meant for an audience.
+    /// Authentication by tokens of service accounts with an audience.
     #[must_use]
     pub fn token(client: kube::Client, audience: String, accounts: Vec<ProxyAccount>) -> Self {
         Self::Token { client, audience, accounts: accounts.into(), reviews: Arc::new(Semaphore::new(REVIEWS)) }
     }
 
-    /// Reads again what may have changed.
+    /// Reloads the secret.
     pub(crate) async fn reload(&self) {
         let Self::Secret(Secret { hash, file: Some(path) }) = self else { return };
         match read(path).await {
@@ -221,7 +221,7 @@ impl Admission {
         }
     }
 
-    /// Lets the bearer of a credential in, or not.
+    /// Authenticates the bearer of a credential.
     pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, Refused> {
         if matches!(self, Self::Open) {
             return Ok(Admitted::ANY);
@@ -240,7 +240,7 @@ impl Admission {
                 same.map(|()| Admitted::ANY).map_err(|_| Refused::WrongSecret)
             }
             Self::Token { client, audience, accounts, reviews } => {
-                // Whoever does not even claim to be a proxy costs no question.
+                // A token that does not claim to be a proxy's causes no review.
                 let claims = claims(credential).ok_or(Refused::NotAuthenticated)?;
                 let (account, fleets) = own(accounts, &claims.sub)
                     .ok_or_else(|| Refused::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
@@ -258,7 +258,7 @@ impl Admission {
 }
 
 impl Account {
-    /// As the API server speaks of it.
+    /// The user name in a TokenReview.
     fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
@@ -271,7 +271,7 @@ fn own<'a>(accounts: &'a [ProxyAccount], user: &str) -> Option<(&'a Account, Opt
     own.first().map(|own| (&own.account, fleets))
 }
 
-/// What a token says of itself; nothing of it is proved.
+/// The unverified claims of a token.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -313,7 +313,7 @@ async fn review(
     if status.authenticated != Some(true) {
         return Err(Refused::NotAuthenticated);
     }
-    // An API server that ignores audiences answers without them: such a token could be anybody's.
+    // An API server that ignores audiences responds without them: the token could have any audience.
     if !status.audiences.unwrap_or_default().iter().any(|given| given == audience) {
         return Err(Refused::OtherAudience);
     }
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_right_secret_is_let_in() {
+    async fn only_the_right_secret_is_accepted() {
         let admission = Admission::secret("s3cret-s3cret\n");
         assert!(admission.admit(Some("Bearer s3cret-s3cret")).await.is_ok());
         for bad in
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_that_was_changed_counts_from_the_next_look_on_and_a_broken_one_does_not() {
+    async fn a_changed_secret_applies_after_a_reload_and_an_invalid_one_does_not() {
         let path = std::env::temp_dir().join(format!("sluice-secret-{}", std::process::id()));
         let (old, new) = ("old-old-old-old-old", "new-new-new-new-new");
         tokio::fs::write(&path, old).await.unwrap();

@@ -17,9 +17,9 @@ pub struct Rollout {
     total: usize,
     groups: Vec<Group>,
     /// In the order of fleets and names; of equal ones in a group the first.
-    complaints: Vec<Complaints>,
+    reports: Vec<DiagnosticReport>,
     /// The first proxy of each group that rejected its configuration, with the reason.
-    refusals: Vec<(usize, String, String)>,
+    rejections: Vec<(usize, String, String)>,
 }
 
 /// Proxies of a fleet that serve the same.
@@ -59,7 +59,7 @@ impl Group {
 }
 
 #[derive(Clone, Debug)]
-struct Complaints {
+struct DiagnosticReport {
     group: usize,
     proxy: String,
     found: Arc<BTreeMap<ObjectRef, String>>,
@@ -93,17 +93,17 @@ impl Rollout {
         if let Some(group) = self.groups.get_mut(at) {
             group.members += 1;
         }
-        let same = |other: &Complaints| {
+        let same = |other: &DiagnosticReport| {
             other.group == at && (Arc::ptr_eq(&other.found, &member.diagnostics) || other.found == member.diagnostics)
         };
-        if !member.diagnostics.is_empty() && !self.complaints.iter().any(same) {
-            self.complaints.push(Complaints { group: at, proxy: name.clone(), found: member.diagnostics.clone() });
+        if !member.diagnostics.is_empty() && !self.reports.iter().any(same) {
+            self.reports.push(DiagnosticReport { group: at, proxy: name.clone(), found: member.diagnostics.clone() });
         }
         if let Some((version, why)) = &member.refused
             && *version == current.version
-            && !self.refusals.iter().any(|(group, _, _)| *group == at)
+            && !self.rejections.iter().any(|(group, _, _)| *group == at)
         {
-            self.refusals.push((at, name, why.clone()));
+            self.rejections.push((at, name, why.clone()));
         }
     }
 
@@ -112,12 +112,12 @@ impl Rollout {
         self.total
     }
 
-    /// Whether the same can be said of every object that is in neither rollout's `special`.
-    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        self.counts() == other.counts() && self.refusals.is_empty() && other.refusals.is_empty()
+    /// Whether both rollouts result in the same condition for each object that is special in neither.
+    pub(crate) fn equal_for_others(&self, other: &Self) -> bool {
+        self.counts() == other.counts() && self.rejections.is_empty() && other.rejections.is_empty()
     }
 
-    /// The number of connected proxies by fleet, and of those that acknowledged a configuration.
+    /// By fleet: the number of connected proxies, and of those that acknowledged a configuration.
     fn counts(&self) -> BTreeMap<&FleetName, (usize, usize)> {
         let mut counts: BTreeMap<&FleetName, (usize, usize)> = BTreeMap::new();
         for group in &self.groups {
@@ -128,15 +128,15 @@ impl Rollout {
         counts
     }
 
-    /// Whether of an object something special is to be said: members differ about it, or complain.
+    /// Whether the condition of an object needs its own comparison: proxies differ about it, or report a diagnostic.
     pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &DesiredStatus) -> bool {
         self.groups.iter().any(|group| !group.has(wanted) || group.lacks(wanted).is_some())
-            || self.complaints.iter().any(|complaints| complaints.found.contains_key(object))
+            || self.reports.iter().any(|report| report.found.contains_key(object))
     }
 
-    /// Whether nothing special is to be said of any object.
+    /// Whether no object is special.
     pub(crate) fn is_plain(&self) -> bool {
-        self.complaints.is_empty()
+        self.reports.is_empty()
             && self.groups.iter().all(|group| group.differs.is_empty() && group.unsupported.is_empty())
     }
 
@@ -159,7 +159,7 @@ fn differs(known: &Known, current: &Published) -> BTreeSet<PartName> {
     changed.into_iter().chain(removed).cloned().collect()
 }
 
-/// How many proxies serve an object, and the condition that says so.
+/// The number of proxies that serve an object, and the condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Programmed {
     /// The condition.
@@ -185,11 +185,11 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
         .filter(|fleet| !groups.iter().any(|group| group.fleet == **fleet))
         .map(FleetName::as_str)
         .collect();
-    let complaint = rollout.complaints.iter().filter(|complaints| rollout.group_serves(complaints.group, wanted));
-    let complaint = complaint
+    let diagnostic = rollout.reports.iter().filter(|report| rollout.group_serves(report.group, wanted));
+    let diagnostic = diagnostic
         .into_iter()
-        .find_map(|complaints| complaints.found.get(object).map(|why| (complaints.proxy.as_str(), why.as_str())));
-    let refusal = rollout.refusals.iter().find(|(group, _, _)| {
+        .find_map(|report| report.found.get(object).map(|why| (report.proxy.as_str(), why.as_str())));
+    let rejection = rollout.rejections.iter().find(|(group, _, _)| {
         rollout.groups.get(*group).is_some_and(|group| group.counts(wanted) && !group.serves(wanted))
     });
     let unsupported = groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
@@ -203,9 +203,9 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
         (Status::False, reason::NO_PROXIES, format!("No proxy of the fleet {fleets} is connected{others}."))
     } else if total == 0 {
         (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
-    } else if let Some((proxy, why)) = complaint {
+    } else if let Some((proxy, why)) = diagnostic {
         (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
-    } else if let Some((_, proxy, why)) = refusal {
+    } else if let Some((_, proxy, why)) = rejection {
         (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} rejected the configuration: {why}"))
     } else if let Some((proxy, kind)) = unsupported {
         let kind = kind.text();

@@ -21,7 +21,7 @@ impl StatusQueue {
         self.pending.extend(changed);
         match self.last.replace((current.clone(), rollout.clone())) {
             Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, rollout) => {}
-            Some((before, counted)) if counted.says_the_same(rollout) => {
+            Some((before, counted)) if counted.equal_for_others(rollout) => {
                 if !Arc::ptr_eq(&before, current) {
                     self.compare(&before, current);
                 }

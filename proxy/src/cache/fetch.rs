@@ -112,7 +112,7 @@ pub(crate) struct Wait {
 #[derive(Debug)]
 pub(crate) enum Waited {
     /// With the response.
-    Answer(Arc<Stored>),
+    Response(Arc<Stored>),
     /// The leader is gone, or too slow: look again. Of all that do, one leads.
     Again,
     /// The backend responds, but not in time for this request: it fetches by itself.
@@ -123,10 +123,10 @@ pub(crate) enum Waited {
 
 impl Wait {
     /// Waits until `deadline` for the response.
-    pub(crate) async fn answer(mut self, deadline: Instant) -> Waited {
+    pub(crate) async fn response(mut self, deadline: Instant) -> Waited {
         loop {
             let arriving = match &*self.progress.borrow_and_update() {
-                Progress::Filled(stored) => return Waited::Answer(Arc::clone(stored)),
+                Progress::Filled(stored) => return Waited::Response(Arc::clone(stored)),
                 Progress::Arriving(since) => Some(*since + FILL_TIMEOUT),
                 Progress::Requested => None,
             };

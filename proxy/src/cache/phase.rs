@@ -1,5 +1,5 @@
-//! The names of cache decisions, for the answer's `cache-status` (RFC 9211), the access log and the counters.
-//! What leads to which is decided in `pipeline` and `policy`.
+//! The results of the cache, for the header `cache-status` (RFC 9211), the access log and the metrics. `pipeline` and `policy`
+//! decide them.
 
 use std::time::Duration;
 
@@ -8,47 +8,47 @@ use http::HeaderValue;
 /// What the cache did for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Answered from the cache; how long it stays fresh.
+    /// A stored response; the time for which it is still fresh.
     Hit(Duration),
-    /// Fetched and kept for so long.
+    /// Fetched and stored, for this time.
     Miss(Duration),
-    /// Fetched anew because the client asked for it, and kept.
+    /// Fetched because the client requested a refresh, and stored.
     Refreshed(Duration),
-    /// Answered with what another request fetched.
+    /// Coalesced: the response to another request.
     Collapsed(Duration),
-    /// Neither looked for nor kept.
+    /// The cache was not used.
     Bypass,
-    /// Fetched and not kept.
+    /// Fetched and not stored.
     NotStored(NotStored),
 }
 
-/// Why an answer is not kept.
+/// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotStored {
     /// The method is not listed.
     Method,
     /// The status is not cacheable.
     Status,
-    /// The request asks for a part, or the answer is one.
+    /// The request has a range, or the response is partial.
     Range,
-    /// The answer sets a cookie.
+    /// The response sets a cookie.
     SetCookie,
-    /// The answer forbids it.
+    /// `cache-control` of the response forbids it.
     CacheControl,
-    /// The answer depends on something that is not keyed.
+    /// The response varies on a header that is not in the key.
     Vary,
-    /// The answer is already stale.
+    /// The response is already stale.
     Expired,
-    /// The answer is too long.
+    /// The response is too long.
     Size,
-    /// The copies of answers that are arriving take all the memory there is for them.
+    /// The memory for copies of incomplete responses is used up.
     Memory,
     /// The integration failed.
     Failed,
 }
 
 impl NotStored {
-    /// A word for logs, labels and `detail`.
+    /// The text in logs, labels and `detail`.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -66,10 +66,10 @@ impl NotStored {
 }
 
 impl Phase {
-    /// Words for logs and labels.
-    pub(crate) const WORDS: [&str; 6] = ["hit", "miss", "refreshed", "collapsed", "bypass", "not_stored"];
+    /// The texts in logs and labels.
+    pub(crate) const TEXTS: [&str; 6] = ["hit", "miss", "refreshed", "collapsed", "bypass", "not_stored"];
 
-    /// Its place in [`Phase::WORDS`].
+    /// Its index in [`Phase::TEXTS`].
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Hit(_) => 0,
@@ -81,9 +81,9 @@ impl Phase {
         }
     }
 
-    /// Its word.
+    /// Its text.
     pub(crate) fn text(self) -> &'static str {
-        Self::WORDS[self.index()]
+        Self::TEXTS[self.index()]
     }
 
     /// The value of `cache-status`.

@@ -33,7 +33,7 @@ pub(crate) struct CachePolicy {
 
 /// A response and its request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct Candidate<'a> {
     pub(crate) method: &'a Method,
     /// The request's headers.
     pub(crate) request: &'a HeaderMap,
@@ -85,27 +85,27 @@ impl CachePolicy {
     }
 
     /// How long a response may be stored, or why it may not.
-    pub(crate) fn storable(&self, answer: Answer<'_>) -> Result<Duration, NotStored> {
-        if !self.methods.contains(answer.method) {
+    pub(crate) fn storable(&self, candidate: Candidate<'_>) -> Result<Duration, NotStored> {
+        if !self.methods.contains(candidate.method) {
             return Err(NotStored::Method);
         }
-        if answer.request.contains_key(RANGE)
-            || answer.status == StatusCode::PARTIAL_CONTENT
-            || answer.headers.contains_key(CONTENT_RANGE)
+        if candidate.request.contains_key(RANGE)
+            || candidate.status == StatusCode::PARTIAL_CONTENT
+            || candidate.headers.contains_key(CONTENT_RANGE)
         {
             return Err(NotStored::Range);
         }
-        let status = answer.status.as_u16();
+        let status = candidate.status.as_u16();
         if status < 200 || status == 304 || (self.native && !NATIVE_STATUSES.contains(&status)) {
             return Err(NotStored::Status);
         }
-        if answer.headers.contains_key(SET_COOKIE) {
+        if candidate.headers.contains_key(SET_COOKIE) {
             return Err(NotStored::SetCookie);
         }
-        if answer.headers.get_all(VARY).iter().any(|value| !self.keys_all_of(value)) {
+        if candidate.headers.get_all(VARY).iter().any(|value| !self.keys_all_of(value)) {
             return Err(NotStored::Vary);
         }
-        self.time_to_live(answer.headers)
+        self.time_to_live(candidate.headers)
     }
 
     /// Whether each header that `vary` names is part of the key.
@@ -148,7 +148,7 @@ pub(crate) enum Invalidate {
     /// A new response is fetched and replaces the stored one.
     Refresh,
     /// 403.
-    Refuse,
+    Reject,
     /// It is ignored, with [`IGNORED_WARNING`] as `warning`.
     Warn,
     /// It is ignored.
@@ -166,7 +166,7 @@ pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, scopes: &[
     };
     match policy.unauthorized {
         _ if permitted => Invalidate::Refresh,
-        Unauthorized::FailWith403 => Invalidate::Refuse,
+        Unauthorized::FailWith403 => Invalidate::Reject,
         Unauthorized::SucceedWithWarning => Invalidate::Warn,
         Unauthorized::SucceedSilently => Invalidate::Ignore,
     }

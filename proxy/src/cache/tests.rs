@@ -59,7 +59,7 @@ fn keep(lead: Lead, body: &str, now: Instant, ttl: Duration) {
 
 fn answer(waited: Waited) -> Arc<Stored> {
     match waited {
-        Waited::Answer(stored) => stored,
+        Waited::Response(stored) => stored,
         other => panic!("{other:?} instead of an answer"),
     }
 }
@@ -97,7 +97,7 @@ async fn one_of_many_requests_calls_the_backend_and_all_get_its_response() {
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
     let followers: Vec<_> =
-        (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).answer(now + LONG))).collect();
+        (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).response(now + LONG))).collect();
     keep(leader, "once", now, LONG);
     for follower in followers {
         assert_eq!(answer(follower.await.unwrap()).body, "once");
@@ -115,7 +115,7 @@ async fn when_the_leader_fails_another_request_leads() {
         drop(leader);
         let mut looks = Vec::new();
         for wait in waiting.drain(..) {
-            assert!(matches!(wait.answer(now + LONG).await, Waited::Again));
+            assert!(matches!(wait.response(now + LONG).await, Waited::Again));
             looks.push(cache.look(key("/a"), now));
         }
         let mut looks = looks.into_iter();
@@ -135,15 +135,15 @@ async fn a_leader_whose_client_does_not_read_delays_no_follower() {
     let stalled = Fill::begin(lead(cache.look(key("/a"), now)), head(now, LONG), None, begun).unwrap();
     // All look again, one leads, and the stalled one's end is not the end of the new flight.
     let (one, two) = (wait(cache.look(key("/a"), now)), wait(cache.look(key("/a"), now)));
-    assert!(matches!(one.answer(now + LONG).await, Waited::Again));
+    assert!(matches!(one.response(now + LONG).await, Waited::Again));
     let leader = lead(cache.look(key("/a"), now));
-    assert!(matches!(two.answer(now + LONG).await, Waited::Again));
+    assert!(matches!(two.response(now + LONG).await, Waited::Again));
     let two = wait(cache.look(key("/a"), now));
     drop(stalled);
     let three = wait(cache.look(key("/a"), now));
     keep(leader, "fresh", now, LONG);
-    assert_eq!(answer(two.answer(now + LONG).await).body, "fresh");
-    assert_eq!(answer(three.answer(now + LONG).await).body, "fresh");
+    assert_eq!(answer(two.response(now + LONG).await).body, "fresh");
+    assert_eq!(answer(three.response(now + LONG).await).body, "fresh");
     assert!(cache.fetches.is_empty());
 }
 
@@ -153,11 +153,11 @@ async fn no_request_waits_past_its_deadline() {
     let now = Instant::now();
     let leader = lead(cache.look(key("/a"), now));
     let follower = wait(cache.look(key("/a"), now));
-    assert!(matches!(follower.answer(now).await, Waited::Late));
+    assert!(matches!(follower.response(now).await, Waited::Late));
     // The backend answers after all: that one may ask by itself.
     let mut keep = Fill::begin(leader, head(now, LONG), None, now + LONG).unwrap();
     let follower = wait(cache.look(key("/a"), now));
-    assert!(matches!(follower.answer(now).await, Waited::Alone));
+    assert!(matches!(follower.response(now).await, Waited::Alone));
     assert!(keep.add(b"late"));
     keep.finish();
     assert!(matches!(cache.look(key("/a"), now), Look::Hit(_)));

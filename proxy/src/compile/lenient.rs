@@ -25,7 +25,7 @@ fn diagnostic(object: ObjectRef) -> Diagnostic {
     }
 }
 
-/// A part that keeps its place and refuses; none: it has no place to keep.
+/// A part that keeps its place and rejects requests. None: it has no place.
 pub(super) fn body(part: &Part) -> Option<PartBody> {
     if Hash::of(part.json.as_bytes()) != part.hash {
         return None;

@@ -1,5 +1,5 @@
 //! Parts and state become a Gateway. Only what a change touches is read and compiled again; everything else is carried over.
-//! What cannot be compiled keeps its place, refuses, and is named.
+//! Parts that cannot be compiled keep their place, reject requests, and are reported.
 
 mod diagnostics;
 mod index;
@@ -44,7 +44,7 @@ pub(crate) struct Control {
     fleet: u32,
 }
 
-/// More routes than this are not kept in memory as they were read, but read again when they are compiled.
+/// If more routes change, they are not held in memory after decoding, but decoded again when they are compiled.
 const KEPT: usize = 64;
 
 /// What a change touches.
@@ -200,7 +200,7 @@ impl Control {
             }
             PartBody::Authorizer(part) => {
                 let authorizer = Authorizer::compile(&part, &self.state.key_sets);
-                // Of one that the operator calls invalid it has told the author already.
+                // The operator has already reported an object that it calls invalid.
                 if let Some(problem) =
                     authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
                 {

@@ -74,7 +74,7 @@ pub(super) fn compile(
     let mut rules = Vec::with_capacity(site.route.rules.len());
     for (number, rule) in site.route.rules.iter().enumerate() {
         let action = match &rule.action {
-            // The operator has told the author already.
+            // The operator has already reported it.
             wire::RuleAction::Invalid { .. } => Action::Invalid,
             wire::RuleAction::Serve(policy) => match self::policy(site, &part, rule, policy, authorizers, state) {
                 Ok(policy) => Action::Serve(policy),

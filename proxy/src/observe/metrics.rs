@@ -55,7 +55,7 @@ pub(crate) struct StageMetrics {
 struct StageCounters {
     rejects: [AtomicU64; REASONS.len()],
     throttled: [AtomicU64; SCOPES.len()],
-    cache: [AtomicU64; Phase::WORDS.len()],
+    cache: [AtomicU64; Phase::TEXTS.len()],
 }
 
 /// The counters of one route at one stage.
@@ -277,7 +277,7 @@ impl Collector for Stages {
             for (at, scope) in SCOPES.iter().enumerate() {
                 out.counter(4, &[name, scope], stage.counters.sum(|counters| &counters.throttled[at]));
             }
-            for (at, result) in Phase::WORDS.iter().enumerate() {
+            for (at, result) in Phase::TEXTS.iter().enumerate() {
                 out.counter(5, &[name, result], stage.counters.sum(|counters| &counters.cache[at]));
             }
         }

@@ -39,21 +39,21 @@ pub(crate) async fn respond(
         &call.parts.headers,
         exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes),
     );
-    if asked == Invalidate::Refuse {
+    if asked == Invalidate::Reject {
         return Err(Reject::CacheRefresh);
     }
     let key = key(exchange, matched, policy, caching, &call);
     let found = match asked {
         Invalidate::Refresh => Found::Lead(caching.store.refresh(key)),
-        // Whoever sends a body decides how long its call takes: nobody is made to wait for it.
+        // A client that sends a body determines how long its call takes: no other request waits for it.
         _ if !call.body.is_end_stream() => match caching.store.fresh(&key, Instant::now()) {
-            Some(stored) => Found::Kept(stored, Phase::Hit),
+            Some(stored) => Found::Stored(stored, Phase::Hit),
             None => Found::Lead(caching.store.refresh(key)),
         },
         _ => find(caching, key, policy.timeout).await,
     };
     let mut reply = match found {
-        Found::Kept(stored, phase) => kept(exchange, matched, &stored, phase),
+        Found::Stored(stored, phase) => from_cache(exchange, matched, &stored, phase),
         Found::Lead(lead) => {
             let phase = if asked == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
             fetch(exchange, matched, policy, call, passed, caching, lead, phase).await?
@@ -69,31 +69,31 @@ pub(crate) async fn respond(
     Ok(reply)
 }
 
-/// How an answer is to be had.
+/// How the request gets its response.
 enum Found {
-    /// It is there.
-    Kept(Arc<Stored>, fn(Duration) -> Phase),
+    /// From the cache.
+    Stored(Arc<Stored>, fn(Duration) -> Phase),
     /// This request fetches it.
     Lead(Lead),
-    /// Another request asked for it, and the backend did not answer.
+    /// Another request called the backend, which did not respond in time.
     Nothing,
 }
 
-/// Looks, and waits for other requests until one of them has the answer or this one has to fetch it: as long as it
-/// could have waited for the backend itself.
+/// Looks up the response and waits for a coalesced fetch, until it is filled or this request has to fetch. The wait is as long
+/// as the wait for the backend would be.
 async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
     let mut now = Instant::now();
     let deadline = now + timeout;
     let mut phase: fn(Duration) -> Phase = Phase::Hit;
     loop {
         let wait = match caching.store.look(key, now) {
-            Look::Hit(stored) => return Found::Kept(stored, phase),
+            Look::Hit(stored) => return Found::Stored(stored, phase),
             Look::Lead(lead) => return Found::Lead(lead),
             Look::Wait(wait) => wait,
         };
         phase = Phase::Collapsed;
-        match wait.answer(deadline).await {
-            Waited::Answer(stored) => return Found::Kept(stored, phase),
+        match wait.response(deadline).await {
+            Waited::Response(stored) => return Found::Stored(stored, phase),
             Waited::Again => {}
             Waited::Alone => return Found::Lead(caching.store.refresh(key)),
             Waited::Late => return Found::Nothing,
@@ -107,7 +107,7 @@ fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     matched.stage.metrics.cache(exchange.recorder.worker, phase);
 }
 
-fn kept(exchange: &mut Exchange, matched: &Matched<'_>, stored: &Stored, phase: fn(Duration) -> Phase) -> Reply {
+fn from_cache(exchange: &mut Exchange, matched: &Matched<'_>, stored: &Stored, phase: fn(Duration) -> Phase) -> Reply {
     let now = Instant::now();
     let phase = phase(stored.remaining(now).unwrap_or_default());
     note(exchange, matched, phase);
@@ -129,7 +129,7 @@ async fn fetch(
     phase: fn(Duration) -> Phase,
 ) -> Result<Reply, Reject> {
     let asked_at = Instant::now();
-    // The integration takes the request; what may be kept depends on its headers.
+    // The integration consumes the request, and its headers determine what may be stored.
     let request = call.parts.headers.clone();
     let mut reply = match forward::integrate(exchange, matched, policy, call, passed).await {
         Ok(reply) => reply,
@@ -145,7 +145,7 @@ async fn fetch(
     Ok(reply)
 }
 
-/// Keeps an answer, or begins to, or lets everybody go on without it. Returns for how long it will be fresh.
+/// Stores a response or starts to, or lets the waiting requests continue. Returns how long the response is fresh.
 fn store(
     exchange: &Exchange,
     caching: &Caching,
@@ -156,11 +156,11 @@ fn store(
 ) -> Result<Duration, NotStored> {
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
     let method = &exchange.method;
-    let answer = cache::Answer { method, request, status: reply.status, headers: &reply.headers };
+    let candidate = cache::Candidate { method, request, status: reply.status, headers: &reply.headers };
     let length = reply.length();
     let ttl = match length {
         Some(length) if length > cache::MAX_BODY_BYTES as u64 => Err(NotStored::Size),
-        _ => caching.policy.storable(answer),
+        _ => caching.policy.storable(candidate),
     };
     let ttl = match ttl {
         Ok(ttl) => ttl,
@@ -170,7 +170,7 @@ fn store(
         }
     };
     let mut headers = reply.headers.clone();
-    // Places for what each answer from the cache gets, so that it is written there and nothing has to grow.
+    // Placeholders for the headers of each stored response, so that the map does not grow.
     for name in [http::header::AGE, CACHE_STATUS, response::request_id(behavior)] {
         headers.insert(name, HeaderValue::from_static(""));
     }

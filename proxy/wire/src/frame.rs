@@ -51,7 +51,7 @@ impl Hello {
     }
 }
 
-/// The operator's answer to [`Hello`]. Sent only to proxies that list the frame.
+/// The operator's reply to [`Hello`]. Sent only to proxies that list the frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The operator's program version.
@@ -79,7 +79,7 @@ pub enum Up {
 pub enum Down {
     /// Sent first, once, to a proxy that lists the frame.
     Welcome(Welcome),
-    /// A change of configuration, also sent empty so that a proxy in step can say so.
+    /// A change of configuration. It is also sent if it is empty, so that an up-to-date proxy can acknowledge.
     Delta(Delta),
     /// How many proxies share each limit: a proxy enforces 1/n of every rate.
     Fleet {

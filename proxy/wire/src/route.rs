@@ -99,7 +99,7 @@ pub enum RuleAction {
 /// Everything that is checked and done for a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RulePolicy {
-    /// Who may call; none: everybody.
+    /// Who may call. None: every client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<AuthorizerUse>,
     /// Whether a key of a plan for this stage is required.
@@ -116,13 +116,13 @@ pub struct RulePolicy {
     /// Edits to the response's headers.
     #[serde(default)]
     pub response_headers: HeaderEdits,
-    /// From the first byte sent to the head of the answer, in milliseconds.
+    /// From the first byte sent to the head of the response, in milliseconds.
     pub timeout_ms: u64,
     /// The longest request body that is buffered in memory, in bytes; a longer one is rejected with 413. None: the limit of
     /// the stage's behavior. Bodies that are forwarded as they arrive are not affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer_limit: Option<u64>,
-    /// What answers.
+    /// The upstream or fixed response.
     pub integration: Integration,
 }
 
@@ -143,13 +143,13 @@ pub struct RuleCache {
     pub ttl_ms: Option<u64>,
     /// The cache key consists of stage, rule, method, path and the values of these.
     pub keys: Vec<Variable>,
-    /// Methods whose answers are kept.
+    /// Methods whose responses are stored.
     pub methods: Vec<String>,
-    /// Whether callers share answers, where the rule has an authorizer or needs a key.
+    /// Whether callers share responses, if the rule has an authorizer or requires a key.
     pub scope: CacheScope,
 }
 
-/// Who shares a cached answer.
+/// Who shares a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CacheScope {
     /// Each caller (token subject and issuer, and API key) has its own.
@@ -167,19 +167,19 @@ pub struct HeaderEdits {
     /// Adds a value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<(String, Template)>,
-    /// Takes all values away.
+    /// Removes all values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
 }
 
-/// What answers a request.
+/// The upstream of a request, or a fixed response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Integration {
     /// A Service in the cluster: its upstream part.
     Service(PartName),
     /// An external URL.
     Http(HttpTarget),
-    /// The proxy itself.
+    /// A fixed response of the proxy.
     Mock(Mock),
 }
 
@@ -197,7 +197,7 @@ pub struct HttpTarget {
     pub path: Option<String>,
 }
 
-/// A fixed answer.
+/// A fixed response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mock {
     /// 200 to 599.

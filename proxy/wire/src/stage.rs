@@ -1,4 +1,4 @@
-//! What a Stage configures: where it answers and the defaults of its routes.
+//! The configuration of a Stage: its hosts and the defaults of its routes.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use crate::{HostPattern, ObjectRef, PartName};
 pub struct StagePart {
     /// The Stage.
     pub object: ObjectRef,
-    /// The hosts it answers; none: every host no other Stage claims.
+    /// The hosts of the Stage. Empty: all hosts that no other Stage lists.
     pub hostnames: Vec<HostPattern>,
     /// `/`, or a prefix without a slash at its end that is stripped before matching.
     pub base_path: String,
-    /// Whose refusals and headers it imitates.
+    /// Whose rejections and headers it imitates.
     pub behavior: Behavior,
     /// Certificate parts in order of preference; with any, the Stage is served over TLS as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,15 +29,15 @@ pub struct StagePart {
     pub cors: Option<Cors>,
     /// Whether a JSON line is written for each request.
     pub access_log: bool,
-    /// A sentence when the Stage cannot be served as written: all its requests are refused with it.
+    /// Set if the Stage cannot be served as written: the reason. All its requests are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
 }
 
-/// Whose refusals, statuses and header names a Stage imitates.
+/// Whose rejections, status codes and header names a Stage imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Behavior {
-    /// Sluice's own: 404 and 405 where they belong, problem details.
+    /// Sluice's own: HTTP status codes and problem details.
     #[default]
     Native,
     /// AWS REST APIs (v1).
@@ -46,7 +46,7 @@ pub enum Behavior {
     AwsHttp,
 }
 
-/// A token bucket for the whole fleet: it holds `burst` tokens and gains `rate` of them in each period.
+/// A token bucket for the whole fleet, of `burst` tokens, which gains `rate` tokens in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {
     /// Tokens in each period.
@@ -65,33 +65,33 @@ const fn one_second() -> u32 {
 /// Caching of a Stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageCache {
-    /// How long an answer is kept where the rule says nothing, in milliseconds.
+    /// The default lifetime of a stored response, in milliseconds.
     pub ttl_ms: u64,
-    /// Bytes of answers this proxy keeps for the Stage.
+    /// Memory for stored responses of the Stage, in bytes.
     pub max_bytes: u64,
     /// Who may refresh an entry with `Cache-Control: max-age=0`.
     pub invalidation: Invalidation,
-    /// What everybody else gets for trying.
+    /// The response to other callers.
     pub unauthorized: Unauthorized,
 }
 
-/// Who may refresh a cached answer.
+/// Who may refresh a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Invalidation {
-    /// Callers whose token carries the scope `sluice:invalidate-cache`.
+    /// Callers whose token has the scope `sluice:invalidate-cache`.
     Required,
-    /// Everybody.
+    /// Every caller.
     None,
 }
 
-/// What an unauthorized refresh gets.
+/// The response to a refresh without permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unauthorized {
     /// 403.
     FailWith403,
-    /// The cached answer and a `Warning`.
+    /// The stored response and a `Warning`.
     SucceedWithWarning,
-    /// The cached answer.
+    /// The stored response.
     SucceedSilently,
 }
 

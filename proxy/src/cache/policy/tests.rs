@@ -154,7 +154,7 @@ fn which_responses_are_stored_and_for_how_long() {
     ];
     for (behavior, method, request, status, answer, expected) in rows {
         let policy = policy(*behavior, CacheScope::Shared, vec![Variable::RequestHeader("accept".into())]);
-        let answer = Answer {
+        let answer = Candidate {
             method: &method.parse().unwrap(),
             request: &headers(request),
             status: StatusCode::from_u16(*status).unwrap(),
@@ -292,8 +292,8 @@ fn who_may_refresh() {
         (Some("no-cache"), true, Unauthorized::FailWith403, None, Invalidate::NotAsked),
         (Some("max-age=0"), false, Unauthorized::FailWith403, None, Invalidate::Refresh),
         (Some("Max-Age=0"), true, Unauthorized::FailWith403, Some(&may), Invalidate::Refresh),
-        (Some("max-age=0"), true, Unauthorized::FailWith403, Some(&may_not), Invalidate::Refuse),
-        (Some("no-cache, max-age=0"), true, Unauthorized::FailWith403, None, Invalidate::Refuse),
+        (Some("max-age=0"), true, Unauthorized::FailWith403, Some(&may_not), Invalidate::Reject),
+        (Some("no-cache, max-age=0"), true, Unauthorized::FailWith403, None, Invalidate::Reject),
         (Some("max-age=0"), true, Unauthorized::SucceedWithWarning, None, Invalidate::Warn),
         (Some("max-age=0"), true, Unauthorized::SucceedSilently, None, Invalidate::Ignore),
     ] {
