@@ -1,4 +1,4 @@
-//! The control plane: objects in, configuration and statuses out. What proxies do with configuration is theirs.
+//! The control plane: translates Kubernetes objects into the configuration of the proxies, and writes statuses.
 
 pub mod cluster_state;
 mod fields;

@@ -1,4 +1,4 @@
-//! `sluice-operator`: reads flags, starts the operator and waits to be stopped. Everything else is the library's.
+//! The program `sluice-operator`: parses flags, starts the operator and waits for a signal.
 
 use clap::Parser as _;
 use sluice_operator::{run, settings::Settings};

@@ -1,4 +1,4 @@
-//! The composition root: builds the rooms and connects them, nothing else.
+//! Builds the modules of the operator and connects them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Resolves when a part of the operator ended: on its own only by a fault.
+    /// Resolves when a task of the operator ended, which happens without `stop` only by an error.
     pub async fn ended(&mut self) {
         if let Some(Err(error)) = self.tasks.join_next().await {
             tracing::error!(%error, "a task of the operator failed");
@@ -57,10 +57,10 @@ impl Operator {
     }
 }
 
-/// A client as the settings say.
+/// A client for the API server of the settings.
 ///
 /// # Errors
-/// The kubeconfig cannot be read, or there is no cluster to be found.
+/// The kubeconfig cannot be read, or no cluster is configured.
 pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
     let mut config = match &settings.kubeconfig {
         Some(path) => {

@@ -1,5 +1,5 @@
-//! A directory of YAML → objects of the cluster state, as strictly as an API server would take them.
-//! What the objects lead to is translation's; which cluster they would stand in does not matter.
+//! Reads a directory of YAML files as objects, validated as an API server does. `translate` decides what they are
+//! translated to.
 
 mod object;
 mod scalar;
@@ -22,7 +22,7 @@ pub use watch::watch;
 use self::yaml::Mark;
 use crate::objects::{Kind, Object, ObjectKey};
 
-/// A larger manifest is refused: an API server takes no object of this size either.
+/// The largest manifest: an API server accepts no larger object.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A place in a file, counted from 1; prints as `file:line:column`.
@@ -71,7 +71,7 @@ impl fmt::Display for Problem {
 /// An object and where it was written.
 #[derive(Clone, Debug)]
 pub struct Located {
-    /// The object; [`Object::Unparsable`] when its schema refuses it.
+    /// The object; [`Object::Unparsable`] when it is invalid by its schema.
     pub object: Object,
     /// Where it begins.
     pub location: Location,
@@ -84,9 +84,9 @@ pub struct Manifest {
     pub objects: Vec<Located>,
     /// What is wrong with it, in order.
     pub problems: Vec<Problem>,
-    /// Whether it could be read to its end. If not, it may hold objects that nobody sees.
+    /// Whether it was parsed to its end. If not, it may have more objects.
     pub complete: bool,
-    /// Of the text, so that a file that did not change is not validated again.
+    /// The hash of the text, so that a file that did not change is not validated again.
     hash: u64,
 }
 
@@ -170,9 +170,9 @@ impl Loaded {
     }
 }
 
-/// Reads every manifest of a directory. It blocks: call it where that is allowed.
+/// Reads every manifest of a directory. It blocks the thread.
 ///
-/// A file that is broken leaves the objects of the others, and a broken object those beside it.
+/// An invalid file does not affect other files, and an invalid object does not affect other objects of its file.
 #[must_use]
 pub fn load(dir: &Path) -> Loaded {
     read_all(dir, &Loaded::default())
@@ -180,7 +180,7 @@ pub fn load(dir: &Path) -> Loaded {
 
 /// Reads a directory again, with [`Loaded::keep_from`]; files whose text did not change are not validated again.
 ///
-/// What stands below a directory that can no longer be looked at is not known to be gone, and stays.
+/// Objects of a directory that can no longer be read are kept, because they are not known to be deleted.
 #[must_use]
 pub fn reload(dir: &Path, earlier: &Loaded) -> Loaded {
     let mut loaded = read_all(dir, earlier);

@@ -10,10 +10,7 @@ use sluice_crds::schema::{self, FieldError, Path, Place, SchemaError, SchemaVali
 use super::yaml::{Content, Document, Mark, Node};
 use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched as _, for_kind};
 
-/// Kinds that are plainly not configuration and not worth a word either.
-const SILENT: [&str; 1] = ["Namespace"];
-
-/// What came of a document.
+/// The objects of a document, its errors, and notes about what is ignored.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) objects: Vec<(Mark, Object)>,
@@ -52,11 +49,8 @@ fn read_node(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
             Ok(None) => {
                 outcome.errors.extend(errors);
                 let kind = node.text("kind").unwrap_or_default();
-                if !SILENT.contains(&kind) {
-                    let name =
-                        node.entry("metadata").and_then(|metadata| metadata.value.text("name")).unwrap_or_default();
-                    outcome.notes.push((node.at, format!("{kind} {name} is ignored here; a cluster runs it.")));
-                }
+                let name = node.entry("metadata").and_then(|metadata| metadata.value.text("name")).unwrap_or_default();
+                outcome.notes.push((node.at, format!("{kind} {name} is ignored here; a cluster runs it.")));
             }
             Err(error) => {
                 outcome.errors.extend(errors);
@@ -118,7 +112,7 @@ fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
 fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     let mut value = node.to_json();
     if let (true, Value::Object(map)) = (kind.is_own(), &mut value) {
-        // As with `kubectl apply`: a status is the operator's to write.
+        // As with `kubectl apply`, a status is ignored: the operator writes it.
         map.remove("status");
     }
     let key = key_of(kind, &value);

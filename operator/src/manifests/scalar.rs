@@ -1,5 +1,5 @@
-//! Plain words of YAML → values, as `kubectl` reads them: the truth values and numbers of YAML 1.1.
-//! A word that means something else there than its author thinks is caught by the schema, since the type differs.
+//! Parses plain scalars of YAML as `kubectl` does: with the booleans and numbers of YAML 1.1. A scalar that has another type
+//! there than its author expects is rejected by the schema.
 
 use serde_json::{Number, Value};
 

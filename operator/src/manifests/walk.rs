@@ -1,5 +1,5 @@
-//! Which files of a directory are manifests: every `*.yaml` and `*.yml` below it.
-//! Names that begin with a dot are passed over, and links that lead out of the directory are refused.
+//! Lists the manifests of a directory: every `*.yaml` and `*.yml` below it. Names that begin with a dot are ignored, and links
+//! that point outside of the directory are rejected.
 
 use std::{
     collections::BTreeSet,
@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// More manifests than these are refused.
+/// The most manifests of a directory.
 pub(super) const MAX_FILES: usize = 10_000;
 
-/// Deeper directories are refused.
+/// The deepest directory that is read.
 const MAX_DEPTH: usize = 32;
 
 /// The manifests of a directory in order, and what could not be looked at.

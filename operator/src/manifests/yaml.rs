@@ -1,5 +1,5 @@
-//! YAML text → documents whose every part knows its line and column, read as `kubectl` reads it.
-//! What a document means, and whether it may say so, is decided by the caller.
+//! Parses YAML text as `kubectl` does into documents in which every node has its line and column. Whether a document is a valid
+//! object is decided by `object`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,10 +9,10 @@ use sluice_crds::schema::{Path, Place, Step};
 
 use super::scalar;
 
-/// Deeper nesting is refused.
+/// The deepest nesting that is accepted.
 const MAX_DEPTH: usize = 64;
 
-/// More values than these, aliases written out, are refused in one file.
+/// The most values of one file, with aliases expanded.
 const MAX_NODES: usize = 200_000;
 
 /// A place in a text, counted from 1 in lines and characters.
@@ -43,7 +43,7 @@ pub(super) struct YamlError {
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) root: Node,
-    /// Keys that stand twice, tags that nobody knows: the rest can still be read.
+    /// Duplicate keys and unknown tags; the rest of the document is still usable.
     pub(super) errors: Vec<YamlError>,
 }
 

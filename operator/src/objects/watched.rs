@@ -1,4 +1,4 @@
-//! What each kind says about itself besides its row in the table.
+//! The properties of each kind besides its row in the table.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
@@ -12,8 +12,8 @@ pub trait Watched: Tabled {
     /// Whether the content of manifests must not appear in messages.
     const SENSITIVE: bool = false;
 
-    /// Whether two versions of an object cannot be told apart by anything that translation reads. Statuses and bookkeeping
-    /// change without any effect.
+    /// Whether everything that translation reads is the same in two versions of an object. Statuses and most metadata change
+    /// without an effect.
     fn same(&self, other: &Self) -> bool;
 
     /// The group in which other objects look for objects of this kind, where they do not look for single ones: the slices

@@ -176,7 +176,7 @@ mod tests {
         .unwrap()
     }
 
-    /// The patch for a stage that says `status`, without any proxy.
+    /// The patch for a Stage with this status, without any proxy.
     fn patch_of(status: &Value, fleet: Fleet, second: u8) -> Option<Patch> {
         patch_with(status, fleet, second, &proxies())
     }
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(late.status["conditions"][2]["reason"], "NoProxies");
         assert_eq!(late.status["conditions"][2]["lastTransitionTime"], "2026-01-01T00:00:05Z");
         assert_eq!(late.status["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:01Z");
-        // What was said about an older generation is no good word about this one.
+        // A condition of an older generation is not kept.
         status["conditions"][2]["observedGeneration"] = json!(1);
         assert!(patch_of(&status, Fleet::Settling, 5).is_some());
     }

@@ -21,7 +21,7 @@ pub struct DesiredStatus {
     pub fleets: BTreeSet<FleetName>,
     /// Whether the proxies were given anything for this object to run.
     pub served: Served,
-    /// What the status of the kind says besides conditions.
+    /// The fields of the status besides conditions.
     pub detail: Detail,
     /// The reasons of its problems.
     pub problems: Vec<&'static str>,
@@ -36,7 +36,7 @@ pub enum Served {
     Nothing,
 }
 
-/// What the status of some kinds says besides conditions.
+/// The fields that the statuses of some kinds have besides conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Nothing.

@@ -25,7 +25,7 @@ pub(crate) trait Translate: Stored + Own {
     /// generation of an object that has no parts now.
     fn part_name(key: &ObjectKey) -> PartName;
 
-    /// The parts of the object, and what its status says. With a problem, the affected rules, keys or hosts reject requests.
+    /// The parts of the object, and the fields of its status. With a problem, the affected rules, keys or hosts reject requests.
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated;
 
     /// The members that the status of this kind has besides conditions and generation, as they should be. `proxies` is the
@@ -54,7 +54,7 @@ pub(crate) struct Translated {
     pub(crate) rules: BTreeMap<ObjectKey, usize>,
     /// Of a Stage: the fleet that serves it.
     pub(crate) fleet: Option<FleetName>,
-    /// What its status says besides conditions.
+    /// The fields of its status besides conditions.
     pub(crate) detail: Detail,
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
         PartBody::Plan(PlanPart { object, .. }) => {
             PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
         }
-        // What a rule leads to is not what makes it a rule's turn.
+        // These parts decide no match: the routes that refer to them are reduced.
         PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => return Some(part.clone()),
     };
     Some(Part::new(part.name.clone(), &body))

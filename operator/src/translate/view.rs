@@ -1,5 +1,5 @@
 //! The cluster state as one translation sees it. It records what the translation read, so that a change of that, and only of
-//! that, leads to another translation.
+//! that, causes another translation.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

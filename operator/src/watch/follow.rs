@@ -1,4 +1,4 @@
-//! One watch of the API server, which is renewed and retried until nobody listens to it. An object that cannot be parsed
+//! One watch of the API server, which is renewed and retried until its receiver is closed. An object that cannot be parsed
 //! affects no other object.
 
 use std::time::Duration;
@@ -28,12 +28,12 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Reports what happens to the objects until nobody listens.
+    /// Sends the changes of the objects until the receiver is closed.
     pub(super) async fn run(self) {
         for_kind!(self.scope.kind(), K => self.follow::<K>().await);
     }
 
-    /// False: nobody listens any more.
+    /// False: the receiver is closed.
     async fn send(&self, change: Change) -> bool {
         self.events.send(WatchEvent { scope: self.scope.clone(), watch: self.watch, change }).await.is_ok()
     }
@@ -49,7 +49,7 @@ impl Follow {
         }
     }
 
-    /// Watches until the API server does not serve the kind (true), if that may be, or nobody listens (false).
+    /// Watches until the API server does not serve the kind (true), if that may be, or the receiver is closed (false).
     async fn watch_once<K>(&self, served: &mut bool) -> bool
     where
         K: Tabled,
