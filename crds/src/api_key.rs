@@ -91,6 +91,10 @@ pub const SECRET_NAME_SUFFIX: &str = "-api-key";
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.secret) == has(oldSelf.secret)",
+    "message": "secret cannot be added or removed: the key that clients use would stop working; create another ApiKey"
+}]))]
 pub struct ApiKeySpec {
     /// Whether the key is accepted. `false`: requests with it are rejected with 403. Unset: `true`.
     #[serde(default = "default_true")]
@@ -111,7 +115,8 @@ pub struct ApiKeySpec {
     )]
     pub plans: Vec<Reference>,
     /// The Secret with the key, data key `api-key`. Unset: the operator generates a key and stores it in the
-    /// Secret `<name>-api-key`, which is deleted together with the ApiKey. Example: `{name: acme-key}`.
+    /// Secret `<name>-api-key`, which is deleted together with the ApiKey. It cannot be added or removed later; the name of
+    /// the Secret can be changed. Example: `{name: acme-key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Reference>,
 }

@@ -54,6 +54,12 @@ use crate::{
         description = "The default Authorizer of its rules."
     ),
     printcolumn(
+        name = "Rules",
+        type_ = "integer",
+        json_path = ".status.rules",
+        description = "The number of rules that at least one Stage serves."
+    ),
+    printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
@@ -167,4 +173,9 @@ pub struct ApiRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
+    /// The number of rules that at least one Stage serves. Rules that are invalid, or that an older ApiRoute has, do not
+    /// count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub rules: Option<i32>,
 }

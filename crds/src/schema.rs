@@ -96,11 +96,26 @@ impl SchemaValidator {
     ///
     /// CEL rules are evaluated for an object without other errors only, as in an API server.
     pub fn validate(&self, object: &mut Value) -> Vec<FieldError> {
+        self.validate_change(None, object)
+    }
+
+    /// As [`Self::validate`], for an object that replaces an old one: rules that compare both are evaluated as well.
+    pub fn validate_update(&self, old: &Value, object: &mut Value) -> Vec<FieldError> {
+        let mut old = old.clone();
+        self.visit(&mut old);
+        self.validate_change(Some(&old), object)
+    }
+
+    fn visit(&self, object: &mut Value) -> Vec<FieldError> {
         let mut visit = Visit { validator: self, path: Path::default(), errors: Vec::new() };
         visit.value(&self.schema, object);
-        let mut errors = visit.errors;
+        visit.errors
+    }
+
+    fn validate_change(&self, old: Option<&Value>, object: &mut Value) -> Vec<FieldError> {
+        let mut errors = self.visit(object);
         if errors.is_empty()
-            && let Err(failed) = self.validator.validate_compiled(&self.rules, object, None)
+            && let Err(failed) = self.validator.validate_compiled(&self.rules, object, old)
         {
             errors.extend(failed.into_vec().into_iter().map(|error| {
                 let path = Path::parse(&error.field_path);

@@ -38,10 +38,10 @@ use crate::{
         description = "The path prefix of the stage."
     ),
     printcolumn(
-        name = "Routes",
+        name = "Rules",
         type_ = "integer",
-        json_path = ".status.routes",
-        description = "The number of rules that the stage serves."
+        json_path = ".status.rules",
+        description = "The number of rules that the Stage serves."
     ),
     printcolumn(
         name = "Accepted",
@@ -373,10 +373,11 @@ pub struct StageStatus {
     /// The proxies that serve this generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyCount>,
-    /// The number of rules that the stage serves.
+    /// The number of rules of all ApiRoutes that the Stage serves. Rules that are invalid, or that an older ApiRoute has, do
+    /// not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub routes: Option<i32>,
+    pub rules: Option<i32>,
 }
 
 /// The proxies that serve a generation.

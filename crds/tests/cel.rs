@@ -1,19 +1,35 @@
 //! Each CEL rule has a row that it accepts and a row that it rejects, validated here without an API server.
-//! A row is `name`, `object`, and `error`: absent when the object is accepted, else a part of what is told.
+//! A row is `name`, `object`, `old` (the object that `object` replaces; absent when it is created), and `error`: absent when
+//! the object is accepted, else a part of the error.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluice_crds::schema::validators;
+use sluice_crds::schema::{FieldError, validators};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     name: String,
     object: Value,
+    /// The object that `object` replaces; absent when it is created.
+    #[serde(default)]
+    old: Option<Value>,
     #[serde(default)]
     error: Option<String>,
+}
+
+impl Row {
+    /// The errors of the object.
+    fn errors(&self) -> Vec<FieldError> {
+        let validator = &validators().unwrap()[self.object["kind"].as_str().unwrap()];
+        let mut object = self.object.clone();
+        match &self.old {
+            Some(old) => validator.validate_update(old, &mut object),
+            None => validator.validate(&mut object),
+        }
+    }
 }
 
 fn rows() -> Vec<(String, Row)> {
@@ -29,17 +45,11 @@ fn rows() -> Vec<(String, Row)> {
     rows
 }
 
-fn errors(object: &Value) -> Vec<String> {
-    let kind = object["kind"].as_str().unwrap();
-    let mut object = object.clone();
-    validators().unwrap()[kind].validate(&mut object).iter().map(ToString::to_string).collect()
-}
-
 #[test]
 fn every_row_is_validated_as_its_table_expects() {
     let mut wrong = Vec::new();
     for (file, row) in rows() {
-        let errors = errors(&row.object);
+        let errors: Vec<String> = row.errors().iter().map(ToString::to_string).collect();
         let as_said = match &row.error {
             None => errors.is_empty(),
             Some(error) => errors.iter().any(|found| found.contains(error)),
@@ -97,8 +107,7 @@ fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
             accepted.entry(kind).or_default().push(row.object);
             continue;
         }
-        let mut object = row.object.clone();
-        let errors = validators().unwrap()[&kind].validate(&mut object);
+        let errors = row.errors();
         refused.entry(kind).or_default().extend(errors.into_iter().map(|error| {
             let place: String = error
                 .path

@@ -55,7 +55,7 @@ fn statuses(translation: &Translation) -> Value {
         }
         match &wanted.detail {
             Detail::None => {}
-            Detail::Stage { routes } => drop(status.insert("routes".into(), json!(routes))),
+            Detail::Stage { rules } | Detail::ApiRoute { rules } => drop(status.insert("rules".into(), json!(rules))),
             Detail::ApiKey { prefix, secret, must_generate } => {
                 status.insert("prefix".into(), json!(prefix));
                 status.insert("secretName".into(), json!(secret));

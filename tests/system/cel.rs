@@ -12,6 +12,9 @@ use crate::harness::{documents, repository};
 struct Row {
     name: String,
     object: Value,
+    /// The object that `object` replaces; absent when it is created.
+    #[serde(default)]
+    old: Option<Value>,
     /// What the refusal must say; absent when the object is to be accepted.
     #[serde(default)]
     error: Option<String>,
@@ -30,12 +33,16 @@ async fn the_api_server_validates_every_row_as_the_table_expects() -> anyhow::Re
         rows.extend(found);
     }
     assert!(rows.iter().any(|row| row.error.is_some()) && rows.iter().any(|row| row.error.is_none()));
+    assert!(rows.iter().any(|row| row.old.is_some()));
     let mut wrong = Vec::new();
     for mut row in rows {
         if row.object["metadata"]["name"].is_null() {
             row.object["metadata"]["name"] = "row".into();
         }
-        let answer = space.try_create(&row.object).await?;
+        let answer = match &row.old {
+            Some(old) => space.try_replace(old, &row.object).await?,
+            None => space.try_create(&row.object).await?,
+        };
         match (answer, row.error) {
             (Ok(_), None) => {}
             (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, should say {error:?}", row.name)),

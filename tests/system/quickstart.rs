@@ -41,7 +41,7 @@ async fn the_quickstart_runs_on_both_proxies_as_its_objects_say() -> anyhow::Res
     }
     let stage = space.get("Stage", "prod").await?;
     assert_eq!(stage["status"]["proxies"]["summary"], "2/2");
-    assert_eq!(stage["status"]["routes"], 5);
+    assert_eq!(stage["status"]["rules"], 5);
 
     answers(fleet, &space, &backend, &identity).await?;
     what_people_see(server).await

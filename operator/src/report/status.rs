@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(patch.status["conditions"][2]["message"], "3 of 3 proxies");
         assert!(patch.recounts && patch.transitions.is_empty());
         let mut status = good();
-        status["routes"] = json!(9);
+        status["rules"] = json!(9);
         assert!(!patch_with(&status, Fleet::Settled, 5, &proxies).unwrap().recounts);
     }
 
@@ -264,7 +264,7 @@ mod tests {
         other["type"] = json!("example.org/Audited");
         status["conditions"].as_array_mut().unwrap().push(other);
         assert!(patch_of(&status, Fleet::Settled, 2).is_none());
-        status["routes"] = json!(9);
+        status["rules"] = json!(9);
         let patch = patch_of(&status, Fleet::Settled, 2).unwrap();
         assert_eq!(patch.status["conditions"].as_array().unwrap().len(), 3);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
 use sluice_crds::ApiRoute;
 use sluice_wire::PartName;
 
@@ -9,6 +10,7 @@ use crate::lower;
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
 use crate::translate::conflicts::Claim;
+use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::routes;
 use crate::translate::view::View;
@@ -24,5 +26,14 @@ impl Translate for ApiRoute {
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
         routes::translate(view, &lower::api_route(key, self), problems)
+    }
+
+    fn desired_detail(detail: &Detail, _proxies: Value) -> Value {
+        let Detail::ApiRoute { rules } = detail else { return Value::Null };
+        json!({"rules": i32::try_from(*rules).unwrap_or(i32::MAX)})
+    }
+
+    fn present_detail(&self) -> Value {
+        json!({"rules": self.status.as_ref().and_then(|status| status.rules)})
     }
 }

@@ -43,8 +43,13 @@ pub enum Detail {
     None,
     /// Of a Stage.
     Stage {
-        /// The number of rules that it serves.
-        routes: usize,
+        /// The number of rules of all ApiRoutes that it serves.
+        rules: usize,
+    },
+    /// Of an ApiRoute.
+    ApiRoute {
+        /// The number of its rules that at least one Stage serves.
+        rules: usize,
     },
     /// Of an ApiKey.
     ApiKey {
@@ -62,8 +67,8 @@ impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
-            Self::Stage { routes: 1 } => f.write_str("1 rule"),
-            Self::Stage { routes } => write!(f, "{routes} rules"),
+            Self::Stage { rules: 1 } | Self::ApiRoute { rules: 1 } => f.write_str("1 rule"),
+            Self::Stage { rules } | Self::ApiRoute { rules } => write!(f, "{rules} rules"),
             Self::ApiKey { prefix: Some(prefix), secret, .. } => write!(f, "{prefix} in Secret {secret}"),
             Self::ApiKey { prefix: None, secret, .. } => write!(f, "Secret {secret}"),
         }

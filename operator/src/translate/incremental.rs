@@ -416,10 +416,10 @@ impl Translator {
         }
         let count = self.rules.get(stage).map_or(0, |rules| rules.values().sum());
         if let Some(wanted) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
-            && wanted.detail != (Detail::Stage { routes: count })
+            && wanted.detail != (Detail::Stage { rules: count })
         {
             let mut now = DesiredStatus::clone(wanted);
-            now.detail = Detail::Stage { routes: count };
+            now.detail = Detail::Stage { rules: count };
             *wanted = Arc::new(now);
         }
     }

@@ -12,7 +12,7 @@ use sluice_wire::{
 
 use crate::objects::ObjectKey;
 use crate::translate::budget::{self, Cut};
-use crate::translate::desired::{DesiredStatus, Served};
+use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Links;
 use crate::translate::node::Node;
 
@@ -64,6 +64,9 @@ fn over_quota(mut wanted: DesiredStatus) -> DesiredStatus {
     }
     wanted.problems.push(reason::QUOTA_EXCEEDED);
     wanted.served = Served::Nothing;
+    if let Detail::ApiRoute { rules } = &mut wanted.detail {
+        *rules = 0;
+    }
     wanted
 }
 

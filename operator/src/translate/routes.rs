@@ -96,16 +96,21 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     }
     let mut translated = Translated::of([], Detail::None);
     translated.needs = services.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect();
+    let mut served = BTreeSet::new();
     for (lost, stages) in groups {
         let kept = rules.iter().enumerate().filter_map(|(at, rule)| {
             let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
-            gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method)))
+            gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method))).map(|rule| (at, rule))
         });
-        let kept: Vec<Rule> = kept.collect();
+        let kept: Vec<(usize, Rule)> = kept.collect();
         if kept.is_empty() {
             continue;
         }
-        translated.rules.extend(stages.iter().map(|stage| (stage.clone(), kept.len())));
+        // A rule that rejects all its requests is not served.
+        let valid = kept.iter().filter(|(_, rule)| matches!(rule.action, RuleAction::Serve(_))).map(|(at, _)| *at);
+        let valid: Vec<usize> = valid.collect();
+        translated.rules.extend(stages.iter().map(|stage| (stage.clone(), valid.len())));
+        served.extend(valid);
         // Kubernetes names have no @: no other object's part can have this name.
         let first = stages.first().filter(|_| !lost.is_empty());
         let ObjectKey { namespace, name } = &route.key;
@@ -118,10 +123,11 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
             object: route.kind.object(&route.key),
             stages: stages.iter().map(stages::part_name).collect(),
             version: route.version.clone(),
-            rules: kept,
+            rules: kept.into_iter().map(|(_, rule)| rule).collect(),
         };
         translated.parts.push((name, PartBody::Route(part)));
     }
+    translated.detail = Detail::ApiRoute { rules: served.len() };
     translated
 }
 

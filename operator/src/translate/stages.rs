@@ -179,20 +179,20 @@ impl Translate for Stage {
             relies_on: secrets.iter().map(certificate_name).collect(),
             needs: secrets.into_iter().map(Node::Certificate).collect(),
             fleet: fleet(self).ok(),
-            ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { routes: 0 })
+            ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { rules: 0 })
         }
     }
 
     fn desired_detail(detail: &Detail, proxies: Value) -> Value {
-        let Detail::Stage { routes } = detail else { return Value::Null };
-        json!({"proxies": proxies, "routes": i32::try_from(*routes).unwrap_or(i32::MAX)})
+        let Detail::Stage { rules } = detail else { return Value::Null };
+        json!({"proxies": proxies, "rules": i32::try_from(*rules).unwrap_or(i32::MAX)})
     }
 
     fn present_detail(&self) -> Value {
         let status = self.status.as_ref();
         json!({
             "proxies": status.and_then(|status| status.proxies.as_ref()),
-            "routes": status.and_then(|status| status.routes),
+            "rules": status.and_then(|status| status.rules),
         })
     }
 }

@@ -70,6 +70,18 @@ impl Space {
         Ok(api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await)
     }
 
+    /// Creates an object, and asks the API server whether it would replace it by another of that name.
+    pub(crate) async fn try_replace(
+        &self,
+        old: &Value,
+        new: &Value,
+    ) -> anyhow::Result<Result<DynamicObject, kube::Error>> {
+        let created = self.apply(old).await?;
+        let (api, name, mut object) = self.parse(new)?;
+        object.metadata.resource_version = created.metadata.resource_version;
+        Ok(api.replace(&name, &PostParams { dry_run: true, ..PostParams::default() }, &object).await)
+    }
+
     /// One of our objects, as JSON.
     pub(crate) async fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
         self.get_of("sluice.dev/v1alpha1", kind, name).await
