@@ -60,31 +60,37 @@ impl HeaderTemplate {
         }
     }
 
-    /// The value. A text that cannot be a header's value (a claim with a line end) renders as nothing.
+    /// The value. A text that cannot be a header's value (a claim with a line end) renders as nothing, and so does one that
+    /// names the caller by a value with white space around it: whoever reads the header removes it (RFC 9110, 5.5) and has the
+    /// name of another caller.
     pub(crate) fn render(&self, variables: &impl Variables) -> HeaderValue {
         match self {
             Self::Fixed(value) => value.clone(),
             Self::Rendered(template) => {
-                let text = render(template, variables);
-                HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+                let value = render(template, variables).and_then(|text| HeaderValue::from_str(&text).ok());
+                value.unwrap_or_else(|| HeaderValue::from_static(""))
             }
         }
     }
 }
 
-fn render(template: &Template, variables: &impl Variables) -> String {
+fn render(template: &Template, variables: &impl Variables) -> Option<String> {
     let mut out = String::new();
     for part in template.parts() {
         match part {
             TemplatePart::Text(text) => out.push_str(text),
             TemplatePart::Variable(variable) => {
                 if let Some(value) = variables.get(variable) {
-                    out.push_str(&value.text());
+                    let text = value.text();
+                    if variable.needs_authorizer() && text.trim().len() < text.len() {
+                        return None;
+                    }
+                    out.push_str(&text);
                 }
             }
         }
     }
-    out
+    Some(out)
 }
 
 /// No variable has a value: for fuzz targets, benchmarks and tests of what does not depend on variables.
@@ -112,6 +118,8 @@ mod tests {
             match variable {
                 Variable::Stage => Some(Value::Word("prod")),
                 Variable::Claim(name) if name == "lines" => Some(Value::Text("a\nb".into())),
+                Variable::Claim(name) if name == "spaces" => Some(Value::Text("root ".into())),
+                Variable::QueryParameter(_) => Some(Value::Text(" x".into())),
                 Variable::Claim(_) => Some(Value::Text("é".into())),
                 _ => None,
             }
@@ -125,6 +133,8 @@ mod tests {
             ("at ${context.stage}!", "at prod!", vec!["context.stage"]),
             ("[${context.path}]", "[]", vec!["context.path"]),
             ("${context.authorizer.claims.lines}", "", vec!["context.authorizer.claims.lines"]),
+            ("of ${context.authorizer.claims.spaces}", "", vec!["context.authorizer.claims.spaces"]),
+            ("${request.querystring.q}", " x", vec!["request.querystring.q"]),
             ("${context.authorizer.claims.x}", "é", vec!["context.authorizer.claims.x"]),
         ] {
             let variables = Asked::default();
