@@ -276,3 +276,24 @@ fn failed<B: SendBody>(error: hyper::Error) -> Failed<B> {
     tracing::debug!(%error, "request to an upstream failed");
     Failed::For(Error::Http(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeouts::UpstreamTimeouts;
+    use crate::transport::{Context, Egress, Limits};
+
+    type Body = http_body_util::Empty<bytes::Bytes>;
+
+    #[tokio::test]
+    async fn a_call_has_no_room_for_what_few_requests_need() {
+        let timeouts = UpstreamTimeouts::default();
+        let context = Context { egress: Egress::new(true), timeouts, limits: Limits::default(), threads: 1 };
+        let pool = Pool::<Body>::new(context);
+        let request = Box::new(Request::new(Payload::from(Body::new())));
+        let work = call(&pool, 0, request, Kind::Plain, Duration::from_secs(1), || None);
+        // With the handshakes of TLS and HTTP/2 in it, it would have 12 KiB, which each request would copy.
+        assert!(size_of_val(&work) < 1536, "{} bytes", size_of_val(&work));
+        assert!(matches!(work.await, Err(Error::NoEndpoints)));
+    }
+}

@@ -210,8 +210,9 @@ impl<B: SendBody> Endpoint<B> {
                     return Ok(Checkout::Http1 { sender, reused: true });
                 }
             }
-            let opened = in_time(self.context.timeouts.connect, self.open(thread, wanted)).await?;
-            match opened {
+            // Boxed as well: otherwise every request's future has room for a handshake.
+            let opening = Box::pin(self.open(thread, wanted));
+            match in_time(self.context.timeouts.connect, opening).await? {
                 Opened::Http1(sender) => return Ok(Checkout::Http1 { sender, reused: false }),
                 // The server has changed its mind since the last handshake.
                 Opened::Http2(connection) => self.add(thread, connection),
