@@ -2,6 +2,7 @@
 
 pub mod cluster_state;
 mod fields;
+pub mod gateway_api;
 mod lower;
 pub mod manifests;
 pub mod metrics;

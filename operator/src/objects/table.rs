@@ -34,7 +34,7 @@ macro_rules! kinds {
                 Secret: k8s_openapi::api::core::v1::Secret, secrets, ByName;
                 ConfigMap: k8s_openapi::api::core::v1::ConfigMap, config_maps, ByName;
                 Namespace: k8s_openapi::api::core::v1::Namespace, namespaces, Always;
-                ReferenceGrant: crate::objects::ReferenceGrant, reference_grants, WhenServed;
+                ReferenceGrant: crate::gateway_api::ReferenceGrant, reference_grants, WhenServed;
             }
         }
     };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sluice_crds::condition::reason;
 
 use crate::cluster_state::Stored;
-use crate::objects::{Kind, ObjectKey, ReferenceGrant, Target};
+use crate::gateway_api::ReferenceGrant;
+use crate::objects::{Kind, ObjectKey, Target};
 use crate::problem::Problems;
 use crate::translate::view::View;
 
