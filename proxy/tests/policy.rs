@@ -251,6 +251,50 @@ pub fn signer() -> (jsonwebtoken::EncodingKey, String) {
 }
 
 #[test]
+fn stages_with_the_behavior_of_aws_log_the_type_of_its_gateway_response() {
+    for (behavior, expected) in [
+        (Behavior::Native, serde_json::Value::Null),
+        (Behavior::AwsRest, "MISSING_AUTHENTICATION_TOKEN".into()),
+        (Behavior::AwsHttp, "MISSING_AUTHENTICATION_TOKEN".into()),
+    ] {
+        let mut gate = Gate::start();
+        gate.put(vec![stage_part(StagePart { behavior, ..stage() })]);
+        gate.get("/nowhere");
+        eventually("a line in the access log", || !gate.log.lines().is_empty());
+        let line = gate.log.lines().remove(0);
+        assert_eq!((&line["reason"], &line["responseType"]), (&"NotFound".into(), &expected), "{behavior:?}");
+    }
+}
+
+#[test]
+fn an_authorizer_of_an_unknown_kind_closes_the_rules_that_use_it_and_is_named_with_them() {
+    let name = PartName::new(PartKind::Authorizer, "shop/saml");
+    let object = ObjectRef::new("Authorizer", "shop", "saml");
+    let kind = AuthorizerKind::Unknown(Unknown { name: "Saml".into(), essential: false });
+    let mut guarded = policy(mock("guarded"));
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    let open = policy(mock("open"));
+    let mut gate = Gate::start();
+    let found = gate.put(vec![
+        stage_part(stage()),
+        (name, PartBody::Authorizer(AuthorizerPart { object: object.clone(), kind })),
+        route("r", vec![rule("guarded", "GET", "/guarded", guarded), rule("open", "GET", "/open", open)]),
+    ]);
+    let said = |object: &ObjectRef| -> Vec<&str> {
+        found.iter().filter(|found| found.object == *object).map(|found| found.message.as_str()).collect()
+    };
+    let of_authorizer = said(&object);
+    assert!(matches!(of_authorizer.as_slice(), [only] if only.contains("\"Saml\"")), "{found:?}");
+    let of_route = said(&ObjectRef::new("ApiRoute", "shop", "r"));
+    assert!(
+        matches!(of_route.as_slice(), [only] if only.contains("guarded") && only.contains("shop/saml")),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((gate.get("/guarded").status, gate.get("/open").body.as_str()), (500, "open"));
+}
+
+#[test]
 fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
     let (key, set) = signer();
     let token = |scope: &str, lives: i64| {
