@@ -66,6 +66,9 @@ fn statuses(translation: &Translation) -> Value {
             status.insert("served".into(), json!("nothing"));
         }
         status.insert("parts".into(), json!(wanted.parts));
+        if wanted.fleets.iter().any(|fleet| fleet.as_str() != "default") {
+            status.insert("fleets".into(), json!(wanted.fleets));
+        }
         all.insert(object.to_string(), Value::Object(status));
     }
     json!(all)

@@ -14,7 +14,7 @@ use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets}
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
-use crate::gateway::router::{Match, Place, Router, Tie, View};
+use crate::gateway::router::{Match, Position, Router, Tie, View};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Limits;
 use crate::template::NoVariables;
@@ -89,7 +89,7 @@ impl Routes {
             let Ok(template) = template.parse() else { continue };
             let tie = Tie { route: PartName::of_object(PartKind::Route, "shop", "r"), number };
             let test = Match { methods: vec![Method::GET].into(), ..Match::default() };
-            router.add(&Place { prefix: None, template, tie }, test, number);
+            router.add(&Position { prefix: None, template, tie }, test, number);
         }
         Self(router)
     }

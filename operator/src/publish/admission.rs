@@ -1,4 +1,4 @@
-//! Authentication of proxies: by a shared secret, or by a token of the proxies' service account.
+//! Authentication of proxies: by a shared secret, or by a token of a service account of proxies, which can be bound to a fleet.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -28,16 +28,16 @@ use crate::publish::configuration::Current;
 use crate::publish::proxies::Proxies;
 use crate::publish::stream;
 
-/// More connections wait.
+/// Further connections are closed.
 const MAX_CONNECTIONS: usize = 1024;
-/// Handshake and a first stream that is let in must be there by then.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How often the certificate files and the shared secret are looked at.
+/// Timeout of the TLS handshake and of the first authenticated stream.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the certificate files and the shared secret are read again.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
-/// Frames that wait for a proxy to read.
+/// The number of frames that wait for a proxy to read.
 const QUEUE: usize = 4;
 
-/// Where the server's certificate is.
+/// The files of the server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain as PEM.
@@ -49,32 +49,32 @@ pub struct CertificateFiles {
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address is taken, or not ours.
+    /// The address is in use, or not of this machine.
     #[error("cannot listen on {address} for proxies")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("cannot use the certificate in {path}: a certificate chain and its private key are required, as PEM")]
     Certificate {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// The pair does not work.
+    /// The chain and the key do not match.
     #[error("cannot use the certificate for the stream")]
     Tls(#[from] rustls::Error),
-    /// Anybody on the network could read keys.
+    /// Without authentication, anybody on the network could read keys.
     #[error(
         "proxies on {0} would not be authenticated: set --stream-secret-file, or --proxy-token-audience with \
          --proxy-service-account, or listen on a loopback address"
@@ -206,7 +206,7 @@ impl Connection {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let opened = tokio::time::Instant::now();
-        let tls = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+        let tls = match tokio::time::timeout(SETUP_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake of a proxy failed"),
             Err(_) => return tracing::debug!("TLS handshake of a proxy timed out"),
@@ -224,11 +224,11 @@ impl Connection {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
         let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
-        let patience = tokio::time::sleep_until(opened + PATIENCE);
+        let setup = tokio::time::sleep_until(opened + SETUP_TIMEOUT);
         tokio::select! {
             ended = &mut serving => return log(ended),
             () = stop.cancelled() => return,
-            () = patience => {}
+            () = setup => {}
         }
         if !admitted.load(Ordering::Acquire) {
             return tracing::debug!("closed a connection without an authenticated stream");

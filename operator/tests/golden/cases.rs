@@ -99,6 +99,7 @@ cases! {
     stage_defaults
     stage_equal_age_first_by_name
     stage_every_host_lost
+    stage_fleets
     stage_full
     stage_host_belongs_to_another_namespace
     stage_host_belongs_to_older

@@ -18,7 +18,7 @@ use sluice_wire::{
 
 use crate::auth::Authorizer;
 use crate::cors::Cors;
-use crate::gateway::router::{Place, Router};
+use crate::gateway::router::{Position, Router};
 use crate::gateway::{Gateway, HostTable, Rule, Stage};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
@@ -39,7 +39,7 @@ pub(crate) struct Control {
     upstreams: BTreeSet<PartName>,
     certs: BTreeMap<PartName, CertificatePart>,
     /// Where the rules of routes stand in the routers of stages, so that they can be taken out again.
-    places: BTreeMap<PartName, BTreeMap<PartName, Vec<Place>>>,
+    places: BTreeMap<PartName, BTreeMap<PartName, Vec<Position>>>,
     diagnostics: Diagnostics,
     fleet: u32,
 }

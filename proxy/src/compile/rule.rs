@@ -16,7 +16,7 @@ use sluice_wire::{
 use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, Origin};
-use crate::gateway::router::{Match, Place, Tie};
+use crate::gateway::router::{Match, Position, Tie};
 use crate::gateway::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
 };
@@ -35,13 +35,13 @@ pub(super) struct Site<'a> {
 
 /// One route's rules at one stage.
 pub(super) struct Compiled {
-    pub(super) rules: Vec<(Place, Match, Arc<Rule>)>,
+    pub(super) rules: Vec<(Position, Match, Arc<Rule>)>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl Compiled {
     /// Where its rules stand.
-    pub(super) fn places(&self) -> Vec<Place> {
+    pub(super) fn places(&self) -> Vec<Position> {
         self.rules.iter().map(|(place, ..)| place.clone()).collect()
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn compile(
         };
         let (prefix, test) = test(site.route, rule);
         let tie = Tie { route: site.route_name.clone(), number };
-        let place = Place { prefix: prefix.map(Into::into), template: rule.path.clone(), tie };
+        let place = Position { prefix: prefix.map(Into::into), template: rule.path.clone(), tie };
         let made = Rule {
             part: part.clone(),
             name: rule.name.as_str().into(),

@@ -69,7 +69,7 @@ pub(crate) struct Tie {
 
 /// The position of a rule in the tree.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     /// A first segment with the version.
     pub(crate) prefix: Option<Box<str>>,
     pub(crate) template: PathTemplate,
@@ -153,7 +153,7 @@ impl<R: Clone> Router<R> {
     }
 
     /// Adds a rule. Of rules with equal matches, the smaller tie wins.
-    pub(crate) fn add(&mut self, place: &Place, test: Match, rule: R) {
+    pub(crate) fn add(&mut self, place: &Position, test: Match, rule: R) {
         let Match { methods, headers, query, media_version } = test;
         let further = !headers.is_empty() || !query.is_empty() || media_version.is_some();
         let further = further.then(|| Arc::new(Match { methods: Methods::Any, headers, query, media_version }));
@@ -176,7 +176,7 @@ impl<R: Clone> Router<R> {
     }
 
     /// Removes a rule and the nodes that become empty.
-    pub(crate) fn remove(&mut self, place: &Place) {
+    pub(crate) fn remove(&mut self, place: &Position) {
         let segments: Vec<&Segment> = place.template.segments().iter().collect();
         let root = Arc::make_mut(&mut self.root);
         match &place.prefix {
@@ -329,9 +329,9 @@ mod tests {
 
     use super::*;
 
-    fn place(prefix: Option<&str>, path: &str, number: usize) -> Place {
+    fn place(prefix: Option<&str>, path: &str, number: usize) -> Position {
         let tie = Tie { route: PartName::new(PartKind::Route, "shop/r"), number };
-        Place { prefix: prefix.map(Into::into), template: path.parse().unwrap(), tie }
+        Position { prefix: prefix.map(Into::into), template: path.parse().unwrap(), tie }
     }
 
     fn only(method: &str) -> Match {

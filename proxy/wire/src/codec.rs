@@ -1,4 +1,4 @@
-//! Frames as bytes: a 4-byte big-endian length, then JSON. Sockets and streams are the caller's.
+//! Encodes and decodes frames: a 4-byte big-endian length, then JSON. The caller reads and writes the bytes.
 
 use std::marker::PhantomData;
 
@@ -47,7 +47,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     }
 }
 
-/// Puts frames together from pieces of a stream. After an error it yields nothing more.
+/// Assembles frames from pieces of a stream. After an error it returns no more frames.
 #[derive(Debug)]
 pub struct Decoder<T> {
     buffer: Vec<u8>,
@@ -64,7 +64,7 @@ impl<T: DeserializeOwned + Frame> Decoder<T> {
         Self::with_max(MAX_FRAME_BYTES)
     }
 
-    /// A decoder with a lower cap: what a proxy sends is small.
+    /// A decoder with a lower limit: frames of proxies are small.
     #[must_use]
     pub fn with_max(max: usize) -> Self {
         Self { buffer: Vec::new(), start: 0, max, broken: false, frame: PhantomData }
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned + Frame> Decoder<T> {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; none: more bytes are needed (or the stream is broken).
+    /// The next complete frame; none: more bytes are needed, or the decoder has failed.
     #[allow(clippy::should_implement_trait, reason = "more may come after none, unlike with an iterator")]
     pub fn next(&mut self) -> Option<Result<T, CodecError>> {
         if self.broken {

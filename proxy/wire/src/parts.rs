@@ -1,5 +1,5 @@
-//! A configuration as a whole: parts by name, and the version they amount to. What a change costs here follows the
-//! change: a copy shares everything, and only the buckets that differ are copied, hashed and compared.
+//! A configuration as a whole: parts by name, and its version. The cost of a change follows the change: copies share all
+//! buckets, and only the buckets that differ are copied, hashed and compared.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -8,10 +8,10 @@ use aws_lc_rs::digest;
 
 use crate::{Hash, Part, PartName};
 
-/// As many buckets as one byte tells apart. Their number is part of the version's definition.
+/// One bucket for each value of a byte. The number is part of the definition of the version.
 const BUCKETS: usize = 256;
 
-/// What has a content hash: a part, or the hash in place of it.
+/// Something with a content hash: a part, or only its hash.
 pub trait Content: Clone {
     /// The hash.
     fn hash(&self) -> Hash;
@@ -35,7 +35,7 @@ impl<C: Content> Content for Arc<C> {
     }
 }
 
-/// Parts by name. Cheap to copy: copies share what they have in common.
+/// Parts by name. Cheap to clone: clones share their buckets.
 #[derive(Clone)]
 pub struct Parts<C> {
     buckets: Arc<[Arc<Bucket<C>>]>,
@@ -44,7 +44,7 @@ pub struct Parts<C> {
 #[derive(Clone)]
 struct Bucket<C> {
     parts: BTreeMap<PartName, C>,
-    /// Over names and hashes of `parts`; unset when they changed.
+    /// Over names and hashes of `parts`; unset after a change.
     hash: OnceLock<Hash>,
 }
 
@@ -88,19 +88,19 @@ pub struct Difference<'a, C> {
 }
 
 impl<C: Content> Parts<C> {
-    /// None.
+    /// No parts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many there are.
+    /// The number of parts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.buckets.iter().map(|bucket| bucket.parts.len()).sum()
     }
 
-    /// Whether there is none.
+    /// Whether there are no parts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buckets.iter().all(|bucket| bucket.parts.is_empty())
@@ -125,7 +125,7 @@ impl<C: Content> Parts<C> {
         bucket.parts.insert(name, content)
     }
 
-    /// Takes a part away.
+    /// Removes a part.
     pub fn remove(&mut self, name: &PartName) -> Option<C> {
         if !self.contains(name) {
             return None;
@@ -135,14 +135,14 @@ impl<C: Content> Parts<C> {
         bucket.parts.remove(name)
     }
 
-    /// All parts, in no order that means anything.
+    /// All parts, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&PartName, &C)> {
         self.buckets.iter().flat_map(|bucket| &bucket.parts)
     }
 
     /// The version of the configuration: SHA-256 over the hashes of its 256 buckets, each SHA-256 over the sorted names
     /// and hashes of its parts (`kind/id`, a line end, 32 bytes), or zeros when it has none. A part is in the bucket that
-    /// the lowest byte of the FNV-1a hash (64 bits) of its `kind/id` names. Equal worlds have equal versions.
+    /// the lowest byte of the FNV-1a hash (64 bits) of its `kind/id` names. Equal configurations have equal versions.
     #[must_use]
     pub fn version(&self) -> Hash {
         let mut context = digest::Context::new(&digest::SHA256);
