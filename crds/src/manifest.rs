@@ -226,6 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn every_optional_field_says_what_unset_means() {
+        fn walk(path: &str, schema: &Value, silent: &mut Vec<String>) {
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+                let path = format!("{path}.{name}");
+                let description = child["description"].as_str().unwrap_or_default();
+                let says = ["Unset", "Empty:", "Required with"].iter().any(|word| description.contains(word));
+                if !says && !required.contains(&json!(name)) {
+                    silent.push(format!("{path}: {description}"));
+                }
+                walk(&path, child, silent);
+                walk(&format!("{path}[]"), &child["items"], silent);
+            }
+        }
+        let mut silent = Vec::new();
+        for definition in definitions().unwrap() {
+            walk(&definition.kind, &definition.schema()["properties"]["spec"], &mut silent);
+        }
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
+
+    #[test]
     fn a_chart_can_hold_the_manifests_as_they_are() {
         for definition in definitions().unwrap() {
             assert!(!definition.yaml().unwrap().contains("{{"), "{}", definition.plural);

@@ -58,6 +58,8 @@ pub struct Rule {
 
     /// Whether the rule requires an API key. Unset: the ApiRoute's `apiKey` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The schema of an optional enum has the description of the enum.
+    #[schemars(with = "ApiKeyRequirement")]
     pub api_key: Option<ApiKeyRequirement>,
 
     /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
@@ -173,7 +175,7 @@ pub struct RuleCache {
     pub ttl: Option<Duration>,
     /// Variables of the cache key, in addition to stage, rule, method and path: `request.querystring.<name>`,
     /// `request.header.<name>`, `request.path.<name>`, `context.authorizer.claims.<name>` and the other variables of a
-    /// request. Query parameters and headers that are not listed are not part of the key. At most 16.
+    /// request. Query parameters and headers that are not listed are not part of the key. Empty: no variables. At most 16.
     /// Example: `[request.querystring.expand]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -246,17 +248,17 @@ pub struct MessageChanges {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderChanges {
-    /// Headers that get exactly this value; earlier values are removed. At most 16, each name once.
+    /// Headers that get exactly this value; earlier values are removed. Empty: none. At most 16, each name once.
     /// Example: `[{name: x-customer, value: "${context.authorizer.claims.sub}"}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = crate::field::unique_headers)]
     pub set: Vec<Header>,
-    /// Headers that get one more value; earlier values stay. At most 16, each name once.
+    /// Headers that get one more value; earlier values stay. Empty: none. At most 16, each name once.
     /// Example: `[{name: via, value: 1.1 shop}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = crate::field::unique_headers)]
     pub add: Vec<Header>,
-    /// Headers to remove. At most 32. Example: `[server]`.
+    /// Headers to remove. Empty: none. At most 32. Example: `[server]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
