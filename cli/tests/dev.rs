@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 
-use crate::harness::{Answer, Folder, Sluice, ask, eventually, examples, get, get_tls, send};
+use crate::harness::{Folder, Response, Sluice, ask, eventually, examples, get, get_tls, send};
 
 /// Whether curl is installed. In CI it must be, because the test would otherwise be skipped unnoticed.
 fn curl() -> bool {
@@ -63,7 +63,7 @@ fn the_second_read_comes_from_the_cache() {
     let form = [("accept", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
     let token = send(issuer, "POST", "/token", &form, "client_id=acme&scope=orders.read").unwrap().body;
     let bearer = format!("Bearer {}", token.trim());
-    let read = || -> Answer { ask(sluice.address(), "GET", "/orders/42", &[("authorization", &bearer)]).unwrap() };
+    let read = || -> Response { ask(sluice.address(), "GET", "/orders/42", &[("authorization", &bearer)]).unwrap() };
     let (first, second) = (read(), read());
     assert_eq!((first.status, second.status), (200, 200), "{first:?}");
     assert_eq!(first.body, second.body, "the backend numbers its responses");
@@ -182,8 +182,8 @@ fn the_stages_of_all_fleets_are_served_and_those_that_need_two_proxies_are_repor
         ("api.shop.internal", "/admin", 200),
         ("api.shop.example", "/admin", 404),
     ] {
-        let answer = ask(sluice.address(), "GET", path, &[("host", host)]).unwrap();
-        assert_eq!(answer.status, status, "{host}{path}");
+        let response = ask(sluice.address(), "GET", path, &[("host", host)]).unwrap();
+        assert_eq!(response.status, status, "{host}{path}");
     }
     assert!(!sluice.printed().contains("of the fleet"), "{}", sluice.printed());
     let folder = Folder::copy_of("fleets");

@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex};
 pub(crate) use sluice_kit::http1::send;
 use sluice_kit::tls::{Issued, client_config};
 use sluice_kit::{Http2, http1};
-pub(crate) use sluice_kit::{Response as Answer, eventually};
+pub(crate) use sluice_kit::{Response, eventually};
 
 /// Sends a request without a body on a connection of its own; or why there was no response.
-pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]) -> std::io::Result<Answer> {
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]) -> std::io::Result<Response> {
     http1::send(address, method, path, fields, "")
 }
 
 /// The status and body of a GET, or why there was none.
 pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let answer = http1::get(address, path)?;
-    Ok((answer.status, answer.body))
+    let response = http1::get(address, path)?;
+    Ok((response.status, response.body))
 }
 
 /// The repository's examples.

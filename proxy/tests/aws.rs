@@ -31,14 +31,14 @@ fn headers_of_the_backend_connection_are_renamed() {
     // HTTP APIs and stages of their own behaviour rename nothing.
     for behavior in [Behavior::AwsHttp, Behavior::Native] {
         gate.put(vec![aws(behavior)]);
-        let answer = gate.get("/http");
-        assert_eq!(answer.header("www-authenticate"), Some("Basic"), "{behavior:?}");
-        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("x-amzn-remapped")), "{behavior:?}");
+        let response = gate.get("/http");
+        assert_eq!(response.header("www-authenticate"), Some("Basic"), "{behavior:?}");
+        assert!(!response.headers.iter().any(|(name, _)| name.starts_with("x-amzn-remapped")), "{behavior:?}");
     }
 }
 
-fn renamed(answer: &Answer) {
-    assert_eq!((answer.status, answer.body.as_str()), (401, "no"));
+fn renamed(response: &Response) {
+    assert_eq!((response.status, response.body.as_str()), (401, "no"));
     // (header, what the client sees; 6.3)
     for (name, seen) in [
         ("x-amzn-remapped-content-length", Some("2")),
@@ -53,11 +53,11 @@ fn renamed(answer: &Answer) {
         ("content-length", Some("2")),
         ("x-own", Some("1")),
     ] {
-        assert_eq!(answer.header(name), seen, "{name}");
+        assert_eq!(response.header(name), seen, "{name}");
     }
-    assert_ne!(answer.header("date"), Some("Tue, 01 Jan 2019 00:00:00 GMT"));
-    assert_ne!(answer.header("x-amzn-requestid"), Some("theirs"));
-    assert!(answer.header("x-amz-apigw-id").is_some_and(|id| id.ends_with('=')));
+    assert_ne!(response.header("date"), Some("Tue, 01 Jan 2019 00:00:00 GMT"));
+    assert_ne!(response.header("x-amzn-requestid"), Some("theirs"));
+    assert!(response.header("x-amz-apigw-id").is_some_and(|id| id.ends_with('=')));
 }
 
 #[test]
@@ -87,10 +87,10 @@ fn forwarding_headers_follow_the_behavior() {
 fn a_malformed_request_is_rejected_in_the_format_of_its_stage() {
     let mut gate = Gate::start();
     gate.put(vec![aws(Behavior::AwsRest)]);
-    let answer = gate.get("/a%2fb");
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.starts_with("{\"message\""), "{}", answer.body);
-    assert!(answer.header("x-amzn-errortype").is_some());
+    let response = gate.get("/a%2fb");
+    assert_eq!(response.status, 400);
+    assert!(response.body.starts_with("{\"message\""), "{}", response.body);
+    assert!(response.header("x-amzn-errortype").is_some());
     gate.put(vec![aws(Behavior::Native)]);
     assert_eq!(gate.get("/a%2fb").header("content-type"), Some("application/problem+json"));
 }
@@ -149,15 +149,15 @@ fn rejections_over_the_wire() {
         gate.put(vec![aws(Behavior::Native)]);
         assert_eq!(gate.get(path).status, native, "{path}");
         gate.put(vec![aws(Behavior::AwsRest)]);
-        let answer = gate.get(path);
-        assert_eq!((answer.status, answer.body.as_str()), (rest.0, rest.2), "{path}");
-        assert_eq!(answer.header("x-amzn-errortype"), Some(rest.1), "{path}");
-        assert!(answer.header("x-amzn-requestid").is_some() && answer.header("apigw-requestid").is_none());
+        let response = gate.get(path);
+        assert_eq!((response.status, response.body.as_str()), (rest.0, rest.2), "{path}");
+        assert_eq!(response.header("x-amzn-errortype"), Some(rest.1), "{path}");
+        assert!(response.header("x-amzn-requestid").is_some() && response.header("apigw-requestid").is_none());
         gate.put(vec![aws(Behavior::AwsHttp)]);
-        let answer = gate.get(path);
-        assert_eq!((answer.status, answer.body.as_str()), http, "{path}");
-        assert!(answer.header("apigw-requestid").is_some() && answer.header("x-amzn-requestid").is_none());
-        assert_eq!(answer.header("x-amzn-errortype"), None);
+        let response = gate.get(path);
+        assert_eq!((response.status, response.body.as_str()), http, "{path}");
+        assert!(response.header("apigw-requestid").is_some() && response.header("x-amzn-requestid").is_none());
+        assert_eq!(response.header("x-amzn-errortype"), None);
     }
 }
 
@@ -183,7 +183,7 @@ fn the_sizes_of_heads_are_those_of_the_stages_behavior() {
         (Behavior::AwsHttp, path(10_100), value(200), 431),
     ] {
         gate.put(vec![aws(behavior)]);
-        let answer = gate.request("GET", &path, &[("x-long", &value)], "");
-        assert_eq!(answer.status, expected, "{behavior:?} {} {}", path.len(), value.len());
+        let response = gate.request("GET", &path, &[("x-long", &value)], "");
+        assert_eq!(response.status, expected, "{behavior:?} {} {}", path.len(), value.len());
     }
 }

@@ -26,9 +26,9 @@ fn an_aws_stage_gives_its_integration_a_body_with_a_length() {
     let backend = Backend::echo();
     for behavior in [Behavior::AwsRest, Behavior::AwsHttp] {
         let gate = gate_with(behavior, None, backend.address, 1 << 20);
-        let answer = gate.raw(&format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
-        assert_eq!(answer.status, 200);
-        let body = answer.body.to_lowercase();
+        let response = gate.raw(&format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
+        assert_eq!(response.status, 200);
+        let body = response.body.to_lowercase();
         assert!(body.contains("content-length: 5") && body.ends_with("hello"), "{body}");
         assert!(!body.contains("transfer-encoding"), "{body}");
         assert_eq!(gate.metric("sluice_buffered_body_bytes "), 0.0);
@@ -39,8 +39,8 @@ fn an_aws_stage_gives_its_integration_a_body_with_a_length() {
 fn a_body_that_is_too_long_to_be_buffered_never_reaches_the_integration() {
     let backend = Backend::echo();
     let gate = gate_with(Behavior::AwsHttp, Some(4), backend.address, 1 << 20);
-    let answer = gate.raw(&format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
-    assert_eq!((answer.status, backend.requests()), (413, 0));
+    let response = gate.raw(&format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
+    assert_eq!((response.status, backend.requests()), (413, 0));
     // A length that is known in advance needs no buffer, and has the stage's limit.
     assert_eq!(gate.request("POST", "/a", &[], "hello").status, 200);
 }
@@ -50,8 +50,8 @@ fn a_call_of_grpc_is_streamed_by_an_aws_stage_too() {
     let backend = Backend::echo();
     let gate = gate_with(Behavior::AwsHttp, Some(4), backend.address, 0);
     let head = CHUNKED.replace("\r\n\r\n", "\r\ncontent-type: application/grpc+proto\r\n\r\n");
-    let answer = gate.raw(&format!("{head}5\r\nhello\r\n0\r\n\r\n"));
-    assert_eq!(answer.status, 200);
+    let response = gate.raw(&format!("{head}5\r\nhello\r\n0\r\n\r\n"));
+    assert_eq!(response.status, 200);
 }
 
 #[test]
@@ -61,14 +61,14 @@ fn when_the_memory_for_bodies_is_in_use_a_request_that_needs_some_is_rejected() 
     let mut slow = gate.connect();
     slow.write_all(format!("{CHUNKED}3\r\nhel\r\n").as_bytes()).unwrap();
     eventually("buffered", || gate.metric("sluice_buffered_body_bytes ") > 0.0);
-    let answer = gate.raw(&format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n"));
-    assert_eq!((answer.status, backend.requests()), (503, 0));
+    let response = gate.raw(&format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n"));
+    assert_eq!((response.status, backend.requests()), (503, 0));
     assert_eq!(gate.metric(r#"sluice_rejects_total{reason="BufferMemory",stage="shop/prod"}"#), 1.0);
     assert_eq!(gate.metric("sluice_buffered_body_limit_bytes "), 20.0 * 1024.0);
     // A body whose length is known is not buffered.
     assert_eq!(gate.request("POST", "/a", &[], "hello").status, 200);
     slow.write_all(b"2\r\nlo\r\n0\r\n\r\n").unwrap();
-    assert_eq!(read_answer(&mut slow).status, 200);
+    assert_eq!(read_response(&mut slow).status, 200);
     eventually("released", || gate.metric("sluice_buffered_body_bytes ") == 0.0);
     assert_eq!(gate.raw(&format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n")).status, 200);
 }
@@ -113,8 +113,8 @@ fn an_idempotent_request_with_a_small_body_is_sent_once_more_when_its_connection
         let (address, connections) = forgetful();
         let gate = gate_with(Behavior::Native, None, address, 1 << 20);
         for _ in 0..5 {
-            let answer = gate.request(method, "/a", &[], "hello");
-            assert_eq!((answer.status, answer.body.as_str()), (200, "got hello"), "{method}");
+            let response = gate.request(method, "/a", &[], "hello");
+            assert_eq!((response.status, response.body.as_str()), (200, "got hello"), "{method}");
         }
         assert_eq!(connections.load(Ordering::SeqCst), 5);
         eventually("released", || gate.metric("sluice_buffered_body_bytes ") == 0.0);

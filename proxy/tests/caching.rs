@@ -1,4 +1,4 @@
-//! The cache between real sockets: one call for many, callers kept apart, answers fetched anew, and clients that do not
+//! The cache between real sockets: one call for many, separate callers, refreshed responses, and clients that do not
 //! read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ fn served(cache: RuleCache) -> RulePolicy {
     RulePolicy { cache: Some(cache), timeout_ms: 60_000, ..policy(service()) }
 }
 
-/// `/probe` is answered without a backend, everything else by it, and kept.
+/// `/probe` has a fixed response; all other paths are forwarded and stored.
 fn gate(backend: &Backend) -> Gate {
     let mut gate = Gate::start();
     let rules = vec![
@@ -39,13 +39,13 @@ fn gate(backend: &Backend) -> Gate {
     gate
 }
 
-/// A backend whose `n`th answer is made by `answer` once the test has sent a token for it.
-fn held(answer: impl Fn(usize) -> String + Send + Sync + 'static) -> (Backend, Sender<()>) {
+/// A backend whose `n`th response comes from `response`, after the test has sent a token for it.
+fn held(response: impl Fn(usize) -> String + Send + Sync + 'static) -> (Backend, Sender<()>) {
     let (release, wait) = channel();
     let (wait, count) = (Mutex::new(wait), AtomicUsize::new(0));
     let backend = Backend::start(move |_, _| {
         wait.lock().unwrap().recv().unwrap();
-        answer(count.fetch_add(1, Ordering::SeqCst))
+        response(count.fetch_add(1, Ordering::SeqCst))
     });
     (backend, release)
 }
@@ -106,22 +106,22 @@ impl Client {
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(20);
 
-fn count(answers: &[(u16, String, String)], word: &str) -> usize {
-    answers.iter().filter(|(status, said, _)| *status == 200 && said.contains(word)).count()
+fn count(responses: &[(u16, String, String)], word: &str) -> usize {
+    responses.iter().filter(|(status, said, _)| *status == 200 && said.contains(word)).count()
 }
 
 #[test]
 fn requests_that_miss_together_are_one_call() {
-    let (backend, release) = held(|n| ok(&format!("answer {n}")));
+    let (backend, release) = held(|n| ok(&format!("response {n}")));
     let gate = gate(&backend);
     let client = Client::new(&gate, 65_535);
     let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     eventually("one call", || backend.requests.load(Ordering::SeqCst) == 1);
     release.send(()).unwrap();
-    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
-    assert_eq!((count(&answers, "fwd=miss; stored"), count(&answers, "collapsed")), (1, 19), "{answers:?}");
-    assert!(answers.iter().all(|(_, _, body)| body == "answer 0"), "{answers:?}");
+    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert_eq!((count(&responses, "fwd=miss; stored"), count(&responses, "collapsed")), (1, 19), "{responses:?}");
+    assert!(responses.iter().all(|(_, _, body)| body == "response 0"), "{responses:?}");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
     assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="collapsed",stage="shop/prod"}"#), 19.0);
 }
@@ -138,15 +138,15 @@ fn when_the_first_call_fails_one_of_those_who_wait_makes_the_next() {
         client.settle();
         release.send(()).unwrap();
     }
-    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
-    assert_eq!(answers.iter().filter(|(status, ..)| *status == 502).count(), 2, "{answers:?}");
-    assert_eq!((count(&answers, "fwd=miss; stored"), count(&answers, "collapsed")), (1, 17), "{answers:?}");
+    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert_eq!(responses.iter().filter(|(status, ..)| *status == 502).count(), 2, "{responses:?}");
+    assert_eq!((count(&responses, "fwd=miss; stored"), count(&responses, "collapsed")), (1, 17), "{responses:?}");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 3);
 }
 
 #[test]
 fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
-    let (backend, release) = held(|n| ok(&format!("answer {n}")));
+    let (backend, release) = held(|n| ok(&format!("response {n}")));
     let gate = gate(&backend);
     let first = Client::new(&gate, 65_535);
     drop(first.ask("/a"));
@@ -157,9 +157,9 @@ fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
     drop(first);
     release.send(()).unwrap();
     release.send(()).unwrap();
-    let answers: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
-    assert!(answers.iter().all(|(status, ..)| *status == 200), "{answers:?}");
-    // The first call's answer may have been whole before its client was seen to be gone.
+    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    assert!(responses.iter().all(|(status, ..)| *status == 200), "{responses:?}");
+    // The first call's response may have been complete before its client was known to be disconnected.
     assert!(backend.requests.load(Ordering::SeqCst) <= 2);
 }
 
@@ -183,15 +183,15 @@ fn a_client_that_does_not_read_delays_no_coalesced_request() {
 
 #[test]
 fn a_client_that_does_not_finish_its_request_delays_no_coalesced_request() {
-    let backend = Backend::start(|_, _| ok("answer"));
+    let backend = Backend::start(|_, _| ok("response"));
     let gate = gate(&backend);
     let mut slow = gate.connect();
     let request = b"GET /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 10\r\n\r\nhalf";
     std::io::Write::write_all(&mut slow, request).unwrap();
     eventually("the slow call", || backend.connections.load(Ordering::SeqCst) == 1);
-    assert_eq!(gate.get("/a").body, "answer");
+    assert_eq!(gate.get("/a").body, "response");
     std::io::Write::write_all(&mut slow, b"a body").unwrap();
-    assert_eq!(read_answer(&mut slow).body, "answer");
+    assert_eq!(read_response(&mut slow).body, "response");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 2);
 }
 
@@ -280,14 +280,14 @@ fn no_caller_gets_the_response_of_another_caller() {
         ("/keyed", vec![("x-api-key", "key-of-bob-0123456789"), ("cookie", "session=1")]),
     ];
     let ask = |(path, headers): &(&str, Vec<(&str, &str)>)| gate.request("GET", path, headers, "");
-    let first: Vec<Answer> = callers.iter().map(ask).collect();
+    let first: Vec<Response> = callers.iter().map(ask).collect();
     assert_eq!(backend.requests.load(Ordering::SeqCst), callers.len());
     for (caller, first) in callers.iter().zip(first) {
         let again = ask(caller);
         assert!(again.header("cache-status").unwrap().contains("hit"), "{caller:?} {again:?}");
         assert_eq!((again.status, again.body), (200, first.body), "{caller:?}");
     }
-    // A new token of the same caller finds its answers.
+    // A new token of the same caller finds its responses.
     let renewed = token(&key, "ann", "read write");
     assert!(ask(&("/guarded", vec![("authorization", &renewed)])).header("cache-status").unwrap().contains("hit"));
     // What is shared is shared by all who may call.
@@ -328,11 +328,11 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
         (Unauthorized::SucceedSilently, 200, false),
     ] {
         gate.put(vec![stage_part(cached(unauthorized))]);
-        let answer = anew(&gate, &anybody);
-        assert_eq!((answer.status, answer.header("warning").is_some()), (status, warned), "{unauthorized:?}");
+        let response = anew(&gate, &anybody);
+        assert_eq!((response.status, response.header("warning").is_some()), (status, warned), "{unauthorized:?}");
         if status == 200 {
-            assert_eq!(answer.body, "1");
-            assert!(answer.header("cache-status").unwrap().contains("hit"), "{answer:?}");
+            assert_eq!(response.body, "1");
+            assert!(response.header("cache-status").unwrap().contains("hit"), "{response:?}");
         }
         // Nobody else is warned, and nothing was fetched.
         assert_eq!((plain(&gate).header("warning"), made.load(Ordering::SeqCst)), (None, 2));

@@ -62,7 +62,7 @@ fn length_and_chunks_together_are_never_passed_on_together() {
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut all = String::new();
-        // The connection ends after the first answer: what follows is not a second request.
+        // The connection is closed after the first response: what follows is not a second request.
         stream.read_to_string(&mut all).unwrap_or_default();
         assert_eq!(all.matches("HTTP/1.1 ").count() - all.matches("POST /a HTTP/1.1 ").count(), 1, "{all}");
         assert!(!all.to_ascii_lowercase().contains("content-length: 6"), "{all}");
@@ -139,9 +139,9 @@ fn invalid_rules_and_stages_reject_in_their_place() {
     assert!(diagnostics[0].message.contains("shop/login"), "{diagnostics:?}");
     assert_eq!(gate.get("/a").body, "a");
     for path in ["/b", "/c"] {
-        let answer = gate.get(path);
-        assert_eq!(answer.status, 500, "{path}");
-        assert!(!answer.body.contains("secret words") && !answer.body.contains("login"));
+        let response = gate.get(path);
+        assert_eq!(response.status, 500, "{path}");
+        assert!(!response.body.contains("secret words") && !response.body.contains("login"));
     }
     assert_eq!(gate.metric(r#"sluice_rejects_total{reason="InvalidConfig",stage="shop/prod"}"#), 2.0);
     gate.put(vec![stage_part(StagePart { invalid: Some("no".into()), ..stage() })]);
@@ -238,9 +238,9 @@ fn a_request_that_passed_too_often_is_rejected() {
     one.put(parts);
     let parts = to(&one);
     two.put(parts);
-    let answer = one.get("/a");
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.contains("passed through"), "{}", answer.body);
+    let response = one.get("/a");
+    assert_eq!(response.status, 400);
+    assert!(response.body.contains("passed through"), "{}", response.body);
     let logged = || one.log.lines().len() + two.log.lines().len();
     eventually("all hops logged", || logged() >= 4);
     assert!(logged() < 8, "{}", logged());
@@ -301,9 +301,9 @@ fn another_method_in_a_field_counts_for_aws_and_is_removed_otherwise() {
     }
     let twice = [("x-http-method-override", "POST"), ("x-http-method-override", "DELETE")];
     assert_eq!(gate.request("POST", "/a", &twice, "x").status, 400);
-    // An answer to HEAD has a length and no body; to a client that sent GET it must not promise one.
-    let answer = gate.request("GET", "/h", &[("x-http-method-override", "HEAD")], "");
-    assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
+    // A response to HEAD has a length and no body; to a client that sent GET it must not promise one.
+    let response = gate.request("GET", "/h", &[("x-http-method-override", "HEAD")], "");
+    assert_eq!((response.status, response.header("content-length")), (200, Some("0")));
     assert_eq!(gate.get("/any").status, 200);
     for method in ["TRACE", "PURGE"] {
         assert_eq!(gate.request(method, "/any", &[], "").status, 403, "{method}");

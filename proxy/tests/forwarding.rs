@@ -23,11 +23,11 @@ fn gate(addresses: &[std::net::SocketAddr], path: &str) -> Gate {
 fn a_request_reaches_the_backend_and_its_response_the_client() {
     let backend = Backend::echo();
     let gate = gate(&[backend.address], "/{path+}");
-    let answer = gate.request("POST", "/a/%62?q=1&r=%20", &[("x-mine", "yes")], "hello");
-    assert_eq!(answer.status, 200);
-    assert!(answer.body.starts_with("POST /a/b?q=1&r=%20 HTTP/1.1\r\n"), "{}", answer.body);
-    assert!(answer.body.ends_with("hello"), "{}", answer.body);
-    let lower = answer.body.to_ascii_lowercase();
+    let response = gate.request("POST", "/a/%62?q=1&r=%20", &[("x-mine", "yes")], "hello");
+    assert_eq!(response.status, 200);
+    assert!(response.body.starts_with("POST /a/b?q=1&r=%20 HTTP/1.1\r\n"), "{}", response.body);
+    assert!(response.body.ends_with("hello"), "{}", response.body);
+    let lower = response.body.to_ascii_lowercase();
     for line in [
         "x-mine: yes",
         "host: shop.example",
@@ -136,8 +136,8 @@ fn a_slow_backend_is_a_504() {
     let served = RulePolicy { timeout_ms: 100, ..policy(service()) };
     let aws = StagePart { behavior: Behavior::AwsRest, ..stage() };
     gate.put(vec![stage_part(aws), upstream(&[backend.address]), route("r", vec![rule("r", "GET", "/a", served)])]);
-    let answer = gate.get("/a");
-    assert_eq!((answer.status, answer.body.as_str()), (504, r#"{"message": "Endpoint request timed out"}"#));
+    let response = gate.get("/a");
+    assert_eq!((response.status, response.body.as_str()), (504, r#"{"message": "Endpoint request timed out"}"#));
     drop(end);
 }
 
@@ -235,8 +235,8 @@ fn mocks_and_responses_get_the_headers_of_the_rule() {
     served.response_headers.set = vec![("x-id".into(), "${request.path.id} of ${context.stage}".parse().unwrap())];
     served.response_headers.remove = vec!["content-type".into()];
     gate.put(vec![stage_part(stage()), route("r", vec![rule("r", "GET", "/a/{id}", served)])]);
-    let answer = gate.get("/a/7");
-    assert_eq!((answer.header("x-id"), answer.header("content-type")), (Some("7 of prod"), None));
+    let response = gate.get("/a/7");
+    assert_eq!((response.header("x-id"), response.header("content-type")), (Some("7 of prod"), None));
 }
 
 #[test]
@@ -310,8 +310,8 @@ fn an_ambiguous_response_is_a_502() {
     let mut gate = gate(&[backend.address], "/a");
     for (at, text) in rows.iter().enumerate() {
         row.store(at, Ordering::SeqCst);
-        let answer = gate.get("/a");
-        assert_eq!(answer.status, 502, "{text}: {answer:?}");
+        let response = gate.get("/a");
+        assert_eq!(response.status, 502, "{text}: {response:?}");
     }
     // Nor is it kept.
     let cached = RulePolicy {
@@ -342,10 +342,13 @@ fn a_body_is_forwarded_whatever_the_method() {
         let text = format!(
             "{method} /a HTTP/1.1\r\nhost: shop.example\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         );
-        let answer = gate.raw(&text).body.to_ascii_lowercase();
-        assert!(answer.contains("transfer-encoding: chunked\r\n") && answer.contains("hello"), "{method}: {answer}");
-        let answer = gate.request(method, "/a", &[], "hello").body.to_ascii_lowercase();
-        assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("hello"), "{method}: {answer}");
+        let response = gate.raw(&text).body.to_ascii_lowercase();
+        assert!(
+            response.contains("transfer-encoding: chunked\r\n") && response.contains("hello"),
+            "{method}: {response}"
+        );
+        let response = gate.request(method, "/a", &[], "hello").body.to_ascii_lowercase();
+        assert!(response.contains("content-length: 5\r\n") && response.ends_with("hello"), "{method}: {response}");
     }
     // Without a length, from HTTP/2.
     let client = Http2::connect(&gate);
@@ -380,8 +383,8 @@ fn an_external_name_is_looked_up() {
     // The gateway itself is no destination, whatever it is called.
     let own = gate.proxy.http_addr().unwrap().port();
     gate.put(vec![named("localhost", own)]);
-    let answer = gate.get("/a");
-    assert_eq!(answer.status, 502, "{answer:?}");
+    let response = gate.get("/a");
+    assert_eq!(response.status, 502, "{response:?}");
     gate.put(vec![upstream(&[gate.proxy.http_addr().unwrap()])]);
     assert_eq!(gate.get("/a").status, 502);
     eventually("logged", || gate.log.lines().len() == 6);

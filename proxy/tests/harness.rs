@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 pub use sluice_kit::backend::ok;
-pub use sluice_kit::http1::{read_head, read_response as read_answer};
-pub use sluice_kit::{Backend, Http2, Response as Answer, eventually};
+pub use sluice_kit::http1::{read_head, read_response};
+pub use sluice_kit::{Backend, Http2, Response, eventually};
 use sluice_proxy::Timeouts;
 use sluice_proxy::run::{BUFFER_MEMORY, LogSink, Proxy, Settings};
 use sluice_wire::*;
@@ -110,25 +110,25 @@ impl Gate {
         ack.diagnostics
     }
 
-    pub fn raw(&self, request: &str) -> Answer {
+    pub fn raw(&self, request: &str) -> Response {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
-        read_answer(&mut stream)
+        read_response(&mut stream)
     }
 
     pub fn connect(&self) -> TcpStream {
         sluice_kit::http1::connect(self.proxy.http_addr().unwrap()).unwrap()
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.request("GET", path, &[], "")
     }
 
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let text = sluice_kit::http1::request("shop.example", method, path, headers, body);
         let mut stream = self.connect();
         stream.write_all(text.as_bytes()).unwrap();
-        if method == "HEAD" { read_head(&mut stream) } else { read_answer(&mut stream) }
+        if method == "HEAD" { read_head(&mut stream) } else { read_response(&mut stream) }
     }
 
     pub fn metric(&self, line: &str) -> f64 {

@@ -56,8 +56,8 @@ async fn telling(listener: TcpListener) {
                 }
             }
             let text = format!("{} {seen:?}", String::from_utf8(data).unwrap());
-            let answer = frames(vec![Frame::data(Bytes::from(text)), trailers("grpc-status", "0")]);
-            Ok::<_, Infallible>(Response::new(answer))
+            let response = frames(vec![Frame::data(Bytes::from(text)), trailers("grpc-status", "0")]);
+            Ok::<_, Infallible>(Response::new(response))
         });
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
@@ -77,8 +77,8 @@ fn trailers_of_responses_are_forwarded_and_those_of_requests_are_not() {
     assert_eq!((status, text.as_str()), (200, "hello {}"));
     assert_eq!(seen.get("grpc-status").map(|value| value.as_bytes()), Some(&b"0"[..]));
     let head = "POST /a HTTP/1.1\r\nhost: shop.example\r\ntrailer: x-user-id\r\ntransfer-encoding: chunked\r\n\r\n";
-    let answer = gate.raw(&format!("{head}5\r\nhello\r\n0\r\nx-user-id: evil\r\n\r\n"));
-    assert_eq!(answer.body, "hello {}");
+    let response = gate.raw(&format!("{head}5\r\nhello\r\n0\r\nx-user-id: evil\r\n\r\n"));
+    assert_eq!(response.body, "hello {}");
 }
 
 /// A backend that turns every second request back unprocessed.
@@ -121,7 +121,7 @@ fn a_request_that_was_turned_back_unprocessed_is_sent_again() {
 
 #[test]
 fn a_backend_that_shuts_down_fails_no_request() {
-    // A raw backend: it answers the first request of a connection and goes away, as of that request, at the second.
+    // A raw backend: it responds to the first request of a connection and sends GOAWAY for it at the second.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = gate(listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));

@@ -11,7 +11,7 @@ fn limited(burst: u32) -> (PartName, PartBody) {
     stage_part(StagePart { throttle: Some(Throttle { rate: 0, per_ms: 1000, burst }), ..stage() })
 }
 
-/// Clients that call until they are stopped; how many answers were 200.
+/// Clients that call until they are stopped; the number of responses with 200.
 struct Traffic {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -29,7 +29,7 @@ impl Traffic {
                 let mut passed = 0;
                 while !stop.load(Ordering::SeqCst) {
                     std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-                    let status = read_answer(&mut stream).status;
+                    let status = read_response(&mut stream).status;
                     assert!(status == 200 || status == 429, "{status}");
                     passed += usize::from(status == 200);
                     asked.fetch_add(1, Ordering::SeqCst);
@@ -41,7 +41,7 @@ impl Traffic {
         Self { stop, asked, clients }
     }
 
-    /// Until so many more requests have been answered.
+    /// Waits until this many more responses have arrived.
     fn more(&self, requests: usize) {
         let goal = self.asked.load(Ordering::SeqCst) + requests;
         eventually("requests", || self.asked.load(Ordering::SeqCst) >= goal);

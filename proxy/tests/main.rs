@@ -1,4 +1,4 @@
-//! Parts in, real sockets, answers and metrics out.
+//! Parts in, real sockets, responses and metrics out.
 #![allow(
     missing_docs,
     unreachable_pub,

@@ -40,16 +40,16 @@ fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
     ]);
     for key in [None, Some("wrong-wrong-wrong-wrong"), Some("secret-of-bob-0123456789")] {
         let headers: Vec<(&str, &str)> = key.iter().map(|key| ("x-api-key", *key)).collect();
-        let answer = gate.request("GET", "/a", &headers, "");
-        assert_eq!((answer.status, answer.body.as_str()), (403, r#"{"message":"Forbidden"}"#), "{key:?}");
+        let response = gate.request("GET", "/a", &headers, "");
+        assert_eq!((response.status, response.body.as_str()), (403, r#"{"message":"Forbidden"}"#), "{key:?}");
     }
     let ann = [("x-api-key", "secret-of-ann-0123456789")];
     for _ in 0..3 {
         assert_eq!(gate.request("GET", "/a", &ann, "").status, 200);
     }
-    let answer = gate.request("GET", "/a", &ann, "");
-    assert_eq!((answer.status, answer.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
-    assert!(answer.header("retry-after").is_some());
+    let response = gate.request("GET", "/a", &ann, "");
+    assert_eq!((response.status, response.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
+    assert!(response.header("retry-after").is_some());
     assert_eq!(gate.metric(r#"sluice_throttled_total{scope="key",stage="shop/prod"}"#), 1.0);
     eventually("logged", || {
         gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann" && line["customerId"] == "acme")
@@ -221,18 +221,18 @@ fn a_variable_has_one_value_in_every_header_and_in_the_access_log() {
         ),
     ]);
     let headers = [("x-two", "1"), ("x-two", "2")];
-    let answer = gate.request("GET", "/a/7?q=b%20c&q=d", &headers, "");
+    let response = gate.request("GET", "/a/7?q=b%20c&q=d", &headers, "");
     let request = "7|b c,d|1,2||$";
-    assert_eq!(answer.header("x-request"), Some(request), "{answer:?}");
-    assert!(answer.body.contains(&format!("x-request: {request}\r\n")), "{}", answer.body);
-    assert!(answer.body.contains("x-two: new\r\n") && !answer.body.contains("x-two: 1"), "{}", answer.body);
+    assert_eq!(response.header("x-request"), Some(request), "{response:?}");
+    assert!(response.body.contains(&format!("x-request: {request}\r\n")), "{}", response.body);
+    assert!(response.body.contains("x-two: new\r\n") && !response.body.contains("x-two: 1"), "{}", response.body);
     eventually("a line in the access log", || !gate.log.lines().is_empty());
     let line = gate.log.lines().remove(0);
     for (field, _, expected) in FIELDS {
         let value = line[field].as_str().unwrap();
         let header = format!("x-{}", field.to_lowercase());
-        assert_eq!(answer.header(&header), Some(value), "{field}");
-        assert!(answer.body.contains(&format!("{header}: {value}\r\n")), "{field}: {}", answer.body);
+        assert_eq!(response.header(&header), Some(value), "{field}");
+        assert!(response.body.contains(&format!("{header}: {value}\r\n")), "{field}: {}", response.body);
         assert!(expected.is_empty() || value == expected, "{field}");
     }
     assert_eq!(gate.request("GET", "/m/7?q=b%20c&q=d", &headers, "").header("x-request"), Some(request));

@@ -1,4 +1,4 @@
-//! Which rule answers, and how it looks when none does.
+//! Which rule matches, and the response when none does.
 
 use sluice_wire::*;
 
@@ -7,9 +7,9 @@ use crate::harness::*;
 #[test]
 fn nothing_is_served_before_the_first_configuration() {
     let gate = Gate::start();
-    let answer = gate.get("/");
-    assert_eq!(answer.status, 503);
-    assert!(answer.body.contains("no configuration yet"), "{}", answer.body);
+    let response = gate.get("/");
+    assert_eq!(response.status, 503);
+    assert!(response.body.contains("no configuration yet"), "{}", response.body);
 }
 
 #[test]
@@ -37,10 +37,10 @@ fn rules_are_found_by_host_base_path_path_and_method() {
         ("GET", "/v1/orders/", 404, "The resource does not exist"),
     ];
     for (method, path, status, text) in rows {
-        let answer = gate.request(method, path, &[], "");
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
-        assert!(answer.body.contains(text), "{method} {path}: {}", answer.body);
-        assert_eq!(answer.header("x-request-id").map(str::len), Some(36));
+        let response = gate.request(method, path, &[], "");
+        assert_eq!(response.status, status, "{method} {path}: {}", response.body);
+        assert!(response.body.contains(text), "{method} {path}: {}", response.body);
+        assert_eq!(response.header("x-request-id").map(str::len), Some(36));
     }
     assert_eq!(gate.request("DELETE", "/v1/orders", &[], "").header("allow"), Some("GET"));
     assert_eq!(gate.request("GET", "/v1/orders", &[("host", "other.example")], "").status, 404);
@@ -55,16 +55,16 @@ fn aws_stages_hide_what_exists() {
     let rules = || route("r", vec![rule("a", "GET", "/a", policy(mock("a")))]);
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, ..stage() }), rules()]);
     for (method, path) in [("GET", "/b"), ("POST", "/a")] {
-        let answer = gate.request(method, path, &[], "");
-        assert_eq!((answer.status, answer.body.as_str()), (403, r#"{"message":"Missing Authentication Token"}"#));
-        assert_eq!(answer.header("x-amzn-errortype"), Some("MissingAuthenticationTokenException"));
-        assert_eq!(answer.header("x-amzn-requestid").map(str::len), Some(36));
+        let response = gate.request(method, path, &[], "");
+        assert_eq!((response.status, response.body.as_str()), (403, r#"{"message":"Missing Authentication Token"}"#));
+        assert_eq!(response.header("x-amzn-errortype"), Some("MissingAuthenticationTokenException"));
+        assert_eq!(response.header("x-amzn-requestid").map(str::len), Some(36));
     }
     assert_eq!(gate.get("/a/").body, "a");
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsHttp, ..stage() })]);
-    let answer = gate.request("POST", "/a", &[], "");
-    assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"message":"Not Found"}"#));
-    assert!(answer.header("apigw-requestid").is_some());
+    let response = gate.request("POST", "/a", &[], "");
+    assert_eq!((response.status, response.body.as_str()), (404, r#"{"message":"Not Found"}"#));
+    assert!(response.header("apigw-requestid").is_some());
 }
 
 #[test]

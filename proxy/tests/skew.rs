@@ -190,7 +190,7 @@ impl Proxy {
         let call = move || {
             let mut tcp = std::net::TcpStream::connect(address).unwrap();
             std::io::Write::write_all(&mut tcp, request.as_bytes()).unwrap();
-            read_answer(&mut tcp).status
+            read_response(&mut tcp).status
         };
         tokio::task::spawn_blocking(call).await.unwrap()
     }

@@ -58,7 +58,7 @@ fn an_idle_connection_is_closed_after_its_timeout() {
     let gate = gate_with(5_000, backend.address, |timeouts| timeouts.idle = SHORT);
     let mut stream = gate.connect();
     stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-    assert_eq!(read_answer(&mut stream).body, "mocked");
+    assert_eq!(read_response(&mut stream).body, "mocked");
     assert!(closed_after(&mut stream) >= SHORT / 2);
 }
 
@@ -70,7 +70,7 @@ fn the_idle_timeout_is_longer_than_the_timeout_of_a_head() {
     for pause in [Duration::ZERO, LONGER] {
         std::thread::sleep(pause);
         stream.write_all(b"GET /mock HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-        assert_eq!(read_answer(&mut stream).body, "mocked", "after {pause:?}");
+        assert_eq!(read_response(&mut stream).body, "mocked", "after {pause:?}");
     }
     // A byte now and then does not prolong the timeout of a head that has begun.
     let mut trickling = stream.try_clone().unwrap();
@@ -97,9 +97,9 @@ fn the_rules_time_is_the_backends_not_the_uploads() {
         std::thread::sleep(Duration::from_millis(pause));
         stream.write_all(b"x").unwrap();
     }
-    let answer = read_answer(&mut stream);
-    assert_eq!(answer.status, 200);
-    assert!(answer.body.ends_with("xxxx"), "{}", answer.body);
+    let response = read_response(&mut stream);
+    assert_eq!(response.status, 200);
+    assert!(response.body.ends_with("xxxx"), "{}", response.body);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn an_upload_continues_after_its_response() {
     let mut stream = gate.connect();
     let head = format!("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: {LENGTH}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    assert_eq!(read_answer(&mut stream).body, "ok");
+    assert_eq!(read_response(&mut stream).body, "ok");
     // Longer than a head may take.
     for _ in 0..LENGTH {
         std::thread::sleep(Duration::from_millis(100));
@@ -150,10 +150,10 @@ fn a_body_that_trickles_is_ended() {
     stream.write_all(b"POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 100000\r\n\r\n").unwrap();
     let started = Instant::now();
     let mut seen = [0; 12];
-    let mut answered = false;
-    while !answered && started.elapsed() < Duration::from_secs(30) {
+    let mut arrived = false;
+    while !arrived && started.elapsed() < Duration::from_secs(30) {
         stream.write_all(b"x").unwrap();
-        answered = stream.read_exact(&mut seen).is_ok();
+        arrived = stream.read_exact(&mut seen).is_ok();
     }
     assert_eq!(String::from_utf8_lossy(&seen), "HTTP/1.1 408", "{:?}", started.elapsed());
     assert!(started.elapsed() > LONGER / 2, "{:?}", started.elapsed());
@@ -178,7 +178,7 @@ fn an_idle_stream_outlives_the_write_timeouts() {
     let gate = gate_with(5_000, pausing(), |timeouts| (timeouts.write, timeouts.upload) = (SHORT, SHORT));
     let mut stream = gate.connect();
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-    assert_eq!(read_answer(&mut stream).body, "firstlast");
+    assert_eq!(read_response(&mut stream).body, "firstlast");
 }
 
 #[test]
@@ -258,18 +258,18 @@ fn an_http2_stream_with_a_closed_window_is_reset_and_its_connection_stays() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut sender = narrow(gate.proxy.http_addr().unwrap(), 0).await;
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for path in ["/mock", "/a"] {
-            let (answer, _) = sender.send_request(request(path), true).unwrap();
-            answers.push(answer.await.unwrap());
+            let (response, _) = sender.send_request(request(path), true).unwrap();
+            responses.push(response.await.unwrap());
         }
-        for answer in answers {
-            let mut body = answer.into_body();
+        for response in responses {
+            let mut body = response.into_body();
             let ended = tokio::time::timeout(Duration::from_secs(60), body.data()).await.expect("never reset");
             assert!(ended.unwrap().unwrap_err().is_reset());
         }
-        let (answer, _) = sender.send_request(request("/none"), true).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 404);
+        let (response, _) = sender.send_request(request("/none"), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 404);
     });
     eventually("logged", || gate.log.lines().iter().filter(|line| line["aborted"] == true).count() == 2);
 }
@@ -281,9 +281,9 @@ fn an_http2_client_that_leaves_responses_unread_is_disconnected() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let sender = runtime.block_on(async {
         let mut sender = narrow(gate.proxy.http_addr().unwrap(), 1).await;
-        let (answer, _) = sender.send_request(request("/mock"), true).unwrap();
-        let answer = answer.await.unwrap();
-        (sender, answer)
+        let (response, _) = sender.send_request(request("/mock"), true).unwrap();
+        let response = response.await.unwrap();
+        (sender, response)
     });
     eventually("disconnected", || gate.metric("sluice_connections ") == 0.0);
     drop(sender);

@@ -26,7 +26,7 @@ fn no_request_fails_while_the_configuration_changes() {
                 let mut count = 0;
                 while !stop.load(Ordering::SeqCst) {
                     std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-                    assert_eq!(read_answer(&mut stream).status, 200);
+                    assert_eq!(read_response(&mut stream).status, 200);
                     count += 1;
                 }
                 count
@@ -118,7 +118,7 @@ fn a_stopping_proxy_lets_requests_end() {
         scope.spawn(|| gate.proxy.shutdown(std::time::Duration::from_secs(10)));
         eventually("no new connections", || std::net::TcpStream::connect(address).is_err());
         go.send(()).unwrap();
-        assert_eq!(read_answer(&mut stream).body, "slow");
+        assert_eq!(read_response(&mut stream).body, "slow");
     });
     assert!(std::net::TcpStream::connect(address).is_err());
 }

@@ -16,7 +16,7 @@ fn certificate(name: &str, issued: &Issued) -> (PartName, PartBody) {
     (PartName::new(PartKind::Certificate, format!("shop/{name}")), PartBody::Certificate(part))
 }
 
-fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Answer> {
+fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Response> {
     let config = Arc::new(client_config(&[trusted], &[]));
     let connection =
         ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).map_err(std::io::Error::other)?;
@@ -24,7 +24,7 @@ fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Answer> {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     let mut stream = StreamOwned::new(connection, stream);
     stream.write_all(format!("GET /a HTTP/1.1\r\nhost: {name}\r\n\r\n").as_bytes())?;
-    Ok(read_answer(&mut stream))
+    Ok(read_response(&mut stream))
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(connection);
         let request = http::Request::get("https://shop.example/a").body(Empty::<bytes::Bytes>::new()).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        assert_eq!(answer.version(), http::Version::HTTP_2);
-        let body = answer.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.version(), http::Version::HTTP_2);
+        let body = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(body, "over http2");
         drop(sender);
         connection.await.unwrap().unwrap();

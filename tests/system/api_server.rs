@@ -23,7 +23,7 @@ async fn a_restarted_api_server_has_its_objects() -> anyhow::Result<()> {
     let space = Space::new(server.client().await?, "kept").await?;
     space.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}})).await?;
     server.stop();
-    assert!(space.get_of("v1", "ConfigMap", "kept").await.is_err(), "it still answers");
+    assert!(space.get_of("v1", "ConfigMap", "kept").await.is_err(), "it still responds");
     server.resume().await?;
     let space = Space { client: server.client().await?, ..space };
     space.get_of("v1", "ConfigMap", "kept").await?;

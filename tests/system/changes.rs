@@ -31,8 +31,8 @@ async fn a_change_of_endpoints_moves_the_traffic_without_a_failed_request() -> a
     let call = get(HOST, "/pets");
     let served_by = async |name: &str| {
         eventually(format!("both proxies send to {name}"), SOON, || async {
-            for answer in fleet.all(&call).await? {
-                anyhow::ensure!(answer.json()["name"] == name, "one answers {answer:?}");
+            for response in fleet.all(&call).await? {
+                anyhow::ensure!(response.json()["name"] == name, "one returned {response:?}");
             }
             Ok::<_, anyhow::Error>(())
         })
@@ -63,7 +63,7 @@ async fn a_service_without_endpoints_returns_503_until_it_has_some() -> anyhow::
     assert_eq!(fleet.status(&get(HOST, "/pets")).await?, 503);
     let backend = Backend::start("pets")?;
     space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
-    answers_with(fleet, HOST, "/pets", 200).await
+    returns_status(fleet, HOST, "/pets", 200).await
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_deleted_route_is_served_no_longer_and_its_neighbour_is() -> anyhow::R
     assert_eq!(fleet.status(&get(HOST, "/going")).await?, 200);
     let load = Load::start(fleet, &[get(HOST, "/staying")]);
     space.delete("ApiRoute", "going").await?;
-    answers_with(fleet, HOST, "/going", 404).await?;
+    returns_status(fleet, HOST, "/going", 404).await?;
     load.finish().await?;
     Ok(())
 }
@@ -103,7 +103,7 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
         space.condition("ApiRoute", "broken", "ResolvedRefs", |condition| condition.status == "False").await?;
     assert_eq!(condition.reason, "AuthorizerNotFound");
     assert!(condition.message.contains("nobody"), "{condition:?}");
-    answers_with(fleet, HOST, "/broken", 500).await?;
+    returns_status(fleet, HOST, "/broken", 500).await?;
 
     says_event(&space, "Warning", "AuthorizerNotFound").await?;
 
@@ -155,10 +155,10 @@ async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyho
         space.programmed(kind, name).await?;
     }
     let with = |key: &str| get(HOST, "/guarded").header("x-api-key", key);
-    let answered = async |key: &str, status: u16| {
-        eventually(format!("both proxies answer {key} with {status}"), SOON, || async {
+    let returned = async |key: &str, status: u16| {
+        eventually(format!("both proxies return {status} for {key}"), SOON, || async {
             let found = fleet.status(&with(key)).await?;
-            anyhow::ensure!(found == status, "they answer {found}");
+            anyhow::ensure!(found == status, "they return {found}");
             Ok::<_, anyhow::Error>(())
         })
         .await
@@ -167,16 +167,16 @@ async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyho
     assert_eq!(fleet.status(&get(HOST, "/guarded")).await?, 403);
 
     space.apply(&api_key(false)).await?;
-    answered(first, 403).await?;
+    returned(first, 403).await?;
     space.apply(&api_key(true)).await?;
-    answered(first, 200).await?;
+    returned(first, 200).await?;
 
     space.apply(&secret(second)).await?;
-    answered(second, 200).await?;
+    returned(second, 200).await?;
     assert_eq!(fleet.status(&with(first)).await?, 403, "the old key still opens");
 
     space.delete("ApiKey", "acme").await?;
-    answered(second, 403).await
+    returned(second, 403).await
 }
 
 #[tokio::test]
@@ -207,13 +207,13 @@ async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
     let renewed = get(HOST, "/guarded").header("authorization", exchanged.bearer("ada", "")?);
     eventually("both proxies believe the new key only", SOON, || async {
         let (new, old) = (fleet.status(&renewed).await?, fleet.status(&call).await?);
-        anyhow::ensure!((new, old) == (200, 401), "they answer {new} to the new one, {old} to the old one");
+        anyhow::ensure!((new, old) == (200, 401), "they return {new} for the new one, {old} for the old one");
         Ok::<_, anyhow::Error>(())
     })
     .await?;
 
     space.delete("Authorizer", "customers").await?;
-    answers_with(fleet, HOST, "/guarded", 500).await?;
+    returns_status(fleet, HOST, "/guarded", 500).await?;
     assert_eq!(fleet.status(&renewed).await?, 500);
     let condition =
         space.condition("ApiRoute", "guarded", "ResolvedRefs", |condition| condition.status == "False").await?;
@@ -230,18 +230,18 @@ async fn a_route_to_a_missing_service_reports_it_until_the_service_exists() -> a
     let condition =
         space.condition("ApiRoute", "pets", "ResolvedRefs", |condition| condition.status == "False").await?;
     assert_eq!(condition.reason, "BackendNotFound");
-    answers_with(fleet, HOST, "/pets", 500).await?;
+    returns_status(fleet, HOST, "/pets", 500).await?;
     let backend = Backend::start("pets")?;
     space.apply(&backend::endpoints("pets", 0, Some(&backend))).await?;
     space.apply(&backend::service("pets")).await?;
     space.programmed("ApiRoute", "pets").await?;
-    answers_with(fleet, HOST, "/pets", 200).await
+    returns_status(fleet, HOST, "/pets", 200).await
 }
 
-async fn answers_with(fleet: &Fleet, host: &str, path: &str, status: u16) -> anyhow::Result<()> {
-    eventually(format!("both proxies answer {path} with {status}"), SOON, || async {
+async fn returns_status(fleet: &Fleet, host: &str, path: &str, status: u16) -> anyhow::Result<()> {
+    eventually(format!("both proxies return {status} for {path}"), SOON, || async {
         let found = fleet.status(&get(host, path)).await?;
-        anyhow::ensure!(found == status, "they answer {found}");
+        anyhow::ensure!(found == status, "they return {found}");
         Ok::<_, anyhow::Error>(())
     })
     .await

@@ -47,8 +47,8 @@ async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::R
                 let body = format!("edit {edit}");
                 space.apply(&route("edited", "prod", "/edited", mock(&body))).await?;
                 space.programmed("ApiRoute", "edited").await?;
-                for answer in fleet.all(&get(HOST, "/edited")).await? {
-                    assert_eq!(answer.body, body, "Programmed came before the proxies served it");
+                for response in fleet.all(&get(HOST, "/edited")).await? {
+                    assert_eq!(response.body, body, "Programmed came before the proxies served it");
                 }
             }
             2 => {
@@ -63,7 +63,7 @@ async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::R
                     space.delete("ApiRoute", &name).await?;
                     eventually(format!("{name} is gone from both proxies"), SOON, || async {
                         let status = fleet.status(&get(HOST, &format!("/{name}"))).await?;
-                        anyhow::ensure!(status == 404, "they answer {status}");
+                        anyhow::ensure!(status == 404, "they return {status}");
                         Ok::<_, anyhow::Error>(())
                     })
                     .await?;
@@ -74,8 +74,8 @@ async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::R
                 space.apply(&backend::endpoints("pets", 0, backends.get(which))).await?;
                 let name = if which == 0 { "zero" } else { "one" };
                 eventually(format!("both proxies send to {name}"), SOON, || async {
-                    for answer in fleet.all(&get(HOST, "/pets")).await? {
-                        anyhow::ensure!(answer.json()["name"] == name, "one answers {answer:?}");
+                    for response in fleet.all(&get(HOST, "/pets")).await? {
+                        anyhow::ensure!(response.json()["name"] == name, "one returned {response:?}");
                     }
                     Ok::<_, anyhow::Error>(())
                 })
@@ -88,8 +88,8 @@ async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::R
             }
         }
     }
-    let answered = load.finish().await?;
-    assert!(answered > u64::from(EDITS), "only {answered} requests in {EDITS} edits");
+    let requests = load.finish().await?;
+    assert!(requests > u64::from(EDITS), "only {requests} requests in {EDITS} edits");
     space.programmed("Stage", "prod").await?;
     for proxy in &fleet.proxies {
         proxy.check()?;

@@ -26,7 +26,7 @@ pub(crate) fn route(name: &str, stage: &str, path: &str, integration: Value) -> 
     })
 }
 
-/// An answer that the proxy gives itself.
+/// A fixed response of the proxy.
 pub(crate) fn mock(body: &str) -> Value {
     json!({"type": "Mock", "mock": {"status": 200, "headers": [{"name": "content-type", "value": "text/plain"}], "body": body}})
 }

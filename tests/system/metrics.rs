@@ -70,7 +70,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
     Ok(())
 }
 
-/// One answer of each kind.
+/// One response of each kind.
 async fn traffic(proxy: &Proxy, identity: &Identity) -> anyhow::Result<()> {
     let order = get(HOST, "/orders/7");
     let token = identity.bearer("ada", "orders.read")?;

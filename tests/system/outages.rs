@@ -85,8 +85,8 @@ async fn an_operator_killed_in_the_middle_of_edits_loses_none_and_costs_no_reque
     for name in ["edited", "more-0", "more-1", "more-2", "more-3", "more-4"] {
         everywhere(&space, "ApiRoute", name).await?;
         let wanted = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
-        for answer in fleet.all(&get(HOST, &format!("/{name}"))).await? {
-            assert_eq!((answer.status, answer.body.as_str()), (200, wanted.as_str()), "{name}");
+        for response in fleet.all(&get(HOST, &format!("/{name}"))).await? {
+            assert_eq!((response.status, response.body.as_str()), (200, wanted.as_str()), "{name}");
         }
     }
     load.finish().await?;
@@ -101,8 +101,8 @@ async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() ->
         proxy.kill();
         proxy.start().await?;
     }
-    for answer in fleet.all(&get(HOST, "/first")).await? {
-        assert_eq!((answer.status, answer.body.as_str()), (200, "first"));
+    for response in fleet.all(&get(HOST, "/first")).await? {
+        assert_eq!((response.status, response.body.as_str()), (200, "first"));
     }
     // And takes up changes again as soon as there is one.
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
@@ -137,7 +137,7 @@ async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow:
     eventually("the newcomer serves", SOON, || async {
         anyhow::ensure!(newcomer.readiness().await?.status == 200, "it is not ready");
         let status = get(HOST, "/first").send(newcomer.http).await?.status;
-        anyhow::ensure!(status == 200, "it answers {status}");
+        anyhow::ensure!(status == 200, "it returns {status}");
         Ok::<_, anyhow::Error>(())
     })
     .await?;
@@ -147,7 +147,7 @@ async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow:
 async fn refuses(proxy: &Proxy) -> anyhow::Result<()> {
     eventually("the proxy refuses", SOON, || async {
         let (status, ready) = (get(HOST, "/first").send(proxy.http).await?.status, proxy.readiness().await?.status);
-        anyhow::ensure!((status, ready) == (503, 503), "it answers {status}, and its readiness is {ready}");
+        anyhow::ensure!((status, ready) == (503, 503), "it returns {status}, and its readiness is {ready}");
         Ok::<_, anyhow::Error>(())
     })
     .await
@@ -210,7 +210,7 @@ async fn an_api_server_that_is_away_for_a_while_costs_no_request() -> anyhow::Re
     // The watches come back with a pause that grows.
     eventually("the operator has taken up the change", Duration::from_secs(90), || async {
         let status = fleet.status(&get(HOST, "/second")).await?;
-        anyhow::ensure!(status == 200, "the proxies answer {status}");
+        anyhow::ensure!(status == 200, "the proxies return {status}");
         Ok::<_, anyhow::Error>(())
     })
     .await?;

@@ -1,4 +1,4 @@
-//! The quickstart in a cluster: every object says that it runs, and all proxies give the answers that the README shows.
+//! The quickstart in a cluster: every object is Programmed, and all proxies return the responses in the README.
 
 use base64::Engine as _;
 use http::Method;
@@ -43,11 +43,11 @@ async fn the_quickstart_runs_on_both_proxies_as_its_objects_say() -> anyhow::Res
     assert_eq!(stage["status"]["proxies"]["summary"], "2/2");
     assert_eq!(stage["status"]["rules"], 5);
 
-    answers(fleet, &space, &backend, &identity).await?;
+    responses(fleet, &space, &backend, &identity).await?;
     what_people_see(server).await
 }
 
-async fn answers(fleet: &Fleet, space: &Space, backend: &Backend, identity: &Identity) -> anyhow::Result<()> {
+async fn responses(fleet: &Fleet, space: &Space, backend: &Backend, identity: &Identity) -> anyhow::Result<()> {
     for health in fleet.all(&get(HOST, "/health")).await? {
         assert_eq!((health.status, health.body.as_str()), (200, r#"{"status":"ok"}"#));
         assert_eq!(health.header("content-type"), Some("application/json"));
@@ -65,9 +65,9 @@ async fn answers(fleet: &Fleet, space: &Space, backend: &Backend, identity: &Ide
     assert_eq!(backend.requests(), 0, "a refused request reached the backend");
 
     let read = order.header("authorization", reader.as_str());
-    for answer in fleet.all(&read).await? {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let echo = answer.json();
+    for response in fleet.all(&read).await? {
+        assert_eq!(response.status, 200, "{response:?}");
+        let echo = response.json();
         assert_eq!((&echo["name"], &echo["path"]), (&Value::from("orders"), &Value::from("/orders/42")));
         assert_eq!(echo["headers"]["x-customer"], "ada");
     }
@@ -76,8 +76,8 @@ async fn answers(fleet: &Fleet, space: &Space, backend: &Backend, identity: &Ide
     assert_eq!(fleet.status(&read).await?, 200);
     assert_eq!(backend.requests(), before, "the second read did not come from the cache");
     let bob = get(HOST, "/orders/42").header("authorization", identity.bearer("bob", "orders.read")?);
-    for answer in fleet.all(&bob).await? {
-        assert_eq!(answer.json()["headers"]["x-customer"], "bob", "another caller's answer");
+    for response in fleet.all(&bob).await? {
+        assert_eq!(response.json()["headers"]["x-customer"], "bob", "another caller's response");
     }
 
     let create = get(HOST, "/orders").method(Method::POST);
@@ -109,12 +109,12 @@ async fn preflight(fleet: &Fleet) -> anyhow::Result<()> {
             .header("access-control-request-method", "GET")
             .header("access-control-request-headers", "authorization")
     };
-    for answer in fleet.all(&preflight("https://shop.example")).await? {
-        assert!((200..300).contains(&answer.status), "{answer:?}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
+    for response in fleet.all(&preflight("https://shop.example")).await? {
+        assert!((200..300).contains(&response.status), "{response:?}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("https://shop.example"));
     }
-    for answer in fleet.all(&preflight("https://evil.example")).await? {
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{answer:?}");
+    for response in fleet.all(&preflight("https://evil.example")).await? {
+        assert_eq!(response.header("access-control-allow-origin"), None, "{response:?}");
     }
     Ok(())
 }

@@ -69,8 +69,8 @@ async fn held(server: &ApiServer, account: &str) -> anyhow::Result<BTreeSet<Stri
                     ..SubjectAccessReviewSpec::default()
                 };
                 let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-                let answer = reviews.create(&PostParams::default(), &review).await?;
-                if answer.status.context("no status in the answer")?.allowed {
+                let response = reviews.create(&PostParams::default(), &review).await?;
+                if response.status.context("no status in the response")?.allowed {
                     let slash = if sub.is_empty() { "" } else { "/" };
                     held.insert(right(verb, group, &format!("{resource}{slash}{sub}")));
                 }

@@ -57,10 +57,10 @@ fn keep(lead: Lead, body: &str, now: Instant, ttl: Duration) {
     lead.keep(head(now, ttl), body.as_bytes().into());
 }
 
-fn answer(waited: Waited) -> Arc<Stored> {
+fn response(waited: Waited) -> Arc<Stored> {
     match waited {
         Waited::Response(stored) => stored,
-        other => panic!("{other:?} instead of an answer"),
+        other => panic!("{other:?} instead of a response"),
     }
 }
 
@@ -100,7 +100,7 @@ async fn one_of_many_requests_calls_the_backend_and_all_get_its_response() {
         (0..100).map(|_| tokio::spawn(wait(cache.look(key("/a"), now)).response(now + LONG))).collect();
     keep(leader, "once", now, LONG);
     for follower in followers {
-        assert_eq!(answer(follower.await.unwrap()).body, "once");
+        assert_eq!(response(follower.await.unwrap()).body, "once");
     }
     assert!(cache.fetches.is_empty());
 }
@@ -142,8 +142,8 @@ async fn a_leader_whose_client_does_not_read_delays_no_follower() {
     drop(stalled);
     let three = wait(cache.look(key("/a"), now));
     keep(leader, "fresh", now, LONG);
-    assert_eq!(answer(two.response(now + LONG).await).body, "fresh");
-    assert_eq!(answer(three.response(now + LONG).await).body, "fresh");
+    assert_eq!(response(two.response(now + LONG).await).body, "fresh");
+    assert_eq!(response(three.response(now + LONG).await).body, "fresh");
     assert!(cache.fetches.is_empty());
 }
 
@@ -154,7 +154,7 @@ async fn no_request_waits_past_its_deadline() {
     let leader = lead(cache.look(key("/a"), now));
     let follower = wait(cache.look(key("/a"), now));
     assert!(matches!(follower.response(now).await, Waited::Late));
-    // The backend answers after all: that one may ask by itself.
+    // The backend responds after all: this request may call it.
     let mut keep = Fill::begin(leader, head(now, LONG), None, now + LONG).unwrap();
     let follower = wait(cache.look(key("/a"), now));
     assert!(matches!(follower.response(now).await, Waited::Alone));

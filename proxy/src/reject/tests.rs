@@ -20,7 +20,7 @@ fn rows() -> Vec<Row> {
             (400, "BadRequestException", r#"{"message":"Bad Request"}"#),
             (400, r#"{"message":"Bad Request"}"#),
         ),
-        // 8.5 has the limits and says of the answers: "431 or 400, undocumented".
+        // 8.5 has the limits and says about the responses: "431 or 400, undocumented".
         (
             Reject::UriTooLong,
             414,

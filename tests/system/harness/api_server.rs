@@ -156,8 +156,8 @@ impl ApiServer {
             ..TokenRequestSpec::default()
         };
         let request = TokenRequest { spec, ..TokenRequest::default() };
-        let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
-        Ok(answer.status.context("no token in the answer")?.token)
+        let response = api.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(response.status.context("no token in the response")?.token)
     }
 
     async fn install(&self) -> anyhow::Result<()> {

@@ -35,8 +35,8 @@ impl Load {
                             session = Session::open(proxy).await?;
                         }
                         let at = || format!("request {count} of {call:?} to {proxy}");
-                        let answer = session.send(&call).await.with_context(at)?;
-                        anyhow::ensure!(answer.status == 200, "{}: {answer:?}", at());
+                        let response = session.send(&call).await.with_context(at)?;
+                        anyhow::ensure!(response.status == 200, "{}: {response:?}", at());
                         count += 1;
                         tokio::time::sleep(PACE).await;
                     }
@@ -47,7 +47,7 @@ impl Load {
         Self { over, clients }
     }
 
-    /// Stops calling; how many requests were answered, all of them with 200.
+    /// Stops calling; returns the number of responses, all of them with 200.
     pub(crate) async fn finish(mut self) -> anyhow::Result<u64> {
         self.over.store(true, Ordering::Relaxed);
         let mut total = 0;

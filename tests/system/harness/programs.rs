@@ -100,18 +100,18 @@ impl Fleet {
         Ok(Self { operator, proxies })
     }
 
-    /// Sends the request to every proxy and returns the answers, one for each.
+    /// Sends the request to every proxy and returns the responses, one for each.
     pub(crate) async fn all(&self, call: &Call) -> anyhow::Result<Vec<Response>> {
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for proxy in &self.proxies {
-            answers.push(call.send(proxy.http).await.with_context(|| format!("{} failed", proxy.name))?);
+            responses.push(call.send(proxy.http).await.with_context(|| format!("{} failed", proxy.name))?);
         }
-        Ok(answers)
+        Ok(responses)
     }
 
-    /// Sends the request to every proxy and returns the one status that all answer; fails when they differ.
+    /// Sends the request to every proxy and returns the status code that all return; fails if they differ.
     pub(crate) async fn status(&self, call: &Call) -> anyhow::Result<u16> {
-        let statuses: Vec<u16> = self.all(call).await?.iter().map(|answer| answer.status).collect();
+        let statuses: Vec<u16> = self.all(call).await?.iter().map(|response| response.status).collect();
         let first = *statuses.first().context("no proxies")?;
         anyhow::ensure!(statuses.iter().all(|&status| status == first), "the proxies differ: {statuses:?}");
         Ok(first)
@@ -135,7 +135,7 @@ impl Operator {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// What its `/metrics` answers.
+    /// The response of its `/metrics`.
     pub(crate) async fn metrics(&self) -> anyhow::Result<Response> {
         get("admin", "/metrics").send(self.admin).await
     }
@@ -163,12 +163,12 @@ impl Proxy {
         Ok(())
     }
 
-    /// What its `/readyz` answers.
+    /// The response of its `/readyz`.
     pub(crate) async fn readiness(&self) -> anyhow::Result<Response> {
         get("admin", "/readyz").send(self.admin).await
     }
 
-    /// What its `/metrics` answers.
+    /// The response of its `/metrics`.
     pub(crate) async fn metrics(&self) -> anyhow::Result<Response> {
         get("admin", "/metrics").send(self.admin).await
     }
@@ -219,8 +219,8 @@ impl Proxy {
 
 async fn ready(name: &str, process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
     let waited = eventually(format!("{name} is ready"), READY, || async {
-        let answer = get("admin", "/readyz").send(admin).await?;
-        anyhow::ensure!(answer.status == 200, "it says: {}", answer.body);
+        let response = get("admin", "/readyz").send(admin).await?;
+        anyhow::ensure!(response.status == 200, "the response is: {}", response.body);
         Ok::<_, anyhow::Error>(())
     });
     tokio::select! {

@@ -1,4 +1,4 @@
-//! Tables of what is kept, what tells answers apart, and who may refresh.
+//! Tables of which responses are stored, the cache key, and who may refresh.
 
 use http::HeaderName;
 use http::header::AUTHORIZATION;
@@ -152,15 +152,15 @@ fn which_responses_are_stored_and_for_how_long() {
         (Native, "GET", &[], 200, &[("vary", "accept, accept-encoding")], Err(NotStored::Vary)),
         (Native, "GET", &[], 200, &[("vary", "*")], Err(NotStored::Vary)),
     ];
-    for (behavior, method, request, status, answer, expected) in rows {
+    for (behavior, method, request, status, response, expected) in rows {
         let policy = policy(*behavior, CacheScope::Shared, vec![Variable::RequestHeader("accept".into())]);
-        let answer = Candidate {
+        let response = Candidate {
             method: &method.parse().unwrap(),
             request: &headers(request),
             status: StatusCode::from_u16(*status).unwrap(),
-            headers: &headers(answer),
+            headers: &headers(response),
         };
-        assert_eq!(policy.storable(answer), expected.map(Duration::from_secs), "{behavior:?} {method} {answer:?}");
+        assert_eq!(policy.storable(response), expected.map(Duration::from_secs), "{behavior:?} {method} {response:?}");
     }
 }
 
@@ -276,7 +276,7 @@ fn callers_have_separate_entries_unless_the_rule_shares_them() {
     for caller in callers {
         assert_eq!(key_of(CacheScope::Shared, caller), key_of(CacheScope::Shared, nobody(&none)));
     }
-    // A new token of the same caller finds the same answers; so does a key that was admitted.
+    // A new token of the same caller finds the same responses; so does a key that was admitted.
     let same = |a, b| assert_eq!(key_of(CacheScope::Caller, a), key_of(CacheScope::Caller, b));
     same(with(anna, &one), with(anna, &two));
     same(admitted(&k, &own), admitted(&k, &other_own));

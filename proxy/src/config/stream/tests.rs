@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::Sink;
 
-/// One connection as the operator sees it: what the proxy sends, and where to answer.
+/// One connection as the operator sees it: what the proxy sends, and where to reply.
 struct Peer {
     authorization: Option<String>,
     ups: mpsc::Receiver<Up>,
