@@ -39,11 +39,11 @@ async fn the_api_server_validates_every_row_as_the_table_expects() -> anyhow::Re
         if row.object["metadata"]["name"].is_null() {
             row.object["metadata"]["name"] = "row".into();
         }
-        let answer = match &row.old {
+        let response = match &row.old {
             Some(old) => space.try_replace(old, &row.object).await?,
             None => space.try_create(&row.object).await?,
         };
-        match (answer, row.error) {
+        match (response, row.error) {
             (Ok(_), None) => {}
             (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, should say {error:?}", row.name)),
             (Err(error), None) => wrong.push(format!("{}: refused: {error}", row.name)),
@@ -66,8 +66,8 @@ async fn the_api_server_accepts_every_object_of_the_examples() -> anyhow::Result
     for entry in std::fs::read_dir(repository().join("examples"))? {
         let folder = entry?.file_name().to_string_lossy().into_owned();
         for object in documents(&format!("examples/{folder}"))? {
-            let answer = space.try_create(&object).await?;
-            assert!(answer.is_ok(), "{folder}, {} {}: {answer:?}", object["kind"], object["metadata"]["name"]);
+            let response = space.try_create(&object).await?;
+            assert!(response.is_ok(), "{folder}, {} {}: {response:?}", object["kind"], object["metadata"]["name"]);
             count += 1;
         }
     }
