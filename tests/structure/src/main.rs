@@ -25,3 +25,12 @@ fn main() -> ExitCode {
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn modules_of_this_repository_import_in_one_direction() {
+        let violations = super::package::check_repository(&super::root()).unwrap();
+        assert!(violations.is_empty(), "{}", violations.join("\n"));
+    }
+}

@@ -32,7 +32,17 @@ pub(crate) fn check_repository(root: &Path) -> Result<Vec<String>, String> {
         tables.keys().map(|folder| format!("docs/architecture.md has a table of `{folder}`, which is no package")),
     );
     found.extend(of_packages(&manifests, &packages));
+    found.extend(missing_files(&page, |path| root.join(path).exists()));
     Ok(found)
+}
+
+/// Files that the page names by their path and that do not exist.
+fn missing_files(page: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    let files =
+        quoted.filter(|text| text.contains('/') && text.ends_with(".rs") && !text.contains(char::is_whitespace));
+    let gone = files.filter(|path| !exists(path));
+    gone.map(|path| format!("docs/architecture.md names `{path}`, which does not exist")).collect()
 }
 
 /// Dependencies between packages: downwards only.
@@ -113,6 +123,12 @@ mod tests {
         assert!(of_packages(&manifests, &ranks(0, 1)).is_empty());
         assert!(of_packages(&manifests, &ranks(0, 0))[0].contains("upward dependency on `l`"));
         assert!(of_packages(&manifests, &Ranks::from([("l".to_owned(), 0)]))[0].contains("`h` has no rank"));
+    }
+
+    #[test]
+    fn a_file_that_the_page_names_exists() {
+        let page = "See `a/src/x.rs`, `Type::function` and `b/src/y.rs`, `step`.";
+        assert_eq!(missing_files(page, |path| path == "a/src/x.rs").len(), 1);
     }
 
     #[test]
