@@ -146,7 +146,7 @@ async fn what_people_see(server: &ApiServer) -> anyhow::Result<()> {
     let stage = columns("stages").await?;
     assert!(has(&stage, "NAME", "prod") && has(&stage, "HOSTS", r#"["quickstart.example"]"#), "{stage:?}");
     assert!(
-        has(&stage, "PROGRAMMED", "True") && has(&stage, "PROXIES", "2/2") && has(&stage, "ROUTES", "5"),
+        has(&stage, "PROGRAMMED", "True") && has(&stage, "PROXIES", "2/2") && has(&stage, "RULES", "5"),
         "{stage:?}"
     );
     let route = columns("apiroutes").await?;
