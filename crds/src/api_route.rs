@@ -161,14 +161,33 @@ pub enum VersionScheme {
     MediaType,
 }
 
+/// The observed state of an ApiRoute at one of its Stages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStageStatus {
+    /// The name of the Stage.
+    pub name: String,
+    /// The namespace of the Stage. Unset: that of the ApiRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Accepted, ResolvedRefs and Programmed at this Stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
 /// The observed state of an ApiRoute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiRouteStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Accepted, ResolvedRefs and Programmed, for all Stages together: a problem at one of them is one of the ApiRoute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
+    /// The same for each of its Stages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub stages: Vec<RouteStageStatus>,
     /// The most recent generation observed by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -62,6 +62,15 @@ fn statuses(translation: &Translation) -> Value {
                 status.insert("mustGenerate".into(), json!(must_generate));
             }
         }
+        // At most Stages all is as for the whole object.
+        let at_stages =
+            wanted.stages.iter().filter(|(_, at)| (&at.conditions, at.served) != (&wanted.conditions, wanted.served));
+        for (stage, at) in at_stages {
+            let accepted = &at.conditions[0];
+            let served = if at.served == Served::Nothing { "; served: nothing" } else { "" };
+            let text = format!("{} {}: {}{served}", accepted.status.as_str(), accepted.reason, accepted.message);
+            status.insert(format!("at Stage {stage}"), json!(text));
+        }
         if wanted.served == Served::Nothing {
             status.insert("served".into(), json!("nothing"));
         }

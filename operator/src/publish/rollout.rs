@@ -247,6 +247,7 @@ mod tests {
 
     fn wanted(parts: &[&str]) -> DesiredStatus {
         DesiredStatus {
+            stages: Vec::new(),
             conditions: Vec::new(),
             generation: Some(4),
             fleets: [FleetName::default()].into(),

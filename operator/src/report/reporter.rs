@@ -246,8 +246,10 @@ impl Reporter {
             None => wanted,
         };
         let programmed = programmed(object, wanted, rollout);
+        let stages = wanted.stages.iter().map(|(_, at_stage)| self::programmed(object, at_stage, rollout));
+        let stages: Vec<_> = stages.collect();
         let now = Time(Timestamp::now());
-        let patch = status::patch(&status::present(&present), wanted, &programmed, self.phase(), &now)?;
+        let patch = status::patch(&status::present(&present), wanted, &programmed, &stages, self.phase(), &now)?;
         // A status that was written already only has to arrive here.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let again = written.get(object).is_some_and(|(version, status)| {

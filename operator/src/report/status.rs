@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sluice_crds::condition::{self, PROGRAMMED, Status, TYPES, reason};
 use sluice_crds::stage::ProxyCount;
 
-use crate::objects::{Kind, Object, Own as _, for_own_kind, for_own_object};
+use crate::objects::{Kind, Object, ObjectKey, Own as _, for_own_kind, for_own_object};
 use crate::publish::Programmed;
 use crate::translate::{DesiredStatus, Translate as _};
 
@@ -32,21 +32,34 @@ pub(crate) struct Patch {
 /// The present status of an object.
 pub(crate) struct Present {
     kind: Kind,
+    namespace: String,
     pub(crate) conditions: Vec<Condition>,
+    /// Of a route: its conditions by Stage.
+    stages: Vec<(ObjectKey, Vec<Condition>)>,
     pub(crate) generation: Option<i64>,
     detail: Value,
 }
 
 /// The present status of an object.
 pub(crate) fn present(object: &Object) -> Present {
-    let (kind, _) = object.identity();
+    let (kind, key) = object.identity();
+    let namespace = key.namespace;
     let present = for_own_object!(object, object => Present {
         kind,
+        namespace: namespace.clone(),
+        stages: object.present_stages(),
         conditions: object.conditions().to_vec(),
         generation: object.observed_generation(),
         detail: object.present_detail(),
     });
-    present.unwrap_or_else(|| Present { kind, conditions: Vec::new(), generation: None, detail: Value::Null })
+    present.unwrap_or_else(|| Present {
+        kind,
+        namespace,
+        conditions: Vec::new(),
+        stages: Vec::new(),
+        generation: None,
+        detail: Value::Null,
+    })
 }
 
 /// Whether the proxies had time to connect. Right after a start of the operator they are still reconnecting; without this
@@ -59,50 +72,28 @@ pub(crate) enum Fleet {
     Settled,
 }
 
-/// The patch that an object needs; none when its status is up to date.
+/// The patch that an object needs; none when its status is up to date. `stages` is what the proxies add to each of the
+/// Stages of a route.
 pub(crate) fn patch(
     present: &Present,
     wanted: &DesiredStatus,
     programmed: &Programmed,
+    stages: &[Programmed],
     fleet: Fleet,
     now: &Time,
 ) -> Option<Patch> {
     let mut conditions = present.conditions.clone();
-    let mut transitions = Vec::new();
-    let mut changed = present.generation != wanted.generation;
-    let mut counted = false;
-    let kept = fleet == Fleet::Settling && keeps(present, wanted, programmed);
-    let fleet_says = (!kept).then_some(&programmed.condition);
-    for condition in wanted.conditions.iter().chain(fleet_says) {
-        let before = condition::find(&conditions, condition.type_);
-        let recount = before.is_some_and(|before| recounts(before, condition));
-        let before = before.map(|before| before.status.clone());
-        if !condition::set_condition(&mut conditions, condition, now) {
-            continue;
-        }
-        if recount {
-            counted = true;
-            continue;
-        }
-        changed = true;
-        let good_news = before.is_none() && condition.status != Status::False;
-        let flipped = before.is_none_or(|before| before != condition.status.as_str()) && !good_news;
-        if flipped && condition.reason != reason::PENDING && condition.reason != reason::NO_PROXIES {
-            transitions.push(Transition {
-                type_: condition.type_,
-                status: condition.status,
-                reason: condition.reason,
-                message: condition.message.clone(),
-            });
-        }
-    }
+    let mut changes = Changes { changed: present.generation != wanted.generation, ..Changes::default() };
+    let kept = fleet == Fleet::Settling && keeps(&present.conditions, wanted, programmed);
+    merge(&mut conditions, wanted, (!kept).then_some(&programmed.condition), &mut changes, now);
+    let at_stages = at_stages(present, wanted, stages, fleet, &mut changes, now);
     let kept_proxies = || present.detail.get("proxies").cloned().unwrap_or_default();
     let proxies = if kept { kept_proxies() } else { counted_proxies(programmed) };
     let detail = detail(present.kind, wanted, proxies);
     let (rest, present_rest) = (without_counts(&detail), without_counts(&present.detail));
-    changed |= rest != present_rest;
-    counted |= detail != present.detail;
-    if !changed && !counted {
+    changes.changed |= rest != present_rest;
+    changes.counted |= detail != present.detail;
+    if !changes.changed && !changes.counted {
         return None;
     }
     conditions.retain(|condition| TYPES.contains(&condition.type_.as_str()));
@@ -111,11 +102,86 @@ pub(crate) fn patch(
         if let Some(generation) = wanted.generation {
             fields.insert("observedGeneration".to_owned(), json!(generation));
         }
+        if !at_stages.is_empty() {
+            fields.insert("stages".to_owned(), Value::Array(at_stages));
+        }
         if let Value::Object(detail) = detail {
             fields.extend(detail.into_iter().filter(|(_, value)| !value.is_null()));
         }
     }
-    Some(Patch { status, transitions, recounts: !changed })
+    Some(Patch { status, transitions: changes.transitions, recounts: !changes.changed })
+}
+
+/// How a status differs from the present one.
+#[derive(Default)]
+struct Changes {
+    changed: bool,
+    /// Whether a number of proxies differs.
+    counted: bool,
+    transitions: Vec<Transition>,
+}
+
+/// Sets the desired conditions among the present ones.
+fn merge(
+    conditions: &mut Vec<Condition>,
+    wanted: &DesiredStatus,
+    programmed: Option<&condition::Wanted>,
+    changes: &mut Changes,
+    now: &Time,
+) {
+    for condition in wanted.conditions.iter().chain(programmed) {
+        let before = condition::find(conditions, condition.type_);
+        let recount = before.is_some_and(|before| recounts(before, condition));
+        let before = before.map(|before| before.status.clone());
+        if !condition::set_condition(conditions, condition, now) {
+            continue;
+        }
+        if recount {
+            changes.counted = true;
+            continue;
+        }
+        changes.changed = true;
+        let good_news = before.is_none() && condition.status != Status::False;
+        let flipped = before.is_none_or(|before| before != condition.status.as_str()) && !good_news;
+        if flipped && condition.reason != reason::PENDING && condition.reason != reason::NO_PROXIES {
+            changes.transitions.push(Transition {
+                type_: condition.type_,
+                status: condition.status,
+                reason: condition.reason,
+                message: condition.message.clone(),
+            });
+        }
+    }
+}
+
+/// The status of a route at each of its Stages. Events are written for the conditions of the whole object only.
+fn at_stages(
+    present: &Present,
+    wanted: &DesiredStatus,
+    programmed: &[Programmed],
+    fleet: Fleet,
+    changes: &mut Changes,
+    now: &Time,
+) -> Vec<Value> {
+    let mut all = Vec::new();
+    for ((stage, wanted), programmed) in wanted.stages.iter().zip(programmed) {
+        let before = present.stages.iter().find(|(known, _)| known == stage);
+        let mut conditions = before.map(|(_, conditions)| conditions.clone()).unwrap_or_default();
+        let kept = fleet == Fleet::Settling && keeps(&conditions, wanted, programmed);
+        let mut here = Changes::default();
+        merge(&mut conditions, wanted, (!kept).then_some(&programmed.condition), &mut here, now);
+        changes.changed |= here.changed;
+        changes.counted |= here.counted;
+        conditions.retain(|condition| TYPES.contains(&condition.type_.as_str()));
+        let mut status = json!({"name": stage.name, "conditions": conditions});
+        if stage.namespace != present.namespace {
+            status["namespace"] = json!(stage.namespace);
+        }
+        all.push(status);
+    }
+    let before = present.stages.iter().map(|(stage, _)| stage);
+    changes.changed |= !before.eq(wanted.stages.iter().map(|(stage, _)| stage));
+    all
 }
 
 /// Whether nothing but the number of proxies differs.
@@ -139,8 +205,8 @@ fn without_counts(detail: &Value) -> Value {
     detail
 }
 
-fn keeps(present: &Present, wanted: &DesiredStatus, programmed: &Programmed) -> bool {
-    let before = condition::find(&present.conditions, PROGRAMMED);
+fn keeps(present: &[Condition], wanted: &DesiredStatus, programmed: &Programmed) -> bool {
+    let before = condition::find(present, PROGRAMMED);
     let good = before.is_some_and(|before| before.status == "True" && before.observed_generation == wanted.generation);
     good && !programmed.contradicted && programmed.condition.reason != reason::REJECTED
 }
@@ -156,7 +222,7 @@ fn detail(kind: Kind, wanted: &DesiredStatus, proxies: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use sluice_crds::Stage;
+    use sluice_crds::{ApiRoute, Stage};
     use sluice_wire::{FleetName, Hash, Hello, ObjectRef, PartName, Parts};
 
     use super::*;
@@ -191,7 +257,49 @@ mod tests {
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
         let judged = programmed(&object, &wanted, &Rollout::of(proxies, &Current::from(translation)));
-        patch(&present(&Object::from(stage)), &wanted, &judged, fleet, &time(second))
+        patch(&present(&Object::from(stage)), &wanted, &judged, &[], fleet, &time(second))
+    }
+
+    /// The patch for a route at the Stage `prod`, which exists, and at `absent`, which does not.
+    fn patch_of_route(status: &Value, proxies: &Proxies) -> Option<Patch> {
+        let route: ApiRoute = serde_json::from_value(json!({
+            "metadata": {"name": "orders", "namespace": "shop", "generation": 1},
+            "spec": {
+                "stages": [{"name": "prod"}, {"name": "absent"}], "authorization": {"type": "None"},
+                "rules": [{"name": "a", "methods": ["GET"], "path": "/a", "integration": {"type": "Mock", "mock": {}}}],
+            },
+            "status": status,
+        }))
+        .unwrap();
+        let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into(), route.clone().into()]));
+        let object = ObjectRef::new("ApiRoute", "shop", "orders");
+        let wanted = translation.statuses[&object].clone();
+        let rollout = Rollout::of(proxies, &Current::from(translation));
+        let stages: Vec<_> = wanted.stages.iter().map(|(_, at)| programmed(&object, at, &rollout)).collect();
+        let judged = programmed(&object, &wanted, &rollout);
+        patch(&present(&Object::from(route)), &wanted, &judged, &stages, Fleet::Settled, &time(1))
+    }
+
+    #[test]
+    fn a_route_has_conditions_for_each_of_its_stages() {
+        let proxies = proxies();
+        let first = patch_of_route(&Value::Null, &proxies).unwrap();
+        let said = |stage: usize, condition: usize| {
+            let condition = &first.status["stages"][stage]["conditions"][condition];
+            format!("{} {}", condition["status"].as_str().unwrap(), condition["reason"].as_str().unwrap())
+        };
+        assert_eq!(first.status["stages"][0]["name"], "prod");
+        assert_eq!((said(0, 0), said(0, 2)), ("True Accepted".to_owned(), "False NoProxies".to_owned()));
+        assert_eq!((said(1, 0), said(1, 2)), ("False StageNotFound".to_owned(), "False Rejected".to_owned()));
+        assert_eq!(
+            first.status["conditions"][0]["reason"], "StageNotFound",
+            "the summary has the problem of each Stage"
+        );
+        assert_eq!(first.transitions.len(), 1, "one Event for one problem: {:?}", first.transitions);
+        assert!(patch_of_route(&first.status, &proxies).is_none());
+        let mut changed = first.status.clone();
+        changed["stages"][1]["name"] = json!("other");
+        assert!(patch_of_route(&changed, &proxies).is_some(), "a Stage that is no longer named is removed");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use sluice_crds::ApiRoute;
+use sluice_crds::api_route::RouteStageStatus;
 use sluice_wire::PartName;
 
 use crate::lower;
@@ -35,5 +37,12 @@ impl Translate for ApiRoute {
 
     fn present_detail(&self) -> Value {
         json!({"rules": self.status.as_ref().and_then(|status| status.rules)})
+    }
+
+    fn present_stages(&self) -> Vec<(ObjectKey, Vec<Condition>)> {
+        let own = ObjectKey::of(self).namespace;
+        let stages = self.status.iter().flat_map(|status| &status.stages);
+        let namespace = |stage: &RouteStageStatus| stage.namespace.clone().unwrap_or_else(|| own.clone());
+        stages.map(|stage| (ObjectKey::new(namespace(stage), &stage.name), stage.conditions.clone())).collect()
     }
 }

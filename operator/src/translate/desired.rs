@@ -7,6 +7,8 @@ use std::fmt;
 use sluice_crds::condition;
 use sluice_wire::{FleetName, PartName};
 
+use crate::objects::ObjectKey;
+
 /// The status that an object should have, apart from what the connected proxies add.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredStatus {
@@ -25,6 +27,8 @@ pub struct DesiredStatus {
     pub detail: Detail,
     /// The reasons of its problems.
     pub problems: Vec<&'static str>,
+    /// Of a route: the same for each Stage that it names.
+    pub stages: Vec<(ObjectKey, DesiredStatus)>,
 }
 
 /// Whether any part of an object is served.

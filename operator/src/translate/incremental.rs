@@ -375,6 +375,9 @@ impl Translator {
         self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
         let Some((object, mut wanted)) = status else { return };
         wanted.fleets = self.fleets_of(output, &object, &wanted.parts);
+        for (stage, status) in &mut wanted.stages {
+            status.fleets = self.fleets.of(&stages::part_name(stage)).cloned().collect();
+        }
         let before = self.translation.statuses.get(&object);
         if before.is_none_or(|before| **before != wanted) {
             self.translation.statuses.insert(object, Arc::new(wanted));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 use sluice_wire::{FleetName, KeyEntry, PartBody, PartName};
 
@@ -34,10 +35,24 @@ pub(crate) trait Translate: Stored + Own {
         Value::Null
     }
 
-    /// The same members, as the status has them now.
+    /// The conditions that the status of a route has now, by Stage.
+    fn present_stages(&self) -> Vec<(ObjectKey, Vec<Condition>)> {
+        Vec::new()
+    }
+
+    /// The members of [`Self::desired_detail`], as the status has them now.
     fn present_detail(&self) -> Value {
         Value::Null
     }
+}
+
+/// A route at one of the Stages that it names.
+pub(crate) struct AtStage {
+    pub(crate) stage: ObjectKey,
+    /// The problems of the route, and those that it has at this Stage only.
+    pub(crate) problems: Problems,
+    /// The part with the rules that the Stage serves; none when it serves none.
+    pub(crate) part: Option<PartName>,
 }
 
 /// The result of translating an object.
@@ -52,6 +67,8 @@ pub(crate) struct Translated {
     pub(crate) key: Option<KeyEntry>,
     /// The number of rules by the Stage that serves them.
     pub(crate) rules: BTreeMap<ObjectKey, usize>,
+    /// Of a route: the Stages that it names.
+    pub(crate) stages: Vec<AtStage>,
     /// Of a Stage: the fleet that serves it.
     pub(crate) fleet: Option<FleetName>,
     /// The fields of its status besides conditions.
@@ -67,6 +84,7 @@ impl Translated {
             relies_on: BTreeSet::new(),
             key: None,
             rules: BTreeMap::new(),
+            stages: Vec::new(),
             fleet: None,
             detail,
         }

@@ -15,7 +15,7 @@ use crate::translate::budget;
 use crate::translate::conflicts::{Claim, Claimant, created};
 use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Links;
-use crate::translate::kind::{Translate, Translated};
+use crate::translate::kind::{AtStage, Translate, Translated};
 use crate::translate::output::{Output, closed};
 use crate::translate::view::View;
 
@@ -43,6 +43,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
     let mut output = Output::default();
     let mut parts: BTreeSet<PartName> = [K::part_name(key)].into();
     let mut detail = Detail::None;
+    let mut stages = Vec::new();
     let generation;
     if let Some(unparsable) = state.unparsable.get(&(K::KIND, key.clone())) {
         problems.invalid("", format_args!("The object cannot be parsed: {}", unparsable.why));
@@ -53,14 +54,25 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         generation = object.meta().generation;
         output.created = created(object.meta());
         parts.extend(translated.relies_on);
-        let Translated { parts: own, needs, key: entry, rules, detail: found, fleet: translated_fleet, .. } =
-            translated;
+        let Translated {
+            parts: own,
+            needs,
+            key: entry,
+            rules,
+            detail: found,
+            fleet: translated_fleet,
+            stages: at_stages,
+            ..
+        } = translated;
         (output.needs, output.rules, detail) = (needs, rules, found);
         for (name, body) in own {
             parts.insert(name.clone());
             output.links.push((name.clone(), Links::of(&body, translated_fleet.as_ref())));
             output.parts.extend(fitting(Part::new(name, &body), &mut problems).map(Arc::new));
         }
+        let own = K::part_name(key);
+        stages =
+            at_stages.into_iter().map(|at| (at.stage.clone(), status_at_stage(at, own.clone(), generation))).collect();
         output.weight = weight(&output.parts, entry.as_ref());
         output.key = entry;
     }
@@ -73,9 +85,23 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         served: if nothing { Served::Nothing } else { Served::Yes },
         detail,
         problems: problems.reasons().collect(),
+        stages,
     };
     output.status = Some((K::KIND.object(key), status));
     Some(output)
+}
+
+fn status_at_stage(AtStage { problems, part, .. }: AtStage, own: PartName, generation: Option<i64>) -> DesiredStatus {
+    DesiredStatus {
+        conditions: problems.conditions(generation),
+        generation,
+        served: if part.is_none() && problems.count() > 0 { Served::Nothing } else { Served::Yes },
+        parts: part.into_iter().chain([own]).collect(),
+        fleets: BTreeSet::new(),
+        detail: Detail::None,
+        problems: Vec::new(),
+        stages: Vec::new(),
+    }
 }
 
 fn weight(parts: &[Arc<Part>], entry: Option<&KeyEntry>) -> usize {

@@ -67,6 +67,7 @@ fn over_quota(mut wanted: DesiredStatus) -> DesiredStatus {
     if let Detail::ApiRoute { rules } = &mut wanted.detail {
         *rules = 0;
     }
+    wanted.stages = wanted.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();
     wanted
 }
 

@@ -11,7 +11,7 @@ use crate::objects::ObjectKey;
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::desired::Detail;
-use crate::translate::kind::Translated;
+use crate::translate::kind::{AtStage, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::Referrer;
 use crate::translate::view::View;
@@ -83,16 +83,23 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     problems.extend(route.problems.clone());
     let mut services = BTreeSet::new();
     let rules = rules(view, route, problems, &mut services);
+    let everywhere = problems.clone();
     let mut groups: BTreeMap<BTreeSet<RuleMethod>, Vec<ObjectKey>> = BTreeMap::new();
+    let mut at_stages = Vec::new();
     for lower::Reference { key: stage, field } in &route.stages {
+        let mut here = Problems::default();
         match stages::attach(view, &route.key.namespace, stage) {
-            Err(unresolved) => problems.accept(unresolved.reason, field, &unresolved.why),
+            Err(unresolved) => here.accept(unresolved.reason, field, &unresolved.why),
             Ok(found) if !stages::is_served(view, stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
-                problems.accept(reason::STAGE_NOT_SERVED, field, why);
+                here.accept(reason::STAGE_NOT_SERVED, field, why);
             }
-            Ok(_) => groups.entry(lost(view, route, stage, problems)).or_default().push(stage.clone()),
+            Ok(_) => groups.entry(lost(view, route, stage, &mut here)).or_default().push(stage.clone()),
         }
+        problems.extend(here.clone());
+        let mut all = everywhere.clone();
+        all.extend(here);
+        at_stages.push(AtStage { stage: stage.clone(), problems: all, part: None });
     }
     let mut translated = Translated::of([], Detail::None);
     translated.needs = services.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect();
@@ -119,6 +126,9 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
             Some(stage) => PartName::of_route_at_stage(namespace, name, &stage.to_string()),
             None => part_name(&route.key),
         };
+        for at in at_stages.iter_mut().filter(|at| stages.contains(&at.stage)) {
+            at.part = Some(name.clone());
+        }
         let part = RoutePart {
             object: route.kind.object(&route.key),
             stages: stages.iter().map(stages::part_name).collect(),
@@ -128,6 +138,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         translated.parts.push((name, PartBody::Route(part)));
     }
     translated.detail = Detail::ApiRoute { rules: served.len() };
+    translated.stages = at_stages;
     translated
 }
 
