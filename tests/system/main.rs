@@ -13,3 +13,4 @@ mod metrics;
 mod outages;
 mod quickstart;
 mod rights;
+mod tenancy;

@@ -162,7 +162,8 @@ impl ApiServer {
 
     async fn install(&self) -> anyhow::Result<()> {
         let space = Space::new(self.client().await?, SYSTEM).await?;
-        let definitions = documents("crds/manifests")?;
+        let mut definitions = documents("crds/manifests")?;
+        definitions.push(reference_grant()?);
         for definition in &definitions {
             space.apply(definition).await?;
         }
@@ -200,7 +201,11 @@ async fn established(space: &Space, name: &str) -> anyhow::Result<()> {
         let established = conditions.iter().any(|one| one["type"] == "Established" && one["status"] == "True");
         anyhow::ensure!(established, "its conditions are {conditions:?}");
         let kind = object["spec"]["names"]["kind"].as_str().context("no kind")?;
-        space.list_of("sluice.dev/v1alpha1", kind).await?;
+        let (group, version) = (&object["spec"]["group"], &object["spec"]["versions"]);
+        let version =
+            version.as_array().and_then(|versions| versions.iter().find(|version| version["storage"] == true));
+        let version = version.and_then(|version| version["name"].as_str()).context("no version")?;
+        space.list_of(&format!("{}/{version}", group.as_str().unwrap_or_default()), kind).await?;
         Ok::<_, anyhow::Error>(())
     })
     .await
@@ -212,6 +217,15 @@ pub(crate) fn build(set: &str) -> anyhow::Result<PathBuf> {
     let stdout = String::from_utf8(output.stdout)?;
     anyhow::ensure!(output.status.success(), "tests/kube/build {set} failed; it says why above");
     Ok(PathBuf::from(stdout.lines().last().context("tests/kube/build printed no folder")?))
+}
+
+/// The definition of ReferenceGrant as Gateway API publishes it.
+fn reference_grant() -> anyhow::Result<Value> {
+    let output = Command::new(repository().join("tests/gateway-api/crds")).stderr(Stdio::inherit()).output()?;
+    anyhow::ensure!(output.status.success(), "tests/gateway-api/crds failed; the reason is above");
+    let folder = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    let file = folder.join("gateway.networking.k8s.io_referencegrants.yaml");
+    Ok(serde_saphyr::from_str(&std::fs::read_to_string(file)?)?)
 }
 
 /// The keys of ServiceAccount tokens and the administrator's token, which is returned.

@@ -102,7 +102,12 @@ impl Space {
 
     /// Deletes one of our objects.
     pub(crate) async fn delete(&self, kind: &str, name: &str) -> anyhow::Result<()> {
-        self.api("sluice.dev/v1alpha1", kind)?.delete(name, &DeleteParams::default()).await?;
+        self.delete_of("sluice.dev/v1alpha1", kind, name).await
+    }
+
+    /// Deletes an object of any group.
+    pub(crate) async fn delete_of(&self, api_version: &str, kind: &str, name: &str) -> anyhow::Result<()> {
+        self.api(api_version, kind)?.delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
