@@ -13,9 +13,10 @@ use anyhow::Context as _;
 
 /// Becomes the program, after leaving a watcher behind that kills it as soon as the test process lets go of the pipe, in
 /// whatever way it ends: statics are never dropped, and a killed test drops nothing. `over` tells it that the program has
-/// ended, so that a number that another process may have by then is left alone.
+/// ended, so that a number that another process may have by then is left alone. The watcher ignores signals to the whole
+/// process group (Ctrl-C): an API server that receives one as well waits for etcd, which has ended, and would stay.
 const LIFELINE: &str = r#"exec 3<&0
-(read -r word <&3; [ "$word" = over ] || kill -KILL $$) &
+(trap '' HUP INT TERM; read -r word <&3; [ "$word" = over ] || kill -KILL $$) &
 exec "$0" "$@" 3<&- </dev/null"#;
 
 /// A running program; dropping it kills it.
