@@ -29,6 +29,7 @@ check: ## Formatting, clippy, generated files, layers, dependency policy, docume
 	$(CARGO) build --locked --quiet --workspace --bin crdgen
 	$(TARGET)/crdgen --check crds/manifests charts/sluice-crds/templates
 	tests/layers
+	tests/text
 	@! ls docs/decisions | grep -o '^[0-9]*' | sort | uniq -d | grep . || { echo "docs/decisions: two records have this number" >&2; exit 1; }
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
