@@ -90,6 +90,8 @@ impl Control {
         changed: &[PartName],
         removed: &[PartName],
     ) -> Vec<Diagnostic> {
+        let span = tracing::debug_span!("compile", parts.changed = changed.len(), parts.removed = removed.len());
+        let _entered = span.enter();
         let mut dirty = Dirty { keeps: changed.len() <= KEPT, ..Dirty::default() };
         for name in removed {
             self.diagnostics.unreadable.remove(name);
@@ -269,7 +271,7 @@ impl Control {
                 self.replace_route(snapshot, dirty, (&name, &part), route, &mut router);
             }
             for route in &routes {
-                self.forget_figures(&name, &part, route);
+                self.forget_metrics(&name, &part, route);
             }
             let made = assemble(&name, &part, router, &self.state);
             stages.insert(name, Arc::new(made));
@@ -320,8 +322,8 @@ impl Control {
         }
     }
 
-    /// Forgets the figures of an ApiRoute of which nothing is left at a stage.
-    fn forget_figures(&self, stage_name: &PartName, stage: &StagePart, route: &PartName) {
+    /// Removes the metrics of an ApiRoute of which nothing is left at a stage.
+    fn forget_metrics(&self, stage_name: &PartName, stage: &StagePart, route: &PartName) {
         let Some(places) = self.places.get(stage_name) else { return };
         // An ApiRoute has one part, or one for each of several stages.
         let NameFields { namespace, name, .. } = route.fields();

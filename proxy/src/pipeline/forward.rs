@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sluice_wire::Behavior;
+use tracing::Instrument as _;
 
 use super::checks::Passed;
 use super::edits;
@@ -140,7 +141,15 @@ async fn send(
     let started = Instant::now();
     let request = Box::new(Request::from_parts(parts, body));
     let later = || upload.map(|upload| upload.deadline(policy.timeout));
-    let sent = call(upstream, exchange.recorder.worker, request, kind, policy.timeout, later).await;
+    let worker = exchange.recorder.worker;
+    // In a box and with a span only where somebody traces: other requests carry neither.
+    let sent = if tracing::enabled!(tracing::Level::DEBUG) {
+        let span =
+            tracing::debug_span!("upstream", request.id = exchange.id.as_str(), route.name = matched.rule.route());
+        Box::pin(call(upstream, worker, request, kind, policy.timeout, later).instrument(span)).await
+    } else {
+        call(upstream, worker, request, kind, policy.timeout, later).await
+    };
     let took = started.elapsed();
     exchange.upstream = Some(took);
     matched.rule.metrics.upstream(exchange.recorder.worker, took);
