@@ -166,9 +166,11 @@ pub enum VersionScheme {
 #[serde(rename_all = "camelCase")]
 pub struct RouteStageStatus {
     /// The name of the Stage.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// The namespace of the Stage. Unset: that of the ApiRoute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Accepted, ResolvedRefs and Programmed at this Stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
