@@ -1,5 +1,4 @@
-//! The proxy as a whole: builds the parts, connects them, starts the threads, stops them in order.
-//! Nothing is decided here.
+//! The proxy as a whole: builds the modules, connects them, starts the threads and stops them in order.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! What outlives a configuration: buckets, key sets, caches, connections, metrics. One field for each.
-//! What a configuration is made of is `gateway`'s; when it is made, `compile`'s.
+//! State that survives a change of the configuration: buckets, key sets, caches, connections, metrics. One field for each.
+//! `gateway` is the configuration, `compile` makes it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
