@@ -32,17 +32,30 @@ pub(crate) fn check_repository(root: &Path) -> Result<Vec<String>, String> {
         tables.keys().map(|folder| format!("docs/architecture.md has a table of `{folder}`, which is no package")),
     );
     found.extend(of_packages(&manifests, &packages));
-    found.extend(missing_files(&page, |path| root.join(path).exists()));
+    found.extend(missing(&page, |path| fs::read_to_string(root.join(path)).ok()));
     Ok(found)
 }
 
-/// Files that the page names by their path and that do not exist.
-fn missing_files(page: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
-    let quoted = page.split('`').skip(1).step_by(2);
-    let files =
-        quoted.filter(|text| text.contains('/') && text.ends_with(".rs") && !text.contains(char::is_whitespace));
-    let gone = files.filter(|path| !exists(path));
-    gone.map(|path| format!("docs/architecture.md names `{path}`, which does not exist")).collect()
+/// Files that the page names by their path and that do not exist, and functions (`Type::function`) that are in none of the
+/// files that it names. `read` returns the text of a file.
+fn missing(page: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let quoted: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let is_file = |text: &&&str| text.contains('/') && text.ends_with(".rs") && !text.contains(char::is_whitespace);
+    let (mut found, mut sources) = (Vec::new(), String::new());
+    for path in quoted.iter().filter(is_file) {
+        match read(path) {
+            Some(text) => sources.push_str(&text),
+            None => found.push(format!("docs/architecture.md names `{path}`, which does not exist")),
+        }
+    }
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    for text in quoted {
+        let Some((owner, function)) = text.split_once("::") else { continue };
+        if is_name(owner) && is_name(function) && !sources.contains(&format!("fn {function}")) {
+            found.push(format!("docs/architecture.md names the function `{text}`, which is in none of its files"));
+        }
+    }
+    found
 }
 
 /// Dependencies between packages: downwards only.
@@ -126,9 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_page_names_exists() {
-        let page = "See `a/src/x.rs`, `Type::function` and `b/src/y.rs`, `step`.";
-        assert_eq!(missing_files(page, |path| path == "a/src/x.rs").len(), 1);
+    fn files_and_functions_that_the_page_names_exist() {
+        let page = "See `a/src/x.rs`, `Type::function` and `b/src/y.rs`, `Type::other`.";
+        let read = |path: &str| (path == "a/src/x.rs").then(|| "fn function() {}".to_owned());
+        let found = missing(page, read);
+        assert!(found.len() == 2 && found[0].contains("b/src/y.rs") && found[1].contains("Type::other"), "{found:?}");
     }
 
     #[test]
