@@ -219,7 +219,7 @@ mod tests {
         .unwrap();
         let key = ObjectKey::new("shop", "prod");
         let mut state = ClusterState::from_objects([stage.clone().into()]);
-        let bad = Unparsable { generation: Some(2), uid: None, why: "no".into() };
+        let bad = Unparsable::read(Kind::Stage, &serde_json::json!({}), "no".into());
         state.apply(Object::Unparsable(Kind::Stage, key.clone(), bad));
         assert!(state.stages.is_empty() && state.keys(Kind::Stage) == [key]);
         state.apply(stage.into());

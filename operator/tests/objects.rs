@@ -19,9 +19,8 @@ pub(crate) fn object(mut value: Value) -> Object {
     }
     let meta = &value["metadata"];
     let key = ObjectKey::new(meta["namespace"].as_str().unwrap_or_default(), meta["name"].as_str().unwrap());
-    let generation = meta["generation"].as_i64();
-    let unparsable = |error: serde_json::Error| Unparsable { generation, uid: None, why: error.to_string() };
-    Object::parse(kind, value).unwrap_or_else(|error| Object::Unparsable(kind, key, unparsable(error)))
+    let parsed = Object::parse(kind, value.clone());
+    parsed.unwrap_or_else(|error| Object::Unparsable(kind, key, Unparsable::read(kind, &value, error.to_string())))
 }
 
 /// The cluster state that YAML documents make.

@@ -116,6 +116,7 @@ fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome
         map.remove("status");
     }
     let key = key_of(kind, &value);
+    let hostnames = Unparsable::hostnames(kind, &value);
     match validator(kind) {
         Ok(validator) => {
             let sensitive = for_kind!(kind, K => K::SENSITIVE);
@@ -140,7 +141,8 @@ fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome
             1 => first.clone(),
             several => format!("{first} ({} more errors)", several - 1),
         };
-        outcome.objects.push((node.at, Object::Unparsable(kind, key, Unparsable { generation: None, uid: None, why })));
+        let unparsable = Unparsable { generation: None, uid: None, created: None, hostnames, why };
+        outcome.objects.push((node.at, Object::Unparsable(kind, key, unparsable)));
     }
     outcome.errors.extend(errors);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource as _;
 use serde_json::Value;
 
@@ -101,8 +101,39 @@ pub struct Unparsable {
     pub generation: Option<i64>,
     /// Its UID, which tells it from earlier objects of the same name.
     pub uid: Option<String>,
+    /// When it was created.
+    pub created: Option<Time>,
+    /// The hosts that it lists, if it is a Stage whose list can be read.
+    pub hostnames: Option<Vec<String>>,
     /// What is wrong, for the object's author.
     pub why: String,
+}
+
+impl Unparsable {
+    /// What can be read of an object in a JSON value that cannot be parsed as its kind.
+    #[must_use]
+    pub fn read(kind: Kind, object: &Value, why: String) -> Self {
+        let meta = object.get("metadata").cloned().unwrap_or_default();
+        let meta: ObjectMeta = serde_json::from_value(meta).unwrap_or_default();
+        Self {
+            generation: meta.generation,
+            uid: meta.uid,
+            created: meta.creation_timestamp,
+            hostnames: Self::hostnames(kind, object),
+            why,
+        }
+    }
+
+    /// The hosts that an object lists, if it is a Stage whose list can be read. An absent list is an empty one.
+    pub(crate) fn hostnames(kind: Kind, object: &Value) -> Option<Vec<String>> {
+        if kind != Kind::Stage {
+            return None;
+        }
+        let Some(list) = object.get("spec")?.as_object()?.get("hostnames") else { return Some(Vec::new()) };
+        let list = list.as_array()?;
+        let names: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        (list.is_empty() || !names.is_empty()).then_some(names)
+    }
 }
 
 impl Object {

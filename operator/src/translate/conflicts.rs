@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use sluice_wire::{FleetName, Hash, HostPattern};
 
 use crate::objects::{Kind, ObjectKey};
@@ -74,14 +74,18 @@ pub(crate) struct Claimant {
 }
 
 impl Claimant {
-    pub(crate) fn new(kind: Kind, key: &ObjectKey, meta: &ObjectMeta) -> Self {
-        Self { created: created(meta), key: key.clone(), kind }
+    pub(crate) fn new(kind: Kind, key: &ObjectKey, created: Option<&Time>) -> Self {
+        Self { created: created.map(age), key: key.clone(), kind }
     }
 }
 
 /// Seconds and nanoseconds of an object's creation.
 pub(crate) fn created(meta: &ObjectMeta) -> Option<(i64, i32)> {
-    meta.creation_timestamp.as_ref().map(|time| (time.0.as_second(), time.0.subsec_nanosecond()))
+    meta.creation_timestamp.as_ref().map(age)
+}
+
+fn age(time: &Time) -> (i64, i32) {
+    (time.0.as_second(), time.0.subsec_nanosecond())
 }
 
 /// All claims and who makes them.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_wire::{FleetName, KeyEntry, PartBody, PartName};
 
 use crate::cluster_state::Stored;
-use crate::objects::{ObjectKey, Own};
+use crate::objects::{ObjectKey, Own, Unparsable};
 use crate::problem::Problems;
 use crate::translate::conflicts::Claim;
 use crate::translate::desired::Detail;
@@ -19,6 +19,11 @@ pub(crate) trait Translate: Stored + Own {
     /// What only one object can have, and this one wants. It may read only what [`Self::translate`] reads as well: these
     /// reads decide when it is asked again.
     fn claims(&self, _view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
+        BTreeSet::new()
+    }
+
+    /// What an object that cannot be parsed keeps.
+    fn claims_of_unparsable(_object: &Unparsable) -> BTreeSet<Claim> {
         BTreeSet::new()
     }
 

@@ -19,7 +19,8 @@ use crate::translate::kind::{AtStage, Translate, Translated};
 use crate::translate::output::{Output, closed};
 use crate::translate::view::View;
 
-/// The claims of an object; none when it has none, or is gone.
+/// The claims of an object; none when it has none, or is gone. An object that cannot be parsed keeps what must not become
+/// another's.
 pub(crate) fn claims(
     view: &View<'_>,
     state: &ClusterState,
@@ -27,9 +28,14 @@ pub(crate) fn claims(
     key: &ObjectKey,
 ) -> Option<(Claimant, BTreeSet<Claim>)> {
     for_own_kind!(kind, K => {
-        let object = K::store(state).get(key)?;
-        let claims = object.claims(view, key);
-        (!claims.is_empty()).then(|| (Claimant::new(kind, key, object.meta()), claims))
+        let (created, claims) = match K::store(state).get(key) {
+            Some(object) => (object.meta().creation_timestamp.as_ref(), object.claims(view, key)),
+            None => {
+                let unparsable = state.unparsable.get(&(kind, key.clone()))?;
+                (unparsable.created.as_ref(), K::claims_of_unparsable(unparsable))
+            }
+        };
+        (!claims.is_empty()).then(|| (Claimant::new(kind, key, created), claims))
     })?
 }
 

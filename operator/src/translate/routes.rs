@@ -217,13 +217,16 @@ fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Proble
     for (at, matches, method) in operations(route) {
         let claim = Claim::Operation(Box::new(operation(stage, version.as_deref(), matches, method)));
         let Some(winner) = view.claims.lost_to(&claim, route.kind, &route.key) else { continue };
-        let (kind, key, path) = (winner.kind, &winner.key, &matches.path);
+        let (kind, path) = (winner.kind, &matches.path);
+        // Who shares the Stage of another namespace is not disclosed. The namespace of the Stage has to know.
+        let own = &route.key.namespace;
+        let whose = if winner.key.namespace == *own || stage.namespace == *own {
+            format!("the older {kind} {}", winner.key)
+        } else {
+            format!("an older {kind} of another namespace")
+        };
         let field = route.rules.get(at).map_or("", |rule| rule.field.as_str());
-        problems.accept(
-            reason::CONFLICTED,
-            field,
-            format!("{method} {path} of Stage {stage} is served by the older {kind} {key}"),
-        );
+        problems.accept(reason::CONFLICTED, field, format!("{method} {path} of Stage {stage} is served by {whose}"));
         lost.insert((at, method));
     }
     lost

@@ -17,7 +17,7 @@ use sluice_wire::{
 };
 
 use crate::fields;
-use crate::objects::{Kind, ObjectKey};
+use crate::objects::{Kind, ObjectKey, Unparsable};
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
@@ -49,11 +49,11 @@ fn fleet(stage: &Stage) -> Result<FleetName, ParseFleetError> {
 }
 
 /// The host names of a Stage; the hosts that no Stage names, when it has none.
-fn names(stage: &Stage) -> Vec<HostName> {
-    if stage.spec.hostnames.is_empty() {
+fn names(hostnames: &[String]) -> Vec<HostName> {
+    if hostnames.is_empty() {
         return vec![HostName::any()];
     }
-    let hosts = stage.spec.hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
+    let hosts = hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
     hosts.map(|host| HostName::from(&host)).collect()
 }
 
@@ -61,7 +61,7 @@ fn names(stage: &Stage) -> Vec<HostName> {
 /// no other namespace takes it over.
 fn claims(stage: &Stage) -> BTreeSet<Claim> {
     let base_path = &stage.spec.base_path;
-    let names = names(stage);
+    let names = names(&stage.spec.hostnames);
     let mut claims: BTreeSet<Claim> = names.iter().cloned().map(Claim::Name).collect();
     if base_path_problem(base_path).is_none()
         && let Ok(fleet) = fleet(stage)
@@ -120,16 +120,16 @@ pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool
     let base_path = &stage.spec.base_path;
     let Ok(fleet) = fleet(stage) else { return false };
     base_path_problem(base_path).is_none()
-        && names(stage).iter().any(|host| lost(view, key, &fleet, host, base_path).is_none())
+        && names(&stage.spec.hostnames).iter().any(|host| lost(view, key, &fleet, host, base_path).is_none())
 }
 
-/// The message about a host that another Stage has.
+/// The message about a host that another Stage has. A Stage of another namespace is not named, only its namespace.
 fn conflict(lost: &Lost<'_>, host: &str, base_path: &str) -> String {
     match lost {
         Lost::Name(owner) => format!(
-            "{host} belongs to namespace {}, because its Stage {} is the oldest that claims the name or a wildcard above \
-             it; use another host name",
-            owner.key.namespace, owner.key.name
+            "{host} belongs to namespace {}, which has the oldest Stage that lists the name or a wildcard above it; use \
+             another host name",
+            owner.key.namespace
         ),
         Lost::BasePath(winner) => {
             format!("{host} with base path {base_path} belongs to the older Stage {}", winner.key)
@@ -141,9 +141,9 @@ fn conflict(lost: &Lost<'_>, host: &str, base_path: &str) -> String {
 fn conflict_of_other_hosts(lost: &Lost<'_>, base_path: &str) -> String {
     match lost {
         Lost::Name(owner) => format!(
-            "the hosts that no Stage names belong to namespace {}, because its Stage {} is the oldest without hostnames; \
-             list hostnames",
-            owner.key.namespace, owner.key.name
+            "the hosts that no Stage names belong to namespace {}, which has the oldest Stage without hostnames; list \
+             hostnames",
+            owner.key.namespace
         ),
         Lost::BasePath(winner) => format!(
             "base path {base_path} of the hosts that no Stage names belongs to the older Stage {}; list hostnames or \
@@ -167,6 +167,11 @@ fn base_path_problem(path: &str) -> Option<String> {
 impl Translate for Stage {
     fn claims(&self, _view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
         claims(self)
+    }
+
+    /// Its host names: a Stage that only a newer version can parse must not hand them to another namespace.
+    fn claims_of_unparsable(object: &Unparsable) -> BTreeSet<Claim> {
+        object.hostnames.iter().flat_map(|hosts| names(hosts)).map(Claim::Name).collect()
     }
 
     fn part_name(key: &ObjectKey) -> PartName {

@@ -135,6 +135,8 @@ where
 {
     let key = key_of(&object);
     let (generation, uid) = (object.metadata.generation, object.metadata.uid.clone());
+    let created = object.metadata.creation_timestamp.clone();
+    let hostnames = Unparsable::hostnames(K::KIND, &object.data);
     object.metadata.managed_fields = None;
     match object.try_parse::<K>() {
         Ok(object) => Object::from(object),
@@ -142,7 +144,7 @@ where
             // The cause alone: it names the field, and the outer text names Rust types.
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             tracing::warn!(object = %K::KIND.object(&key), error = why, "cannot parse an object");
-            Object::Unparsable(K::KIND, key, Unparsable { generation, uid, why })
+            Object::Unparsable(K::KIND, key, Unparsable { generation, uid, created, hostnames, why })
         }
     }
 }
