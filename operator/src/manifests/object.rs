@@ -8,7 +8,7 @@ use sluice_crds::API_VERSION;
 use sluice_crds::schema::{self, FieldError, Path, Place, SchemaError, SchemaValidator, Step, closest};
 
 use super::yaml::{Content, Document, Mark, Node};
-use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched as _, for_kind};
+use crate::objects::{Kind, Object, ObjectKey, Unparsable, UnparsableStage, Watched as _, for_kind};
 
 /// The objects of a document, its errors, and notes about what is ignored.
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome
         map.remove("status");
     }
     let key = key_of(kind, &value);
-    let hostnames = Unparsable::hostnames(kind, &value);
+    let stage = UnparsableStage::read(kind, &value);
     match validator(kind) {
         Ok(validator) => {
             let sensitive = for_kind!(kind, K => K::SENSITIVE);
@@ -141,7 +141,7 @@ fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome
             1 => first.clone(),
             several => format!("{first} ({} more errors)", several - 1),
         };
-        let unparsable = Unparsable { generation: None, uid: None, created: None, hostnames, why };
+        let unparsable = Unparsable { generation: None, uid: None, created: None, stage, why };
         outcome.objects.push((node.at, Object::Unparsable(kind, key, unparsable)));
     }
     outcome.errors.extend(errors);

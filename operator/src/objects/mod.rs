@@ -23,7 +23,7 @@ mod usage_plan;
 pub use api_key::secret_of;
 pub use key::ObjectKey;
 pub(crate) use object::for_own_object;
-pub use object::{Object, Unparsable};
+pub use object::{Object, Unparsable, UnparsableStage};
 pub use scope::Watch;
 pub use table::{Kind, Own, Tabled};
 pub(crate) use table::{for_kind, for_own_kind, kinds};

@@ -103,8 +103,8 @@ pub struct Unparsable {
     pub uid: Option<String>,
     /// When it was created.
     pub created: Option<Time>,
-    /// The hosts that it lists, if it is a Stage whose list can be read.
-    pub hostnames: Option<Vec<String>>,
+    /// If it is a Stage whose list of hosts can be read: the list and the fleet.
+    pub stage: Option<UnparsableStage>,
     /// What is wrong, for the object's author.
     pub why: String,
 }
@@ -119,20 +119,32 @@ impl Unparsable {
             generation: meta.generation,
             uid: meta.uid,
             created: meta.creation_timestamp,
-            hostnames: Self::hostnames(kind, object),
+            stage: UnparsableStage::read(kind, object),
             why,
         }
     }
+}
 
-    /// The hosts that an object lists, if it is a Stage whose list can be read. An absent list is an empty one.
-    pub(crate) fn hostnames(kind: Kind, object: &Value) -> Option<Vec<String>> {
+/// What is known of a Stage that cannot be parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnparsableStage {
+    /// The hosts that it lists.
+    pub hostnames: Vec<String>,
+    /// The name of the fleet that serves it.
+    pub fleet: Option<String>,
+}
+
+impl UnparsableStage {
+    /// None for objects of other kinds, and if the list of hosts cannot be read. An absent list is an empty one.
+    pub(crate) fn read(kind: Kind, object: &Value) -> Option<Self> {
         if kind != Kind::Stage {
             return None;
         }
-        let Some(list) = object.get("spec")?.as_object()?.get("hostnames") else { return Some(Vec::new()) };
-        let list = list.as_array()?;
-        let names: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        (list.is_empty() || !names.is_empty()).then_some(names)
+        let spec = object.get("spec")?.as_object()?;
+        let list = spec.get("hostnames").map_or(Some(&[][..]), |list| list.as_array().map(Vec::as_slice))?;
+        let hostnames: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let fleet = spec.get("fleet").and_then(|fleet| fleet.get("name")).and_then(Value::as_str).map(str::to_owned);
+        (list.is_empty() || !hostnames.is_empty()).then_some(Self { hostnames, fleet })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sluice_wire::{FleetName, Hash, HostPattern};
 
 use crate::objects::{Kind, ObjectKey};
@@ -80,11 +80,7 @@ impl Claimant {
 }
 
 /// Seconds and nanoseconds of an object's creation.
-pub(crate) fn created(meta: &ObjectMeta) -> Option<(i64, i32)> {
-    meta.creation_timestamp.as_ref().map(age)
-}
-
-fn age(time: &Time) -> (i64, i32) {
+pub(crate) fn age(time: &Time) -> (i64, i32) {
     (time.0.as_second(), time.0.subsec_nanosecond())
 }
 

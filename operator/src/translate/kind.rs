@@ -27,6 +27,11 @@ pub(crate) trait Translate: Stored + Own {
         BTreeSet::new()
     }
 
+    /// The part of an object that cannot be parsed, which serves nothing.
+    fn translate_unparsable(_view: &View<'_>, _key: &ObjectKey, _object: &Unparsable) -> Option<Translated> {
+        None
+    }
+
     /// The part that an object of this kind has, or is in. A proxy that still has a part of that name runs an earlier
     /// generation of an object that has no parts now.
     fn part_name(key: &ObjectKey) -> PartName;
@@ -76,6 +81,8 @@ pub(crate) struct Translated {
     pub(crate) stages: Vec<AtStage>,
     /// Of a Stage: the fleet that serves it.
     pub(crate) fleet: Option<FleetName>,
+    /// The parts serve nothing: they only keep requests from the parts of others.
+    pub(crate) closed: bool,
     /// The fields of its status besides conditions.
     pub(crate) detail: Detail,
 }
@@ -91,6 +98,7 @@ impl Translated {
             rules: BTreeMap::new(),
             stages: Vec::new(),
             fleet: None,
+            closed: false,
             detail,
         }
     }

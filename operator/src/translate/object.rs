@@ -12,11 +12,11 @@ use crate::objects::{Kind, ObjectKey, for_own_kind};
 use crate::problem::Problems;
 use crate::translate::api_keys;
 use crate::translate::budget;
-use crate::translate::conflicts::{Claim, Claimant, created};
+use crate::translate::conflicts::{Claim, Claimant, age};
 use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Links;
 use crate::translate::kind::{AtStage, Translate, Translated};
-use crate::translate::output::{Output, closed};
+use crate::translate::output::{self, Output};
 use crate::translate::view::View;
 
 /// The claims of an object; none when it has none, or is gone. An object that cannot be parsed keeps what must not become
@@ -50,15 +50,20 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
     let mut parts: BTreeSet<PartName> = [K::part_name(key)].into();
     let mut detail = Detail::None;
     let mut stages = Vec::new();
-    let generation;
+    let mut nothing = false;
+    let (generation, translated);
     if let Some(unparsable) = state.unparsable.get(&(K::KIND, key.clone())) {
         problems.invalid("", format_args!("The object cannot be parsed: {}", unparsable.why));
         generation = unparsable.generation;
+        output.created = unparsable.created.as_ref().map(age);
+        translated = K::translate_unparsable(view, key, unparsable);
     } else {
         let object = K::store(state).get(key)?;
-        let translated = object.translate(view, key, &mut problems);
         generation = object.meta().generation;
-        output.created = created(object.meta());
+        output.created = object.meta().creation_timestamp.as_ref().map(age);
+        translated = Some(object.translate(view, key, &mut problems));
+    }
+    if let Some(translated) = translated {
         parts.extend(translated.relies_on);
         let Translated {
             parts: own,
@@ -68,9 +73,10 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
             detail: found,
             fleet: translated_fleet,
             stages: at_stages,
+            closed,
             ..
         } = translated;
-        (output.needs, output.rules, detail) = (needs, rules, found);
+        (output.needs, output.rules, detail, nothing) = (needs, rules, found, closed);
         for (name, body) in own {
             parts.insert(name.clone());
             output.links.push((name.clone(), Links::of(&body, translated_fleet.as_ref())));
@@ -82,7 +88,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         output.weight = weight(&output.parts, entry.as_ref());
         output.key = entry;
     }
-    let nothing = output.parts.is_empty() && output.key.is_none() && problems.count() > 0;
+    nothing |= output.parts.is_empty() && output.key.is_none() && problems.count() > 0;
     let status = DesiredStatus {
         conditions: problems.conditions(generation),
         generation,
@@ -124,5 +130,5 @@ fn fitting(part: Part, problems: &mut Problems) -> Option<Part> {
         "spec",
         format_args!("the object makes {bytes} bytes of configuration; at most {MAX_PART_BYTES} are served"),
     );
-    closed(&part).filter(|part| part.json.len() <= MAX_PART_BYTES)
+    output::closed(&part).filter(|part| part.json.len() <= MAX_PART_BYTES)
 }

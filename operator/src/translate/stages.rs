@@ -17,7 +17,7 @@ use sluice_wire::{
 };
 
 use crate::fields;
-use crate::objects::{Kind, ObjectKey, Unparsable};
+use crate::objects::{Kind, ObjectKey, Unparsable, UnparsableStage};
 use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
@@ -171,7 +171,18 @@ impl Translate for Stage {
 
     /// Its host names: a Stage that only a newer version can parse must not hand them to another namespace.
     fn claims_of_unparsable(object: &Unparsable) -> BTreeSet<Claim> {
-        object.hostnames.iter().flat_map(|hosts| names(hosts)).map(Claim::Name).collect()
+        object.stage.iter().flat_map(|stage| names(&stage.hostnames)).map(Claim::Name).collect()
+    }
+
+    fn translate_unparsable(view: &View<'_>, key: &ObjectKey, object: &Unparsable) -> Option<Translated> {
+        let UnparsableStage { hostnames, fleet } = object.stage.as_ref()?;
+        let fleet = fleet.as_ref().and_then(|name| name.parse().ok()).unwrap_or_default();
+        let part = closed_part(view, key, &fleet, hostnames, "it cannot be parsed")?;
+        Some(Translated {
+            fleet: Some(fleet),
+            closed: true,
+            ..Translated::of([(part_name(key), PartBody::Stage(part))], Detail::Stage { rules: 0 })
+        })
     }
 
     fn part_name(key: &ObjectKey) -> PartName {
@@ -184,6 +195,7 @@ impl Translate for Stage {
             relies_on: secrets.iter().map(certificate_name).collect(),
             needs: secrets.into_iter().map(Node::Certificate).collect(),
             fleet: fleet(self).ok(),
+            closed: !is_served(view, key, self),
             ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { rules: 0 })
         }
     }
@@ -245,6 +257,10 @@ fn part(
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
     let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
+    if base_path_problem(&spec.base_path).is_some() {
+        let part = closed_part(view, key, &fleet, &spec.hostnames, "its base path is invalid");
+        return (part.map(PartBody::Stage), Vec::new());
+    }
     if !is_served(view, key, stage) {
         // Serving it without its hosts would mean serving it on every host.
         return (None, Vec::new());
@@ -267,6 +283,33 @@ fn part(
         invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
     };
     (Some(PartBody::Stage(part)), secrets)
+}
+
+/// The part of a Stage that serves nothing: it rejects all requests for its hosts. Without it a wildcard of another namespace,
+/// or its Stage without hostnames, would get them. Hosts that another Stage of the namespace serves at the root are left out.
+fn closed_part(
+    view: &View<'_>,
+    key: &ObjectKey,
+    fleet: &FleetName,
+    hostnames: &[String],
+    why: &str,
+) -> Option<StagePart> {
+    let keeps = |host: &HostName| lost(view, key, fleet, host, "/").is_none();
+    let kept = hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
+    let kept: BTreeSet<HostPattern> = kept.filter(|host| keeps(&HostName::from(host))).collect();
+    let any = hostnames.is_empty() && keeps(&HostName::any());
+    (any || !kept.is_empty()).then(|| StagePart {
+        object: Kind::Stage.object(key),
+        hostnames: kept.into_iter().collect(),
+        base_path: "/".to_owned(),
+        behavior: Behavior::Native,
+        certificates: Vec::new(),
+        throttle: None,
+        cache: None,
+        cors: None,
+        access_log: true,
+        invalid: Some(why.to_owned()),
+    })
 }
 
 fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {

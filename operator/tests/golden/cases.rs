@@ -106,6 +106,7 @@ cases! {
     stage_only_bad_hosts_serves_nothing
     stage_same_host_other_base_path
     stage_that_cannot_be_parsed_keeps_its_hosts
+    stage_that_serves_nothing_keeps_its_hosts_from_others
     stage_tls
     stage_tls_key_of_another
     stage_tls_no_pem
