@@ -8,7 +8,7 @@ use sluice_operator::translate::Translator;
 
 use crate::args;
 use crate::dev::{check_folder, local::Local, world_of};
-use crate::report::{self, Refusals};
+use crate::report::{self, ProxyDiagnostics};
 
 /// Validates the folder; exit code 1 on any problem.
 pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
@@ -24,10 +24,10 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
         let kinds: Vec<&str> = Kind::OWN.iter().map(|kind| kind.as_str()).collect();
         println!("{} contains no object of these kinds: {}.", settings.folder.display(), kinds.join(", "));
     } else {
-        println!("{}", report::objects(&translation.statuses, &Refusals::new()));
+        println!("{}", report::objects(&translation.statuses, &ProxyDiagnostics::new()));
     }
     report::print(&report::of_files(&loaded));
-    report::print(&report::of_objects(&translation.statuses, &Refusals::new(), &loaded));
+    report::print(&report::of_objects(&translation.statuses, &ProxyDiagnostics::new(), &loaded));
     let clean = !loaded.has_errors() && translation.is_clean();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

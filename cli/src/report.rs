@@ -16,14 +16,14 @@ use crate::table;
 /// The desired status of each object, from the translation.
 pub(crate) type Statuses = BTreeMap<ObjectRef, Arc<DesiredStatus>>;
 /// Messages of the proxy about objects that it cannot serve as written.
-pub(crate) type Refusals = BTreeMap<ObjectRef, String>;
+pub(crate) type ProxyDiagnostics = BTreeMap<ObjectRef, String>;
 
 /// A table of the objects with their state.
-pub(crate) fn objects(statuses: &Statuses, refusals: &Refusals) -> String {
+pub(crate) fn objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics) -> String {
     let rows: Vec<Vec<String>> = statuses
         .iter()
         .map(|(object, wanted)| {
-            let state = state(object, wanted, refusals);
+            let state = state(object, wanted, diagnostics);
             vec![object.kind.to_string(), object.id(), state, wanted.detail.to_string()]
         })
         .collect();
@@ -41,7 +41,7 @@ pub(crate) fn of_files(loaded: &Loaded) -> Vec<String> {
 
 /// One message for each problem of an object: location, object, field, cause. Objects that the schema rejects are left
 /// out, because the problems of their file contain the message.
-pub(crate) fn of_objects(statuses: &Statuses, refusals: &Refusals, loaded: &Loaded) -> Vec<String> {
+pub(crate) fn of_objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics, loaded: &Loaded) -> Vec<String> {
     let mut places = BTreeMap::new();
     for located in loaded.objects() {
         let (kind, key) = located.object.identity();
@@ -57,7 +57,7 @@ pub(crate) fn of_objects(statuses: &Statuses, refusals: &Refusals, loaded: &Load
         };
         let bad = wanted.conditions.iter().filter(|condition| condition.status == Status::False);
         all.extend(bad.map(|found| format!("! {place}{object}: {} ({})", found.message, found.reason)));
-        all.extend(refusals.get(object).map(|message| format!("! {place}{object}: {message} (Rejected)")));
+        all.extend(diagnostics.get(object).map(|message| format!("! {place}{object}: {message} (Rejected)")));
     }
     all
 }
@@ -75,11 +75,11 @@ pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
 }
 
 /// `Ready`, or the reason of the first condition that is False.
-fn state(object: &ObjectRef, wanted: &DesiredStatus, refusals: &Refusals) -> String {
+fn state(object: &ObjectRef, wanted: &DesiredStatus, diagnostics: &ProxyDiagnostics) -> String {
     let bad = wanted.conditions.iter().find(|condition| condition.status == Status::False);
     match bad {
         Some(condition) => condition.reason.to_owned(),
-        None if refusals.contains_key(object) => "Rejected".to_owned(),
+        None if diagnostics.contains_key(object) => "Rejected".to_owned(),
         None => "Ready".to_owned(),
     }
 }

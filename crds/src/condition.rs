@@ -123,7 +123,7 @@ impl Status {
 
 /// A desired condition, without times.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredCondition {
     /// One of [`TYPES`].
     pub type_: &'static str,
     /// The status.
@@ -136,28 +136,28 @@ pub struct Wanted {
     pub observed_generation: Option<i64>,
 }
 
-/// Merges `wanted` into `conditions` and returns whether anything but times changed.
+/// Merges `desired` into `conditions` and returns whether anything but times changed.
 ///
 /// `lastTransitionTime` becomes `now` only when the status flips or the condition is new. Conditions of other types,
 /// also those of other writers, are not changed.
-pub fn set_condition(conditions: &mut Vec<Condition>, wanted: &Wanted, now: &Time) -> bool {
-    let message = cut(&wanted.message);
-    let status = wanted.status.as_str();
-    let Some(current) = conditions.iter_mut().find(|condition| condition.type_ == wanted.type_) else {
+pub fn set_condition(conditions: &mut Vec<Condition>, desired: &DesiredCondition, now: &Time) -> bool {
+    let message = cut(&desired.message);
+    let status = desired.status.as_str();
+    let Some(current) = conditions.iter_mut().find(|condition| condition.type_ == desired.type_) else {
         conditions.push(Condition {
-            type_: wanted.type_.to_owned(),
+            type_: desired.type_.to_owned(),
             status: status.to_owned(),
-            reason: wanted.reason.to_owned(),
+            reason: desired.reason.to_owned(),
             message: message.to_owned(),
-            observed_generation: wanted.observed_generation,
+            observed_generation: desired.observed_generation,
             last_transition_time: now.clone(),
         });
         return true;
     };
     let equal = current.status == status
-        && current.reason == wanted.reason
+        && current.reason == desired.reason
         && current.message == message
-        && current.observed_generation == wanted.observed_generation;
+        && current.observed_generation == desired.observed_generation;
     if equal {
         return false;
     }
@@ -165,9 +165,9 @@ pub fn set_condition(conditions: &mut Vec<Condition>, wanted: &Wanted, now: &Tim
         current.last_transition_time = now.clone();
     }
     status.clone_into(&mut current.status);
-    wanted.reason.clone_into(&mut current.reason);
+    desired.reason.clone_into(&mut current.reason);
     message.clone_into(&mut current.message);
-    current.observed_generation = wanted.observed_generation;
+    current.observed_generation = desired.observed_generation;
     true
 }
 
@@ -235,8 +235,8 @@ mod tests {
         serde_json::from_value(serde_json::json!(format!("2026-01-01T00:00:{second:02}Z"))).unwrap()
     }
 
-    fn wanted(status: Status, message: &str) -> Wanted {
-        Wanted {
+    fn desired(status: Status, message: &str) -> DesiredCondition {
+        DesiredCondition {
             type_: PROGRAMMED,
             status,
             reason: reason::PENDING,
@@ -248,20 +248,20 @@ mod tests {
     #[test]
     fn a_time_moves_only_when_the_status_flips() {
         let mut conditions = Vec::new();
-        assert!(set_condition(&mut conditions, &wanted(Status::False, "1 of 2 proxies"), &time(1)));
-        assert!(set_condition(&mut conditions, &wanted(Status::False, "2 of 3 proxies"), &time(2)));
+        assert!(set_condition(&mut conditions, &desired(Status::False, "1 of 2 proxies"), &time(1)));
+        assert!(set_condition(&mut conditions, &desired(Status::False, "2 of 3 proxies"), &time(2)));
         assert_eq!(conditions[0].last_transition_time, time(1));
         assert_eq!(conditions[0].message, "2 of 3 proxies");
-        assert!(set_condition(&mut conditions, &wanted(Status::True, "3 of 3 proxies"), &time(3)));
+        assert!(set_condition(&mut conditions, &desired(Status::True, "3 of 3 proxies"), &time(3)));
         assert_eq!(conditions[0].last_transition_time, time(3));
     }
 
     #[test]
     fn an_equal_state_changes_nothing() {
         let mut conditions = Vec::new();
-        assert!(set_condition(&mut conditions, &wanted(Status::True, "2 of 2 proxies"), &time(1)));
+        assert!(set_condition(&mut conditions, &desired(Status::True, "2 of 2 proxies"), &time(1)));
         let before = conditions.clone();
-        assert!(!set_condition(&mut conditions, &wanted(Status::True, "2 of 2 proxies"), &time(9)));
+        assert!(!set_condition(&mut conditions, &desired(Status::True, "2 of 2 proxies"), &time(9)));
         assert_eq!(conditions, before);
     }
 
@@ -276,7 +276,7 @@ mod tests {
             last_transition_time: time(0),
         };
         let mut conditions = vec![other.clone()];
-        set_condition(&mut conditions, &wanted(Status::True, "ok"), &time(1));
+        set_condition(&mut conditions, &desired(Status::True, "ok"), &time(1));
         assert_eq!(conditions[0], other);
         assert_eq!(conditions.len(), 2);
         assert!(find(&conditions, PROGRAMMED).is_some());
@@ -286,9 +286,9 @@ mod tests {
     fn a_long_message_is_cut_at_a_character_and_then_equals_itself() {
         let long = "ä".repeat(MAX_MESSAGE_BYTES);
         let mut conditions = Vec::new();
-        assert!(set_condition(&mut conditions, &wanted(Status::True, &format!("x{long}")), &time(1)));
+        assert!(set_condition(&mut conditions, &desired(Status::True, &format!("x{long}")), &time(1)));
         assert!(conditions[0].message.len() <= MAX_MESSAGE_BYTES);
         assert!(conditions[0].message.len() >= MAX_MESSAGE_BYTES - 1);
-        assert!(!set_condition(&mut conditions, &wanted(Status::True, &format!("x{long}")), &time(2)));
+        assert!(!set_condition(&mut conditions, &desired(Status::True, &format!("x{long}")), &time(2)));
     }
 }

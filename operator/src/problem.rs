@@ -67,12 +67,12 @@ impl Problems {
     }
 
     /// `Accepted` and `ResolvedRefs`.
-    pub(crate) fn conditions(&self, generation: Option<i64>) -> Vec<condition::Wanted> {
+    pub(crate) fn conditions(&self, generation: Option<i64>) -> Vec<condition::DesiredCondition> {
         let one = |type_, good, well: &str, problems: &[(&'static str, String)]| {
             let reason = problems.first().map_or(good, |(reason, _)| *reason);
             let status = if problems.is_empty() { Status::True } else { Status::False };
             let message = if problems.is_empty() { well.to_owned() } else { listed(problems) };
-            condition::Wanted { type_, status, reason, message, observed_generation: generation }
+            condition::DesiredCondition { type_, status, reason, message, observed_generation: generation }
         };
         let mut accepted = one(ACCEPTED, reason::ACCEPTED, "The object is valid.", &self.accepted);
         if let (true, Some(why)) = (self.accepted.is_empty(), self.pending) {

@@ -62,7 +62,7 @@ async fn a_newer_proxy_is_served_and_its_unknown_frames_are_ignored() {
     let next = publish(&rig, "/b");
     assert_eq!(proxy.delta().await.version, next);
     proxy.send(json!({"Ack": {"version": next, "outcome": {"Partly": {"of": 2}}}})).await;
-    eventually("the outcome is known", || member(&rig, "one").refused.is_some()).await;
+    eventually("the outcome is known", || member(&rig, "one").rejected.is_some()).await;
     assert_eq!(programmed_reason(&rig).0, "Rejected");
 
     // An essential frame ends the stream.

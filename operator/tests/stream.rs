@@ -23,7 +23,7 @@ use sluice_wire::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) struct Rig {
@@ -108,7 +108,7 @@ impl Proxy {
             match self.decoder.next() {
                 Some(frame) => return Some(frame.unwrap()),
                 None => {
-                    let frame = tokio::time::timeout(PATIENCE, self.down.frame()).await.unwrap()?.ok()?;
+                    let frame = tokio::time::timeout(TIMEOUT, self.down.frame()).await.unwrap()?.ok()?;
                     self.decoder.push(&frame.into_data().unwrap());
                 }
             }
@@ -246,12 +246,12 @@ async fn each_fleet_gets_its_own_configuration_and_size() {
 
 #[tokio::test]
 async fn a_rejection_is_stored_and_the_next_delta_is_based_on_the_served_version() {
-    let rig = rig("refused").await;
+    let rig = rig("rejected").await;
     let first = publish(&rig, "/a");
     let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
     proxy.delta().await;
-    proxy.ack(first, Outcome::Refused { why: "no".into() }, Vec::new()).await;
-    eventually("the refusal is known", || member(&rig, "one").refused == Some((first, "no".into()))).await;
+    proxy.ack(first, Outcome::Rejected { why: "no".into() }, Vec::new()).await;
+    eventually("the rejection is known", || member(&rig, "one").rejected == Some((first, "no".into()))).await;
     let second = publish(&rig, "/b");
     let delta = proxy.delta().await;
     assert_eq!((delta.base, delta.version), (Hash::NONE, second));
@@ -288,8 +288,8 @@ async fn what_is_out_of_turn_ends_the_stream() {
 async fn without_proof_only_loopback_is_served() {
     let (folder, _) = files("open");
     let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
-    let refused = Server::bind("0.0.0.0:0".parse().unwrap(), certificate.clone(), Admission::Open).await;
-    assert!(refused.is_err());
+    let result = Server::bind("0.0.0.0:0".parse().unwrap(), certificate.clone(), Admission::Open).await;
+    assert!(result.is_err());
     assert!(Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::Open).await.is_ok());
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -149,7 +149,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
 fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
     let mut unconfigured = Some(unconfigured);
     let mut before: Option<bool> = None;
-    let (apply, fleet, refused) = (proxy.clone(), proxy.clone(), proxy.clone());
+    let (apply, fleet, rejected) = (proxy.clone(), proxy.clone(), proxy.clone());
     Sink {
         apply: Box::new(move |parts, changed, removed| {
             let diagnostics = apply.apply_parts(parts, changed, removed);
@@ -157,7 +157,7 @@ fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
             diagnostics
         }),
         set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
-        refused: Box::new(move || refused.refused()),
+        rejected: Box::new(move || rejected.rejected()),
         set_connected: Box::new(move |connected| {
             if before.replace(connected) != Some(connected) {
                 tracing::info!(connected, "connection to the operator changed");

@@ -112,7 +112,7 @@ struct Served {
 }
 
 impl Proxy {
-    /// Binds, starts the threads and serves. Until the first configuration every request is answered with 503.
+    /// Binds, starts the threads and serves. Until the first configuration is applied, each request is rejected with 503.
     ///
     /// # Errors
     /// A socket, a thread, a metric or TLS cannot be had.
@@ -209,9 +209,9 @@ impl Proxy {
         let version = delta.version;
         let step = match served.configuration.step(delta) {
             Ok(step) => step,
-            Err(refusal) => {
-                self.refused();
-                let outcome = Outcome::Refused { why: refusal.to_string() };
+            Err(error) => {
+                self.rejected();
+                let outcome = Outcome::Rejected { why: error.to_string() };
                 return Ack { version, outcome, diagnostics: Vec::new() };
             }
         };
@@ -226,8 +226,8 @@ impl Proxy {
         self.served().control.apply(parts, changed, removed)
     }
 
-    /// Counts a configuration that was refused.
-    pub fn refused(&self) {
+    /// Counts a configuration that was rejected.
+    pub fn rejected(&self) {
         self.metrics.rejected.inc();
     }
 

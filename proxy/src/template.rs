@@ -26,7 +26,7 @@ pub(crate) enum Value<'a> {
     /// A text that may hold any character.
     Text(Cow<'a, str>),
     /// A text of the proxy's own that needs no escaping: letters, digits, `-`, `.`, `:`, `/`, `_`.
-    Word(&'a str),
+    Plain(&'a str),
     /// A whole number.
     Number(u64),
     /// A time, in milliseconds with three decimal places.
@@ -38,7 +38,7 @@ impl Value<'_> {
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
-            Self::Word(text) => Cow::Borrowed(text),
+            Self::Plain(text) => Cow::Borrowed(text),
             Self::Number(number) => Cow::Owned(number.to_string()),
             Self::Time(time) => Cow::Owned(format!("{}.{:03}", time.as_millis(), time.subsec_micros() % 1000)),
         }
@@ -61,7 +61,7 @@ impl HeaderTemplate {
     }
 
     /// The value. A text that cannot be a header's value (a claim with a line end) renders as nothing, and so does one that
-    /// names the caller by a value with white space around it: whoever reads the header removes it (RFC 9110, 5.5) and has the
+    /// names the caller by a value with leading or trailing white space: a recipient removes it (RFC 9110, 5.5) and reads the
     /// name of another caller.
     pub(crate) fn render(&self, variables: &impl Variables) -> HeaderValue {
         match self {
@@ -116,7 +116,7 @@ mod tests {
         fn get(&self, variable: &Variable) -> Option<Value<'_>> {
             self.0.borrow_mut().push(variable.to_string());
             match variable {
-                Variable::Stage => Some(Value::Word("prod")),
+                Variable::Stage => Some(Value::Plain("prod")),
                 Variable::Claim(name) if name == "lines" => Some(Value::Text("a\nb".into())),
                 Variable::Claim(name) if name == "spaces" => Some(Value::Text("root ".into())),
                 Variable::QueryParameter(_) => Some(Value::Text(" x".into())),

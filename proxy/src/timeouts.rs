@@ -23,7 +23,7 @@ pub struct Timeouts {
     /// Without a byte in either direction of a WebSocket connection (AWS: 10 minutes).
     pub tunnel_idle: Duration,
     /// How often an HTTP/2 connection is checked. A response without progress is reset after three checks, a connection
-    /// without requests is told to close after six and closed after three more.
+    /// without requests gets GOAWAY after six and is closed after three more.
     pub http2_check: Duration,
     /// Connections to upstreams.
     pub upstream: UpstreamTimeouts,

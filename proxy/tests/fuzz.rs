@@ -48,7 +48,7 @@ fn frames_are_decoded_alike_however_they_are_cut() {
         remove: vec![stage_name()],
     };
     let diagnostics = vec![Diagnostic { object: ObjectRef::new("ApiRoute", "shop", "r"), message: "odd".into() }];
-    let ack = Ack { version: two.version(), outcome: Outcome::Refused { why: "no".into() }, diagnostics };
+    let ack = Ack { version: two.version(), outcome: Outcome::Rejected { why: "no".into() }, diagnostics };
     let up = [encode(&Up::Hello(hello)), encode(&Up::Ack(ack)), encode(&Up::Pong)];
     let down = [encode(&Down::Delta(difference)), encode(&Down::Fleet { proxies: 3 }), encode(&Down::Ping)];
     let stream = |frames: [Result<Vec<u8>, _>; 3]| frames.into_iter().flat_map(Result::unwrap).collect();

@@ -168,7 +168,7 @@ impl Proxy {
             apply: Box::new(move |parts, changed, removed| apply.apply_parts(parts, changed, removed)),
             set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
             set_connected: Box::new(|_| {}),
-            refused: Box::new(|| {}),
+            rejected: Box::new(|| {}),
         };
         let mut subscriber = Subscriber::start(
             "one".into(),

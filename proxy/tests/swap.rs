@@ -50,14 +50,14 @@ fn a_change_with_another_base_or_a_wrong_version_is_rejected() {
     let part = Part::new(name.clone(), &body);
     let version = Parts::from_iter([(name, part.hash)]).version();
     let wrong = gate.proxy.apply(Delta { base: Hash::of(b"x"), version, upsert: vec![part.clone()], remove: vec![] });
-    assert!(matches!(wrong.outcome, Outcome::Refused { .. }));
+    assert!(matches!(wrong.outcome, Outcome::Rejected { .. }));
     let wrong = gate.proxy.apply(Delta {
         base: Hash::NONE,
         version: Hash::of(b"x"),
         upsert: vec![part.clone()],
         remove: vec![],
     });
-    assert!(matches!(wrong.outcome, Outcome::Refused { .. }));
+    assert!(matches!(wrong.outcome, Outcome::Rejected { .. }));
     assert_eq!(gate.metric("sluice_config_rejected_total"), 2.0);
     assert_eq!(gate.get("/").status, 503);
     let right = gate.proxy.apply(Delta { base: Hash::NONE, version, upsert: vec![part], remove: vec![] });

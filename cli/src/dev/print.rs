@@ -27,7 +27,7 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     if let Some(address) = places.https {
         println!("TLS at https://{address}\n");
     }
-    println!("{}", report::objects(&session.statuses, &session.refusals));
+    println!("{}", report::objects(&session.statuses, &session.diagnostics));
     println!("{}", report::urls(&session.world, places.base));
     for (port, address) in session.local.servers() {
         println!(
@@ -53,7 +53,7 @@ pub(crate) fn change(session: &Session, news: &News, loaded: &Loaded) {
         println!("\nThe folder changed. The new state is served.");
     }
     if !news.changed.is_empty() {
-        println!("\n{}", report::objects(&news.changed, &session.refusals));
+        println!("\n{}", report::objects(&news.changed, &session.diagnostics));
     }
     news.gone.iter().for_each(|object| println!("{object} was removed."));
     // Notes were printed at the start.
@@ -64,5 +64,5 @@ pub(crate) fn change(session: &Session, news: &News, loaded: &Loaded) {
 
 fn problems(session: &Session, statuses: &Statuses, loaded: &Loaded) {
     session.server_problems.iter().for_each(|problem| println!("! {problem}"));
-    report::print(&report::of_objects(statuses, &session.refusals, loaded));
+    report::print(&report::of_objects(statuses, &session.diagnostics, loaded));
 }

@@ -11,7 +11,7 @@ use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
 use crate::args;
-use crate::report::{Refusals, Statuses, changed};
+use crate::report::{ProxyDiagnostics, Statuses, changed};
 
 /// The state between two changes.
 pub(crate) struct Session {
@@ -19,7 +19,7 @@ pub(crate) struct Session {
     /// The completed world of the last state that was translated.
     pub(crate) world: ClusterState,
     pub(crate) statuses: Statuses,
-    pub(crate) refusals: Refusals,
+    pub(crate) diagnostics: ProxyDiagnostics,
     /// Problems of the example servers that Services request.
     pub(crate) server_problems: Vec<String>,
     translator: Translator,
@@ -49,7 +49,7 @@ impl Session {
             local: Local::new(mappings),
             world: ClusterState::default(),
             statuses: Statuses::new(),
-            refusals: Refusals::new(),
+            diagnostics: ProxyDiagnostics::new(),
             server_problems: Vec::new(),
             translator: Translator::new(),
             served: Parts::new(),
@@ -67,18 +67,18 @@ impl Session {
 
     /// Evaluates the proxy's acknowledgement and returns what changed.
     pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<News> {
-        if let Outcome::Refused { why } = &ack.outcome {
+        if let Outcome::Rejected { why } = &ack.outcome {
             bail!("the proxy rejected the change and keeps the previous configuration: {why}");
         }
         self.served = step.published.parts;
-        let refusals: Refusals =
+        let diagnostics: ProxyDiagnostics =
             ack.diagnostics.iter().map(|found| (found.object.clone(), found.message.clone())).collect();
         let mut changed = changed(&self.statuses, &step.statuses);
-        let diagnosed_differently = |object| self.refusals.get(object) != refusals.get(object);
+        let diagnosed_differently = |object| self.diagnostics.get(object) != diagnostics.get(object);
         let others = step.statuses.iter().filter(|(object, _)| diagnosed_differently(*object));
         changed.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
         let gone = self.statuses.keys().filter(|object| !step.statuses.contains_key(*object)).cloned().collect();
-        (self.statuses, self.refusals) = (step.statuses, refusals);
+        (self.statuses, self.diagnostics) = (step.statuses, diagnostics);
         Ok(News { changed, gone })
     }
 }

@@ -167,7 +167,7 @@ impl fmt::Debug for Admission {
 
 /// Why authentication failed. For the log only; the client does not get it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum AuthError {
     #[error("no bearer token")]
     Missing,
     #[error("the shared secret is wrong")]
@@ -179,7 +179,7 @@ pub(crate) enum Refused {
     #[error("the token has another audience")]
     OtherAudience,
     #[error("the API server did not respond in time")]
-    Unanswered,
+    Timeout,
     #[error("too many pending token reviews")]
     Busy,
     #[error("the token review failed")]
@@ -222,7 +222,7 @@ impl Admission {
     }
 
     /// Authenticates the bearer of a credential.
-    pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, Refused> {
+    pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, AuthError> {
         if matches!(self, Self::Open) {
             return Ok(Admitted::ANY);
         }
@@ -230,22 +230,22 @@ impl Admission {
         let credential =
             credential.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim());
         let credential = credential.filter(|text| !text.is_empty() && text.len() <= MAX_CREDENTIAL_BYTES);
-        let credential = credential.ok_or(Refused::Missing)?;
+        let credential = credential.ok_or(AuthError::Missing)?;
         match self {
             Self::Open => Ok(Admitted::ANY),
             Self::Secret(Secret { hash, .. }) => {
                 let (given, wanted) =
                     (sha256(credential.as_bytes()), *hash.read().unwrap_or_else(PoisonError::into_inner));
                 let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, &wanted);
-                same.map(|()| Admitted::ANY).map_err(|_| Refused::WrongSecret)
+                same.map(|()| Admitted::ANY).map_err(|_| AuthError::WrongSecret)
             }
             Self::Token { client, audience, accounts, reviews } => {
                 // A token that does not claim to be a proxy's causes no review.
-                let claims = claims(credential).ok_or(Refused::NotAuthenticated)?;
+                let claims = claims(credential).ok_or(AuthError::NotAuthenticated)?;
                 let (account, fleets) = own(accounts, &claims.sub)
-                    .ok_or_else(|| Refused::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
+                    .ok_or_else(|| AuthError::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
                 let _place =
-                    tokio::time::timeout(REVIEW_TIMEOUT, reviews.acquire()).await.map_err(|_| Refused::Busy)?;
+                    tokio::time::timeout(REVIEW_TIMEOUT, reviews.acquire()).await.map_err(|_| AuthError::Busy)?;
                 let outcome = review(client, audience, account, credential).await;
                 let outcome = outcome.map(|pod| Admitted { pod, fleets });
                 if outcome.is_err() {
@@ -303,24 +303,24 @@ async fn review(
     audience: &str,
     account: &Account,
     token: &str,
-) -> Result<Option<String>, Refused> {
+) -> Result<Option<String>, AuthError> {
     let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
     let review = TokenReview { spec, ..TokenReview::default() };
     let api: Api<TokenReview> = Api::all(client.clone());
     let parameters = PostParams::default();
     let asked = tokio::time::timeout(REVIEW_TIMEOUT, api.create(&parameters, &review)).await;
-    let status = asked.map_err(|_| Refused::Unanswered)??.status.unwrap_or_default();
+    let status = asked.map_err(|_| AuthError::Timeout)??.status.unwrap_or_default();
     if status.authenticated != Some(true) {
-        return Err(Refused::NotAuthenticated);
+        return Err(AuthError::NotAuthenticated);
     }
     // An API server that ignores audiences responds without them: the token could have any audience.
     if !status.audiences.unwrap_or_default().iter().any(|given| given == audience) {
-        return Err(Refused::OtherAudience);
+        return Err(AuthError::OtherAudience);
     }
     let user = status.user.unwrap_or_default();
     let name = user.username.unwrap_or_default();
     if name != account.user() {
-        return Err(Refused::OtherAccount(name));
+        return Err(AuthError::OtherAccount(name));
     }
     Ok(user.extra.and_then(|mut extra| extra.remove(POD_NAME)).and_then(|names| names.into_iter().next()))
 }
@@ -373,8 +373,8 @@ mod tests {
             (token("{}"), false),
             (token(r#"{"sub":"system:serviceaccount:sluice:proxy"}"#), true),
         ] {
-            let refused = admission.admit(Some(&bearer)).await.unwrap_err();
-            assert_eq!(matches!(refused, Refused::Review(_) | Refused::Unanswered), asked, "{refused}");
+            let error = admission.admit(Some(&bearer)).await.unwrap_err();
+            assert_eq!(matches!(error, AuthError::Review(_) | AuthError::Timeout), asked, "{error}");
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Member {
     /// The objects that it cannot serve as written.
     pub diagnostics: Arc<BTreeMap<ObjectRef, String>>,
     /// The version it rejected, and why.
-    pub refused: Option<(Hash, String)>,
+    pub rejected: Option<(Hash, String)>,
     /// The kinds of parts that it does not support.
     pub unsupported: Arc<[PartKind]>,
     /// Whether it is late with an acknowledgement.
@@ -153,7 +153,7 @@ impl Proxies {
                 version: None,
                 known: Known::Reported(reported),
                 diagnostics: Arc::default(),
-                refused: None,
+                rejected: None,
                 unsupported: PartKind::known().filter(|kind| !hello.capabilities.has_part(*kind)).collect(),
                 lagging: false,
             };
@@ -168,7 +168,7 @@ impl Proxies {
     fn notify(&self) {
         let mut states: BTreeMap<FleetName, [i64; 2]> = BTreeMap::new();
         for (id, seat) in self.lock().iter() {
-            let current = seat.member.version.is_some() && !seat.member.lagging && seat.member.refused.is_none();
+            let current = seat.member.version.is_some() && !seat.member.lagging && seat.member.rejected.is_none();
             let [current_count, behind_count] = states.entry(id.fleet.clone()).or_default();
             *(if current { current_count } else { behind_count }) += 1;
         }
@@ -197,16 +197,16 @@ impl Membership {
             member.version = Some(published.version);
             member.known = Known::Acknowledged(published.parts.clone());
             member.diagnostics = Arc::new(diagnostics);
-            member.refused = None;
+            member.rejected = None;
             member.lagging = false;
         });
     }
 
     /// The proxy rejected a configuration and serves the one before.
-    pub(crate) fn refused(&self, version: Hash, why: String) {
+    pub(crate) fn rejected(&self, version: Hash, why: String) {
         self.proxies.metrics.acknowledged(&self.id.fleet, "rejected");
         self.update(|member| {
-            member.refused = Some((version, why));
+            member.rejected = Some((version, why));
             member.lagging = false;
         });
     }

@@ -99,7 +99,7 @@ impl Rollout {
         if !member.diagnostics.is_empty() && !self.reports.iter().any(same) {
             self.reports.push(DiagnosticReport { group: at, proxy: name.clone(), found: member.diagnostics.clone() });
         }
-        if let Some((version, why)) = &member.refused
+        if let Some((version, why)) = &member.rejected
             && *version == current.version
             && !self.rejections.iter().any(|(group, _, _)| *group == at)
         {
@@ -163,7 +163,7 @@ fn differs(known: &Known, current: &Published) -> BTreeSet<PartName> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Programmed {
     /// The condition.
-    pub condition: condition::Wanted,
+    pub condition: condition::DesiredCondition,
     /// How many proxies serve this generation of it.
     pub serving: usize,
     /// How many have to serve it.
@@ -216,8 +216,13 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
     } else {
         (Status::False, reason::PENDING, of)
     };
-    let condition =
-        condition::Wanted { type_: PROGRAMMED, status, reason, message, observed_generation: wanted.generation };
+    let condition = condition::DesiredCondition {
+        type_: PROGRAMMED,
+        status,
+        reason,
+        message,
+        observed_generation: wanted.generation,
+    };
     Programmed { condition, serving, total, contradicted }
 }
 
@@ -233,10 +238,10 @@ mod tests {
         Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap())
     }
 
-    fn published(word: &str) -> Published {
+    fn published(shard: &str) -> Published {
         let name = PartName::new(PartKind::Route, "shop/orders");
         let part = Arc::new(Part::new(name.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
-        let other = PartName::new(PartKind::Keys, word);
+        let other = PartName::new(PartKind::Keys, shard);
         let other_part = Arc::new(Part::new(other.clone(), &PartBody::Keys(KeysPart { keys: Vec::new() })));
         Published::new([(name, part), (other, other_part)].into_iter().collect())
     }
@@ -258,7 +263,7 @@ mod tests {
         }
     }
 
-    fn judge(fleet: &Proxies, current: &Published, parts: &[&str]) -> (String, String) {
+    fn check(fleet: &Proxies, current: &Published, parts: &[&str]) -> (String, String) {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         let verdict = programmed(&object, &wanted(parts), &Rollout::of(fleet, &of_default(current)));
         (verdict.condition.reason.to_owned(), verdict.condition.message)
@@ -267,18 +272,18 @@ mod tests {
     #[test]
     fn programmed_is_true_only_when_every_proxy_serves_the_parts() {
         let (fleet, current) = (proxies(), published("a"));
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
+        assert_eq!(check(&fleet, &current, &["route/shop/orders"]).0, "NoProxies");
         let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let two = fleet.join(&Hello::new("two", "test"), Parts::new());
         one.applied(&current, Vec::new());
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Pending".into(), "1 of 2 proxies".into()));
+        assert_eq!(check(&fleet, &current, &["route/shop/orders"]), ("Pending".into(), "1 of 2 proxies".into()));
         two.applied(&current, Vec::new());
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]), ("Programmed".into(), "2 of 2 proxies".into()));
+        assert_eq!(check(&fleet, &current, &["route/shop/orders"]), ("Programmed".into(), "2 of 2 proxies".into()));
         // Another version that has the same part makes no difference to the object; one that lacks a part does.
-        assert_eq!(judge(&fleet, &published("b"), &["route/shop/orders"]).0, "Programmed");
-        assert_eq!(judge(&fleet, &published("b"), &["keys/a"]).0, "Pending");
+        assert_eq!(check(&fleet, &published("b"), &["route/shop/orders"]).0, "Programmed");
+        assert_eq!(check(&fleet, &published("b"), &["keys/a"]).0, "Pending");
         drop(two);
-        assert_eq!(judge(&fleet, &current, &["route/shop/orders"]).1, "1 of 1 proxies");
+        assert_eq!(check(&fleet, &current, &["route/shop/orders"]).1, "1 of 1 proxies");
     }
 
     #[test]
@@ -287,11 +292,11 @@ mod tests {
         let one = fleet.join(&Hello::new("one", "test"), Parts::new());
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         one.applied(&current, vec![Diagnostic { object, message: "no".into() }]);
-        let (reason, message) = judge(&fleet, &current, &["route/shop/orders"]);
+        let (reason, message) = check(&fleet, &current, &["route/shop/orders"]);
         assert!(reason == "Rejected" && message.contains("one"), "{message}");
         let next = published("b");
-        one.refused(next.version, "too long".into());
-        assert_eq!(judge(&fleet, &next, &["keys/b"]).0, "Rejected");
+        one.rejected(next.version, "too long".into());
+        assert_eq!(check(&fleet, &next, &["keys/b"]).0, "Rejected");
     }
 
     #[test]
@@ -300,7 +305,7 @@ mod tests {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
         let reported =
             |published: &Published| published.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
-        let judge = |fleet: &Proxies| {
+        let check = |fleet: &Proxies| {
             let verdict = programmed(
                 &object,
                 &wanted(&["route/shop/orders", "keys/a"]),
@@ -309,12 +314,12 @@ mod tests {
             (verdict.serving, verdict.contradicted)
         };
         let one = fleet.join(&Hello::new("one", "test"), reported(&current));
-        assert_eq!(judge(&fleet), (0, false));
+        assert_eq!(check(&fleet), (0, false));
         let two = fleet.join(&Hello::new("two", "test"), reported(&published("b")));
-        assert_eq!(judge(&fleet), (0, true));
+        assert_eq!(check(&fleet), (0, true));
         one.applied(&current, Vec::new());
         two.applied(&current, Vec::new());
-        assert_eq!(judge(&fleet), (2, false));
+        assert_eq!(check(&fleet), (2, false));
     }
 
     #[test]
@@ -326,7 +331,7 @@ mod tests {
             fleets: [(FleetName::default(), own.clone()), (edge.clone(), edge_has.clone())].into(),
             statuses: BTreeMap::new(),
         };
-        let judge = |fleets: &[&FleetName], current: &Current| {
+        let check = |fleets: &[&FleetName], current: &Current| {
             let wanted = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..wanted(&["keys/a"]) };
             let verdict = programmed(&object, &wanted, &Rollout::of(&proxies, current));
             (verdict.condition.reason, verdict.condition.message)
@@ -334,21 +339,21 @@ mod tests {
         let both = current(&own);
         let one = proxies.join(&Hello::new("one", "test"), Parts::new());
         one.applied(&own, Vec::new());
-        assert_eq!(judge(&[&FleetName::default()], &both), ("Programmed", "1 of 1 proxies".into()));
-        assert_eq!(judge(&[&edge], &both), ("NoProxies", "No proxy of the fleet edge is connected.".into()));
+        assert_eq!(check(&[&FleetName::default()], &both), ("Programmed", "1 of 1 proxies".into()));
+        assert_eq!(check(&[&edge], &both), ("NoProxies", "No proxy of the fleet edge is connected.".into()));
         let alone = "No proxy of the fleet edge is connected (1 of 1 proxies of other fleets).";
-        assert_eq!(judge(&[&edge, &FleetName::default()], &both), ("NoProxies", alone.into()));
+        assert_eq!(check(&[&edge, &FleetName::default()], &both), ("NoProxies", alone.into()));
         let two = proxies.join(&Hello { fleet: edge.clone(), ..Hello::new("one", "test") }, Parts::new());
         assert_eq!((proxies.size_of(&edge), proxies.len()), (1, 2));
-        assert_eq!(judge(&[&edge, &FleetName::default()], &both), ("Pending", "1 of 2 proxies".into()));
+        assert_eq!(check(&[&edge, &FleetName::default()], &both), ("Pending", "1 of 2 proxies".into()));
         two.applied(&own, Vec::new());
-        assert_eq!(judge(&[&edge], &both), ("Programmed", "1 of 1 proxies".into()));
+        assert_eq!(check(&[&edge], &both), ("Programmed", "1 of 1 proxies".into()));
         // The object moves: the fleet that served it counts until it has dropped it.
         let moved = current(&others);
-        assert_eq!(judge(&[&FleetName::default()], &moved), ("Pending", "1 of 2 proxies".into()));
+        assert_eq!(check(&[&FleetName::default()], &moved), ("Pending", "1 of 2 proxies".into()));
         two.applied(&others, Vec::new());
-        assert_eq!(judge(&[&FleetName::default()], &moved), ("Programmed", "1 of 1 proxies".into()));
-        // No fleet needs it: nobody may have it.
-        assert_eq!(judge(&[], &moved), ("Programmed", "2 of 2 proxies".into()));
+        assert_eq!(check(&[&FleetName::default()], &moved), ("Programmed", "1 of 1 proxies".into()));
+        // No fleet needs it: no proxy may have it.
+        assert_eq!(check(&[], &moved), ("Programmed", "2 of 2 proxies".into()));
     }
 }

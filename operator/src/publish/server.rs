@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::publish::admission::{Admission, Refused};
+use crate::publish::admission::{Admission, AuthError};
 use crate::publish::configuration::Current;
 use crate::publish::proxies::Proxies;
 use crate::publish::stream;
@@ -241,10 +241,10 @@ impl Connection {
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Frames> {
         if request.uri().path() != STREAM_PATH {
-            return refuse(StatusCode::NOT_FOUND);
+            return empty_response(StatusCode::NOT_FOUND);
         }
         if request.method() != Method::POST {
-            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+            return empty_response(StatusCode::METHOD_NOT_ALLOWED);
         }
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let admitted = match self.admission.admit(credential).await {
@@ -252,8 +252,12 @@ impl Connection {
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "rejected a proxy");
-                let unknown = matches!(error, Refused::Unanswered | Refused::Busy | Refused::Review(_));
-                return refuse(if unknown { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED });
+                let unknown = matches!(error, AuthError::Timeout | AuthError::Busy | AuthError::Review(_));
+                return empty_response(if unknown {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else {
+                    StatusCode::UNAUTHORIZED
+                });
             }
         };
         self.admitted.store(true, Ordering::Release);
@@ -272,7 +276,7 @@ impl Connection {
     }
 }
 
-fn refuse(status: StatusCode) -> Response<Frames> {
+fn empty_response(status: StatusCode) -> Response<Frames> {
     let mut response = Response::new(Frames(None));
     *response.status_mut() = status;
     response

@@ -267,15 +267,15 @@ impl ProxyStream {
                 self.known = Known::Acknowledged(sent.published.parts.clone());
                 self.membership.applied(&sent.published, diagnostics);
             }
-            Outcome::Refused { why } => {
+            Outcome::Rejected { why } => {
                 tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
-                self.membership.refused(version, why);
+                self.membership.rejected(version, why);
             }
             Outcome::Unknown(unknown) => {
                 let why =
                     format!("The proxy reports the outcome {:?}, which this operator does not know.", unknown.name);
                 tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
-                self.membership.refused(version, why);
+                self.membership.rejected(version, why);
             }
         }
         Ok(())

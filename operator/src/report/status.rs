@@ -125,7 +125,7 @@ struct Changes {
 fn merge(
     conditions: &mut Vec<Condition>,
     wanted: &DesiredStatus,
-    programmed: Option<&condition::Wanted>,
+    programmed: Option<&condition::DesiredCondition>,
     changes: &mut Changes,
     now: &Time,
 ) {
@@ -185,7 +185,7 @@ fn at_stages(
 }
 
 /// Whether nothing but the number of proxies differs.
-fn recounts(before: &Condition, wanted: &condition::Wanted) -> bool {
+fn recounts(before: &Condition, wanted: &condition::DesiredCondition) -> bool {
     let total = |message: &str| message.split_once(" of ").map(|(_, total)| total.to_owned());
     let (old, new) = (total(&before.message), total(&wanted.message));
     wanted.type_ == PROGRAMMED

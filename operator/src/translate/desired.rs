@@ -13,7 +13,7 @@ use crate::objects::ObjectKey;
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredStatus {
     /// `Accepted` and `ResolvedRefs`.
-    pub conditions: Vec<condition::Wanted>,
+    pub conditions: Vec<condition::DesiredCondition>,
     /// The generation that was translated.
     pub generation: Option<i64>,
     /// The parts that decide whether a proxy runs this generation: it must have those of them that the configuration of its

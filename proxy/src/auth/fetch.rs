@@ -54,9 +54,9 @@ pub(crate) enum FetchError {
     KeySet(#[from] KeySetError),
 }
 
-/// Gets documents. A trait, so that tests count what is asked for.
+/// Gets documents. A trait, so that tests can count fetches.
 pub(crate) trait Fetch: Send + Sync + 'static {
-    /// The body of a successful answer.
+    /// The body of a successful response.
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>>;
 }
 
@@ -139,15 +139,15 @@ mod tests {
     use crate::timeouts::UpstreamTimeouts;
     use crate::transport::{Egress, Limits};
 
-    /// An issuer that gives one answer to everybody.
-    async fn issuer(answer: String) -> SocketAddr {
+    /// An issuer that sends the same response to every request.
+    async fn issuer(response: String) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut asked = [0; 4096];
                 drop(stream.read(&mut asked).await);
-                drop(stream.write_all(answer.as_bytes()).await);
+                drop(stream.write_all(response.as_bytes()).await);
             }
         });
         address
@@ -168,7 +168,7 @@ mod tests {
         let head =
             |status: &str, more: &str, len: usize| format!("HTTP/1.1 {status}\r\n{more}content-length: {len}\r\n\r\n");
         let long = MAX_BYTES + 1;
-        for (answer, expected) in [
+        for (response, expected) in [
             (head("200 OK", "", 2) + "{}", Ok(b"{}".to_vec())),
             (head("200 OK", "", long) + &" ".repeat(long), Err("longer than")),
             (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("responded with 302")),
@@ -176,7 +176,7 @@ mod tests {
             (head("200 OK", "", 10) + "{}", Err("cannot read the issuer's response")),
             ("no HTTP at all\r\n\r\n".to_owned(), Err("the HTTP exchange with the issuer failed")),
         ] {
-            let address = issuer(answer).await;
+            let address = issuer(response).await;
             match (fetcher(true).get(&format!("http://{address}/keys")).await, expected) {
                 (Ok(body), Ok(expected)) => assert_eq!(body, expected),
                 (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),

@@ -1,5 +1,5 @@
-//! Parts of a shape this version does not know: what can be read is read, and the rest refuses.
-//! Parts that can be read are not its business.
+//! Lenient decoding: a part that this version cannot decode is decoded as far as possible, and its requests are rejected.
+//! Other parts are decoded by `Part::decode`.
 
 use serde_json::Value;
 use sluice_wire::{
@@ -20,7 +20,7 @@ fn diagnostic(object: ObjectRef) -> Diagnostic {
     Diagnostic {
         object,
         message: "This proxy cannot read the object's configuration: it uses something that needs a newer version. \
-                  What depends on it is refused with 500 until the proxies are updated."
+                  Requests that depend on it get status 500 until the proxies are updated."
             .to_owned(),
     }
 }
@@ -62,14 +62,14 @@ fn route(value: &Value) -> Option<RoutePart> {
     if readable.len() < rules.len() {
         // A rule without a place would leave its requests to a broader rule beside it, with another policy.
         for rule in &mut readable {
-            rule.action = refuse();
+            rule.action = invalid_action();
         }
     }
     Some(RoutePart { object: field(value, "object")?, stages: field(value, "stages")?, version, rules: readable })
 }
 
-/// A rule that can be read as it is, or its place with a refusal. An unreadable match is left out: the rule then refuses
-/// more than it was meant to, never less.
+/// The rule as written, if it can be decoded, or one with its place that rejects its requests. An undecodable match is left out: the rule then rejects
+/// more requests than its author intended, never fewer.
 fn rule(value: &Value) -> Option<Rule> {
     if let Ok(rule) = serde_json::from_value(value.clone()) {
         return Some(rule);
@@ -80,15 +80,15 @@ fn rule(value: &Value) -> Option<Rule> {
         path: field(value, "path")?,
         headers: field(value, "headers").unwrap_or_default(),
         query: field(value, "query").unwrap_or_default(),
-        action: refuse(),
+        action: invalid_action(),
     })
 }
 
-fn refuse() -> RuleAction {
+fn invalid_action() -> RuleAction {
     RuleAction::Invalid { why: "this proxy cannot decode the rule".to_owned() }
 }
 
-/// The stage with its host and base path, refusing everything.
+/// The stage with its host and base path, that rejects every request.
 fn stage(mut value: Value) -> Option<StagePart> {
     let fields = value.as_object_mut()?;
     fields.retain(|name, _| matches!(name.as_str(), "object" | "hostnames" | "base_path"));
@@ -102,8 +102,8 @@ fn stage(mut value: Value) -> Option<StagePart> {
 mod tests {
     use super::*;
 
-    /// What a route with these rules, written by a newer version, comes to: whether each rule refuses.
-    fn refusals(rules: Value) -> Vec<bool> {
+    /// What a route with these rules, written by a newer version, comes to: whether each rule rejects its requests.
+    fn invalid_rules(rules: Value) -> Vec<bool> {
         let json = serde_json::json!({
             "object": {"kind": "ApiRoute", "namespace": "shop", "name": "orders"}, "stages": ["stage/shop/prod"], "rules": rules,
         });
@@ -121,8 +121,8 @@ mod tests {
     fn an_undecodable_rule_affects_no_other_rule_and_one_without_a_place_closes_the_route() {
         let good = serde_json::json!({"Mock": {"status": 200, "headers": [], "body": ""}});
         let newer = serde_json::json!({"Lambda": {}});
-        assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a", &newer)])), [false, true]);
-        assert_eq!(refusals(serde_json::json!([rule("/{proxy+}", &good), rule("/a|b", &good)])), [true]);
+        assert_eq!(invalid_rules(serde_json::json!([rule("/{proxy+}", &good), rule("/a", &newer)])), [false, true]);
+        assert_eq!(invalid_rules(serde_json::json!([rule("/{proxy+}", &good), rule("/a|b", &good)])), [true]);
     }
 
     #[test]

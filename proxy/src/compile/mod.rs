@@ -175,7 +175,7 @@ impl Control {
                 self.diagnostics.unreadable.insert(name.clone(), lenient::diagnostics(part));
                 match lenient::body(part) {
                     Some(body) => body,
-                    // Without its content it can only be absent: whatever needs it refuses.
+                    // Without its content it is absent: what needs it rejects its requests.
                     None => return self.remove(name, dirty),
                 }
             }

@@ -51,7 +51,7 @@ pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
     old.object == new.object && old.throttle == new.throttle && old.cache == new.cache && old.behavior == new.behavior
 }
 
-/// Why a rule refuses: a sentence for its author.
+/// Why a rule rejects its requests: a sentence for its author.
 type Problem = String;
 
 /// The name of an ApiRoute in metrics and in the access log of a stage: with its namespace where that is not the stage's.

@@ -15,5 +15,5 @@ pub struct Sink {
     /// Whether the operator's stream is connected.
     pub set_connected: Box<dyn FnMut(bool) + Send>,
     /// A configuration was rejected.
-    pub refused: Box<dyn FnMut() + Send>,
+    pub rejected: Box<dyn FnMut() + Send>,
 }

@@ -67,7 +67,7 @@ enum StreamError {
     #[error("the operator does not read replies")]
     Stuck,
     #[error("a configuration was rejected: reconnecting with the configuration that is served")]
-    Refused,
+    Rejected,
 }
 
 /// Follows the operator and never returns. Dropped when the proxy stops.
@@ -119,11 +119,11 @@ async fn follow(settings: &Settings, subscriber: &mut Subscriber, applied: &mut 
             let Some(up) = subscriber.on_frame(frame).await else { continue };
             send(&replies, &up).await?;
             if let Up::Ack(ack) = &up {
-                if matches!(ack.outcome, Outcome::Refused { .. }) {
+                if matches!(ack.outcome, Outcome::Rejected { .. }) {
                     // Let the reply leave before the connection closes.
                     drop(replies);
                     tokio::time::sleep(FIRST_BACKOFF).await;
-                    return Err(StreamError::Refused);
+                    return Err(StreamError::Rejected);
                 }
                 *applied = true;
             }

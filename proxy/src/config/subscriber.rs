@@ -68,7 +68,7 @@ impl Subscriber {
         (self.sink.set_connected)(connected);
     }
 
-    /// Handles a frame and returns the one to send back. After [`Outcome::Refused`] the stream must be opened again.
+    /// Handles a frame and returns the one to send back. After [`Outcome::Rejected`] the stream must be opened again.
     pub async fn on_frame(&mut self, frame: Down) -> Option<Up> {
         match frame {
             Down::Welcome(welcome) => {
@@ -96,8 +96,8 @@ impl Subscriber {
                     Err(error) => {
                         let chain = sluice_daemon::logging::chain(&error);
                         tracing::error!(config.version = version.short(), error = chain, "rejected a configuration");
-                        (self.sink.refused)();
-                        Outcome::Refused { why: error.to_string() }
+                        (self.sink.rejected)();
+                        Outcome::Rejected { why: error.to_string() }
                     }
                 };
                 Some(Up::Ack(Ack { version, outcome, diagnostics: self.diagnostics.clone() }))

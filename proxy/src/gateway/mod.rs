@@ -30,7 +30,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Nothing is configured: every request is told so.
+    /// Nothing is configured: every request is rejected as not configured.
     pub(crate) fn empty() -> Self {
         Self {
             version: Hash::NONE,

@@ -69,16 +69,16 @@ impl Rule {
 /// What happens to a request that matches.
 pub(crate) enum Action {
     Serve(Policy),
-    /// The rule keeps its place and refuses.
+    /// The rule keeps its place and rejects its requests.
     Invalid,
 }
 
-/// Everything that is checked and done. Small, and what few rules have in boxes: with thousands of rules it is fetched from
+/// The checks and actions of a rule. Kept small, with rare members boxed: with thousands of rules it is fetched from
 /// memory for each request.
 pub(crate) struct Policy {
     pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
     pub(crate) api_key: bool,
-    /// The rule's own bucket, or the one it has by the stage's default.
+    /// The bucket of the rule, from its own throttle or the stage's default.
     pub(crate) limit: Option<Limit>,
     pub(crate) cache: Option<Box<Caching>>,
     pub(crate) request: Option<Box<Edits>>,
@@ -104,7 +104,7 @@ pub(crate) struct Edits {
     pub(crate) add: Vec<(HeaderName, HeaderTemplate)>,
 }
 
-/// What answers.
+/// What responds to requests.
 pub(crate) enum Integration {
     Service(Arc<Upstream>),
     Http(Box<ExternalHttp>),
@@ -119,14 +119,14 @@ pub(crate) struct ExternalHttp {
     pub(crate) path: Option<Vec<PathSegment>>,
 }
 
-/// A piece of a path that is put together per request.
+/// A segment of a path that is rendered for each request.
 pub(crate) enum PathSegment {
     Text(Box<str>),
     /// The number of a capture.
     Parameter(usize),
 }
 
-/// A fixed answer.
+/// A fixed response.
 pub(crate) struct Mock {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderTemplate)>,

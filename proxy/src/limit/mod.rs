@@ -116,7 +116,7 @@ struct Level {
 }
 
 /// A token bucket. Check and take are one step under a lock that is held for a few nanoseconds: level and time change
-/// together and must stay valid when the rate changes, which does not fit into one atomic word.
+/// together and must stay valid when the rate changes, which does not fit into one atomic integer.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     level: Mutex<Level>,
@@ -183,14 +183,14 @@ impl Level {
         let total = rescaled(self.used + self.set_aside, old, new);
         self.used = rescaled(self.used, old, new).min(total);
         self.set_aside = total - self.used;
-        let room = rescaled(before.capacity(), old, new);
+        let scaled = rescaled(before.capacity(), old, new);
         let capacity = share.capacity();
-        if capacity < room {
+        if capacity < scaled {
             let moved = self.used.saturating_sub(capacity);
             self.used -= moved;
             self.set_aside += moved;
         } else {
-            let moved = self.set_aside.min(capacity - room);
+            let moved = self.set_aside.min(capacity - scaled);
             self.used += moved;
             self.set_aside -= moved;
         }

@@ -27,9 +27,9 @@ fn a_bucket_gives_its_burst_then_its_rate_then_the_burst_again() {
     let limit = limit(&limits, "a", 10, 5);
     let start = Instant::now();
     assert_eq!(passes(&limit, 1, start, 20), 5);
-    let refused = take_all(&[&limit], 1, start).unwrap_err();
-    assert_eq!(refused.index, 0);
-    assert_eq!(refused.retry_after, Duration::from_millis(100));
+    let exhausted = take_all(&[&limit], 1, start).unwrap_err();
+    assert_eq!(exhausted.index, 0);
+    assert_eq!(exhausted.retry_after, Duration::from_millis(100));
     assert_eq!(passes(&limit, 1, start + Duration::from_millis(100), 20), 1);
     assert_eq!(passes(&limit, 1, start + Duration::from_secs(60), 20), 5);
 }
@@ -112,8 +112,8 @@ fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
     let limits = Limits::default();
     let start = Instant::now();
     let closed = limit(&limits, "closed", 10, 0);
-    let refused = take_all(&[&closed], 1, start).unwrap_err();
-    assert_eq!(refused.retry_after, LONGEST_PERIOD);
+    let exhausted = take_all(&[&closed], 1, start).unwrap_err();
+    assert_eq!(exhausted.retry_after, LONGEST_PERIOD);
     let once = limit(&limits, "once", 0, 2);
     assert_eq!(passes(&once, 1, start, 5), 2);
     assert_eq!(passes(&once, 1, start + Duration::from_secs(86_400), 5), 0);

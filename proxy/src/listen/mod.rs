@@ -265,12 +265,12 @@ where
     let every = shared.timeouts.http2_check;
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     let mut watch = Watch::default();
-    let mut told = false;
+    let mut draining_begun = false;
     loop {
         tokio::select! {
             result = connection.as_mut() => return ended(result),
-            () = drained(&mut draining), if !told => {
-                told = true;
+            () = drained(&mut draining), if !draining_begun => {
+                draining_begun = true;
                 connection.as_mut().graceful_shutdown();
             }
             _ = ticks.tick() => match watch.check(&streams) {

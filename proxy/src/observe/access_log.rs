@@ -163,7 +163,7 @@ fn field(out: &mut String, before: &'static str, variables: &impl Variables, var
     match variables.get(variable) {
         None => {}
         Some(Value::Text(value)) => text(out, before, &value),
-        Some(Value::Word(value)) => fixed(out, before, value),
+        Some(Value::Plain(value)) => fixed(out, before, value),
         Some(Value::Number(value)) => number(out, before, value),
         Some(Value::Time(value)) => millis(out, before, value),
     }

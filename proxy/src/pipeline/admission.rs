@@ -52,8 +52,8 @@ pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
     Ok(Admitted { host, authority, path: Arc::from(path.as_ref()), websocket: websocket(parts) })
 }
 
-/// A fragment is not among what is checked: the `http` crate drops `#` and what follows, in both versions of HTTP, before
-/// anybody sees it. So it is neither judged nor forwarded.
+/// A fragment is not checked: the `http` crate drops `#` and what follows it, in both versions of HTTP, so a fragment is
+/// neither checked nor forwarded.
 fn fields(fields: &HeaderMap) -> Result<(), Reject> {
     if fields.len() > MAX_HEADERS {
         return Err(Reject::HeadersTooLarge);
@@ -65,7 +65,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reject> {
         if !name.as_str().bytes().fold(true, |good, b| good & (b.is_ascii_alphanumeric() | (b == b'-'))) {
             return Err(Reject::Malformed("Header names must have only letters, digits and hyphens."));
         }
-        // No field value has control characters beside the tab: hyper has refused them.
+        // No field value has control characters beside the tab: hyper has rejected them.
         if !value.as_bytes().is_ascii() {
             return Err(Reject::Malformed("Header values must have only printable ASCII characters."));
         }

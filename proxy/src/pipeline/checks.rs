@@ -71,7 +71,7 @@ fn api_key<'a>(
     Ok(plan)
 }
 
-/// The narrowest bucket first, as AWS evaluates them; the first that is empty refuses and the others keep their tokens.
+/// The narrowest bucket first, as AWS evaluates them; the first that is empty rejects the request and the others keep their tokens.
 fn limits(
     worker: usize,
     gateway: &Gateway,
@@ -80,7 +80,7 @@ fn limits(
     plan: Option<&PlanAtStage>,
 ) -> Result<(), Reject> {
     let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
-    // The rule's and the key's own, then everybody's.
+    // The rule's and the key's own buckets, then the one that all callers share.
     let (at_rule, of_plan) = (of_key.next(), of_key.next());
     debug_assert!(of_key.next().is_none(), "a key has two limits at most");
     let chain = [at_rule, of_plan, policy.limit.as_ref()];
@@ -96,7 +96,7 @@ fn limits(
     })
 }
 
-/// Refuses a head that is larger than the stage's behavior allows; what no stage allows, admission has refused.
+/// Rejects a head that is larger than the stage's behavior allows; admission has rejected what no stage allows.
 pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let values = || parts.headers.values().map(HeaderValue::len).sum::<usize>();
@@ -112,7 +112,7 @@ pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject>
     }
 }
 
-/// Refuses a body that says it is too long.
+/// Rejects a request whose Content-Length is over the limit.
 pub(crate) fn body_size(matched: &Matched<'_>, headers: &HeaderMap) -> Result<(), Reject> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());

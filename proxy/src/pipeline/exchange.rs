@@ -98,13 +98,13 @@ impl Variables for Exchange {
     fn get(&self, variable: &Variable) -> Option<Value<'_>> {
         let text = |text| Some(Value::Text(Cow::Borrowed(text)));
         match variable {
-            Variable::RequestId => Some(Value::Word(self.id.as_str())),
-            Variable::SourceIp => Some(Value::Word(self.peer.origin.source.to_str().unwrap_or_default())),
+            Variable::RequestId => Some(Value::Plain(self.id.as_str())),
+            Variable::SourceIp => Some(Value::Plain(self.peer.origin.source.to_str().unwrap_or_default())),
             Variable::HttpMethod => text(self.method.as_str()),
-            Variable::Scheme => Some(Value::Word(if self.peer.origin.tls { "https" } else { "http" })),
+            Variable::Scheme => Some(Value::Plain(if self.peer.origin.tls { "https" } else { "http" })),
             Variable::DomainName => text(&self.host),
             Variable::Path => text(&self.path),
-            Variable::Protocol => Some(Value::Word(match self.version {
+            Variable::Protocol => Some(Value::Plain(match self.version {
                 Version::HTTP_10 => "HTTP/1.0",
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
@@ -120,9 +120,9 @@ impl Variables for Exchange {
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
             Variable::Status => Some(Value::Number(self.status.into())),
             Variable::ResponseLength => Some(Value::Number(self.sent)),
-            Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Word),
-            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Word),
-            Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Word),
+            Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Plain),
+            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Plain),
+            Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Plain),
             Variable::PathParameter(_)
             | Variable::QueryParameter(_)
             | Variable::RequestHeader(_)

@@ -187,7 +187,7 @@ fn rejection(error: &transport::Error) -> Reject {
     }
 }
 
-/// Whether an answer has one length: its only Content-Length, its only transfer coding `chunked`, or neither. hyper follows
+/// Whether a response has one length: its only Content-Length, its only transfer coding `chunked`, or neither. hyper follows
 /// the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
 fn one_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();

@@ -12,7 +12,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
 use super::body::{Payload, SendBody};
-use super::endpoint::{Checkout, Endpoint, Held, PooledConnection, Wanted};
+use super::endpoint::{Checkout, Endpoint, Held, PooledConnection, Requirement};
 
 use super::error::{ConnectError, Error};
 use super::http2::stream::Stream;
@@ -70,7 +70,7 @@ async fn attempts<B: SendBody>(
 ) -> Result<Received<B>, Error> {
     let mut tried: Vec<Arc<Endpoint<B>>> = Vec::new();
     let mut failure = Error::NoEndpoints;
-    let mut wanted = if kind == Kind::Upgrade { Wanted::Upgrade } else { Wanted::Any };
+    let mut wanted = if kind == Kind::Upgrade { Requirement::Upgrade } else { Requirement::Any };
     let mut unprocessed = 0;
     while tried.len() < ATTEMPTS {
         let Some(endpoint) = pool.pick(&tried) else { break };
@@ -87,7 +87,7 @@ async fn attempts<B: SendBody>(
                 continue;
             }
         };
-        let repeated = wanted == Wanted::Fresh;
+        let repeated = wanted == Requirement::Fresh;
         let sent = match checkout {
             Checkout::Http1 { sender, reused } => over_http1(sender, request, reused && !repeated).await,
             // Boxed, so that it costs HTTP/1.1 nothing.
@@ -117,7 +117,7 @@ async fn attempts<B: SendBody>(
             // A connection that was kept as long may be lost as well.
             Err(Failed::Lost(copy)) => {
                 request = copy;
-                wanted = Wanted::Fresh;
+                wanted = Requirement::Fresh;
             }
             Err(Failed::For(error)) => return Err(error),
         }
@@ -129,7 +129,7 @@ async fn attempts<B: SendBody>(
 enum Failed<B: SendBody> {
     /// The request is as it was.
     Unsent { back: Box<Request<Payload<B>>>, reused: bool },
-    /// The server said that it did not process the request; this is a copy.
+    /// The server reported that it did not process the request; this is a copy.
     Unprocessed(Box<Request<Payload<B>>>),
     /// The connection was lost; the request may be processed twice, and this is a copy.
     Lost(Box<Request<Payload<B>>>),
@@ -169,7 +169,7 @@ struct Repeatable {
 }
 
 /// A server may reject requests of a connection without processing them (RFC 9113, section 8.7): those that came after a
-/// GOAWAY, and streams that it refuses. Such a request may be repeated whatever its method.
+/// GOAWAY, and streams that it rejects. Such a request may be repeated whatever its method.
 async fn over_http2<B: SendBody>(
     mut sender: http2::SendRequest<Payload<B>>,
     stream: Arc<Stream>,

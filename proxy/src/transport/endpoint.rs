@@ -47,7 +47,7 @@ pub(super) struct State<B: SendBody> {
 
 /// What kind of connection a request needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Requirement {
     Any,
     /// Not an idle HTTP/1.1 connection, which may be closed as the last one was.
     Fresh,
@@ -164,10 +164,10 @@ impl<B: SendBody> Endpoint<B> {
     }
 
     /// The version that a request will most likely use: a server may choose another one at each handshake.
-    fn version(&self, wanted: Wanted) -> Http {
+    fn version(&self, wanted: Requirement) -> Http {
         let transport = &self.dialer.transport;
         match transport.http {
-            _ if wanted == Wanted::Upgrade => Http::H1,
+            _ if wanted == Requirement::Upgrade => Http::H1,
             Http::Alpn if transport.tls.is_none() => Http::H1,
             Http::Alpn if self.chosen.load(Ordering::Relaxed) == CHOSE_HTTP1 => Http::H1,
             Http::Alpn => Http::H2,
@@ -176,8 +176,8 @@ impl<B: SendBody> Endpoint<B> {
     }
 
     /// What is offered by ALPN.
-    pub(super) fn offer(&self, wanted: Wanted) -> Http {
-        if wanted == Wanted::Upgrade { Http::H1 } else { self.dialer.transport.http }
+    pub(super) fn offer(&self, wanted: Requirement) -> Http {
+        if wanted == Requirement::Upgrade { Http::H1 } else { self.dialer.transport.http }
     }
 
     fn put(&self, thread: usize, sender: http1::SendRequest<Payload<B>>) {
@@ -193,7 +193,7 @@ impl<B: SendBody> Endpoint<B> {
         self: &Arc<Self>,
         thread: usize,
         body: &mut Payload<B>,
-        wanted: Wanted,
+        wanted: Requirement,
     ) -> Result<Checkout<B>, Error> {
         loop {
             if self.version(wanted) == Http::H2 {
@@ -204,13 +204,13 @@ impl<B: SendBody> Endpoint<B> {
                     Granted::Retry => continue,
                 }
             }
-            if wanted == Wanted::Any {
+            if wanted == Requirement::Any {
                 let sender = self.state(thread).idle.take(lately(), self.context.timeouts.idle);
                 if let Some(sender) = sender {
                     return Ok(Checkout::Http1 { sender, reused: true });
                 }
             }
-            // Boxed as well: otherwise every request's future has room for a handshake.
+            // Boxed as well: otherwise the future of every request is as large as a handshake.
             let opening = Box::pin(self.open(thread, wanted));
             match in_time(self.context.timeouts.connect, opening).await? {
                 Opened::Http1(sender) => return Ok(Checkout::Http1 { sender, reused: false }),
@@ -221,7 +221,7 @@ impl<B: SendBody> Endpoint<B> {
     }
 
     /// Establishes a connection.
-    pub(super) async fn open(self: &Arc<Self>, thread: usize, wanted: Wanted) -> Result<Opened<B>, ConnectError> {
+    pub(super) async fn open(self: &Arc<Self>, thread: usize, wanted: Requirement) -> Result<Opened<B>, ConnectError> {
         let offer = self.offer(wanted);
         let socket = self.dialer.open(offer).await?;
         let http2 = match offer {
@@ -242,7 +242,7 @@ impl<B: SendBody> Endpoint<B> {
         if offer == Http::Alpn {
             self.chose(Http::H1);
         }
-        let upgrades = if wanted == Wanted::Upgrade { Upgrades::Yes } else { Upgrades::No };
+        let upgrades = if wanted == Requirement::Upgrade { Upgrades::Yes } else { Upgrades::No };
         Ok(Opened::Http1(http1_connection::start(socket, upgrades).await?))
     }
 }

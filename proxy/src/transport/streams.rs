@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::body::{Payload, SendBody};
 use super::dial::{Http, in_time};
-use super::endpoint::{Endpoint, Opened, Wanted};
+use super::endpoint::{Endpoint, Opened, Requirement};
 use super::error::{ConnectError, Error};
 use super::http2::connection::Connection;
-use super::http2::queue::{Answer, Connections, Granted, Taken};
+use super::http2::queue::{Connections, Granted, StreamResult, Taken};
 use super::http2::stream::{Owner, Stream, Upload};
 use crate::deadline::{lately, within};
 
@@ -35,7 +35,7 @@ impl<B: SendBody> Endpoint<B> {
         };
         self.dial(thread, dials);
         match within(now + self.context.timeouts.stream, receiver).await {
-            Ok(Ok(answer)) => answer.map_err(Error::Connect),
+            Ok(Ok(result)) => result.map_err(Error::Connect),
             Ok(Err(_)) | Err(_) => Err(Error::Busy),
         }
     }
@@ -61,9 +61,9 @@ impl<B: SendBody> Endpoint<B> {
             }
         };
         self.dial(thread, dials);
-        for (answer, taken) in grants {
+        for (result, taken) in grants {
             // A request that was given up meanwhile drops its stream, which serves the next one.
-            drop(answer.send(Ok(self.granted(thread, taken))));
+            drop(result.send(Ok(self.granted(thread, taken))));
         }
     }
 
@@ -76,7 +76,7 @@ impl<B: SendBody> Endpoint<B> {
         for _ in 0..count {
             let endpoint = self.clone();
             runtime.spawn(async move {
-                let work = endpoint.open(thread, Wanted::Any);
+                let work = endpoint.open(thread, Requirement::Any);
                 let opened = in_time(endpoint.context.timeouts.connect, work).await;
                 endpoint.dialed(thread, opened);
             });
@@ -91,14 +91,14 @@ impl<B: SendBody> Endpoint<B> {
             }
             Ok(Opened::Http1(sender)) => {
                 let mut first = Some(sender);
-                self.answer_all(thread, || Ok(first.take().map_or(Granted::Retry, Granted::Http1)));
+                self.complete_all(thread, || Ok(first.take().map_or(Granted::Retry, Granted::Http1)));
             }
             Err(error) => {
                 tracing::debug!(error = %sluice_daemon::logging::chain(&error), "cannot open an HTTP/2 connection");
                 let after = Instant::now() + self.context.timeouts.eject;
                 if self.state(thread).http2.failed(after) {
                     let error = Arc::new(error);
-                    return self.answer_all(thread, || Err(error.clone()));
+                    return self.complete_all(thread, || Err(error.clone()));
                 }
                 // Requests go on waiting for the connections that there are.
                 self.update(thread, Connections::dialed);
@@ -106,8 +106,8 @@ impl<B: SendBody> Endpoint<B> {
         }
     }
 
-    /// An attempt to connect has ended: all requests that wait get an answer.
-    fn answer_all(self: &Arc<Self>, thread: usize, mut answer: impl FnMut() -> Answer<B>) {
+    /// An attempt to connect has ended: all requests that wait get an result.
+    fn complete_all(self: &Arc<Self>, thread: usize, mut result: impl FnMut() -> StreamResult<B>) {
         let waiting = {
             let connections = &mut self.state(thread).http2;
             connections.dialed();
@@ -115,7 +115,7 @@ impl<B: SendBody> Endpoint<B> {
             connections.take_waiting()
         };
         for waiter in waiting {
-            drop(waiter.send(answer()));
+            drop(waiter.send(result()));
         }
     }
 

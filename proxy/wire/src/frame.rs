@@ -163,9 +163,9 @@ impl<'de> Tagged<'de> for Outcome {
                 map.next_value::<Nothing>()?;
                 Self::Applied
             }
-            "Refused" => {
-                let Refused { why } = map.next_value()?;
-                Self::Refused { why }
+            "Rejected" => {
+                let Rejected { why } = map.next_value()?;
+                Self::Rejected { why }
             }
             _ => return Ok(None),
         }))
@@ -221,7 +221,7 @@ impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Applied => tagged::serialize("Applied", &Nothing {}, to),
-            Self::Refused { why } => tagged::serialize("Refused", &Refused { why: why.clone() }, to),
+            Self::Rejected { why } => tagged::serialize("Rejected", &Rejected { why: why.clone() }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
     }
@@ -258,7 +258,7 @@ pub enum Outcome {
     /// Every new request uses it.
     Applied,
     /// The proxy keeps the version before.
-    Refused {
+    Rejected {
         /// Why, in a sentence.
         why: String,
     },
@@ -266,9 +266,9 @@ pub enum Outcome {
     Unknown(Unknown),
 }
 
-/// The content of [`Outcome::Refused`].
+/// The content of [`Outcome::Rejected`].
 #[derive(Serialize, Deserialize)]
-struct Refused {
+struct Rejected {
     why: String,
 }
 
@@ -294,7 +294,7 @@ mod tests {
     fn every_frame_survives_its_text_and_is_listed() {
         let ups = [
             Up::Hello(Hello::new("one", "1")),
-            Up::Ack(Ack { version: Hash::NONE, outcome: Outcome::Refused { why: "no".into() }, diagnostics: vec![] }),
+            Up::Ack(Ack { version: Hash::NONE, outcome: Outcome::Rejected { why: "no".into() }, diagnostics: vec![] }),
             Up::Ack(Ack { version: Hash::NONE, outcome: Outcome::Applied, diagnostics: vec![] }),
             Up::Pong,
         ];

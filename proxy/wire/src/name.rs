@@ -34,7 +34,7 @@ pub enum PartKind {
     Unknown,
 }
 
-/// Each known kind: its word in names, and the kind of the Kubernetes object that its parts are made of.
+/// Each known kind: its prefix in names, and the kind of the Kubernetes object that its parts are made of.
 const KINDS: [(PartKind, &str, &str); 7] = [
     (PartKind::Stage, "stage", "Stage"),
     (PartKind::Route, "route", "ApiRoute"),
@@ -51,7 +51,7 @@ impl PartKind {
         KINDS.iter().map(|(kind, _, _)| *kind)
     }
 
-    /// The word that stands for the kind in names; empty for an unknown kind.
+    /// The prefix that stands for the kind in names; empty for an unknown kind.
     #[must_use]
     pub fn text(self) -> &'static str {
         self.row().map_or("", |(_, text, _)| text)
@@ -160,7 +160,7 @@ impl PartName {
         NameFields { namespace, name, sub_part }
     }
 
-    /// The Kubernetes object that the part is made of, as far as the name tells.
+    /// The Kubernetes object that the part is made of, derived from the name.
     #[must_use]
     pub fn object(&self) -> ObjectRef {
         let NameFields { namespace, name, .. } = self.fields();
@@ -201,8 +201,8 @@ impl From<PartName> for String {
 impl FromStr for PartName {
     type Err = ParsePartNameError;
     fn from_str(text: &str) -> Result<Self, ParsePartNameError> {
-        let (word, id) = text.split_once('/').ok_or_else(|| ParsePartNameError(text.to_owned()))?;
-        Ok(match KINDS.iter().find(|(_, known, _)| *known == word) {
+        let (prefix, id) = text.split_once('/').ok_or_else(|| ParsePartNameError(text.to_owned()))?;
+        Ok(match KINDS.iter().find(|(_, known, _)| *known == prefix) {
             Some((kind, _, _)) => Self::new(*kind, id),
             None => Self::new(PartKind::Unknown, text),
         })

@@ -17,7 +17,7 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// A reference from its three words.
+    /// A reference from kind, namespace and name.
     pub fn new(kind: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }

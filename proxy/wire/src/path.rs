@@ -162,11 +162,11 @@ mod tests {
         }
     }
 
-    type Wanted = fn(&ParsePathError) -> bool;
+    type IsExpected = fn(&ParsePathError) -> bool;
 
     #[test]
     fn each_bad_template_has_its_own_error() {
-        let rows: [(&str, Wanted); 12] = [
+        let rows: [(&str, IsExpected); 12] = [
             ("", |e| matches!(e, ParsePathError::NoSlash)),
             ("orders", |e| matches!(e, ParsePathError::NoSlash)),
             ("/a//b", |e| matches!(e, ParsePathError::Empty)),

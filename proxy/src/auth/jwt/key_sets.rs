@@ -23,8 +23,8 @@ pub(super) struct Timing {
     pub(super) refresh_every: Duration,
     /// For how long the last good set of an issuer that is down is used.
     pub(super) keep_for: Duration,
-    /// Between two fetches that unknown keys cause.
-    pub(super) floor: Duration,
+    /// Minimum interval between two fetches that unknown keys cause.
+    pub(super) min_interval: Duration,
     /// For how long a key that was not in the set does not cause another fetch.
     pub(super) unknown_for: Duration,
     /// After a failure; doubled up to `longest_retry`.
@@ -35,7 +35,7 @@ pub(super) struct Timing {
 const TIMING: Timing = Timing {
     refresh_every: Duration::from_secs(300),
     keep_for: Duration::from_secs(24 * 3600),
-    floor: Duration::from_secs(10),
+    min_interval: Duration::from_secs(10),
     unknown_for: Duration::from_secs(30),
     first_retry: Duration::from_secs(1),
     longest_retry: Duration::from_secs(30),
@@ -234,8 +234,8 @@ impl Attempts {
     }
 
     fn may_ask(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
-        let floor_passed = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= timing.floor);
-        !self.known_unknown(kid, timing, now) && (self.pending || floor_passed)
+        let interval_passed = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= timing.min_interval);
+        !self.known_unknown(kid, timing, now) && (self.pending || interval_passed)
     }
 
     fn remember_unknown(&mut self, kid: &str, timing: &Timing, now: Instant) {
@@ -306,7 +306,7 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
         };
         set.attempt_ended(result.is_err());
         drop(set);
-        // An unknown key wakes at most once in `floor`: see `fetched`.
+        // An unknown key wakes at most once in `min_interval`: see `fetched`.
         drop(tokio::time::timeout(pause, wake.notified()).await);
     }
 }
@@ -318,7 +318,7 @@ async fn load(id: &SetId, fetch: &dyn Fetch) -> Result<Vec<u8>, FetchError> {
             let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
             let document: serde_json::Value = serde_json::from_slice(&fetch.get(&url).await?)?;
             // OpenID Connect Discovery 1.0, 4.3.
-            if document.get("issuer").and_then(|said| said.as_str()) != Some(issuer) {
+            if document.get("issuer").and_then(|value| value.as_str()) != Some(issuer) {
                 return Err(FetchError::OtherIssuer);
             }
             let uri = document.get("jwks_uri").and_then(|uri| uri.as_str()).ok_or(FetchError::NoKeySet)?;

@@ -20,7 +20,7 @@ struct Values<F>(F);
 
 impl<F: Fn(&Variable) -> Vec<&'static str>> Variables for Values<F> {
     fn get(&self, variable: &Variable) -> Option<Value<'_>> {
-        (self.0)(variable).first().map(|value| Value::Word(value))
+        (self.0)(variable).first().map(|value| Value::Plain(value))
     }
 
     fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {

@@ -108,7 +108,7 @@ fn sink(fleet: &Arc<Mutex<u32>>) -> Sink {
         apply: Box::new(|_, _, _| Vec::new()),
         set_fleet: Box::new(move |n| *fleet.lock().unwrap() = n),
         set_connected: Box::new(|_| {}),
-        refused: Box::new(|| {}),
+        rejected: Box::new(|| {}),
     }
 }
 
@@ -148,7 +148,7 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     // What does not match is refused, and the next connection begins from what is served.
     let base = Parts::from_iter([(a.name.clone(), a.hash)]).version();
     peer.send(&delta(base, vec![b], &[&a])).await;
-    assert!(matches!(peer.next().await, Up::Ack(ack) if matches!(ack.outcome, Outcome::Refused { .. })));
+    assert!(matches!(peer.next().await, Up::Ack(ack) if matches!(ack.outcome, Outcome::Rejected { .. })));
     let mut peer = peers.recv().await.unwrap();
     assert_eq!(peer.hello().await.parts.len(), 1);
     proxy.abort();

@@ -18,7 +18,7 @@ pub(crate) fn recording() -> (Sink, Calls) {
         record.lock().unwrap().push((parts.len(), names(changed), names(removed)));
         Vec::new()
     });
-    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}), refused: Box::new(|| {}) }, calls)
+    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}), rejected: Box::new(|| {}) }, calls)
 }
 
 fn part(id: &str, json: &str) -> Part {
@@ -88,7 +88,7 @@ async fn a_mismatch_is_rejected_and_changes_nothing() {
     let wrong_version = Delta { version: Hash::of(b"x"), ..delta(base, from_ref(&a), from_ref(&b), &[]) };
     let wrong_base = delta(Hash::of(b"x"), from_ref(&a), &[b], &[]);
     for bad in [delta(base, from_ref(&a), &[lying], &[]), delta(base, &[a], &[long], &[]), wrong_version, wrong_base] {
-        assert!(matches!(outcome(&mut subscriber, bad).await, Outcome::Refused { .. }));
+        assert!(matches!(outcome(&mut subscriber, bad).await, Outcome::Rejected { .. }));
         assert_eq!(subscriber.version(), base);
     }
     assert_eq!(calls.lock().unwrap().len(), 1);

@@ -25,11 +25,11 @@ pub(crate) enum Granted<B: SendBody> {
     Retry,
 }
 
-pub(crate) type Answer<B> = Result<Granted<B>, Arc<ConnectError>>;
+pub(crate) type StreamResult<B> = Result<Granted<B>, Arc<ConnectError>>;
 
 struct Waiter<B: SendBody> {
     upload: Upload,
-    answer: oneshot::Sender<Answer<B>>,
+    result: oneshot::Sender<StreamResult<B>>,
 }
 
 /// The connections of one worker thread to one endpoint.
@@ -59,7 +59,7 @@ impl<B: SendBody> Default for Connections<B> {
 }
 
 /// A waiting request and the connection that it gets a stream of.
-pub(crate) type Grants<B> = Vec<(oneshot::Sender<Answer<B>>, Taken<B>)>;
+pub(crate) type Grants<B> = Vec<(oneshot::Sender<StreamResult<B>>, Taken<B>)>;
 
 pub(crate) struct Taken<B: SendBody> {
     pub(crate) sender: http2::SendRequest<Payload<B>>,
@@ -101,14 +101,14 @@ impl<B: SendBody> Connections<B> {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    pub(crate) fn wait(&mut self, upload: Upload) -> oneshot::Receiver<Answer<B>> {
-        let (answer, receiver) = oneshot::channel();
+    pub(crate) fn wait(&mut self, upload: Upload) -> oneshot::Receiver<StreamResult<B>> {
+        let (result, receiver) = oneshot::channel();
         let queue = match upload {
             Upload::None => 0,
             Upload::Small(_) => 1,
             Upload::Large => 2,
         };
-        self.waiting[queue].push_back(Waiter { upload, answer });
+        self.waiting[queue].push_back(Waiter { upload, result });
         receiver
     }
 
@@ -117,13 +117,13 @@ impl<B: SendBody> Connections<B> {
         let mut grants = Vec::new();
         for queue in 0..self.waiting.len() {
             while let Some(first) = self.waiting[queue].front() {
-                let taken = if first.answer.is_closed() { None } else { Some(self.take(first.upload, limits, now)) };
+                let taken = if first.result.is_closed() { None } else { Some(self.take(first.upload, limits, now)) };
                 if matches!(taken, Some(None)) {
                     break;
                 }
                 let waiter = self.waiting[queue].pop_front();
                 if let (Some(waiter), Some(Some(taken))) = (waiter, taken) {
-                    grants.push((waiter.answer, taken));
+                    grants.push((waiter.result, taken));
                 }
             }
         }
@@ -185,8 +185,8 @@ impl<B: SendBody> Connections<B> {
     }
 
     /// The requests that wait, for which there will be no stream.
-    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = oneshot::Sender<Answer<B>>> + use<B> {
+    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = oneshot::Sender<StreamResult<B>>> + use<B> {
         let waiting = self.waiting.each_mut().map(std::mem::take);
-        waiting.into_iter().flatten().map(|waiter| waiter.answer).filter(|answer| !answer.is_closed())
+        waiting.into_iter().flatten().map(|waiter| waiter.result).filter(|result| !result.is_closed())
     }
 }

@@ -87,7 +87,7 @@ fn discovery_is_followed_once_and_only_for_its_own_issuer() {
 const QUICK: Timing = Timing {
     refresh_every: Duration::from_secs(3600),
     keep_for: Duration::from_secs(3600),
-    floor: Duration::from_secs(3600),
+    min_interval: Duration::from_secs(3600),
     unknown_for: Duration::from_secs(3600),
     first_retry: Duration::from_secs(3600),
     longest_retry: Duration::from_secs(3600),
@@ -124,7 +124,7 @@ fn a_storm_of_unknown_keys_is_one_fetch_and_a_rotated_key_is_found() {
 fn a_key_that_was_not_there_is_not_asked_for_again_soon() {
     let web = Web::default();
     web.put("https://keys.example", &set(&[&EC.jwk]));
-    let authorizer = fetched(&web, Timing { floor: Duration::ZERO, ..QUICK });
+    let authorizer = fetched(&web, Timing { min_interval: Duration::ZERO, ..QUICK });
     block(async {
         assert!(authorize(&authorizer, &bearer(&EC.token(&claims()))).await.is_ok());
         for _ in 0..50 {
