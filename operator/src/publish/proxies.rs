@@ -178,6 +178,11 @@ impl Proxies {
 }
 
 impl Membership {
+    /// The name of the proxy.
+    pub(crate) fn name(&self) -> &str {
+        &self.id.name
+    }
+
     fn update(&self, change: impl FnOnce(&mut Member)) {
         {
             let mut members = self.proxies.lock();

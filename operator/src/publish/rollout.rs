@@ -19,7 +19,7 @@ pub struct Rollout {
     /// In the order of fleets and names; of equal ones in a group the first.
     reports: Vec<DiagnosticReport>,
     /// The first proxy of each group that rejected its configuration, with the reason.
-    rejections: Vec<(usize, String, String)>,
+    rejections: Vec<(usize, String)>,
 }
 
 /// Proxies of a fleet that serve the same.
@@ -99,11 +99,11 @@ impl Rollout {
         if !member.diagnostics.is_empty() && !self.reports.iter().any(same) {
             self.reports.push(DiagnosticReport { group: at, proxy: name.clone(), found: member.diagnostics.clone() });
         }
-        if let Some((version, why)) = &member.rejected
+        if let Some((version, _)) = &member.rejected
             && *version == current.version
-            && !self.rejections.iter().any(|(group, _, _)| *group == at)
+            && !self.rejections.iter().any(|(group, _)| *group == at)
         {
-            self.rejections.push((at, name, why.clone()));
+            self.rejections.push((at, name));
         }
     }
 
@@ -189,7 +189,7 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
     let diagnostic = diagnostic
         .into_iter()
         .find_map(|report| report.found.get(object).map(|why| (report.proxy.as_str(), why.as_str())));
-    let rejection = rollout.rejections.iter().find(|(group, _, _)| {
+    let rejection = rollout.rejections.iter().find(|(group, _)| {
         rollout.groups.get(*group).is_some_and(|group| group.counts(wanted) && !group.serves(wanted))
     });
     let unsupported = groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
@@ -205,8 +205,11 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
         (Status::False, reason::NO_PROXIES, "No proxy is connected.".to_owned())
     } else if let Some((proxy, why)) = diagnostic {
         (Status::False, reason::REJECTED, format!("Proxy {proxy} cannot serve the object as written: {why}"))
-    } else if let Some((_, proxy, why)) = rejection {
-        (Status::False, reason::REJECTED, format!("{of}. Proxy {proxy} rejected the configuration: {why}"))
+    } else if let Some((_, proxy)) = rejection {
+        // Why is in the operator's log: it may name an object of another namespace.
+        let message =
+            format!("{of}. Proxy {proxy} rejected the whole configuration; the operator's log has the reason.");
+        (Status::False, reason::REJECTED, message)
     } else if let Some((proxy, kind)) = unsupported {
         let kind = kind.text();
         let message = format!("{of}. Proxy {proxy} does not support configuration of kind {kind}: update the proxy.");
@@ -295,8 +298,9 @@ mod tests {
         let (reason, message) = check(&fleet, &current, &["route/shop/orders"]);
         assert!(reason == "Rejected" && message.contains("one"), "{message}");
         let next = published("b");
-        one.rejected(next.version, "too long".into());
-        assert_eq!(check(&fleet, &next, &["keys/b"]).0, "Rejected");
+        one.rejected(next.version, "part certificate/bank/tls is too long".into());
+        let (reason, message) = check(&fleet, &next, &["keys/b"]);
+        assert!(reason == "Rejected" && message.contains("one") && !message.contains("bank"), "{message}");
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::publish::proxies::{Known, Membership, Proxies};
 /// Frames of proxies are small; the longest is the list of hashes in the hello.
 const MAX_UP_BYTES: usize = 64 << 20;
 const MAX_NAME_BYTES: usize = 253;
+/// Texts of proxies are cut at these lengths in logs.
+const MAX_PROGRAM_CHARS: usize = 64;
+const MAX_REASON_CHARS: usize = 1024;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Later acknowledgements count the proxy as lagging.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,6 +101,10 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
     }
 }
 
+fn capped(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
+
 /// A configuration that was sent and is not acknowledged yet.
 struct InFlight {
     published: Published,
@@ -148,21 +155,23 @@ where
         tracing::warn!(proxy.name = proxy, token.pod = pod, "rejected a proxy that presented the token of another Pod");
         return DisconnectReason::OtherPod { proxy, pod };
     }
-    tracing::info!(proxy.name = proxy, proxy.version = hello.program,
+    tracing::info!(proxy.name = proxy, proxy.version = capped(&hello.program, MAX_PROGRAM_CHARS),
         fleet.name = %hello.fleet, config.parts = reported.len(), "proxy connected");
     let membership = proxies.join(&hello, reported.clone());
+    let welcome = hello.capabilities.has_frame("Welcome");
+    // A long list of capabilities is not kept for the life of the stream.
+    let fleet = hello.fleet.clone();
+    drop(hello);
     let mut stream = ProxyStream {
         down,
         membership,
-        fleet: hello.fleet.clone(),
+        fleet,
         known: Known::Reported(reported),
         acknowledged: None,
         in_flight: None,
         fleet_size: 0,
     };
-    if hello.capabilities.has_frame("Welcome")
-        && let Err(ended) = stream.welcome().await
-    {
+    if welcome && let Err(ended) = stream.welcome().await {
         return ended;
     }
     let ended = stream.serve(&mut frames, &mut current, &proxies).await;
@@ -268,17 +277,27 @@ impl ProxyStream {
                 self.membership.applied(&sent.published, diagnostics);
             }
             Outcome::Rejected { why } => {
-                tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
+                self.log_rejection(version, &why);
                 self.membership.rejected(version, why);
             }
             Outcome::Unknown(unknown) => {
                 let why =
                     format!("The proxy reports the outcome {:?}, which this operator does not know.", unknown.name);
-                tracing::warn!(config.version = version.short(), error = why, "a proxy rejected the configuration");
+                self.log_rejection(version, &why);
                 self.membership.rejected(version, why);
             }
         }
         Ok(())
+    }
+
+    fn log_rejection(&self, version: Hash, why: &str) {
+        tracing::warn!(
+            proxy.name = self.membership.name(),
+            fleet.name = %self.fleet,
+            config.version = version.short(),
+            error = capped(why, MAX_REASON_CHARS),
+            "a proxy rejected the configuration"
+        );
     }
 
     fn late(&mut self) -> Result<(), DisconnectReason> {
