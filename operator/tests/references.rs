@@ -213,3 +213,31 @@ fn a_route_that_a_stage_does_not_accept_takes_no_operation_from_those_that_it_ac
     assert_eq!(status.problems, Vec::<&str>::new());
     assert_eq!(broken(&translation, "ApiRoute")[0].0, reason::NOT_ALLOWED_BY_STAGE);
 }
+
+/// What the namespace `shop` is told and what its parts are, as text.
+fn seen_by_shop(translation: &Translation) -> Vec<String> {
+    let statuses = translation.statuses.iter().filter(|(object, _)| &*object.namespace == "shop");
+    let parts = translation.parts.iter().filter(|(name, _)| name.fields().namespace == "shop");
+    let statuses = statuses.map(|(object, status)| format!("{object}: {status:?}"));
+    statuses.chain(parts.map(|(name, part)| format!("{name}: {}", part.json))).collect()
+}
+
+#[test]
+fn without_a_grant_nothing_in_a_namespace_depends_on_the_objects_of_another() {
+    for field in FIELDS {
+        let mut with = state(field);
+        // Another fleet and another namespace's ApiRoutes: nothing of them may show either.
+        let mut stage = target("Stage", SHARED, "target");
+        stage["spec"]["fleet"] = json!({"name": "inner"});
+        stage["spec"]["accepts"] = json!({"namespaces": {
+            "from": "Selector", "selector": {"matchLabels": {"tenant": "partner"}},
+        }});
+        with.apply(object(stage));
+        let mut without = with.clone();
+        for kind in ["Stage", "Secret", "ApiRoute", "UsagePlan", "Authorizer", "Service", "ConfigMap"] {
+            without.remove(Kind::named(kind).unwrap(), &ObjectKey::new(SHARED, "target"));
+        }
+        let (with, without) = (Translator::new().translate(&with), Translator::new().translate(&without));
+        assert_eq!(seen_by_shop(&with), seen_by_shop(&without), "{} {}", field.kind, field.path);
+    }
+}

@@ -11,7 +11,7 @@ use crate::objects::{Kind, ObjectKey};
 use crate::translate::budget::{self, Cut, Load};
 use crate::translate::changes::ChangeTracker;
 use crate::translate::conflicts::Claims;
-use crate::translate::desired::{DesiredStatus, Detail};
+use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Fleets;
 use crate::translate::node::Node;
 use crate::translate::object;
@@ -375,7 +375,8 @@ impl Translator {
         self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
         let Some((object, mut wanted)) = status else { return };
         wanted.fleets = self.fleets_of(output, &object, &wanted.parts);
-        for (stage, status) in &mut wanted.stages {
+        // Not those of a Stage that does not accept the route: they belong to another namespace.
+        for (stage, status) in wanted.stages.iter_mut().filter(|(_, status)| status.served == Served::Yes) {
             status.fleets = self.fleets.of(&stages::part_name(stage)).cloned().collect();
         }
         let before = self.translation.statuses.get(&object);
