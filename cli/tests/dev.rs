@@ -97,10 +97,10 @@ fn an_edit_under_traffic_takes_effect_within_a_second_and_interrupts_no_request(
     let original = folder.read("orders.yaml");
     let mut times = Vec::new();
     for round in 0..5 {
-        let word = format!("round-{round}");
-        folder.write("orders.yaml", &original.replace(r#"{"status":"ok"}"#, &word));
+        let body = format!("round-{round}");
+        folder.write("orders.yaml", &original.replace(r#"{"status":"ok"}"#, &body));
         let saved = Instant::now();
-        eventually("the edit is in effect", || get(address, "/health").unwrap().1.contains(&word).then_some(()));
+        eventually("the edit is in effect", || get(address, "/health").unwrap().1.contains(&body).then_some(()));
         times.push(saved.elapsed());
     }
     // The median, so that one pause of a busy machine does not count.
@@ -269,6 +269,6 @@ fn a_port_in_use_is_rejected_and_never_shared() {
         .arg(examples().join("versions"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains(&first.address().to_string()), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && stderr.contains(&first.address().to_string()), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! Starting the command, reading what it prints, and asking what it serves.
+//! Starts the command, reads its output and sends requests to it.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! The built `sluice` command, used as people use it. What the operator and the proxy do is tested with them.
+//! Tests of the built `sluice` command, from the command line. The operator and the proxy have their own tests.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,5 +1,5 @@
 //! The custom resources that a user writes: Stage, ApiRoute, Authorizer, ApiKey and UsagePlan.
-//! Types, schemas, defaults and the vocabulary of conditions live here; what the objects lead to is the operator's.
+//! This package has their types, schemas, defaults and conditions. The operator translates the objects.
 
 #![allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys within one `kube` attribute")]
 

@@ -1,5 +1,5 @@
-//! The CustomResourceDefinitions as they are shipped: generated from the types, made structural and strict.
-//! How a document is judged by them outside an API server is said in [`crate::schema`].
+//! Generates the CustomResourceDefinitions from the types, with structural and strict schemas. [`crate::schema`] validates
+//! objects by them without an API server.
 
 use kube::{CustomResourceExt, Resource};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ pub enum ManifestError {
     Json {
         /// The plural name.
         plural: String,
-        /// What the serialiser said.
+        /// The error of the serializer.
         source: serde_json::Error,
     },
     /// The definition has no YAML form.
@@ -20,7 +20,7 @@ pub enum ManifestError {
     Yaml {
         /// The plural name.
         plural: String,
-        /// What the serialiser said.
+        /// The error of the serializer.
         reason: String,
     },
 }
@@ -232,7 +232,7 @@ mod tests {
             for (name, child) in schema["properties"].as_object().into_iter().flatten() {
                 let path = format!("{path}.{name}");
                 let description = child["description"].as_str().unwrap_or_default();
-                let says = ["Unset", "Empty:", "Required with"].iter().any(|word| description.contains(word));
+                let says = ["Unset", "Empty:", "Required with"].iter().any(|start| description.contains(start));
                 if !says && !required.contains(&json!(name)) {
                     silent.push(format!("{path}: {description}"));
                 }

@@ -16,7 +16,7 @@ pub use field_error::{FieldError, Path, Place, Step};
 
 use crate::manifest::{self, ManifestError};
 
-/// Deeper objects are refused; no schema of ours is nearly that deep.
+/// Deeper objects are rejected; no schema here is nearly that deep.
 const MAX_DEPTH: usize = 64;
 
 /// The most errors that are reported for one object.
@@ -30,13 +30,13 @@ pub enum SchemaError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What the compiler said.
+        /// The error of the compiler.
         source: regex::Error,
     },
     /// A rule is not a CEL expression.
     #[error("the schema has a rule that cannot be compiled: {reason}")]
     Rule {
-        /// What the compiler said.
+        /// The error of the compiler.
         reason: String,
     },
     /// The definitions could not be made.
@@ -300,7 +300,7 @@ impl Visit<'_> {
         self.unique(schema, items);
     }
 
-    /// Refuses a second item with the identity of an earlier one, in sets and in maps written as lists.
+    /// Rejects a second item with the identity of an earlier one, in sets and in maps written as lists.
     fn unique(&mut self, schema: &Value, items: &[Value]) {
         let keys: Vec<&str> = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
             Some("set") => Vec::new(),
@@ -371,7 +371,7 @@ impl Visit<'_> {
     }
 }
 
-/// Writes `80.0` as `80`: an API server does not tell them apart.
+/// Writes `80.0` as `80`: an API server treats them as equal.
 #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and within 2^53")]
 fn whole(value: &mut Value) {
     const LARGEST: f64 = 9_007_199_254_740_992.0;

@@ -50,11 +50,11 @@ fn every_row_is_validated_as_its_table_expects() {
     let mut wrong = Vec::new();
     for (file, row) in rows() {
         let errors: Vec<String> = row.errors().iter().map(ToString::to_string).collect();
-        let as_said = match &row.error {
+        let as_expected = match &row.error {
             None => errors.is_empty(),
             Some(error) => errors.iter().any(|found| found.contains(error)),
         };
-        if !as_said {
+        if !as_expected {
             wrong.push(format!("{file}: {}: expected {:?}, found {errors:?}", row.name, row.error));
         }
     }
@@ -99,7 +99,7 @@ fn rules(path: &str, schema: &Value, found: &mut Vec<(String, String)>) {
 
 #[test]
 fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
-    let mut refused: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut rejected: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (_, row) in rows() {
         let kind = row.object["kind"].as_str().unwrap().to_owned();
@@ -108,7 +108,7 @@ fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
             continue;
         }
         let errors = row.errors();
-        refused.entry(kind).or_default().extend(errors.into_iter().map(|error| {
+        rejected.entry(kind).or_default().extend(errors.into_iter().map(|error| {
             let place: String = error
                 .path
                 .to_string()
@@ -124,13 +124,13 @@ fn every_rule_has_a_rejected_row_and_its_kind_an_accepted_row() {
         rules("", definition.schema(), &mut found);
         for (place, message) in found {
             let place = place.trim_start_matches('.');
-            let hit = refused
+            let hit = rejected
                 .get(&definition.kind)
                 .into_iter()
                 .flatten()
-                .any(|(at, told)| at == place && told.contains(&message));
+                .any(|(at, found)| at == place && found.contains(&message));
             if !hit {
-                missing.push(format!("{}: {place}: no row is refused with {message:?}", definition.kind));
+                missing.push(format!("{}: {place}: no row is rejected with {message:?}", definition.kind));
             }
             let field = place.rsplit('.').next().unwrap_or(place);
             let passes = accepted

@@ -1,5 +1,5 @@
-//! The schema ring: manifests are fresh, and every CEL rule accepts and refuses what it should.
-//! The rows of `cel/` are also sent to a real API server, by the system ring.
+//! Tests of the schemas: manifests are up to date, and every CEL rule accepts and rejects its rows of `cel/`.
+//! The system tests send the same rows to a real API server.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,4 +1,4 @@
-//! The committed manifests say what the types say.
+//! The committed manifests are those that the types generate.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,32 +18,32 @@ fn crdgen(arguments: &[&Path]) -> (bool, String) {
 fn the_committed_manifests_are_fresh() {
     let manifests = root().join("manifests");
     let chart = root().join("../charts/sluice-crds/templates");
-    let (fresh, told) = crdgen(&[Path::new("--check"), &manifests, &chart]);
-    assert!(fresh, "{told}");
+    let (fresh, output) = crdgen(&[Path::new("--check"), &manifests, &chart]);
+    assert!(fresh, "{output}");
 }
 
 #[test]
 fn a_stale_manifest_is_reported_with_the_command_to_run() {
     let dir = std::env::temp_dir().join(format!("sluice-crdgen-{}", std::process::id()));
-    let (written, told) = crdgen(&[Path::new("--out"), &dir]);
-    assert!(written, "{told}");
-    let (fresh, told) = crdgen(&[Path::new("--check"), &dir]);
-    assert!(fresh, "{told}");
+    let (written, output) = crdgen(&[Path::new("--out"), &dir]);
+    assert!(written, "{output}");
+    let (fresh, output) = crdgen(&[Path::new("--check"), &dir]);
+    assert!(fresh, "{output}");
     let stage = dir.join("stages.sluice.dev.yaml");
     let text = std::fs::read_to_string(&stage).unwrap();
     std::fs::write(&stage, text.replacen("basePath", "basepath", 1)).unwrap();
-    let (fresh, told) = crdgen(&[Path::new("--check"), &dir]);
+    let (fresh, output) = crdgen(&[Path::new("--check"), &dir]);
     assert!(!fresh);
-    assert!(told.contains("stages.sluice.dev.yaml") && told.contains("make generate"), "{told}");
-    assert!(!told.contains("apiroutes"), "{told}");
+    assert!(output.contains("stages.sluice.dev.yaml") && output.contains("make generate"), "{output}");
+    assert!(!output.contains("apiroutes"), "{output}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]
 fn an_unknown_flag_teaches() {
-    let (done, told) = crdgen(&[Path::new("--chek")]);
+    let (done, output) = crdgen(&[Path::new("--chek")]);
     assert!(!done);
-    assert!(told.contains("--check DIR"), "{told}");
+    assert!(output.contains("--check DIR"), "{output}");
 }
 
 #[test]

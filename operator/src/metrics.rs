@@ -1,4 +1,4 @@
-//! The operator's metrics, registered once.
+//! The operator's metrics, registered once. Each module counts through the handles here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

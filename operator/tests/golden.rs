@@ -46,8 +46,8 @@ fn statuses(translation: &Translation) -> Value {
     let mut all = BTreeMap::new();
     for (object, wanted) in &translation.statuses {
         let conditions = wanted.conditions.iter().map(|condition| {
-            let word = format!("{} {}: {}", condition.status.as_str(), condition.reason, condition.message);
-            (condition.type_.to_owned(), Value::String(word))
+            let text = format!("{} {}: {}", condition.status.as_str(), condition.reason, condition.message);
+            (condition.type_.to_owned(), Value::String(text))
         });
         let mut status: serde_json::Map<String, Value> = conditions.collect();
         if let Some(generation) = wanted.generation {

@@ -122,12 +122,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_incremental_translation_equals_one_from_scratch(steps in steps(), batch in 1..5_usize, room in 0..4_usize) {
-        // With little room, what does not fit changes as often as what there is.
-        let (total, shard) = [(usize::MAX, usize::MAX), (6000, 1000), (3000, 300), (500, 100)][room];
+    fn an_incremental_translation_equals_one_from_scratch(steps in steps(), batch in 1..5_usize, quota in 0..4_usize) {
+        // With a small quota, the steps also change which objects exceed it.
+        let (total, shard) = [(usize::MAX, usize::MAX), (6000, 1000), (3000, 300), (500, 100)][quota];
         let mut translator = Translator::limited(total, shard);
-        let mut told = Translator::limited(total, shard);
-        let mut last = told.translate(&ClusterState::default());
+        let mut incremental = Translator::limited(total, shard);
+        let mut last = incremental.translate(&ClusterState::default());
         let mut state = ClusterState::default();
         let mut among = BTreeSet::new();
         for (at, step) in steps.iter().enumerate() {
@@ -141,11 +141,11 @@ proptest! {
             if at % batch == 0 {
                 let scratch = Translator::limited(total, shard).translate(&state);
                 prop_assert_eq!(&translator.translate(&state), &scratch, "after step {} of {:?}", at, steps);
-                if room == 0 {
+                if quota == 0 {
                     prop_assert_eq!(fleets::published(&scratch), fleets::expected(&state, &scratch));
                 }
-                last = told.translate_changed(&state, &among).unwrap_or(last);
-                prop_assert_eq!(&last, &scratch, "told what changed, after step {} of {:?}", at, steps);
+                last = incremental.translate_changed(&state, &among).unwrap_or(last);
+                prop_assert_eq!(&last, &scratch, "translate_changed, after step {} of {:?}", at, steps);
                 among.clear();
             }
         }
@@ -212,7 +212,7 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
     assert_eq!(changed, ["upstream/shop/orders:80"]);
 }
 
-/// Whether each object of the cluster state is served, in a translation with so much room.
+/// Whether each object of the cluster state is served, in a translation with these quotas.
 fn served(state: &ClusterState, total: usize, shard: usize) -> Vec<(String, bool)> {
     let translation = Translator::limited(total, shard).translate(state);
     let all = translation.statuses.iter().filter(|(object, _)| &*object.kind != "Stage");

@@ -1,4 +1,4 @@
-//! Objects from YAML, for tests: what the API server would hand out, without its schema checks.
+//! Objects from YAML, for tests: as an API server returns them, without its schema validation.
 
 use serde_json::Value;
 use sluice_operator::cluster_state::ClusterState;

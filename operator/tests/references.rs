@@ -135,7 +135,7 @@ fn a_reference_to_another_namespace_needs_a_grant_there_for_these_kinds_and_ends
             // The message is the same for an object that does not exist.
             state.remove(Kind::named(field.target).unwrap(), &ObjectKey::new(SHARED, "target"));
             let without = broken(&Translator::new().translate(&state), field.kind);
-            assert_eq!(without, found, "{name}, {case}: the message tells whether the object exists");
+            assert_eq!(without, found, "{name}, {case}: the message discloses whether the object exists");
         }
     }
 }
@@ -192,7 +192,7 @@ fn a_stage_accepts_routes_of_the_namespaces_that_it_names() {
         assert_eq!(reasons, expected, "{accepts} with labels {labels}: {found:?}");
         state.remove(Kind::Stage, &ObjectKey::new(SHARED, "target"));
         let gone = broken(&translator.translate(&state), "ApiRoute");
-        assert_eq!(gone[0].0, reason::NOT_ALLOWED_BY_STAGE, "a Stage that does not exist is not told apart");
+        assert_eq!(gone[0].0, reason::NOT_ALLOWED_BY_STAGE, "a Stage that does not exist has the same message");
     }
 }
 

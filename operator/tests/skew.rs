@@ -1,4 +1,4 @@
-//! A newer and an older proxy at today's operator, over the real stream server.
+//! A newer and an older proxy connected to this operator, over the real stream server.
 
 use bytes::Bytes;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What the operator sees of an API server that does not serve every kind: a stand-in for the server whose responses change.
+//! Watches of an API server that does not serve every kind. A fake server changes its responses.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

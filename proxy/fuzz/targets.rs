@@ -57,7 +57,7 @@ fn decode(bytes: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// The public half of a key whose private half nobody has any more; `corpus/token/valid` is signed with it.
+/// The public half of a key whose private half is deleted; `corpus/token/valid` is signed with it.
 const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "fuzz", "x": "5-jl_a-HIGP45D09NklSqyM7FAPXFIp95NwYiR1fNNE", "y": "JA_xMqe_yNOJgxoVWDj_oNUA2d_4dsuV3B3joPipifc"}]}"#;
 
 /// Of all values of the `authorization` header only the one that was signed is accepted.

@@ -1,4 +1,4 @@
-//! One request, from top to bottom: the steps in their order. What a step decides is in its own module.
+//! Serves one request: the steps in their order. What a step decides is in its own module.
 
 mod admission;
 mod caching;

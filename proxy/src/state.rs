@@ -1,5 +1,5 @@
 //! State that survives a change of the configuration: buckets, key sets, caches, connections, metrics. One field for each.
-//! `gateway` is the configuration, `compile` makes it.
+//! `gateway` is the configuration; `compile` makes it from parts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct State {
     swept: Option<Instant>,
 }
 
-/// Buckets that nobody refers to wait at least so long.
+/// Buckets without a reference are kept at least this long.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl State {

@@ -1,5 +1,5 @@
-//! Variables of a request and header values that name them. What a variable's value is, the implementations of
-//! [`Variables`] say; which variables exist, `sluice_wire::Variable`.
+//! Renders header values with variables of a request. Implementations of [`Variables`] provide the values;
+//! `sluice_wire::Variable` lists the variables.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Writes the CustomResourceDefinitions into directories, prints them, or tells whether those in a directory are stale.
-//! What they say is made by `sluice_crds::manifest`.
+//! Writes the CustomResourceDefinitions into directories, prints them, or checks that those in a
+//! directory are up to date. `sluice_crds::manifest` generates them.
 
 use std::{
     fs,

@@ -90,17 +90,17 @@ pub(super) fn pattern(pattern: &str) -> String {
     known.to_owned()
 }
 
-/// The candidate that is nearest to a misspelt word, if one is near enough to be meant.
+/// The candidate with the smallest edit distance to a misspelt name, if the distance is small.
 #[must_use]
-pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let length = word.chars().count();
+pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = name.chars().count();
     if !(2..=64).contains(&length) {
         return None;
     }
     let budget = (length / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= budget)
         .min()
         .map(|(_, candidate)| candidate)

@@ -1,4 +1,4 @@
-//! An error of an object: the path of the field, and a message. Lines and columns are known to the reader of the file.
+//! An error of an object: the path of the field, and a message. The reader of a file adds line and column.
 
 use std::fmt;
 
@@ -44,7 +44,8 @@ impl Path {
         self.0.pop();
     }
 
-    /// Reads `spec.rules[0].path`. Names that hold dots or brackets cannot be told apart; CEL rules stand on no such.
+    /// Reads `spec.rules[0].path`. Names with dots or brackets are not supported; no field with a CEL rule has
+    /// one.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut steps = Vec::new();

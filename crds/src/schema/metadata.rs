@@ -1,5 +1,4 @@
-//! What every object has beside its kind's own fields: `apiVersion`, `kind` and `metadata`.
-//! Which kinds exist is not known here.
+//! Schema of the fields that every object has: `apiVersion`, `kind` and `metadata`. It does not depend on the kinds.
 
 use serde_json::{Value, json};
 

@@ -107,10 +107,10 @@ fn bounds_of_numbers_lists_and_sizes_hold() {
 #[test]
 fn a_duration_without_a_unit_is_reported_with_an_example() {
     for (found, number) in [("30", json!(30)), ("\"30\"", json!("30"))] {
-        let told = errors_of("Stage", stage(json!({"cache": {"ttl": number}})));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].starts_with("spec.cache.ttl ") && told[0].contains(found), "{told:?}");
-        assert!(told[0].ends_with("A duration needs a unit: write 30s for 30 seconds."), "{told:?}");
+        let errors = errors_of("Stage", stage(json!({"cache": {"ttl": number}})));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with("spec.cache.ttl ") && errors[0].contains(found), "{errors:?}");
+        assert!(errors[0].ends_with("A duration needs a unit: write 30s for 30 seconds."), "{errors:?}");
     }
     assert_eq!(
         errors_of("Stage", stage(json!({"cache": {"ttl": "5 min"}}))),

@@ -57,12 +57,12 @@ fn matches(at: &str, rule: &ApiRule, problems: &mut Problems) -> Option<Match> {
         }
     };
     let methods = methods(at, rule, problems)?;
-    let mut fields = |list: &[ValueMatch], word: &str, header: bool| {
+    let mut fields = |list: &[ValueMatch], name: &str, header: bool| {
         let mut all = Vec::new();
         for (n, field) in list.iter().enumerate() {
             match fields::field_match(field, header) {
                 Ok(field) => all.push(field),
-                Err(why) => problems.invalid(&format!("{at}.{word}[{n}]"), why),
+                Err(why) => problems.invalid(&format!("{at}.{name}[{n}]"), why),
             }
         }
         (all.len() == list.len()).then_some(all)

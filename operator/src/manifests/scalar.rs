@@ -10,7 +10,7 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Valu
         None if !plain => return Ok(Value::String(text.to_owned())),
         _ => {}
     }
-    let value = word(text).or_else(|| number(text)).unwrap_or_else(|| Value::String(text.to_owned()));
+    let value = null_or_bool(text).or_else(|| number(text)).unwrap_or_else(|| Value::String(text.to_owned()));
     if matches!(text, ".nan" | ".NaN" | ".NAN") || text.trim_start_matches(['+', '-']).eq_ignore_ascii_case(".inf") {
         return Err(format!("{text} is not a number that a manifest can contain. Put it in quotes if it is a string."));
     }
@@ -24,7 +24,7 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Result<Valu
     if fits { Ok(value) } else { Err(format!("{text:?} does not match its tag. Remove the tag.")) }
 }
 
-fn word(text: &str) -> Option<Value> {
+fn null_or_bool(text: &str) -> Option<Value> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Some(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Some(Value::Bool(true)),

@@ -385,8 +385,8 @@ async fn a_change_is_reported_once_after_files_stop_changing() {
     let dir = Dir::new();
     let path = dir.write("a.yaml", STAGE);
     let mut changes = Box::pin(watch(&dir.0));
-    let quiet = tokio::time::timeout(Duration::from_millis(400), changes.next()).await;
-    assert!(quiet.is_err(), "nothing changed");
+    let unchanged = tokio::time::timeout(Duration::from_millis(400), changes.next()).await;
+    assert!(unchanged.is_err(), "nothing changed");
 
     let started = Instant::now();
     fs::write(&path, STAGE.replace("spec: {}", "spec: {basePath: /x}")).unwrap();

@@ -337,7 +337,7 @@ fn syntax(error: &ScanError, text: &str) -> YamlError {
     YamlError { at, message: format!("This is not YAML: {info}.{hint}") }
 }
 
-/// The first tab that indents a line, from a place on: the scanner tells where the text began that it interrupts.
+/// The first tab that indents a line, from a position on. The scanner reports only where the text before the tab begins.
 fn first_tab(text: &str, from: Mark) -> Option<Mark> {
     text.lines().enumerate().skip(from.line.saturating_sub(1)).find_map(|(index, line)| {
         let column = line.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;

@@ -1,4 +1,4 @@
-//! ApiKey, apart from its translation.
+//! ApiKey as a watched kind. `translate` has its translation.
 
 use serde_json::Value;
 use sluice_crds::ApiKey;

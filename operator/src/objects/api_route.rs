@@ -1,4 +1,4 @@
-//! ApiRoute, apart from its translation.
+//! ApiRoute as a watched kind. `translate` has its translation.
 
 use serde_json::Value;
 use sluice_crds::ApiRoute;

@@ -1,4 +1,4 @@
-//! Authorizer, apart from its translation.
+//! Authorizer as a watched kind. `translate` has its translation.
 
 use serde_json::Value;
 use sluice_crds::Authorizer;

@@ -1,4 +1,4 @@
-//! ConfigMap.
+//! ConfigMap as a watched kind: its schema in manifests, and what counts as a change.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};

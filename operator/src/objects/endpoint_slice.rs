@@ -1,4 +1,4 @@
-//! EndpointSlice.
+//! EndpointSlice as a watched kind: its schema in manifests, and what counts as a change.
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Pieces of the schemas of manifests of kinds that are not Sluice's, as far as configuration depends on them. Fields that
-//! exist in Kubernetes and do not matter here are known by name only.
+//! Schemas for manifests of kinds of Kubernetes, limited to the fields that configuration depends on. Other fields of
+//! Kubernetes are listed by name only.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Namespace: its labels decide what a selector of namespaces selects.
+//! Namespace as a watched kind. Selectors of namespaces select by its labels.
 
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;

@@ -99,7 +99,7 @@ pub(crate) use for_own_object;
 pub struct Unparsable {
     /// Its generation, for the status.
     pub generation: Option<i64>,
-    /// Its UID, which tells it from earlier objects of the same name.
+    /// Its UID, which distinguishes it from earlier objects of the same name.
     pub uid: Option<String>,
     /// When it was created.
     pub created: Option<Time>,

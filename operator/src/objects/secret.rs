@@ -1,4 +1,4 @@
-//! Secret.
+//! Secret as a watched kind: its schema in manifests, and what counts as a change.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Service.
+//! Service as a watched kind: its schema in manifests, and what counts as a change.
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};

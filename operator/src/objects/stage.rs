@@ -1,4 +1,4 @@
-//! Stage, apart from its translation.
+//! Stage as a watched kind. `translate` has its translation.
 
 use serde_json::Value;
 use sluice_crds::Stage;

@@ -206,14 +206,15 @@ mod tests {
     fn the_charts_rules_let_the_operator_watch_every_kind_and_patch_the_status_of_its_own() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sluice/files/operator-rules.yaml");
         let rules: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-        let words = |rule: &Value, field: &str| -> Vec<String> {
-            rule[field].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+        let strings = |rule: &Value, field: &str| -> Vec<String> {
+            rule[field].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
         };
         let mut rights = BTreeSet::new();
         for rule in &rules {
-            for group in words(rule, "apiGroups") {
-                for resource in words(rule, "resources") {
-                    rights.extend(words(rule, "verbs").into_iter().map(|verb| (verb, group.clone(), resource.clone())));
+            for group in strings(rule, "apiGroups") {
+                for resource in strings(rule, "resources") {
+                    rights
+                        .extend(strings(rule, "verbs").into_iter().map(|verb| (verb, group.clone(), resource.clone())));
                 }
             }
         }

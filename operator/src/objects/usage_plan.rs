@@ -1,4 +1,4 @@
-//! UsagePlan, apart from its translation.
+//! UsagePlan as a watched kind. `translate` has its translation.
 
 use serde_json::Value;
 use sluice_crds::UsagePlan;

@@ -28,7 +28,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without an acknowledgement for this long the stream ends, and the proxy reconnects.
 const ACK_LIMIT: Duration = Duration::from_secs(120);
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// Idle timeout: a proxy answers each ping.
+/// Idle timeout: a proxy replies to each ping.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
 /// Write timeout: a proxy that reads nothing for this long is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);

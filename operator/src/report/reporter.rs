@@ -270,12 +270,12 @@ impl Reporter {
         let version = resource_version(&present);
         let without_times = timeless(&patch.status);
         let outcome = self.writer.apply(object, present.uid(), &patch.status).await;
-        let word = match &outcome {
+        let label = match &outcome {
             Ok(true) => "written",
             Ok(false) => "gone",
             Err(_) => "failed",
         };
-        self.metrics.status_patches.with_label_values(&[&*object.kind, word]).inc();
+        self.metrics.status_patches.with_label_values(&[&*object.kind, label]).inc();
         match outcome {
             Err(error) => {
                 tracing::warn!(%object, error, "cannot write a status; retrying");

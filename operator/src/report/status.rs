@@ -256,8 +256,8 @@ mod tests {
         let translation = translate(&ClusterState::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
         let wanted = translation.statuses[&object].clone();
-        let judged = programmed(&object, &wanted, &Rollout::of(proxies, &Current::from(translation)));
-        patch(&present(&Object::from(stage)), &wanted, &judged, &[], fleet, &time(second))
+        let programmed = programmed(&object, &wanted, &Rollout::of(proxies, &Current::from(translation)));
+        patch(&present(&Object::from(stage)), &wanted, &programmed, &[], fleet, &time(second))
     }
 
     /// The patch for a route at the Stage `prod`, which exists, and at `absent`, which does not.
@@ -276,21 +276,21 @@ mod tests {
         let wanted = translation.statuses[&object].clone();
         let rollout = Rollout::of(proxies, &Current::from(translation));
         let stages: Vec<_> = wanted.stages.iter().map(|(_, at)| programmed(&object, at, &rollout)).collect();
-        let judged = programmed(&object, &wanted, &rollout);
-        patch(&present(&Object::from(route)), &wanted, &judged, &stages, Fleet::Settled, &time(1))
+        let programmed = programmed(&object, &wanted, &rollout);
+        patch(&present(&Object::from(route)), &wanted, &programmed, &stages, Fleet::Settled, &time(1))
     }
 
     #[test]
     fn a_route_has_conditions_for_each_of_its_stages() {
         let proxies = proxies();
         let first = patch_of_route(&Value::Null, &proxies).unwrap();
-        let said = |stage: usize, condition: usize| {
+        let summary = |stage: usize, condition: usize| {
             let condition = &first.status["stages"][stage]["conditions"][condition];
             format!("{} {}", condition["status"].as_str().unwrap(), condition["reason"].as_str().unwrap())
         };
         assert_eq!(first.status["stages"][0]["name"], "prod");
-        assert_eq!((said(0, 0), said(0, 2)), ("True Accepted".to_owned(), "False NoProxies".to_owned()));
-        assert_eq!((said(1, 0), said(1, 2)), ("False StageNotFound".to_owned(), "False Rejected".to_owned()));
+        assert_eq!((summary(0, 0), summary(0, 2)), ("True Accepted".to_owned(), "False NoProxies".to_owned()));
+        assert_eq!((summary(1, 0), summary(1, 2)), ("False StageNotFound".to_owned(), "False Rejected".to_owned()));
         assert_eq!(
             first.status["conditions"][0]["reason"], "StageNotFound",
             "the summary has the problem of each Stage"

@@ -1,4 +1,4 @@
-//! The objects whose status may have to be written, so that a change does not lead to a look at every object. `status`
+//! The objects whose status may have to be written, so that a change does not cause a comparison of every object. `status`
 //! decides whether a status differs.
 
 use std::collections::BTreeSet;

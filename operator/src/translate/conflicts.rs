@@ -1,5 +1,5 @@
-//! Conflicts between objects: a host, an operation or a key that several objects claim belongs to the oldest of them, then
-//! to the first by name. Host names belong to a namespace: that of the oldest object that claims the name, or a wildcard
+//! Conflicts between objects: a host, an operation or a key that several objects claim belongs to the oldest of them, and of
+//! objects of the same age to the first by name. Host names belong to a namespace: that of the oldest object that claims the name, or a wildcard
 //! above it. The module of each kind defines what its objects claim.
 
 use std::collections::{BTreeMap, BTreeSet};

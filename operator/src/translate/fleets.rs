@@ -1,5 +1,5 @@
-//! Which fleets get which parts: a Stage belongs to one fleet, and every other part follows the Stages that use it. What an
-//! update costs follows the change: only the parts below a changed one are looked at.
+//! Which fleets get which parts: a Stage belongs to one fleet, and every other part follows the Stages that use it. The cost of
+//! an update depends on the change: only the parts below a changed one are visited.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

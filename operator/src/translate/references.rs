@@ -41,7 +41,7 @@ impl<'a> Referrer<'a> {
 }
 
 /// The object that a reference names. An object of another namespace is looked up only when a ReferenceGrant permits the
-/// reference, so a message never tells whether it exists.
+/// reference, so a message never discloses whether it exists.
 pub(crate) fn resolve<'a, K: Stored + Target>(
     view: &View<'a>,
     from: Referrer<'_>,

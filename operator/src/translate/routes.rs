@@ -37,19 +37,19 @@ fn shape(path: &PathTemplate) -> String {
 
 /// The operation of a rule for one of its methods, without regard to the names of path parameters.
 fn operation(stage: &ObjectKey, version: Option<&str>, matches: &Match, method: &str) -> Operation {
-    let word = |kind: char, field: &FieldMatch| match &field.value {
+    let text = |kind: char, field: &FieldMatch| match &field.value {
         Some(value) => format!("{kind}{}={value}", field.name),
         None => format!("{kind}{}", field.name),
     };
-    let headers = matches.headers.iter().map(|field| word('h', field));
-    let mut words: Vec<String> = headers.chain(matches.query.iter().map(|field| word('q', field))).collect();
-    words.sort();
+    let headers = matches.headers.iter().map(|field| text('h', field));
+    let mut texts: Vec<String> = headers.chain(matches.query.iter().map(|field| text('q', field))).collect();
+    texts.sort();
     Operation {
         stage: stage.clone(),
         version: version.map(str::to_owned),
         path: shape(&matches.path),
         method: method.to_owned(),
-        matches: words,
+        matches: texts,
     }
 }
 

@@ -93,7 +93,7 @@ fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName
 }
 
 /// The Stage that routes of a namespace attach to. For a Stage of another namespace, `spec.accepts` decides, and the message
-/// does not tell whether the Stage exists.
+/// does not disclose whether the Stage exists.
 pub(crate) fn attach<'a>(view: &View<'a>, namespace: &str, stage: &ObjectKey) -> Result<&'a Arc<Stage>, Unresolved> {
     let found = view.get::<Stage>(stage);
     if stage.namespace == namespace {
@@ -335,8 +335,8 @@ fn cache(settings: &api::StageCache, problems: &mut Problems) -> Option<StageCac
 
 fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
     let wild = ["*", "http://*", "https://*"];
-    let everybody = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
-    if settings.allow_credentials && everybody {
+    let any_origin = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
+    if settings.allow_credentials && any_origin {
         let why = "cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
         problems.invalid("spec.cors.allowCredentials", why);
     }
@@ -350,7 +350,7 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
         allow_methods: settings.allow_methods.iter().map(|method| method.as_str().to_owned()).collect(),
         allow_headers: lower(&settings.allow_headers),
         expose_headers: lower(&settings.expose_headers),
-        allow_credentials: settings.allow_credentials && !everybody,
+        allow_credentials: settings.allow_credentials && !any_origin,
         max_age_s,
     }
 }

@@ -1,4 +1,4 @@
-//! Decides when the cluster state is complete enough to be shown: what must be known, and how long that is waited for.
+//! Decides when the cluster state is complete enough to be translated: which lists it waits for, and for how long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -134,6 +134,6 @@ mod tests {
         assert_eq!(started.elapsed(), NAMED_OBJECT_TIMEOUT);
         barrier.shown();
         barrier.changed();
-        assert!(barrier.is_over(), "a watch that never answers delays a change only once");
+        assert!(barrier.is_over(), "a watch that never responds delays a change only once");
     }
 }

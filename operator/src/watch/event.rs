@@ -26,7 +26,7 @@ impl std::fmt::Display for Scope {
     }
 }
 
-/// What a watch saw. The number tells it from an earlier watch of the same scope.
+/// A change that a watch reports. The number distinguishes it from an earlier watch of the same scope.
 pub(super) struct WatchEvent {
     pub(super) scope: Scope,
     pub(super) watch: u64,

@@ -1,4 +1,4 @@
-//! Watches an API server into a [`ClusterState`]. Nothing is shown before every initial list is complete: an object whose
+//! Watches an API server into a [`ClusterState`]. Nothing is translated before every initial list is complete: an object whose
 //! existence is not known yet is unknown, not absent.
 
 use std::collections::{BTreeMap, BTreeSet};

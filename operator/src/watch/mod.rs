@@ -1,4 +1,4 @@
-//! Watches an API server into a `ClusterState`. What the objects are translated to is not known here.
+//! Watches an API server into a `ClusterState`. `translate` translates the objects.
 
 use std::time::Duration;
 

@@ -88,14 +88,14 @@ cases! {
     stage_all_hosts_lost
     stage_bad_base_path
     stage_bad_host_is_left_out
-    stage_bad_throttle_refuses
+    stage_bad_throttle_rejects
     stage_below_a_wildcard_of_another_namespace
     stage_cache_off
     stage_cache_time_too_long
     stage_certificate_of_another_namespace_without_a_grant
     stage_cors_age_of_half_a_second
     stage_cors_age_too_long
-    stage_cors_credentials_for_everybody
+    stage_cors_credentials_for_any_origin
     stage_defaults
     stage_equal_age_first_by_name
     stage_every_host_lost

@@ -91,7 +91,7 @@ impl Authorizer {
         );
         match span.in_scope(|| self.evaluate(request, SystemTime::now())) {
             Evaluation::Done(decision) => decision,
-            // In a box, so that requests that need not wait do not carry the room for it.
+            // Boxed, so that the future of a request that does not wait stays small.
             Evaluation::Wait(wait) => Box::pin(self.wait(wait, request)).instrument(span).await,
         }
     }

@@ -11,7 +11,7 @@ pub(crate) enum Decision {
     Allow(Arc<Identity>),
     Reject {
         reject: Reject,
-        /// More specific than the reason of the rejection: a word for the access log, of a closed set.
+        /// More specific than the reason of the rejection, for the access log: one of a fixed set of values.
         reason: &'static str,
     },
 }

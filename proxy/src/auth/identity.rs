@@ -17,7 +17,7 @@ pub(crate) struct Identity {
     pub(crate) attributes: Map<String, Value>,
     /// When the decision must be made again.
     pub(crate) expires: SystemTime,
-    /// Tells this caller from all others in cache keys. Where `id` is set it is complete: whatever credential
+    /// Distinguishes this caller from all others in cache keys. Where `id` is set it is complete: whatever credential
     /// the caller shows next, the responses are the same.
     pub(crate) cache_identity: Box<[u8]>,
 }

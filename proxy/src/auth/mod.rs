@@ -1,6 +1,6 @@
 //! Authorizers: who a caller is. An [`Authorizer`] decides about a request, remembers its decisions and waits where it has to;
-//! each kind is a module of its own, with what only that kind does. Which rules need an authorizer is `gateway`'s; the
-//! response to a rejected request is `reject`'s.
+//! each kind is a module of its own, with what only that kind does. `gateway` has the authorizer of each rule;
+//! `reject` has the response to a rejected request.
 
 mod authorizer;
 mod decision;

@@ -1,4 +1,4 @@
-//! Memory of the copies of responses that are still arriving, for all of a stage together.
+//! The memory budget of a stage for copies of responses that are still arriving.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -25,7 +25,7 @@ pub(super) enum Progress {
 
 #[derive(Debug)]
 struct Fetch {
-    /// Tells it from a later fetch for the same key.
+    /// Distinguishes it from a later fetch for the same key.
     id: u64,
     progress: watch::Receiver<Progress>,
 }

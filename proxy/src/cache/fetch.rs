@@ -1,4 +1,4 @@
-//! A request's part in a cache: a hit, the fetch of a missing response, or the wait for another request's fetch.
+//! What a request does with the cache: a hit, the fetch of a missing response, or the wait for another request's fetch.
 //! The copy of a response that is still arriving is in `fill`.
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Copies a response while it is sent to the client: bounded by itself, and together with all others of its stage.
+//! Copies a response while it is sent to the client: each copy has a maximum size, and all copies of a stage
+//! share a budget.
 
 use std::sync::Arc;
 use std::time::Instant;

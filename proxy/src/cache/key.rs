@@ -18,7 +18,7 @@ pub(crate) struct Key(pub(crate) [u8; 32]);
 /// The caller of a request, for keys that separate callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallerKey<'a> {
-    /// The caller that an authorizer identified: what tells it from all others.
+    /// The caller that an authorizer identified: what distinguishes it from all others.
     pub(crate) identity: Option<&'a [u8]>,
     /// The header with a credential that the identity stands for, so that another credential of the same caller finds the
     /// same responses.

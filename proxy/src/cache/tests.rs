@@ -45,8 +45,8 @@ fn key(path: &str) -> Key {
     };
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
     let origin = Origin { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
-    let nobody = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
-    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, nobody, &NoVariables)
+    let anonymous = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
+    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, anonymous, &NoVariables)
 }
 
 fn head(now: Instant, ttl: Duration) -> Head {

@@ -1,4 +1,4 @@
-//! Parts and state become a Gateway. Only what a change touches is read and compiled again; everything else is carried over.
+//! Compiles parts and state to a `Gateway`. Only what a change affects is decoded and compiled again; the rest is reused.
 //! Parts that cannot be compiled keep their place, reject requests, and are reported.
 
 mod diagnostics;

@@ -1,5 +1,4 @@
-//! One rule of a route at one stage: every name, number and reference made ready for requests.
-//! Where it stands among the others is the router's business.
+//! Compiles one rule of a route at one stage: names, numbers and references. `gateway::router` matches requests to rules.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

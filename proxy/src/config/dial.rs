@@ -1,5 +1,5 @@
 //! The connection to the operator: HTTP/2 over TLS, or without TLS to this machine only.
-//! The stream on it is followed by `subscribe`.
+//! `stream` opens the stream on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) async fn dial<B: SendBody>(url: &Uri, authority: Option<&Path>) -> Re
         }
         false => None,
     };
-    // The operator's address is set by whoever runs the proxy: the policy for what users configure does not apply to it.
+    // The operator's address comes from the proxy's flags: the egress policy for what users configure does not apply.
     let reach = if secure { Reach::Any } else { Reach::Loopback };
     let dialer = Dialer::new(Place::Name(bare.into(), port), Transport { tls, http: Http::H2 }, reach);
     let settings = Dedicated { connect: CONNECT_DEADLINE, window: WINDOW_BYTES, ping: PING };

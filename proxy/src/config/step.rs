@@ -1,4 +1,4 @@
-//! From one configuration to the next: every cap, hash and version is checked before the result replaces the configuration.
+//! Computes the next configuration from a delta. Every cap, hash and version is checked before it replaces the current one.
 //! `compile` applies it.
 
 use sluice_wire::{Delta, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartName, Parts};

@@ -333,10 +333,10 @@ pub(super) fn check(parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
 fn in_memory(dir: &Path, mounts: &str) -> bool {
     let Ok(dir) = fs::canonicalize(dir) else { return false };
     let lines = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ');
+        let mut columns = line.split(' ');
         // The kernel writes spaces in paths as \040.
-        let point = words.nth(1)?.replace("\\040", " ");
-        Some((point, words.next()?))
+        let point = columns.nth(1)?.replace("\\040", " ");
+        Some((point, columns.next()?))
     });
     let of_dir = lines.filter(|(point, _)| dir.starts_with(point));
     // Of two mounts on one point the later one is on top.

@@ -1,5 +1,5 @@
 //! One proxy's side of the configuration stream: the configuration it serves, and what each frame changes.
-//! It opens no sockets: `stream` does, and tests drive it without.
+//! `stream` has the sockets; tests call it without.
 
 use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, Hello, Outcome, PartName, Up};
 

@@ -1,5 +1,5 @@
-//! What a request is forwarded to: Services of the cluster, and external URLs.
-//! Whether a request may be forwarded was decided before.
+//! What a request is forwarded to: Services of the cluster, and external URLs. `pipeline` checks requests before it
+//! calls an integration.
 
 pub(crate) mod upstream;
 

@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(out, r#","a":12.034,"b":7"#);
     }
 
-    /// A sink that takes nothing until it is told to.
+    /// A sink that accepts nothing until the flag is set.
     struct Slow(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
 
     impl Write for Slow {

@@ -1,4 +1,4 @@
-//! What is recorded of each request: metrics and the access log. Serving metrics is the daemon's part.
+//! Records each request in metrics and in the access log. `sluice_daemon` serves the metrics.
 
 pub(crate) mod access_log;
 mod counters;

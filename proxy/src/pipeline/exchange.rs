@@ -120,9 +120,9 @@ impl Variables for Exchange {
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
             Variable::Status => Some(Value::Number(self.status.into())),
             Variable::ResponseLength => Some(Value::Number(self.sent)),
-            Variable::ErrorReason => Some(self.reason).filter(|word| !word.is_empty()).map(Value::Plain),
-            Variable::ErrorResponseType => Some(self.response_type).filter(|word| !word.is_empty()).map(Value::Plain),
-            Variable::CacheStatus => Some(self.cache).filter(|word| !word.is_empty()).map(Value::Plain),
+            Variable::ErrorReason => Some(self.reason).filter(|text| !text.is_empty()).map(Value::Plain),
+            Variable::ErrorResponseType => Some(self.response_type).filter(|text| !text.is_empty()).map(Value::Plain),
+            Variable::CacheStatus => Some(self.cache).filter(|text| !text.is_empty()).map(Value::Plain),
             Variable::PathParameter(_)
             | Variable::QueryParameter(_)
             | Variable::RequestHeader(_)

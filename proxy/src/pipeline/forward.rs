@@ -142,7 +142,7 @@ async fn send(
     let request = Box::new(Request::from_parts(parts, body));
     let later = || upload.map(|upload| upload.deadline(policy.timeout));
     let worker = exchange.recorder.worker;
-    // In a box and with a span only where somebody traces: other requests carry neither.
+    // Boxed and with a span only when tracing is enabled: other requests carry neither.
     let sent = if tracing::enabled!(tracing::Level::DEBUG) {
         let span =
             tracing::debug_span!("upstream", request.id = exchange.id.as_str(), route.name = matched.rule.route());

@@ -74,7 +74,7 @@ fn rows() -> Vec<Row> {
             (429, "TooManyRequestsException", r#"{"message":"Too Many Requests"}"#),
             (429, r#"{"message":"Too Many Requests"}"#),
         ),
-        // 7: "AccessDenied style body", which 5.5 writes with a capital M and 2.5 words so.
+        // 7: "AccessDenied style body", which 5.5 writes with a capital M; the text is from 2.5.
         (
             Reject::CacheRefresh,
             403,

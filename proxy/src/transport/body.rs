@@ -112,7 +112,7 @@ impl<B: SendBody> Payload<B> {
         }
     }
 
-    /// Whether hyper is not told the length.
+    /// Whether hyper does not get the length.
     pub(super) fn has_no_length(&self) -> bool {
         !matches!(self, Self::Empty)
     }

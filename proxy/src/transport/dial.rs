@@ -1,4 +1,4 @@
-//! From the place of a server to a connection with it: look-up, egress policy, racing of addresses, TCP, TLS.
+//! Connects to a server: name look-up, egress policy, racing of addresses, TCP, TLS.
 
 use std::future::Future;
 use std::io;

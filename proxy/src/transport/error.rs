@@ -1,4 +1,4 @@
-//! Why a call fails. Callers map these errors to what their own clients see.
+//! Errors of a call. Callers map them to responses to their own clients.
 
 use std::io;
 use std::net::IpAddr;

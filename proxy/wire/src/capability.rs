@@ -1,4 +1,4 @@
-//! What a program understands of the contract. Each side lists it at the beginning of a stream.
+//! Which frames and kinds of parts a program supports. Each side lists them at the beginning of a stream.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What travels between operator and proxy. One HTTP/2 POST to [`STREAM_PATH`]: the request body carries [`Up`] frames,
-//! the response body [`Down`] frames; a frame is a 4-byte big-endian length, then JSON. In one process they travel in a channel.
+//! The frames between operator and proxy. One HTTP/2 POST to [`STREAM_PATH`]: the request body carries [`Up`] frames,
+//! the response body [`Down`] frames; a frame is a 4-byte big-endian length, then JSON. In one process a channel carries them.
 //!
 //! A frame is a JSON object with one field that names it. A receiver ignores a frame that it does not know, and ends the
 //! stream when the frame is marked `"essential": true`. Unknown fields are ignored everywhere.

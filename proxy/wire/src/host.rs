@@ -1,4 +1,4 @@
-//! Hostnames a Stage claims: exact, or with `*.` for one or more labels in front. Matching tables are the proxy's.
+//! Hostnames that a Stage claims: exact, or with `*.` for one or more labels in front. The proxy matches requests to them.
 
 use std::fmt;
 use std::str::FromStr;

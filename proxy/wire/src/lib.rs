@@ -1,5 +1,5 @@
 //! The contract between operator and proxy: configuration parts, deltas, frames and acks.
-//! Plain data and its parsing only; how frames travel and what a part does is elsewhere.
+//! Plain data and its parsing only: the operator and the proxy send frames and apply parts.
 //!
 //! Operator and proxies are updated one after the other, so each reads what a newer one writes:
 //!

@@ -1,4 +1,4 @@
-//! Path templates: `/orders/{id}`, `/files/{proxy+}`. Parsed once here; the proxy's router matches canonical paths against them.
+//! Path templates: `/orders/{id}`, `/files/{proxy+}`. Parsed here; the proxy's router matches canonical paths to them.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What an ApiRoute configures: rules, each a match and what happens to a request that matches.
+//! What an ApiRoute configures: rules, each with a match and an action.
 
 use serde::{Deserialize, Serialize};
 

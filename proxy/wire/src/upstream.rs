@@ -1,4 +1,4 @@
-//! Where requests go and which certificates are shown: addresses of Services, TLS key pairs.
+//! What Services and TLS Secrets configure: addresses of endpoints, and certificates with their private keys.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -27,7 +27,7 @@ pub(crate) enum TokenError {
 }
 
 impl TokenError {
-    /// A word for the access log.
+    /// The reason in the access log.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Missing => "token_missing",

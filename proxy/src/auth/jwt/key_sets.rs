@@ -283,7 +283,7 @@ impl KeySets {
     }
 }
 
-/// Refreshes one set until nobody uses it.
+/// Refreshes one set until no authorizer uses it.
 async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<Notify>) {
     let mut retry = Duration::ZERO;
     loop {
@@ -306,7 +306,7 @@ async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<N
         };
         set.attempt_ended(result.is_err());
         drop(set);
-        // An unknown key wakes at most once in `min_interval`: see `fetched`.
+        // An unknown key wakes the task at most once in `min_interval`: see `fetched`.
         drop(tokio::time::timeout(pause, wake.notified()).await);
     }
 }

@@ -1,5 +1,5 @@
 //! JSON Web Tokens (RFC 7519). A token is verified by issuer, algorithm, key, signature, times, audience and claims, in that
-//! order. Reading a token is `token`'s part, an issuer's keys are `key_sets`'.
+//! order. `token` parses tokens; `key_sets` holds the keys of issuers.
 
 mod error;
 mod key_sets;

@@ -48,7 +48,7 @@ pub(super) fn find<'a, 's>(
         let token = match &source.scheme {
             None => text,
             Some(scheme) => match text.split_once(' ') {
-                Some((word, rest)) if word.eq_ignore_ascii_case(scheme) => rest.trim_ascii(),
+                Some((found, rest)) if found.eq_ignore_ascii_case(scheme) => rest.trim_ascii(),
                 None if text.eq_ignore_ascii_case(scheme) => return Err(TokenError::Malformed),
                 _ => continue,
             },

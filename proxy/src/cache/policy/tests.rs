@@ -164,7 +164,7 @@ fn which_responses_are_stored_and_for_how_long() {
     }
 }
 
-fn nobody(headers: &HeaderMap) -> CallerKey<'_> {
+fn anonymous(headers: &HeaderMap) -> CallerKey<'_> {
     CallerKey { identity: None, credential: None, api_key: None, headers }
 }
 
@@ -196,7 +196,7 @@ fn no_two_different_requests_share_a_key() {
     ];
     let keys = rows.map(|(method, path, values)| {
         let value = |variable: &Variable| values[usize::from(*variable != query("a"))].to_vec();
-        policy.key(&method, path, nobody(&none), &Values(value))
+        policy.key(&method, path, anonymous(&none), &Values(value))
     });
     all_differ(&keys);
 }
@@ -222,7 +222,7 @@ fn no_stored_response_outlives_a_change_of_its_rule() {
     ];
     let none = HeaderMap::new();
     let same = Values(|_: &Variable| vec!["same"]);
-    let key = |configured: &Configured| compile(configured).key(&Method::GET, "/orders", nobody(&none), &same);
+    let key = |configured: &Configured| compile(configured).key(&Method::GET, "/orders", anonymous(&none), &same);
     all_differ(&rows.iter().map(key).collect::<Vec<_>>());
     assert_eq!(key(&usual()), key(&usual()));
 }
@@ -245,25 +245,25 @@ fn callers_have_separate_entries_unless_the_rule_shares_them() {
     let with = |identity, headers| CallerKey {
         identity: Some(identity),
         credential: Some(&AUTHORIZATION).filter(|_| identity != nameless),
-        ..nobody(headers)
+        ..anonymous(headers)
     };
-    let admitted = |key, headers| CallerKey { api_key: Some(key), ..nobody(headers) };
+    let admitted = |key, headers| CallerKey { api_key: Some(key), ..anonymous(headers) };
     let elsewhere = HeaderName::from_static("x-token");
     let callers = [
-        nobody(&none),
+        anonymous(&none),
         with(anna, &none),
         with(bert, &none),
         with(nameless, &none),
         with(nameless, &one),
         with(nameless, &two),
-        nobody(&one),
-        nobody(&two),
-        nobody(&cookie),
-        nobody(&other_cookie),
-        nobody(&split),
-        nobody(&own),
-        nobody(&other_own),
-        nobody(&confused),
+        anonymous(&one),
+        anonymous(&two),
+        anonymous(&cookie),
+        anonymous(&other_cookie),
+        anonymous(&split),
+        anonymous(&own),
+        anonymous(&other_own),
+        anonymous(&confused),
         with(anna, &cookie),
         with(anna, &own),
         CallerKey { credential: Some(&elsewhere), ..with(anna, &one) },
@@ -274,7 +274,7 @@ fn callers_have_separate_entries_unless_the_rule_shares_them() {
     ];
     all_differ(&callers.map(|caller| key_of(CacheScope::Caller, caller)));
     for caller in callers {
-        assert_eq!(key_of(CacheScope::Shared, caller), key_of(CacheScope::Shared, nobody(&none)));
+        assert_eq!(key_of(CacheScope::Shared, caller), key_of(CacheScope::Shared, anonymous(&none)));
     }
     // A new token of the same caller finds the same responses; so does a key that was admitted.
     let same = |a, b| assert_eq!(key_of(CacheScope::Caller, a), key_of(CacheScope::Caller, b));

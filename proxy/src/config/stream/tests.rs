@@ -1,4 +1,4 @@
-//! A proxy against an operator's end of the stream, in this process, over real sockets.
+//! A proxy and the operator's end of a stream, in this process, over real sockets.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -145,7 +145,7 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     assert_eq!(peer.authorization.as_deref(), Some("Bearer second"));
     assert_eq!(peer.hello().await.parts, BTreeMap::from([(a.name.clone(), a.hash)]));
 
-    // What does not match is refused, and the next connection begins from what is served.
+    // A delta to another base is rejected, and the next connection begins with the configuration that is served.
     let base = Parts::from_iter([(a.name.clone(), a.hash)]).version();
     peer.send(&delta(base, vec![b], &[&a])).await;
     assert!(matches!(peer.next().await, Up::Ack(ack) if matches!(ack.outcome, Outcome::Rejected { .. })));
@@ -176,13 +176,13 @@ async fn over_tls_only_an_operator_with_a_certificate_of_the_given_ca_is_trusted
         rcgen::generate_simple_self_signed(names).unwrap(),
     );
     let (address, mut peers) = operator_with(Some(acceptor(&ours))).await;
-    for (certified, believed) in [(&other, false), (&ours, true)] {
-        let file = std::env::temp_dir().join(format!("sluice-ca-{}-{believed}", std::process::id()));
+    for (certified, trusted) in [(&other, false), (&ours, true)] {
+        let file = std::env::temp_dir().join(format!("sluice-ca-{}-{trusted}", std::process::id()));
         std::fs::write(&file, certified.cert.pem()).unwrap();
         let operator: Uri = format!("https://localhost:{}", address.port()).parse().unwrap();
         let settings = Settings { operator, authority: Some(file.clone()), token: None };
         let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink(&Arc::default()), None);
-        if believed {
+        if trusted {
             let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
             assert_eq!(peers.recv().await.unwrap().hello().await.proxy, "p");
             proxy.abort();

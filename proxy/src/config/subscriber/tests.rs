@@ -104,8 +104,8 @@ async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
     let (sink, calls) = recording();
     assert!(subscriber.on_frame(Down::Fleet { proxies: 3 }).await.is_none());
     let shares = Arc::new(Mutex::new(1));
-    let told = Arc::clone(&shares);
-    let sink = Sink { set_fleet: Box::new(move |proxies| *told.lock().unwrap() = proxies), ..sink };
+    let received = Arc::clone(&shares);
+    let sink = Sink { set_fleet: Box::new(move |proxies| *received.lock().unwrap() = proxies), ..sink };
     let again = Subscriber::start("p".into(), FleetName::default(), sink, Some(store));
     assert_eq!(*shares.lock().unwrap(), 3);
     std::fs::remove_dir_all(&dir).unwrap();
@@ -114,7 +114,7 @@ async fn a_restart_serves_the_last_known_good_before_anything_arrives() {
 }
 
 #[tokio::test]
-async fn an_empty_world_is_a_configuration_and_can_be_continued() {
+async fn an_empty_configuration_is_valid_and_can_be_continued() {
     let (sink, calls) = recording();
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
     for _ in 0..2 {

@@ -100,7 +100,7 @@ pub(crate) async fn start<B: SendBody>(
     Ok(Connection { sender, driver, number, streams: 0, uploading: 0, idle_since: Instant::now() })
 }
 
-/// hyper's part of a connection: it has to be polled, and knows how many streams the server allows.
+/// hyper's connection future: it has to be polled, and knows how many streams the server allows.
 trait Driven: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
 
@@ -185,8 +185,8 @@ async fn drive(driver: &Driver, owner: Weak<dyn Owner>, thread: usize, number: u
     }
 }
 
-/// What happens on a connection. hyper does not tell when the server's SETTINGS arrive or change; they can have done so
-/// only while one of the connection's tasks ran.
+/// What happens on a connection. hyper does not report when the server's SETTINGS arrive or change; that can
+/// happen only while one of the connection's tasks runs.
 struct Events {
     settled: AtomicBool,
     progress: Notify,

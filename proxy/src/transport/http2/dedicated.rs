@@ -1,4 +1,4 @@
-//! A connection that one caller has for itself.
+//! An HTTP/2 connection that one caller uses alone, as the configuration stream does.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Issuers that are asked for their keys: found, refreshed, rotated, down.
+//! Key sets that are fetched from issuers: discovery, refresh, rotation, outages.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
