@@ -99,6 +99,33 @@ fn of_several_certificates_a_client_gets_one_that_is_valid_for_its_host_and_that
     assert!(shown(&gate, "pay.shop.example", true, &all) == wild.der);
 }
 
+#[test]
+fn a_host_without_a_certificate_gets_none_of_another_namespace() {
+    let (wild, eu, any) = (issue("*.shop.example"), issue("*.eu.shop.example"), issue("pay.example"));
+    let named = |name: &str| vec![PartName::new(PartKind::Certificate, format!("shop/{name}"))];
+    let of = |namespace: &str, name: &str, hosts: &[&str], certificates: Vec<PartName>| {
+        let hostnames = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let object = ObjectRef::new("Stage", namespace, name);
+        let part = StagePart { object, hostnames, certificates, ..stage() };
+        (PartName::of_object(PartKind::Stage, namespace, name), PartBody::Stage(part))
+    };
+    for (namespace, closed) in [("tenant", true), ("shop", false)] {
+        let mut gate = Gate::start();
+        gate.put(vec![
+            of("shop", "wild", &["*.shop.example"], [named("wild"), named("eu")].concat()),
+            of("shop", "any", &[], named("any")),
+            of(namespace, "one", &["api.shop.example", "pay.example", "*.eu.shop.example"], Vec::new()),
+            certificate("wild", &wild),
+            certificate("eu", &eu),
+            certificate("any", &any),
+        ]);
+        for (host, trusted) in [("api.shop.example", &wild), ("a.eu.shop.example", &eu), ("pay.example", &any)] {
+            assert_eq!(https(&gate, host, trusted).is_err(), closed, "{host} of {namespace}");
+        }
+        assert!(https(&gate, "other.shop.example", &wild).is_ok());
+    }
+}
+
 fn tls_backend(issued: &Issued) -> u16 {
     Backend::start_tls(issued, |_, _| ok("over tls")).address.port()
 }

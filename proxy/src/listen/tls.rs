@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, crypto::aws_lc_rs};
-use sluice_wire::{CertificatePart, Diagnostic, PartName, StagePart};
+use sluice_wire::{CertificatePart, Diagnostic, HostPattern, PartName, StagePart};
 
 #[derive(Default, Debug)]
 struct Table {
@@ -24,26 +24,31 @@ struct Table {
 
 /// The certificates of the Stages that serve a host, in order of preference.
 #[derive(Default, Debug)]
-struct Candidates(Vec<Arc<CertifiedKey>>);
+struct Candidates {
+    keys: Vec<Arc<CertifiedKey>>,
+    /// The namespace of the Stages: a host belongs to one.
+    namespace: Arc<str>,
+}
 
 impl Candidates {
-    fn add(&mut self, keys: &[Arc<CertifiedKey>]) {
+    fn add(&mut self, keys: &[Arc<CertifiedKey>], namespace: &Arc<str>) {
         for key in keys {
-            if !self.0.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
-                self.0.push(key.clone());
+            if !self.keys.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
+                self.keys.push(key.clone());
             }
         }
+        self.namespace = namespace.clone();
     }
 
     /// The first certificate that is valid for the name and has a key of a type that the client supports. Without such a
     /// one the client's support matters more than the name: the client reports which name is wrong.
     fn select(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let [_, _, ..] = self.0.as_slice() else { return self.0.first().cloned() };
+        let [_, _, ..] = self.keys.as_slice() else { return self.keys.first().cloned() };
         let name = name.and_then(|name| ServerName::try_from(name).ok());
         let supported = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
         let valid = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_valid_for(key, name));
-        let first = self.0.iter().filter(supported).find(valid).or_else(|| self.0.iter().find(supported));
-        first.or(self.0.first()).cloned()
+        let first = self.keys.iter().filter(supported).find(valid).or_else(|| self.keys.iter().find(supported));
+        first.or(self.keys.first()).cloned()
     }
 }
 
@@ -68,6 +73,7 @@ impl Certificates {
     ) -> Vec<Diagnostic> {
         let mut table = Table::default();
         let mut diagnostics = Vec::new();
+        let mut without: Vec<&StagePart> = Vec::new();
         let mut parsed: HashMap<&PartName, Option<Arc<CertifiedKey>>> = HashMap::new();
         for stage in stages {
             let mut keys = Vec::new();
@@ -95,16 +101,19 @@ impl Certificates {
                 }
             }
             if keys.is_empty() {
+                without.push(stage);
                 continue;
             }
+            let namespace = &stage.object.namespace;
             for host in &stage.hostnames {
                 let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
-                map.entry(host.name().into()).or_default().add(&keys);
+                map.entry(host.name().into()).or_default().add(&keys, namespace);
             }
             if stage.hostnames.is_empty() {
-                table.any.add(&keys);
+                table.any.add(&keys, namespace);
             }
         }
+        table.close(&without);
         self.table.store(Arc::new(table));
         diagnostics
     }
@@ -142,10 +151,39 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Table {
+    /// Hosts of Stages without certificates get none of another namespace: neither that of a wildcard above them, nor that
+    /// of a Stage without hosts.
+    fn close(&mut self, without: &[&StagePart]) {
+        let hosts = |stage: &&StagePart| {
+            let namespace = stage.object.namespace.clone();
+            stage.hostnames.iter().map(|host| (host.clone(), namespace.clone())).collect::<Vec<_>>()
+        };
+        let mut hosts: Vec<(HostPattern, Arc<str>)> = without.iter().flat_map(hosts).collect();
+        // Wildcards first, the shortest first: they decide what the names below them would get.
+        hosts.sort_by_key(|(host, _)| (!host.is_wildcard(), host.name().len()));
+        for (host, namespace) in hosts {
+            let own = if host.is_wildcard() { &self.wildcard } else { &self.exact };
+            if own.contains_key(host.name()) {
+                continue;
+            }
+            let above = if host.is_wildcard() { self.below_wildcards(host.name()) } else { self.of(host.name()) };
+            if above.namespace != namespace && !above.keys.is_empty() {
+                let closed = Candidates { keys: Vec::new(), namespace };
+                let own = if host.is_wildcard() { &mut self.wildcard } else { &mut self.exact };
+                own.insert(host.name().into(), closed);
+            }
+        }
+    }
+
     fn of(&self, name: &str) -> &Candidates {
         if let Some(keys) = self.exact.get(name) {
             return keys;
         }
+        self.below_wildcards(name)
+    }
+
+    /// The certificates of the longest wildcard above a name.
+    fn below_wildcards(&self, name: &str) -> &Candidates {
         let mut rest = name;
         while let Some((_, parent)) = rest.split_once('.') {
             if let Some(keys) = self.wildcard.get(parent) {
