@@ -97,6 +97,12 @@ impl Claims {
         self.claimants.get(claim).and_then(BTreeSet::first)
     }
 
+    /// The object that has what is claimed at a Stage: the oldest of the Stage's namespace, or else the oldest. So no guest
+    /// takes anything from the owner of the Stage.
+    pub(crate) fn winner_at(&self, claim: &Claim, stage: &ObjectKey) -> Option<&Claimant> {
+        self.winner_in(claim, &stage.namespace).or_else(|| self.winner(claim))
+    }
+
     /// The winner, when it is another object than this one.
     pub(crate) fn lost_to(&self, claim: &Claim, kind: Kind, key: &ObjectKey) -> Option<&Claimant> {
         self.winner(claim).filter(|winner| winner.kind != kind || winner.key != *key)

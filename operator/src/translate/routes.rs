@@ -216,12 +216,17 @@ fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Proble
     let mut lost = BTreeSet::new();
     for (at, matches, method) in operations(route) {
         let claim = Claim::Operation(Box::new(operation(stage, version.as_deref(), matches, method)));
-        let Some(winner) = view.claims.lost_to(&claim, route.kind, &route.key) else { continue };
+        let Some(winner) = view.claims.winner_at(&claim, stage) else { continue };
+        if winner.kind == route.kind && winner.key == route.key {
+            continue;
+        }
         let (kind, path) = (winner.kind, &matches.path);
         // Who shares the Stage of another namespace is not disclosed. The namespace of the Stage has to know.
         let own = &route.key.namespace;
         let whose = if winner.key.namespace == *own || stage.namespace == *own {
             format!("the older {kind} {}", winner.key)
+        } else if winner.key.namespace == stage.namespace {
+            format!("another {kind}, which is in the Stage's namespace")
         } else {
             format!("an older {kind} of another namespace")
         };

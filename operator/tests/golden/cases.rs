@@ -62,6 +62,7 @@ cases! {
     route_matches
     route_mock
     route_mock_bad_status
+    route_of_the_namespace_of_the_stage_wins
     route_one_stage_of_two
     route_operation_belongs_to_older
     route_rule_overrides
