@@ -241,3 +241,37 @@ fn without_a_grant_nothing_in_a_namespace_depends_on_the_objects_of_another() {
         assert_eq!(seen_by_shop(&with), seen_by_shop(&without), "{} {}", field.kind, field.path);
     }
 }
+
+#[test]
+fn a_stage_that_cannot_be_parsed_any_more_keeps_its_requests_until_it_is_removed() {
+    let stage = |namespace: &str, host: &str, created: &str, behavior: &str| {
+        object(json!({"kind": "Stage", "spec": {"hostnames": [host], "behavior": behavior}, "metadata": {
+            "name": "prod", "namespace": namespace, "creationTimestamp": created,
+        }}))
+    };
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    let mut state = ClusterState::default();
+    state.apply(stage("shop", "api.shop.example", old, "Native"));
+    state.apply(stage("other", "*.shop.example", new, "Native"));
+    state.apply(stage("third", "api.shop.example", new, "Native"));
+    let mut translator = Translator::new();
+    let hosts = |translation: &Translation, namespace: &str| -> Option<(Vec<String>, bool)> {
+        let name = sluice_wire::PartName::of_object(sluice_wire::PartKind::Stage, namespace, "prod");
+        let sluice_wire::PartBody::Stage(part) = translation.parts.get(&name)?.decode().unwrap() else { panic!() };
+        Some((part.hostnames.iter().map(ToString::to_string).collect(), part.invalid.is_some()))
+    };
+    let api = |invalid| Some((vec!["api.shop.example".to_owned()], invalid));
+    let key = ObjectKey::new("shop", "prod");
+    translator.translate(&state);
+    for (behavior, own) in [("OfANewerVersion", api(true)), ("Native", api(false)), ("OfANewerVersion", api(true))] {
+        state.apply(stage("shop", "api.shop.example", old, behavior));
+        let changed = BTreeSet::from([(Kind::Stage, key.clone())]);
+        let translation = translator.translate_changed(&state, &changed).unwrap();
+        assert_eq!(translation, Translator::new().translate(&state));
+        assert_eq!((hosts(&translation, "shop"), hosts(&translation, "third")), (own, None), "{behavior}");
+    }
+    state.remove(Kind::Stage, &key);
+    let translation = translator.translate_changed(&state, &BTreeSet::from([(Kind::Stage, key)])).unwrap();
+    assert_eq!(translation, Translator::new().translate(&state));
+    assert_eq!((hosts(&translation, "shop"), hosts(&translation, "third")), (None, None));
+}
