@@ -2,7 +2,7 @@
 """Compares sluice-proxy with nginx, HAProxy and, where installed, Envoy: CPU time and requests per second for the same work.
 
 Each proxy has one core, the load generator (wrk) and the backend (nginx) another. Rounds are interleaved, so that what
-disturbs the machine disturbs everybody. The result is Markdown on the standard output; progress goes to the standard error.
+disturbs the machine disturbs all of them. The result is Markdown on the standard output; progress goes to the standard error.
 Run tests/bench/prerequisites first, and build with: cargo build --release -p sluice-proxy
 """
 
@@ -42,7 +42,7 @@ def say(text):
 
 
 class Client:
-    """A kept connection for looking at single answers."""
+    """A persistent connection that returns single responses."""
 
     def __init__(self, proxy, trust=None):
         if proxy.scenario.tls:
@@ -53,44 +53,44 @@ class Client:
 
     def get(self, path, headers):
         self.connection.request("GET", path, headers=headers)
-        answer = self.connection.getresponse()
-        return answer.status, len(answer.read()), answer.headers.get("X-Served")
+        response = self.connection.getresponse()
+        return response.status, len(response.read()), response.headers.get("X-Served")
 
 
 def preflight(proxy):
-    """Whether the proxy does the scenario's work and not something cheaper. Called until it is up."""
+    """Checks that the proxy does all the work of the scenario. Called until the proxy is ready."""
     scenario = proxy.scenario
     listing = scenario.requests(proxy.material)
     client = Client(proxy, proxy.material.ca)
-    answers = [client.get(*listing[0]) for _ in range(4)]
-    status, length, _ = answers[-1]
+    responses = [client.get(*listing[0]) for _ in range(4)]
+    status, length, _ = responses[-1]
     if status != scenario.status:
-        raise BenchError(f"{proxy.name} answers {status}, not {scenario.status}, in scenario {scenario.name}")
+        raise BenchError(f"{proxy.name} returns status {status}, not {scenario.status}, in scenario {scenario.name}")
     if status == 200:
         if length != scenario.body:
-            raise BenchError(f"{proxy.name} answers {length} bytes, not {scenario.body}, in scenario {scenario.name}")
-        marks = [mark for _, _, mark in answers]
+            raise BenchError(f"{proxy.name} returns {length} bytes, not {scenario.body}, in scenario {scenario.name}")
+        marks = [mark for _, _, mark in responses]
         if (len(set(marks)) == len(marks)) == scenario.cache or None in marks:
             raise BenchError(f"{proxy.name} {'does not cache' if scenario.cache else 'caches'} in scenario {scenario.name}: {marks}")
-        # The last route and the last client work like the first.
+        # The last route and the last client are served as well.
         if client.get(*listing[-1])[0] != 200:
-            raise BenchError(f"{proxy.name} refuses the last request of scenario {scenario.name}")
+            raise BenchError(f"{proxy.name} rejects the last request of scenario {scenario.name}")
         for header in ("Authorization", "X-Api-Key"):
             if header in listing[0][1] and client.get(listing[0][0], {**listing[0][1], header: "Bearer wrong"})[0] not in (401, 403):
-                raise BenchError(f"{proxy.name} lets a wrong {header} through in scenario {scenario.name}")
+                raise BenchError(f"{proxy.name} accepts a wrong {header} in scenario {scenario.name}")
     return True
 
 
 def one_round(proxy, core, seconds, connections):
-    """One burst of load: what it cost and how fast it went."""
+    """One round of load: CPU time per request, requests per second, latency."""
     scenario = proxy.scenario
     argv = wrk_argv(proxy.directory, scenario.requests(proxy.material), proxy.url(), seconds, connections)
     before = proxy.process.cpu_us()
     seen = load(argv, core, seconds)
     spent = proxy.process.cpu_us() - before
-    wrong = seen["requests"] - seen["refused"] if scenario.status == 429 else seen["refused"]
+    wrong = seen["requests"] - seen["non_2xx"] if scenario.status == 429 else seen["non_2xx"]
     if seen["requests"] == 0 or wrong > (1 if scenario.status == 429 else 0) or seen["socket_errors"]:
-        raise BenchError(f"{proxy.name}, scenario {scenario.name}: of {seen['requests']} requests {wrong} were answered wrongly, "
+        raise BenchError(f"{proxy.name}, scenario {scenario.name}: of {seen['requests']} requests {wrong} had another status than expected, "
                          f"{seen['socket_errors']} socket errors\n{proxy.process.tail()}")
     return {"cpu_us": spent / seen["requests"], "rps": seen["requests"] / seen["seconds"], "p99_ms": seen["p99_ms"],
             "requests": seen["requests"]}
@@ -103,7 +103,7 @@ class Plain(Sluice):
 
 
 def measure(scenario, kinds, material, backend, directory, options):
-    """All proxies through one scenario. A proxy that fails has its reason instead of rounds."""
+    """Measures all proxies in one scenario. A proxy that fails has an error instead of rounds."""
     place = os.path.join(directory, scenario.name)
     os.mkdir(place)
     running, result = [], {}
@@ -149,9 +149,9 @@ def measure(scenario, kinds, material, backend, directory, options):
         shutil.rmtree(place, ignore_errors=True)
     for seen in result.values():
         if "rounds" in seen:
-            for figure in ("cpu_us", "rps", "p99_ms"):
-                values = [r[figure] for r in seen["rounds"] if r[figure] is not None]
-                seen[figure] = statistics.median(values) if values else None
+            for metric in ("cpu_us", "rps", "p99_ms"):
+                values = [r[metric] for r in seen["rounds"] if r[metric] is not None]
+                seen[metric] = statistics.median(values) if values else None
     return result
 
 
@@ -199,8 +199,8 @@ def arguments():
 
 
 def enter_own_network(program=__file__):
-    """Goes on in a network namespace that has a loopback device only: nothing measured can leave it, and nobody else's
-    traffic is measured. The backend has an address of its own there, since sluice-proxy forwards nothing to 127.0.0.1."""
+    """Runs the program again in a network namespace that has a loopback device only, so that no traffic leaves it and no other
+    traffic is measured. The backend has another address there, because sluice-proxy forwards nothing to 127.0.0.1."""
     if os.environ.get("SLUICE_BENCH_NETWORK") != "own":
         os.environ["SLUICE_BENCH_NETWORK"] = "own"
         how = ["--net"] if os.geteuid() == 0 else ["--net", "--user", "--map-current-user", "--keep-caps"]

@@ -1,4 +1,4 @@
-"""How long a changed route takes to be enforced under load: this script is the operator. Its stream is in stream.py."""
+"""Measures how long it takes under load until a changed route is enforced. The script is the operator; its stream is in stream.py."""
 
 import http.client
 import os
@@ -14,8 +14,8 @@ from stream import Operator
 
 NONE = "0" * 64
 CHANGES = 100
-FEWEST = 20  # fewer tell nothing
-PATIENCE = 10.0
+FEWEST = 20  # with fewer changes the percentiles mean nothing
+CHANGE_TIMEOUT_S = 10.0
 
 
 class Streamed(Sluice):
@@ -31,7 +31,7 @@ class Streamed(Sluice):
 
 
 class Configuration:
-    """The parts as they are, and the delta that changes one."""
+    """The current parts, and the delta that changes one of them."""
 
     def __init__(self, everything):
         self.parts = Version({p["name"]: p["hash"] for p in everything})
@@ -48,15 +48,15 @@ class Configuration:
         return {"Delta": {"base": base, "version": self.version, "upsert": [part], "remove": []}}
 
 
-def ask(connection, path):
+def status_of(connection, path):
     connection.request("GET", path)
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
 def one(operator, configuration, connection, scenario, number):
-    """Changes one route to answer 418 itself, waits until it does, and changes it back."""
+    """Changes one route to a fixed response with status 418, waits until it is served, and changes the route back."""
     which = (number * 97) % scenario.routes
     path, template = f"/r{which}/items/42", f"/r{which}/items/{{id}}"
     served = policy(scenario)
@@ -67,17 +67,17 @@ def one(operator, configuration, connection, scenario, number):
         frame = operator.frame(delta)
         start = time.monotonic()
         operator.send(frame)
-        while ask(connection, path) != wanted:
-            if time.monotonic() > start + PATIENCE:
-                raise BenchError(f"a change was not enforced within {PATIENCE:.0f} seconds")
+        while status_of(connection, path) != wanted:
+            if time.monotonic() > start + CHANGE_TIMEOUT_S:
+                raise BenchError(f"a change was not enforced within {CHANGE_TIMEOUT_S:.0f} seconds")
         took = took or (time.monotonic() - start) * 1000
-        if ask(connection, path) != wanted:
-            raise BenchError("an answer by the older configuration came after one by the newer")
+        if status_of(connection, path) != wanted:
+            raise BenchError("a response of the older configuration came after one of the newer")
     return took
 
 
 def measure(material, backend, directory, options, say):
-    """{"Sluice": figures}, or why there are none."""
+    """{"Sluice": results}, with "failed" when the measurement failed."""
     place = os.path.join(directory, "change")
     os.mkdir(place)
     scenario = next(s for s in SCENARIOS if s.name == "routes")
@@ -91,7 +91,7 @@ def measure(material, backend, directory, options, say):
         proxy.start()
         def serves():
             fresh = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
-            return ask(fresh, "/r0/items/42") == 200
+            return status_of(fresh, "/r0/items/42") == 200
         eventually(30, serves, "it serves what the stream sent", proxy.process)
         argv = wrk_argv(proxy.directory, scenario.requests(material), proxy.url(), 60, options.connections)
         wrk = subprocess.Popen(["taskset", "-c", str(options.load_core), *argv], stdin=subprocess.DEVNULL,
@@ -103,12 +103,12 @@ def measure(material, backend, directory, options, say):
         if len(took) < FEWEST:
             raise BenchError(f"only {len(took)} changes within 55 seconds")
         took.sort()
-        figures = {"routes": scenario.routes, "changes": len(took), "p50_ms": took[len(took) // 2],
+        results = {"routes": scenario.routes, "changes": len(took), "p50_ms": took[len(took) // 2],
                    "p99_ms": took[-1 - len(took) // 100], "max_ms": took[-1], "all_ms": took}
-        say(f"  p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms")
-        return {"Sluice": figures}
+        say(f"  p50 {results['p50_ms']:.1f} ms, p99 {results['p99_ms']:.1f} ms")
+        return {"Sluice": results}
     except (BenchError, OSError, http.client.HTTPException) as error:
-        why = f"{error}; the last that the stream heard: {operator.last if operator else 'nothing'}"
+        why = f"{error}; the last frame that the stream received: {operator.last if operator else 'nothing'}"
         say(f"  {why}")
         return {"Sluice": {"failed": why}}
     finally:

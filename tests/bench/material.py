@@ -1,4 +1,4 @@
-"""Keys, certificates and tokens for one run, made with the openssl command. Nothing outlives the run's directory."""
+"""Keys, certificates and tokens for one run, made with the openssl command. All of them are in the run's directory."""
 
 import base64
 import json
@@ -58,7 +58,7 @@ class Material:
         return f"{signed}.{b64(openssl('dgst', '-sha256', '-sign', self.token_key, data=signed.encode()))}"
 
     def certificates(self):
-        """An authority, and a server certificate of it for localhost."""
+        """A certificate authority, and a server certificate for localhost issued by it."""
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
         self.ca, self.chain, self.key = self.path("ca.pem"), self.path("server.pem"), self.path("server.key")
         openssl("req", "-x509", *curve, "-days", "30", "-subj", "/CN=bench authority", "-keyout", self.path("ca.key"), "-out", self.ca)

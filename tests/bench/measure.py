@@ -1,4 +1,4 @@
-"""Processes on chosen cores, the CPU time and memory they use, and the load generator. What they serve is in proxies.py."""
+"""Runs processes on chosen cores, measures their CPU time and memory, and runs the load generator. proxies.py configures them."""
 
 import os
 import re
@@ -12,7 +12,7 @@ TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
-    """A sentence for the person who runs the benchmark."""
+    """An error message for the person who runs the benchmark."""
 
 
 def free_port(address="127.0.0.1"):
@@ -31,7 +31,7 @@ def program(name, *more):
 
 
 class Process:
-    """One program with its children, on one core. Leaves nothing behind."""
+    """One program with its children, on one core. `stop` ends all of them."""
 
     def __init__(self, argv, core, output, env=None):
         # Appending, so that truncating a log between rounds leaves no hole.
@@ -82,13 +82,13 @@ class Process:
         return resident * 1024 / 1e6, proportional * 1024 / 1e6
 
     def stop(self):
-        for sign, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        for sign, timeout in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
             try:
-                os.killpg(self.process.pid, sign)  # its own session: nobody else is in it
+                os.killpg(self.process.pid, sign)  # its own session, with no other process
             except ProcessLookupError:
                 pass
             try:
-                self.process.wait(patience)
+                self.process.wait(timeout)
                 return
             except subprocess.TimeoutExpired:
                 continue
@@ -153,20 +153,20 @@ def load(argv, core, seconds):
     if done.returncode != 0 or not report:
         raise BenchError(f"wrk failed: {done.stdout}{done.stderr}")
     unit = {"ms": 0.001, "s": 1.0, "m": 60.0}[report[3]]
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
+    non_2xx = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done.stdout)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
     return {
         "requests": int(report[1]),
         "seconds": float(report[2]) * unit,
-        "refused": int(refused[1]) if refused else 0,
+        "non_2xx": int(non_2xx[1]) if non_2xx else 0,
         "socket_errors": sum(map(int, errors.groups())) if errors else 0,
         "p99_ms": float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]] if p99 else None,
     }
 
 
 def eventually(seconds, attempt, what, process):
-    """Repeats `attempt` until it returns something true; tells why it never did."""
+    """Repeats `attempt` until it returns something true; raises the last error after the deadline."""
     deadline = time.monotonic() + seconds
     last = None
     while time.monotonic() < deadline:

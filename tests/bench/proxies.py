@@ -1,5 +1,5 @@
-"""The backend and the peers: nginx, HAProxy, Envoy, each configured to do a scenario's work the way its manual says. None
-where it cannot. Sluice's own configuration is in sluice.py."""
+"""The backend and the peers: nginx, HAProxy, Envoy, each configured for a scenario as its manual recommends. A
+scenario that a peer has no equivalent for is left out. Sluice's own configuration is in sluice.py."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Proxy:
 
     @classmethod
     def can(cls, scenario):
-        """Whether it has an honest equivalent."""
+        """Whether the proxy has an equivalent of the scenario."""
         raise NotImplementedError
 
     @classmethod
@@ -52,17 +52,17 @@ class Proxy:
         return f"https://localhost:{self.port}/" if self.scenario.tls else f"http://127.0.0.1:{self.port}/"
 
     def tidy(self):
-        """Empties the logs, so that a long run fills no disk."""
+        """Empties the logs, so that a long run does not fill the disk."""
         for path in (self.log, self.process.output):
             if os.path.exists(path):
                 os.truncate(path, 0)
 
     def logged(self):
-        """Whether an access log is being written at all (buffered logs come late)."""
+        """Whether the access log is written (buffered logs arrive late)."""
         return any(os.path.exists(path) and os.path.getsize(path) for path in (self.log, self.process.output))
 
     def shortfall(self):
-        """Lines of the access log that it dropped: whoever drops them does less work than the others."""
+        """Lines of the access log that it dropped: a proxy that drops them does less work than the others."""
         return 0
 
     def stop(self):
@@ -86,7 +86,7 @@ def nginx_argv(binary, directory, text):
 
 
 class Backend:
-    """What answers behind every proxy: an nginx on the load generator's core."""
+    """The backend of every proxy: an nginx on the load generator's core."""
 
     def __init__(self, directory, core):
         self.directory = os.path.join(directory, "backend")
@@ -95,7 +95,7 @@ class Backend:
         files = os.path.join(self.directory, "files")
         os.mkdir(files)
         write(files, "large", "x" * 65_536)
-        # X-Served differs in every answer: it tells a cached answer from a new one.
+        # X-Served differs in every response: it distinguishes a cached response from a new one.
         text = f"""
   access_log off; sendfile on; tcp_nopush on; open_file_cache max=10; etag off; default_type text/plain;
   add_header X-Served "$connection-$connection_requests"; add_header Cache-Control "max-age=3600";
@@ -143,13 +143,13 @@ class Nginx(Proxy):
             top.append(f"limit_req_zone $server_name zone=limit:1m rate={rate}; limit_req_status 429; limit_req_log_level info;")
             location.append(f"limit_req zone=limit{burst};")
         if s.cache:
-            top.append(f"proxy_cache_path {self.directory}/cache keys_zone=answers:8m max_size=64m inactive=1h use_temp_path=off;")
-            location.append("proxy_cache answers; proxy_cache_valid 200 1h; open_file_cache max=1000 inactive=1h;")
-        # The backend is told of the client, as Sluice does it.
-        told = ("proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto "
+            top.append(f"proxy_cache_path {self.directory}/cache keys_zone=responses:8m max_size=64m inactive=1h use_temp_path=off;")
+            location.append("proxy_cache responses; proxy_cache_valid 200 1h; open_file_cache max=1000 inactive=1h;")
+        # The same headers about the client as Sluice sends.
+        forwarded = ("proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto "
                 "$scheme; proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Port $server_port; ")
-        # Those of a location replace those of the server: the connection is kept here too.
-        body = 'proxy_pass http://backend; proxy_set_header Connection ""; ' + told + " ".join(location)
+        # Headers of a location replace those of the server, so Connection is set here as well.
+        body = 'proxy_pass http://backend; proxy_set_header Connection ""; ' + forwarded + " ".join(location)
         places = "\n".join(f"location {prefix} {{ {body} }}" for prefix in s.prefixes())
         text = f"""
   access_log {self.log} combined buffer=64k flush=1s;
@@ -206,14 +206,14 @@ class Haproxy(Proxy):
             front += [f"http-request track-sc0 {source} table limit",
                       f"http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {most} }}"]
         if s.cache:
-            more.append("cache answers\n  total-max-size 64\n  max-object-size 131072\n  max-age 3600")
-            back += ["http-request cache-use answers", "http-response cache-store answers"]
+            more.append("cache responses\n  total-max-size 64\n  max-object-size 131072\n  max-age 3600")
+            back += ["http-request cache-use responses", "http-response cache-store responses"]
         if s.routes > 1:
             routes = write(self.directory, "routes.map", "\n".join(f"{prefix} backend" for prefix in s.prefixes()) + "\n")
             front.append(f"use_backend %[path,map_beg({routes})]")
         else:
             front.append("use_backend backend if { path_beg /items/ }")
-        # The backend is told of the client, as Sluice does it.
+        # The same headers about the client as Sluice sends.
         back += ["option forwardfor", f"http-request set-header X-Forwarded-Proto {'https' if s.tls else 'http'}",
                  "http-request set-header X-Forwarded-Host %[req.hdr(host)]", "http-request set-header X-Forwarded-Port %[dst_port]"]
         lines = "\n  "
@@ -253,7 +253,7 @@ class Envoy(Proxy):
 
     @classmethod
     def can(cls, scenario):
-        return not scenario.cache  # its cache filter is declared unfit for production
+        return not scenario.cache  # Envoy documents its cache filter as not ready for production
 
     @classmethod
     def version(cls):
@@ -308,7 +308,7 @@ class Envoy(Proxy):
 
 
 def require(*names):
-    """Stops with a sentence when something is not installed."""
+    """Raises an error when a program is not installed."""
     missing = [name for name in names if not program(name)]
     if missing:
         raise BenchError(f"not installed: {', '.join(missing)}. Run tests/bench/prerequisites as root.")

@@ -1,4 +1,4 @@
-"""The result as Markdown. Measuring is elsewhere."""
+"""Renders the results as Markdown. bench.py measures them."""
 
 import statistics
 
@@ -19,7 +19,7 @@ def cell(seen, figure, form):
 
 
 def ratio(results, scenario, proxy):
-    """Sluice against another one: the median over the rounds, of which each measured both within seconds."""
+    """The ratio of Sluice to another proxy: the median over the rounds, each of which measures both within seconds."""
     ours, theirs = (
         [each["cpu_us"] for each in results["scenarios"][scenario].get(name, {}).get("rounds", [])] for name in ("Sluice", proxy))
     if not ours or len(ours) != len(theirs):
@@ -27,15 +27,15 @@ def ratio(results, scenario, proxy):
     return statistics.median(our / their for our, their in zip(ours, theirs))
 
 
-def judge(value, most, form):
-    """A figure beside its goal."""
+def with_goal(value, most, form):
+    """A value, and whether it meets its goal."""
     if value is None:
         return "not measured"
     return f"{form.format(value)}, {'met' if value <= most else 'not met'}"
 
 
 def goals(results, scenario):
-    """Each goal of a scenario in words."""
+    """A text for each goal of a scenario."""
     for against, most in scenario.goals:
         if against == "plain":
             name = "plain"  # in the same rounds
@@ -43,7 +43,7 @@ def goals(results, scenario):
         else:
             name = next(name for name in ORDER if name.lower() == against)
             label = f"≤ {most} × {against}"
-        yield f"{label}: {judge(ratio(results, scenario.name, name), most, '{:.2f}')}"
+        yield f"{label}: {with_goal(ratio(results, scenario.name, name), most, '{:.2f}')}"
 
 
 def table(head, rows):
@@ -83,7 +83,7 @@ def render(results):
                 both = results["memory"].get(name, {}).get(label)
                 row.append(f"{both[0]:.1f} / {both[1]:.1f}" if both else "failed")
             ours = results["memory"].get("Sluice", {}).get(label)
-            row.append(f"≤ {GOALS[label]:.0f} MB: {judge(ours[0] if ours else None, GOALS[label], '{:.1f}')}")
+            row.append(f"≤ {GOALS[label]:.0f} MB: {with_goal(ours[0] if ours else None, GOALS[label], '{:.1f}')}")
             rows.append(row)
         out.append("Memory in MB of 10^6 bytes, resident / proportional, of all processes:\n\n" + table(["state", *names, "goal"], rows))
     if "change" in results:
@@ -93,5 +93,5 @@ def render(results):
         else:
             out.append(f"One change among {ours['routes']:,} routes under load, from sending the frame to the first response that uses it, "
                        f"{ours['changes']} changes: p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms, maximum {ours['max_ms']:.1f} ms "
-                       f"(goal p99 ≤ 50 ms: {judge(ours['p99_ms'], CHANGE_GOAL_MS, '{:.1f}')}).")
+                       f"(goal p99 ≤ 50 ms: {with_goal(ours['p99_ms'], CHANGE_GOAL_MS, '{:.1f}')}).")
     return "\n\n".join(out)

@@ -1,11 +1,11 @@
-"""What is measured: the work of each scenario, the requests it sends and the goals it has. How a proxy is told is in proxies.py."""
+"""What is measured: the work of each scenario, the requests it sends and the goals it has. proxies.py has the configuration of each proxy."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """The same work for every proxy."""
+    """The work that every proxy does."""
 
     name: str
     title: str
@@ -21,7 +21,7 @@ class Scenario:
     goals: tuple = field(default=())
 
     def requests(self, material):
-        """(path, headers) in the order in which they are sent, again and again."""
+        """(path, headers) in the order in which they are sent; the list is repeated."""
         if self.routes > 1:
             paths = [f"/r{n}/items/42" for n in range(self.routes)]
         elif self.cache:

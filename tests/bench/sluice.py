@@ -1,4 +1,4 @@
-"""Sluice's side: the parts a proxy loads (the shapes are in proxy/wire/src) and the program's flags."""
+"""Configures sluice-proxy: its parts (proxy/wire/src defines their form) and the program's flags."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def parts(scenario, material, backend_port):
 
 
 class Sluice(Proxy):
-    """sluice-proxy with access log, request ids and metrics: it has no way to turn the last two off."""
+    """sluice-proxy with access log, request ids and metrics: the last two cannot be disabled."""
 
     name = "Sluice"
     program = None  # set by run
@@ -130,12 +130,12 @@ class Sluice(Proxy):
         return ["--config", write(self.directory, "config.json", json.dumps(everything))]  # the form in proxy/src/config/file.rs
 
     def shortfall(self):
-        """Work it left undone since it started: lines of the access log it dropped."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
-            text = answer.read(4 << 20).decode()
+        """The number of access log lines that it dropped since it started."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as response:
+            text = response.read(4 << 20).decode()
         dropped = re.findall(r"^sluice_access_log_dropped_total(?:\{[^}]*\})? (\S+)", text, re.M)
         if not dropped:
-            raise BenchError("Sluice's metrics do not tell how many lines of its access log it dropped")
+            raise BenchError("Sluice's metrics do not contain the number of dropped access log lines")
         return int(sum(map(float, dropped)))
 
     def argv(self):

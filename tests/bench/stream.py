@@ -1,5 +1,5 @@
-"""The operator's end of the configuration stream, as far as the benchmark needs it: one proxy, HTTP/2 (RFC 9113) over TLS.
-The frames inside are described in proxy/wire/src/frame.rs. It checks nobody's identity: it listens on loopback only."""
+"""A minimal operator for the benchmark: the configuration stream for one proxy, HTTP/2 (RFC 9113) over TLS.
+proxy/wire/src/frame.rs defines the frames. It does not authenticate the proxy, because it listens on loopback only."""
 
 import json
 import select
@@ -16,7 +16,7 @@ MOST = 16_384
 
 
 class Operator:
-    """Serves one stream: first the whole configuration, then what `send` is given."""
+    """Serves one stream: first the whole configuration, then the frames passed to `send`."""
 
     def __init__(self, material, first):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -30,7 +30,7 @@ class Operator:
         self.connection, self.stream = None, None
         self.window = threading.Condition()
         self.windows, self.initial = {0: 65_535}, 65_535
-        # One thread reads while another writes, and OpenSSL takes one at a time: neither waits inside.
+        # One thread reads while another writes. OpenSSL permits one call at a time, so neither blocks in a call.
         self.writing, self.tls = threading.Lock(), threading.Lock()
         self.inbox, self.last = b"", "nothing yet"
         self.stopped = False
@@ -54,13 +54,14 @@ class Operator:
         """Sends bytes of the response, within the receiver's windows."""
         while data:
             with self.window:
-                room = lambda: min(self.windows[0], self.windows[self.stream], MOST)
-                if not self.window.wait_for(lambda: self.stopped or room() > 0, timeout=10) or self.stopped:
+                available = lambda: min(self.windows[0], self.windows[self.stream], MOST)
+                if not self.window.wait_for(lambda: self.stopped or available() > 0, timeout=10) or self.stopped:
                     raise BenchError("the proxy stopped reading the configuration stream")
-                piece, data = data[:room()], data[room():]
-                self.windows[0] -= len(piece)
-                self.windows[self.stream] -= len(piece)
-            self.write(DATA, 0, self.stream, piece)
+                size = available()
+                chunk, data = data[:size], data[size:]
+                self.windows[0] -= size
+                self.windows[self.stream] -= size
+            self.write(DATA, 0, self.stream, chunk)
 
     def read(self, count):
         out = b""
@@ -77,7 +78,7 @@ class Operator:
         return out
 
     def run(self):
-        """One connection to its end."""
+        """Serves one connection until it ends."""
         try:
             raw, _ = self.listener.accept()
             raw.settimeout(120)
@@ -85,7 +86,7 @@ class Operator:
             self.connection = self.context.wrap_socket(raw, server_side=True)
             self.connection.setblocking(False)
             if self.read(len(PREFACE)) != PREFACE:
-                raise OSError("the proxy does not speak HTTP/2")
+                raise OSError("the proxy does not use HTTP/2")
             self.write(SETTINGS, 0, 0)
             while not self.stopped:
                 head = self.read(9)
@@ -130,7 +131,7 @@ class Operator:
             raise OSError("the proxy ended the connection")
 
     def greet(self):
-        """From another thread: reading must go on so that windows open."""
+        """Runs in another thread: reading must continue so that flow-control windows open."""
         try:
             self.send(self.frame({"Fleet": {"proxies": 1}}) + self.frame(self.first))
         except (OSError, ValueError, BenchError) as error:
