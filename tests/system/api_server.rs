@@ -1,4 +1,4 @@
-//! The harness' own ground: the API server takes our definitions and keeps what it is given.
+//! Tests of the harness: the API server accepts our definitions, and its objects survive a restart.
 
 use serde_json::json;
 

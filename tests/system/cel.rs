@@ -1,4 +1,4 @@
-//! The schema ring's rows as the real API server judges them: what `crds/tests/cel` says is what users meet.
+//! The rows of `crds/tests/cel`, validated by a real API server: it gives the results that the tables expect.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +15,7 @@ struct Row {
     /// The object that `object` replaces; absent when it is created.
     #[serde(default)]
     old: Option<Value>,
-    /// What the refusal must say; absent when the object is to be accepted.
+    /// A part of the error; absent when the object is accepted.
     #[serde(default)]
     error: Option<String>,
 }
@@ -45,11 +45,11 @@ async fn the_api_server_validates_every_row_as_the_table_expects() -> anyhow::Re
         };
         match (response, row.error) {
             (Ok(_), None) => {}
-            (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, should say {error:?}", row.name)),
-            (Err(error), None) => wrong.push(format!("{}: refused: {error}", row.name)),
+            (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, expected the error {error:?}", row.name)),
+            (Err(error), None) => wrong.push(format!("{}: rejected: {error}", row.name)),
             (Err(error), Some(wanted)) => {
                 if !error.to_string().contains(&wanted) {
-                    wrong.push(format!("{}: should say {wanted:?}, says: {error}", row.name));
+                    wrong.push(format!("{}: expected the error {wanted:?}, got: {error}", row.name));
                 }
             }
         }

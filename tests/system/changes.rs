@@ -1,4 +1,4 @@
-//! Changes while everything runs: endpoints, deletions, and objects that cannot be translated.
+//! Changes of objects while the fleet serves: endpoints, deletions, and objects that cannot be translated.
 
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ async fn a_service_without_endpoints_returns_503_until_it_has_some() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_deleted_route_is_served_no_longer_and_its_neighbour_is() -> anyhow::Result<()> {
+async fn a_deleted_route_is_not_served_and_other_routes_are() -> anyhow::Result<()> {
     const HOST: &str = "deleted.example";
     let (fleet, space) = space("deleted").await?;
     space.apply(&stage("prod", HOST)).await?;
@@ -84,7 +84,7 @@ async fn a_deleted_route_is_served_no_longer_and_its_neighbour_is() -> anyhow::R
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow::Result<()> {
+async fn an_object_that_cannot_be_translated_fails_closed_and_affects_no_other() -> anyhow::Result<()> {
     const HOST: &str = "broken.example";
     let (fleet, space) = space("broken").await?;
     space.apply(&stage("prod", HOST)).await?;
@@ -95,7 +95,7 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
     assert_eq!(fleet.status(&get(HOST, "/broken")).await?, 200);
     let load = Load::start(fleet, &[get(HOST, "/sound")]);
 
-    // The authorizer does not exist: the route must not stay open as it was.
+    // The authorizer does not exist: the route must reject its requests, not keep its earlier policy.
     let mut broken = open.clone();
     broken["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "nobody"}});
     space.apply(&broken).await?;
@@ -105,9 +105,9 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
     assert!(condition.message.contains("nobody"), "{condition:?}");
     returns_status(fleet, HOST, "/broken", 500).await?;
 
-    says_event(&space, "Warning", "AuthorizerNotFound").await?;
+    has_event(&space, "Warning", "AuthorizerNotFound").await?;
 
-    // New objects are not held up by it.
+    // New objects are programmed meanwhile.
     space.apply(&route("late", "prod", "/late", mock("late"))).await?;
     space.programmed("ApiRoute", "late").await?;
     assert_eq!(fleet.status(&get(HOST, "/late")).await?, 200);
@@ -116,10 +116,10 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_alone() -> anyhow:
     space.programmed("ApiRoute", "broken").await?;
     assert_eq!(fleet.status(&get(HOST, "/broken")).await?, 200);
     load.finish().await?;
-    says_event(&space, "Normal", "ResolvedRefs").await
+    has_event(&space, "Normal", "ResolvedRefs").await
 }
 
-async fn says_event(space: &Space, type_: &str, reason: &str) -> anyhow::Result<()> {
+async fn has_event(space: &Space, type_: &str, reason: &str) -> anyhow::Result<()> {
     eventually(format!("a {type_} event with reason {reason} about the route"), SOON, || async {
         let events = space.list_of("events.k8s.io/v1", "Event").await?;
         let about = |event: &&Value| event["regarding"]["kind"] == "ApiRoute" && event["regarding"]["name"] == "broken";
@@ -131,7 +131,7 @@ async fn says_event(space: &Space, type_: &str, reason: &str) -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyhow::Result<()> {
+async fn an_api_key_is_accepted_until_it_is_disabled_or_replaced() -> anyhow::Result<()> {
     const HOST: &str = "keys.example";
     let (fleet, space) = space("keys").await?;
     let secret = |key: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme"}, "stringData": {"api-key": key}});
@@ -173,14 +173,14 @@ async fn an_api_key_opens_its_stage_until_it_is_disabled_or_exchanged() -> anyho
 
     space.apply(&secret(second)).await?;
     returned(second, 200).await?;
-    assert_eq!(fleet.status(&with(first)).await?, 403, "the old key still opens");
+    assert_eq!(fleet.status(&with(first)).await?, 403, "the old key is still accepted");
 
     space.delete("ApiKey", "acme").await?;
     returned(second, 403).await
 }
 
 #[tokio::test]
-async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
+async fn routes_of_a_deleted_authorizer_reject_their_requests() -> anyhow::Result<()> {
     const HOST: &str = "authorizer.example";
     let (fleet, space) = space("authorizer").await?;
     let identity = Identity::new()?;
@@ -201,11 +201,11 @@ async fn a_deleted_authorizer_closes_its_routes() -> anyhow::Result<()> {
     assert_eq!(fleet.status(&call).await?, 200);
     assert_eq!(fleet.status(&get(HOST, "/guarded")).await?, 401);
 
-    // Other keys under the same name: what they did not sign is refused.
+    // Other keys in the same ConfigMap: tokens that they did not sign are rejected.
     let exchanged = Identity::new()?;
     space.apply(&exchanged.config_map()).await?;
     let renewed = get(HOST, "/guarded").header("authorization", exchanged.bearer("ada", "")?);
-    eventually("both proxies believe the new key only", SOON, || async {
+    eventually("both proxies accept tokens of the new key only", SOON, || async {
         let (new, old) = (fleet.status(&renewed).await?, fleet.status(&call).await?);
         anyhow::ensure!((new, old) == (200, 401), "they return {new} for the new one, {old} for the old one");
         Ok::<_, anyhow::Error>(())

@@ -1,4 +1,4 @@
-//! Two hundred random edits while clients call: no request fails, and no status runs ahead of the proxies.
+//! Two hundred random edits while clients send requests: no request fails, and no status is earlier than the proxies.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ impl Dice {
 }
 
 #[tokio::test]
-async fn two_hundred_edits_cost_no_request_and_no_status_is_early() -> anyhow::Result<()> {
+async fn two_hundred_edits_fail_no_request_and_no_status_is_early() -> anyhow::Result<()> {
     let fleet = Fleet::shared().await?;
     let space = Space::new(ApiServer::shared().await?.client().await?, "churn").await?;
     let backends = [Backend::start("zero")?, Backend::start("one")?];

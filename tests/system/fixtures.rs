@@ -1,4 +1,4 @@
-//! Manifests of the cases; the largest is the repository's own quickstart.
+//! Manifests for the tests; the largest is the quickstart of the repository.
 
 use serde_json::{Value, json};
 
@@ -36,8 +36,8 @@ pub(crate) fn service(name: &str) -> Value {
     json!({"type": "Service", "service": {"name": name, "port": 80}})
 }
 
-/// `examples/quickstart` in a namespace, at a host of its own, with our backend and our identity provider in the place of
-/// its Deployments, which nobody would run.
+/// `examples/quickstart` in a namespace, with another host, and with the backend and the identity provider of the test
+/// instead of its Deployments, because no kubelet runs here.
 pub(crate) async fn quickstart(
     space: &Space,
     host: &str,

@@ -1,4 +1,4 @@
-//! Two fleets of one operator: each serves its own Stages, holds its own keys, and counts for itself.
+//! Two fleets of one operator: each serves its own Stages, has its own keys, and counts its own proxies.
 
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
     ] {
         space.apply(&object).await?;
     }
-    // Nobody serves the fleet yet, and its objects say so.
+    // No proxy serves the fleet yet, and the conditions of its objects report it.
     for (kind, name) in [("Stage", "edge"), ("ApiRoute", "shared"), ("ApiKey", "acme")] {
         let condition = space.condition(kind, name, "Programmed", |found| found.reason == "NoProxies").await?;
         assert!(condition.message.contains("fleet edge"), "{kind}: {}", condition.message);
@@ -81,7 +81,7 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
     let with_key = get(EDGE, "/guarded").header("x-api-key", KEY);
     assert_eq!(with_key.send(edge.http).await?.status, 200);
 
-    // What a proxy keeps on disk is what it was sent: the key is in one fleet only.
+    // A proxy saves the configuration of its fleet only: the key is in one fleet.
     eventually("the key is saved", SOON, || async {
         anyhow::ensure!(saved(&server, "edge-0", "configuration.state")?.contains("acme"), "it is not");
         Ok::<_, anyhow::Error>(())
@@ -97,7 +97,7 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
         assert!(metrics.contains(line), "no {line} in:\n{metrics}");
     }
 
-    // The Stage moves, with everything that it needs.
+    // The Stage moves, with all parts that it needs.
     space.apply(&of_fleet(stage("edge", EDGE), "default")).await?;
     responds(inner, EDGE, 200).await?;
     responds(&edge, EDGE, 404).await?;
@@ -107,7 +107,7 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
         assert_eq!(moved.status, "True", "{kind}");
     }
 
-    // Another fleet on the same disk: what was saved is not served.
+    // Another fleet on the same disk: the saved configuration is not served.
     edge.kill();
     let mut later = edge.of_fleet("later");
     later.start().await?;

@@ -65,7 +65,7 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, length], value].concat()
 }
 
-/// A message with the prefix that gRPC gives it.
+/// A message with the length prefix of gRPC.
 fn message(bytes: &[u8]) -> Bytes {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     Bytes::from([&[0], &length[..], bytes].concat())
@@ -95,7 +95,7 @@ impl Client {
         Ok(response.with_context(|| format!("no response to {method}"))??)
     }
 
-    /// One message there and one back; the call must succeed.
+    /// A unary call, which must succeed.
     async fn call(&self, method: &str, request: &[u8]) -> anyhow::Result<Vec<u8>> {
         let messages = StreamBody::new(stream::iter([Ok(Frame::data(message(request)))]).boxed());
         let response = self.send(method, messages).await?;

@@ -1,5 +1,5 @@
-//! Many API keys: an operator that comes back knows all of them before it says anything, and keys that cannot be made are
-//! in nobody's way.
+//! Many API keys: a restarted operator reads all of them before it publishes a configuration, and keys that cannot be
+//! generated delay no other object.
 
 use base64::Engine as _;
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -55,7 +55,7 @@ async fn a_restarted_operator_knows_every_key_and_generates_none() -> anyhow::Re
     let load = Load::start(&fleet, &[get(HOST, "/guarded").header("x-api-key", String::from_utf8(key)?)]);
     fleet.operator.kill();
     fleet.operator.start().await?;
-    // Once a new object is programmed, the old ones have been looked at.
+    // Once a new object is programmed, the old ones have been translated.
     space.apply(&stage("marker", "marker.example")).await?;
     let both = |message: &str| message.contains("2 of 2 proxies");
     space.condition("Stage", "marker", "Programmed", |found| both(&found.message)).await?;
@@ -65,34 +65,36 @@ async fn a_restarted_operator_knows_every_key_and_generates_none() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_made_keep_no_status_from_being_written() -> anyhow::Result<()> {
+async fn keys_that_cannot_be_generated_delay_no_other_status() -> anyhow::Result<()> {
     let server = ApiServer::start("no-keys").await?;
     let _fleet = Fleet::start(&server).await?;
-    let starved = Space::new(server.client().await?, "starved").await?;
+    let limited = Space::new(server.client().await?, "limited").await?;
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}},
     });
-    starved.apply(&quota).await?;
-    // What a controller would do.
+    limited.apply(&quota).await?;
+    // What the ResourceQuota controller does.
     let status = json!({"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}});
-    let quotas: Api<ResourceQuota> = Api::namespaced(starved.client.clone(), "starved");
+    let quotas: Api<ResourceQuota> = Api::namespaced(limited.client.clone(), "limited");
     quotas.patch_status("none", &PatchParams::default(), &Patch::Merge(&status)).await?;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe"}});
-    eventually("the quota is in force", SOON, || async {
-        anyhow::ensure!(starved.try_create(&secret).await?.is_err(), "a Secret may be made");
+    eventually("the quota is enforced", SOON, || async {
+        anyhow::ensure!(limited.try_create(&secret).await?.is_err(), "the API server permits a Secret");
         Ok::<_, anyhow::Error>(())
     })
     .await?;
     for number in 0..KEYS {
-        starved.apply(&api_key(number)).await?;
+        limited.apply(&api_key(number)).await?;
     }
-    let space = Space::new(server.client().await?, "well-fed").await?;
+    let space = Space::new(server.client().await?, "without-quota").await?;
     space.apply(&stage("prod", HOST)).await?;
     space.apply(&route("fine", "prod", "/fine", mock("fine"))).await?;
     space.programmed("ApiRoute", "fine").await?;
-    let told = |message: &str| message.contains("cannot generate the key") && message.contains("quota");
+    let names_the_quota = |message: &str| message.contains("cannot generate the key") && message.contains("quota");
     for number in [0, KEYS - 1] {
-        starved.condition("ApiKey", &format!("key-{number}"), "Accepted", |found| told(&found.message)).await?;
+        limited
+            .condition("ApiKey", &format!("key-{number}"), "Accepted", |found| names_the_quota(&found.message))
+            .await?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Metrics: what Prometheus' own linter says of both programs' pages after real traffic, what the pages count, and that
-//! the documentation names all of it.
+//! Metrics of both programs after real traffic: they pass Prometheus' linter, their values are those of the traffic, and
+//! the documentation lists every family.
 
 use http::Method;
 
@@ -16,7 +16,7 @@ use sluice_kit::client::get;
 const HOST: &str = "metrics.example";
 
 #[tokio::test]
-async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() -> anyhow::Result<()> {
+async fn the_metrics_of_both_programs_pass_the_linter_after_every_kind_of_traffic() -> anyhow::Result<()> {
     let promtool = Promtool::find().await?;
     let fleet = Fleet::shared().await?;
     let space = Space::new(ApiServer::shared().await?.client().await?, "metrics").await?;
@@ -37,7 +37,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
         r#"sluice_snapshot_bytes{fleet="default"} "#,
         "sluice_translate_duration_seconds_count ",
     ] {
-        assert!(operator.body.contains(line), "the operator does not say {line}:\n{}", operator.body);
+        assert!(operator.body.contains(line), "the operator does not report {line}:\n{}", operator.body);
     }
     named(&operator.body, &documented);
 
@@ -63,7 +63,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
             "sluice_config_last_applied_timestamp_seconds ",
             "sluice_connections ",
         ] {
-            assert!(page.contains(line), "the proxy does not say {line}:\n{page}");
+            assert!(page.contains(line), "the proxy does not report {line}:\n{page}");
         }
         named(&page, &documented);
     }
@@ -74,7 +74,7 @@ async fn promtool_is_content_with_both_programs_after_every_kind_of_traffic() ->
 async fn traffic(proxy: &Proxy, identity: &Identity) -> anyhow::Result<()> {
     let order = get(HOST, "/orders/7");
     let token = identity.bearer("ada", "orders.read")?;
-    let mut answered = Vec::new();
+    let mut statuses = Vec::new();
     for call in [
         order.clone(),
         order.clone().header("authorization", identity.bearer("ada", "other")?),
@@ -85,9 +85,9 @@ async fn traffic(proxy: &Proxy, identity: &Identity) -> anyhow::Result<()> {
         get(HOST, "/health"),
         get(HOST, "/health").method(Method::DELETE),
     ] {
-        answered.push(call.send(proxy.http).await?.status);
+        statuses.push(call.send(proxy.http).await?.status);
     }
-    assert_eq!(answered, [401, 403, 200, 200, 403, 404, 200, 405]);
+    assert_eq!(statuses, [401, 403, 200, 200, 403, 404, 200, 405]);
     let mut statuses = Vec::new();
     for _ in 0..8 {
         statuses.push(get(HOST, "/burst").send(proxy.http).await?.status);

@@ -1,5 +1,5 @@
-//! Outages: each program ends, stands still or comes back, and what is served stays served. Each case has an API server
-//! and a fleet of its own.
+//! Outages: a program ends, is suspended or restarts, and the proxies keep serving. Each test has its own API server and
+//! fleet.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use sluice_kit::{SOON, until as eventually};
 
 const HOST: &str = "outage.example";
 
-struct Ground {
+struct Setup {
     server: ApiServer,
     fleet: Fleet,
     space: Space,
 }
 
 /// One stage with one route, programmed on both proxies.
-async fn ground(name: &str) -> anyhow::Result<Ground> {
+async fn setup(name: &str) -> anyhow::Result<Setup> {
     let server = ApiServer::start(name).await?;
     let fleet = Fleet::start(&server).await?;
     let space = Space::new(server.client().await?, "outage").await?;
@@ -32,10 +32,10 @@ async fn ground(name: &str) -> anyhow::Result<Ground> {
     space.programmed("Stage", "prod").await?;
     space.programmed("ApiRoute", "first").await?;
     assert_eq!(fleet.status(&get(HOST, "/first")).await?, 200);
-    Ok(Ground { server, fleet, space })
+    Ok(Setup { server, fleet, space })
 }
 
-/// Waits until both proxies run the object. One that has not found a new operator yet is not counted by it, so that
+/// Waits until both proxies serve the object. An operator does not count a proxy that has not reconnected to it yet, so
 /// `1 of 1 proxies` is true for a moment.
 async fn everywhere(space: &Space, kind: &str, name: &str) -> anyhow::Result<()> {
     let both = |found: &Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
@@ -47,7 +47,7 @@ async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
     let mut versions = Vec::new();
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "first")] {
         let mut object = space.get(kind, name).await?;
-        // All of it: a patch that changes nothing else moves the version or a time of the managed fields.
+        // All of the metadata: any patch changes the resource version or a time of the managed fields.
         versions.push(object["metadata"].take());
     }
     Ok(versions)
@@ -55,12 +55,12 @@ async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
 
 #[tokio::test]
 async fn a_restarted_operator_patches_nothing_that_is_unchanged() -> anyhow::Result<()> {
-    let Ground { server: _server, mut fleet, space } = ground("operator-back").await?;
+    let Setup { server: _server, mut fleet, space } = setup("operator-back").await?;
     let before = versions(&space).await?;
     let load = Load::start(&fleet, &[get(HOST, "/first")]);
     fleet.operator.kill();
     fleet.operator.start().await?;
-    // Once a new object is programmed on both proxies, the old ones have been looked at.
+    // Once a new object is programmed on both proxies, the old ones have been translated.
     space.apply(&stage("marker", "marker.example")).await?;
     everywhere(&space, "Stage", "marker").await?;
     assert_eq!(versions(&space).await?, before, "its log:\n{}", fleet.operator.log());
@@ -69,8 +69,8 @@ async fn a_restarted_operator_patches_nothing_that_is_unchanged() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn an_operator_killed_in_the_middle_of_edits_loses_none_and_costs_no_request() -> anyhow::Result<()> {
-    let Ground { server: _server, mut fleet, space } = ground("killed").await?;
+async fn an_operator_killed_during_edits_loses_none_and_fails_no_request() -> anyhow::Result<()> {
+    let Setup { server: _server, mut fleet, space } = setup("killed").await?;
     let load = Load::start(&fleet, &[get(HOST, "/first")]);
     for round in 0..4 {
         for edit in 0..5 {
@@ -94,8 +94,8 @@ async fn an_operator_killed_in_the_middle_of_edits_loses_none_and_costs_no_reque
 }
 
 #[tokio::test]
-async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() -> anyhow::Result<()> {
-    let Ground { server: _server, mut fleet, space } = ground("last-known-good").await?;
+async fn a_proxy_that_starts_without_an_operator_serves_the_last_known_good() -> anyhow::Result<()> {
+    let Setup { server: _server, mut fleet, space } = setup("last-known-good").await?;
     fleet.operator.kill();
     for proxy in &mut fleet.proxies {
         proxy.kill();
@@ -104,7 +104,7 @@ async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() ->
     for response in fleet.all(&get(HOST, "/first")).await? {
         assert_eq!((response.status, response.body.as_str()), (200, "first"));
     }
-    // And takes up changes again as soon as there is one.
+    // It applies changes again as soon as it is connected to an operator.
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
     fleet.operator.start().await?;
     everywhere(&space, "ApiRoute", "second").await?;
@@ -114,25 +114,25 @@ async fn a_proxy_that_starts_without_an_operator_serves_what_it_served_last() ->
 
 #[tokio::test]
 async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow::Result<()> {
-    let Ground { server, mut fleet, space: _ } = ground("newcomer").await?;
+    let Setup { server, mut fleet, space: _ } = setup("newcomer").await?;
     let token = server.service_account_token("sluice-proxy", &["sluice-operator"]).await?;
     let known = fleet.proxies.first().context("no proxies")?;
     let (mut newcomer, mut stranger) = (
         known.newcomer("newcomer", &token)?,
-        // Its token is good for the stream, and is not a proxy's.
+        // Its token has the audience of the stream, but belongs to another service account.
         known.newcomer("stranger", &server.service_account_token("sluice-operator", &["sluice-operator"]).await?)?,
     );
     stranger.launch()?;
-    eventually("the operator turns the stranger away", SOON, || async {
+    eventually("the operator rejects the proxy with the token of another account", SOON, || async {
         let log = fleet.operator.log();
         anyhow::ensure!(log.contains("not to the proxies' service account"), "its log:\n{log}");
         Ok::<_, anyhow::Error>(())
     })
     .await?;
-    refuses(&stranger).await?;
+    returns_503(&stranger).await?;
     fleet.operator.kill();
     newcomer.launch()?;
-    refuses(&newcomer).await?;
+    returns_503(&newcomer).await?;
     fleet.operator.start().await?;
     eventually("the newcomer serves", SOON, || async {
         anyhow::ensure!(newcomer.readiness().await?.status == 200, "it is not ready");
@@ -141,11 +141,11 @@ async fn a_proxy_without_configuration_returns_503_and_is_not_ready() -> anyhow:
         Ok::<_, anyhow::Error>(())
     })
     .await?;
-    refuses(&stranger).await
+    returns_503(&stranger).await
 }
 
-async fn refuses(proxy: &Proxy) -> anyhow::Result<()> {
-    eventually("the proxy refuses", SOON, || async {
+async fn returns_503(proxy: &Proxy) -> anyhow::Result<()> {
+    eventually("the proxy returns 503", SOON, || async {
         let (status, ready) = (get(HOST, "/first").send(proxy.http).await?.status, proxy.readiness().await?.status);
         anyhow::ensure!((status, ready) == (503, 503), "it returns {status}, and its readiness is {ready}");
         Ok::<_, anyhow::Error>(())
@@ -172,8 +172,8 @@ async fn nothing_is_programmed_while_no_proxy_is_connected() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_proxy_that_stands_still_is_not_counted_as_programmed() -> anyhow::Result<()> {
-    let Ground { server: _server, fleet, space } = ground("lag").await?;
+async fn a_suspended_proxy_is_not_counted_as_programmed() -> anyhow::Result<()> {
+    let Setup { server: _server, fleet, space } = setup("lag").await?;
     let [lagging, prompt] = fleet.proxies.as_slice() else { anyhow::bail!("not two proxies") };
     lagging.signal("STOP")?;
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
@@ -190,16 +190,16 @@ async fn a_proxy_that_stands_still_is_not_counted_as_programmed() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_away_for_a_while_costs_no_request() -> anyhow::Result<()> {
-    let Ground { mut server, mut fleet, space } = ground("api-server-away").await?;
+async fn an_outage_of_the_api_server_fails_no_request() -> anyhow::Result<()> {
+    let Setup { mut server, mut fleet, space } = setup("api-server-away").await?;
     let load = Load::start(&fleet, &[get(HOST, "/first")]);
     server.stop();
     for _ in 0..50 {
         assert_eq!(fleet.status(&get(HOST, "/first")).await?, 200);
     }
-    // Its own clients would rightly fail.
+    // The harness' clients of the API server fail during the outage.
     load.finish().await?;
-    // A proxy that restarts meanwhile serves from its disk: who it is cannot be asked.
+    // A proxy that restarts meanwhile serves from its disk: the operator cannot review its token.
     let proxy = fleet.proxies.first_mut().context("no proxies")?;
     proxy.kill();
     proxy.start().await?;
@@ -207,8 +207,8 @@ async fn an_api_server_that_is_away_for_a_while_costs_no_request() -> anyhow::Re
     server.resume().await?;
     let space = Space { client: server.client().await?, ..space };
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
-    // The watches come back with a pause that grows.
-    eventually("the operator has taken up the change", Duration::from_secs(90), || async {
+    // The watches reconnect with backoff.
+    eventually("the operator has applied the change", Duration::from_secs(90), || async {
         let status = fleet.status(&get(HOST, "/second")).await?;
         anyhow::ensure!(status == 200, "the proxies return {status}");
         Ok::<_, anyhow::Error>(())

@@ -44,7 +44,7 @@ async fn the_quickstart_runs_on_both_proxies_as_its_objects_say() -> anyhow::Res
     assert_eq!(stage["status"]["rules"], 5);
 
     responses(fleet, &space, &backend, &identity).await?;
-    what_people_see(server).await
+    kubectl_get_has_the_columns(server).await
 }
 
 async fn responses(fleet: &Fleet, space: &Space, backend: &Backend, identity: &Identity) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ async fn generated_key(space: &Space) -> anyhow::Result<String> {
     Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded)?)?)
 }
 
-async fn what_people_see(server: &ApiServer) -> anyhow::Result<()> {
+async fn kubectl_get_has_the_columns(server: &ApiServer) -> anyhow::Result<()> {
     let columns = async |kind: &str| -> anyhow::Result<Vec<(String, String)>> {
         let table = server.kubectl(&["get", kind, "-n", "quickstart"]).await?;
         let (head, row) = (table.lines().next().unwrap_or_default(), table.lines().nth(1).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What the operator may do in the cluster: what the chart's list says, no more, and nothing of it in vain.
+//! The operator's permissions in the cluster: exactly those that the chart lists, and it uses all of them.
 
 use std::collections::BTreeSet;
 
@@ -27,25 +27,25 @@ fn right(verb: &str, group: &str, resource: &str) -> String {
     format!("{verb} {resource}{dot}{group}{slash}{sub}")
 }
 
-/// The rights that the chart lists.
+/// The permissions that the chart lists.
 fn listed() -> anyhow::Result<BTreeSet<String>> {
     let file = repository().join("charts/sluice/files/operator-rules.yaml");
     let rules: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string(file)?)?;
-    let words = |rule: &Value, field: &str| -> Vec<String> {
+    let strings = |rule: &Value, field: &str| -> Vec<String> {
         rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let mut all = BTreeSet::new();
     for rule in &rules {
-        for group in words(rule, "apiGroups") {
-            for resource in words(rule, "resources") {
-                all.extend(words(rule, "verbs").iter().map(|verb| right(verb, &group, &resource)));
+        for group in strings(rule, "apiGroups") {
+            for resource in strings(rule, "resources") {
+                all.extend(strings(rule, "verbs").iter().map(|verb| right(verb, &group, &resource)));
             }
         }
     }
     Ok(all)
 }
 
-/// The rights of a ServiceAccount, asked one by one for everything that the API server serves.
+/// The permissions of a ServiceAccount, reviewed for each verb of each resource that the API server serves.
 async fn held(server: &ApiServer, account: &str) -> anyhow::Result<BTreeSet<String>> {
     let reviews: Api<SubjectAccessReview> = Api::all(server.client().await?);
     let names = server.kubectl(&["api-resources", "--no-headers", "-o=name"]).await?;
@@ -83,18 +83,18 @@ async fn held(server: &ApiServer, account: &str) -> anyhow::Result<BTreeSet<Stri
 #[tokio::test]
 async fn the_operator_has_exactly_the_permissions_of_the_chart() -> anyhow::Result<()> {
     let server = ApiServer::shared().await?;
-    // Without any binding of ours: what everybody with a token may do.
-    let everybody = held(server, "sluice-proxy").await?;
+    // An account without a binding of the chart has what every authenticated account has.
+    let authenticated = held(server, "sluice-proxy").await?;
     let (operator, listed) = (held(server, "sluice-operator").await?, listed()?);
-    assert!(everybody.is_disjoint(&listed), "{everybody:?}");
-    let own: BTreeSet<String> = operator.difference(&everybody).cloned().collect();
+    assert!(authenticated.is_disjoint(&listed), "{authenticated:?}");
+    let own: BTreeSet<String> = operator.difference(&authenticated).cloned().collect();
     assert_eq!(own, listed);
     Ok(())
 }
 
-/// What the operator asked the API server for, and what of that it was refused.
-fn asked(server: &ApiServer) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let (mut asked, mut refused) = (BTreeSet::new(), BTreeSet::new());
+/// The permissions that the operator's requests needed, and those of rejected requests.
+fn used(server: &ApiServer) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let (mut used, mut rejected) = (BTreeSet::new(), BTreeSet::new());
     for line in std::fs::read_to_string(server.audit_log())?.lines() {
         // The last line may still be being written.
         let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
@@ -104,15 +104,15 @@ fn asked(server: &ApiServer) -> anyhow::Result<(BTreeSet<String>, BTreeSet<Strin
         let slash = if sub.is_empty() { "" } else { "/" };
         let right = right(&text(&event["verb"]), &text(&object["apiGroup"]), &format!("{resource}{slash}{sub}"));
         if event["responseStatus"]["code"] == 403 {
-            refused.insert(right.clone());
+            rejected.insert(right.clone());
         }
-        asked.insert(right);
+        used.insert(right);
     }
-    Ok((asked, refused))
+    Ok((used, rejected))
 }
 
 #[tokio::test]
-async fn the_operator_needs_every_right_that_the_chart_gives_it_and_asks_for_no_other() -> anyhow::Result<()> {
+async fn the_operator_uses_every_permission_of_the_chart_and_needs_no_other() -> anyhow::Result<()> {
     let server = ApiServer::start("rights").await?;
     let _fleet = Fleet::start(&server).await?;
     let space = Space::new(server.client().await?, "rights").await?;
@@ -121,7 +121,7 @@ async fn the_operator_needs_every_right_that_the_chart_gives_it_and_asks_for_no_
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "orders"), ("Authorizer", "customers"), ("ApiKey", "acme")] {
         space.programmed(kind, name).await?;
     }
-    // The same news a second time makes a series of an Event, which is a patch.
+    // The same Event a second time becomes a series, which is a patch.
     for _ in 0..2 {
         for (header, status) in [("connection", "False"), ("x-fine", "True")] {
             let mut route = route("twice", "prod", "/twice", mock("twice"));
@@ -131,12 +131,12 @@ async fn the_operator_needs_every_right_that_the_chart_gives_it_and_asks_for_no_
         }
     }
     let listed = listed()?;
-    eventually("the operator has used all its rights", SOON, || async {
-        let (asked, refused) = asked(&server)?;
-        anyhow::ensure!(refused.is_empty(), "it was refused {refused:?}");
-        let (vain, other): (Vec<_>, Vec<_>) =
-            (listed.difference(&asked).collect(), asked.difference(&listed).collect());
-        anyhow::ensure!(vain.is_empty() && other.is_empty(), "not needed: {vain:?}; not listed: {other:?}");
+    eventually("the operator has used all its permissions", SOON, || async {
+        let (used, rejected) = used(&server)?;
+        anyhow::ensure!(rejected.is_empty(), "the API server rejected {rejected:?}");
+        let (unused, other): (Vec<_>, Vec<_>) =
+            (listed.difference(&used).collect(), used.difference(&listed).collect());
+        anyhow::ensure!(unused.is_empty() && other.is_empty(), "not needed: {unused:?}; not listed: {other:?}");
         Ok::<_, anyhow::Error>(())
     })
     .await

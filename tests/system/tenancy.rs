@@ -31,7 +31,7 @@ async fn all_return(fleet: &Fleet, host: &str, path: &str, status: u16) -> anyho
 }
 
 #[tokio::test]
-async fn a_reference_to_another_namespace_holds_as_long_as_its_grant() -> anyhow::Result<()> {
+async fn a_reference_to_another_namespace_is_permitted_while_a_grant_exists() -> anyhow::Result<()> {
     const HOST: &str = "grants.example";
     let (fleet, shop, shared) = spaces(["grants-shop", "grants-shared"]).await?;
     let backend = Backend::start("pets")?;
@@ -40,8 +40,8 @@ async fn a_reference_to_another_namespace_holds_as_long_as_its_grant() -> anyhow
     shop.apply(&stage("prod", HOST)).await?;
     let there = json!({"type": "Service", "service": {"name": "pets", "namespace": "grants-shared", "port": 80}});
     shop.apply(&route("pets", "prod", "/pets", there)).await?;
-    let refused = shop.condition("ApiRoute", "pets", "ResolvedRefs", |found| found.status == "False").await?;
-    assert_eq!(refused.reason, "RefNotPermitted", "{refused:?}");
+    let condition = shop.condition("ApiRoute", "pets", "ResolvedRefs", |found| found.status == "False").await?;
+    assert_eq!(condition.reason, "RefNotPermitted", "{condition:?}");
     all_return(fleet, HOST, "/pets", 500).await?;
     let grant = json!({"apiVersion": GRANTS, "kind": "ReferenceGrant", "metadata": {"name": "pets"}, "spec": {
         "from": [{"group": "sluice.dev", "kind": "ApiRoute", "namespace": "grants-shop"}],

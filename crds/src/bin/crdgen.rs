@@ -78,7 +78,7 @@ fn check(dirs: &[String], definitions: &[Definition]) -> Outcome {
     }
     let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
     Err(format!(
-        "these manifests do not say what crds/src says: {}. Run `make generate` and commit them.",
+        "these manifests differ from those that crds/src generates: {}. Run `make generate` and commit them.",
         names.join(", ")
     )
     .into())

@@ -1,5 +1,5 @@
 //! A real API server: etcd and kube-apiserver on loopback, as unprivileged processes, with our definitions applied.
-//! What runs against it is `programs`'.
+//! `programs` starts the operator and the proxies that use it.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::process::{Process, folder, port};
 use super::{documents, repository};
 use sluice_kit::{SOON, until as eventually};
 
-/// Where the operator and the proxies have their ServiceAccounts.
+/// The namespace of the ServiceAccounts of the operator and the proxies.
 pub(crate) const SYSTEM: &str = "sluice-system";
 const AUDIT_POLICY: &str = "audit-policy.json";
 const AUDIT_LOG: &str = "audit.log";
@@ -39,20 +39,20 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// The one that all cases share, which do not stop it.
+    /// The server that tests share; they do not stop it.
     pub(crate) async fn shared() -> anyhow::Result<&'static Self> {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
         SHARED.get_or_try_init(|| Self::start("shared")).await
     }
 
-    /// One of one's own, ready, with our definitions and the programs' ServiceAccounts. Takes about four seconds.
+    /// A separate server, ready, with our definitions and the programs' ServiceAccounts. Takes about four seconds.
     pub(crate) async fn start(name: &str) -> anyhow::Result<Self> {
         let programs = build("api")?;
         let folder = folder(name)?;
         let (etcd_url, peer_url) = (loopback("http", port()?), loopback("http", port()?));
         let etcd_flags = [
             format!("--data-dir={}", folder.join("etcd").display()),
-            // The data never outlives the tests: nothing is gained by waiting for the disk.
+            // The data is deleted after the tests, so etcd need not wait for the disk.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
             format!("--listen-client-urls={etcd_url}"),
@@ -83,7 +83,7 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Ends the API server, as a crash would; etcd keeps what it has.
+    /// Ends the API server, as a crash would; etcd keeps the objects.
     pub(crate) fn stop(&mut self) {
         self.server = None;
     }
@@ -96,7 +96,7 @@ impl ApiServer {
         let (folder, url, token) = (&self.folder, &self.url, &self.token);
         eventually("kube-apiserver is ready", Duration::from_secs(120), || async move {
             server.check()?;
-            // Its own certificate comes first in that file, the CA that it made for it second.
+            // The first certificate in that file is its own, the second is the CA that it generated.
             let pem = std::fs::read_to_string(folder.join("pki/apiserver.crt"))?;
             let (_, ca) = pem
                 .match_indices("-----BEGIN CERTIFICATE-----")
@@ -122,12 +122,12 @@ impl ApiServer {
         self.folder.join("kubeconfig")
     }
 
-    /// Where the API server writes down what the operator asks it for.
+    /// The audit log of the operator's requests.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.folder.join(AUDIT_LOG)
     }
 
-    /// `kubectl` as a person uses it; what it prints.
+    /// Runs `kubectl` and returns its output.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = tokio::process::Command::new(self.programs.join("kubectl"))
             .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
@@ -139,7 +139,7 @@ impl ApiServer {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// A kubeconfig of the operator's ServiceAccount: it has the chart's rights and no others.
+    /// A kubeconfig of the operator's ServiceAccount: it has the permissions of the chart and no others.
     pub(crate) async fn operator_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let token = self.service_account_token("sluice-operator", &[]).await?;
         let file = self.folder.join("operator.kubeconfig");
@@ -215,7 +215,7 @@ async fn established(space: &Space, name: &str) -> anyhow::Result<()> {
 pub(crate) fn build(set: &str) -> anyhow::Result<PathBuf> {
     let output = Command::new(repository().join("tests/kube/build")).arg(set).stderr(Stdio::inherit()).output()?;
     let stdout = String::from_utf8(output.stdout)?;
-    anyhow::ensure!(output.status.success(), "tests/kube/build {set} failed; it says why above");
+    anyhow::ensure!(output.status.success(), "tests/kube/build {set} failed; the reason is above");
     Ok(PathBuf::from(stdout.lines().last().context("tests/kube/build printed no folder")?))
 }
 
@@ -242,7 +242,7 @@ fn credentials(folder: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
-/// As `tests/kube/common.sh` explains them.
+/// `tests/kube/common.sh` explains them.
 fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
     let pki = folder.join("pki");
     vec![
@@ -250,7 +250,7 @@ fn flags(folder: &Path, etcd: &str, port: u16) -> Vec<String> {
         format!("--cert-dir={}", pki.display()),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={port}"),
-        // Must not be loopback, and is used by nobody without an endpoint reconciler.
+        // Must not be loopback, and is not used without an endpoint reconciler.
         "--advertise-address=192.0.2.1".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),

@@ -1,4 +1,4 @@
-//! Small HTTP servers behind the API: each responds with its name and with the request as it arrived.
+//! HTTP servers that are upstreams of the API: each responds with its name and with the request that it received.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -19,7 +19,7 @@ impl Backend {
         Ok(Self(sluice_kit::Backend::start_on(own_address()?, None, move |head, _| described(&name, head))))
     }
 
-    /// How many requests it got.
+    /// How many requests it received.
     pub(crate) fn requests(&self) -> usize {
         self.0.requests()
     }
@@ -31,8 +31,7 @@ impl Drop for Backend {
     }
 }
 
-/// The address from which this machine would talk to others. Nothing is sent: connecting a UDP socket only asks the
-/// kernel for the route.
+/// The source address of this machine for other machines. Nothing is sent: connecting a UDP socket only selects a route.
 pub(crate) fn own_address() -> anyhow::Result<IpAddr> {
     const HINT: &str = "the system tests need an address of this machine that is not loopback, because the API server \
                         rejects loopback in EndpointSlices";
@@ -52,8 +51,8 @@ pub(crate) fn service(name: &str) -> Value {
     })
 }
 
-/// An EndpointSlice of a Service for one backend, as the controller manager would make it. One slice holds one port
-/// number, and every backend has its own, hence a slice for each.
+/// An EndpointSlice of a Service for one backend, as the controller manager would create it. A slice has one port
+/// number and every backend has another, so each has its own slice.
 pub(crate) fn endpoints(service: &str, number: u32, backend: Option<&Backend>) -> Value {
     let endpoints: Vec<Value> = backend
         .iter()

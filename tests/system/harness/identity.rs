@@ -1,4 +1,4 @@
-//! An identity provider without a server: a key, its published half as a ConfigMap, and tokens signed with it.
+//! An identity provider without a server: a key, its public half in a ConfigMap, and tokens signed with it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,18 +7,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-/// Whose tokens the quickstart's Authorizer believes.
+/// The issuer that the quickstart's Authorizer trusts.
 pub(crate) const ISSUER: &str = "http://identity.shop.svc.cluster.local:9400";
 const KEY_ID: &str = "tests";
 
-/// The key.
+/// The private key.
 pub(crate) struct Identity {
     key: EncodingKey,
     jwks: String,
 }
 
 impl Identity {
-    /// Makes a key for ES256.
+    /// Generates a key for ES256.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let pair = rcgen::KeyPair::generate()?;
         // An uncompressed point: 4, then two coordinates of 32 bytes.
@@ -41,7 +41,7 @@ impl Identity {
         })
     }
 
-    /// The value of an `authorization` header, good for an hour.
+    /// The value of an `authorization` header, valid for an hour.
     pub(crate) fn bearer(&self, subject: &str, scope: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let claims = json!({

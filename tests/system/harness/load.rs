@@ -1,4 +1,4 @@
-//! Clients that call all the time while something changes, and do not forgive a single refusal.
+//! Clients that send requests continuously during a change. A single response with another status than 200 fails the test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::programs::Fleet;
 use sluice_kit::client::{Call, Session};
 
-/// Between two requests of one client: the machine has other work to do.
+/// Between two requests of one client, so that the machine has CPU time for the rest.
 const PACE: Duration = Duration::from_millis(2);
 
 /// Running clients, one for each proxy and call.
@@ -20,7 +20,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts calling.
+    /// Starts the clients.
     pub(crate) fn start(fleet: &Fleet, calls: &[Call]) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
@@ -47,14 +47,14 @@ impl Load {
         Self { over, clients }
     }
 
-    /// Stops calling; returns the number of responses, all of them with 200.
+    /// Stops the clients; returns the number of responses, all of them with 200.
     pub(crate) async fn finish(mut self) -> anyhow::Result<u64> {
         self.over.store(true, Ordering::Relaxed);
         let mut total = 0;
         while let Some(count) = self.clients.join_next().await {
             total += count??;
         }
-        anyhow::ensure!(total > 0, "the clients have not called once");
+        anyhow::ensure!(total > 0, "the clients have not sent a request");
         Ok(total)
     }
 }

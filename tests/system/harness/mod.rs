@@ -1,5 +1,5 @@
-//! What the system cases stand on: a real API server, the two programs as processes, backends, clients, waiting.
-//! What Sluice should do is said by the cases, not here.
+//! The harness of the system tests: a real API server, the two programs as processes, backends, clients, waiting. It has
+//! no assertions about Sluice; the tests have them.
 
 pub(crate) mod api_server;
 pub(crate) mod backend;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// The repository's top folder.
+/// The root folder of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every document of the YAML files in a folder, in the files' order.
+/// Every document of the YAML files in a folder, in the order of the files.
 pub(crate) fn documents(folder: &str) -> anyhow::Result<Vec<serde_json::Value>> {
     let folder = repository().join(folder);
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use sluice_kit::{SOON, until as eventually};
 
-/// A namespace of one case; never deleted, because without a controller manager it would stay `Terminating`.
+/// A namespace of one test; never deleted, because without a controller manager it would stay `Terminating`.
 #[derive(Clone)]
 pub(crate) struct Space {
     pub(crate) client: kube::Client,
@@ -25,7 +25,7 @@ pub(crate) struct Condition {
 }
 
 impl Space {
-    /// Makes the namespace.
+    /// Creates the namespace.
     pub(crate) async fn new(client: kube::Client, name: &str) -> anyhow::Result<Self> {
         let space = Self { client, name: name.to_owned() };
         space.apply(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
@@ -64,13 +64,13 @@ impl Space {
             .with_context(|| format!("cannot apply {name}"))
     }
 
-    /// Asks the API server whether it would create the object.
+    /// Creates the object in a dry run.
     pub(crate) async fn try_create(&self, object: &Value) -> anyhow::Result<Result<DynamicObject, kube::Error>> {
         let (api, _, object) = self.parse(object)?;
         Ok(api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await)
     }
 
-    /// Creates an object, and asks the API server whether it would replace it by another of that name.
+    /// Creates an object, and replaces it by another of that name in a dry run.
     pub(crate) async fn try_replace(
         &self,
         old: &Value,
@@ -111,7 +111,7 @@ impl Space {
         Ok(())
     }
 
-    /// Waits until a condition of the object's newest generation is what is asked for.
+    /// Waits until a condition of the object's newest generation has the wanted value.
     pub(crate) async fn condition(
         &self,
         kind: &str,
@@ -122,7 +122,7 @@ impl Space {
         eventually(format!("{type_} of {kind} {}/{name}", self.name), SOON, || async {
             let object = self.get(kind, name).await?;
             let found = current(&object, type_)?;
-            anyhow::ensure!(wanted(&found), "it says {found:?}");
+            anyhow::ensure!(wanted(&found), "it is {found:?}");
             Ok::<_, anyhow::Error>(found)
         })
         .await

@@ -1,5 +1,5 @@
-//! A program as a child process that never outlives the tests, its log in a file, its folder, its ports.
-//! Which programs, and with which flags, is said elsewhere.
+//! A program as a child process that ends with the tests, with its log file, folder and ports. Callers choose the program
+//! and its flags.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use anyhow::Context as _;
 
-/// Becomes the program, after leaving a watcher behind that kills it as soon as the test process lets go of the pipe, in
-/// whatever way it ends: statics are never dropped, and a killed test drops nothing. `over` tells it that the program has
-/// ended, so that a number that another process may have by then is left alone. The watcher ignores signals to the whole
+/// Starts a watcher and becomes the program. The watcher kills the program as soon as the test process closes the pipe, in
+/// whatever way it ends: statics are never dropped, and a killed test drops nothing. `over` means that the program has
+/// ended, so that the watcher does not kill another process with the same id. The watcher ignores signals to the whole
 /// process group (Ctrl-C): an API server that receives one as well waits for etcd, which has ended, and would stay.
 const LIFELINE: &str = r#"exec 3<&0
-(trap '' HUP INT TERM; read -r word <&3; [ "$word" = over ] || kill -KILL $$) &
+(trap '' HUP INT TERM; read -r line <&3; [ "$line" = over ] || kill -KILL $$) &
 exec "$0" "$@" 3<&- </dev/null"#;
 
 /// A running program; dropping it kills it.
@@ -72,8 +72,10 @@ impl Process {
 
     /// How the program ended, if it did.
     pub(crate) fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
-        let mut child =
-            self.child.lock().map_err(|_| anyhow::anyhow!("a test panicked while looking at {}", self.name))?;
+        let mut child = self
+            .child
+            .lock()
+            .map_err(|_| anyhow::anyhow!("a test panicked while it held the lock of {}", self.name))?;
         Ok(child.try_wait()?)
     }
 
@@ -102,7 +104,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let ended = matches!(self.ended(), Ok(Some(_)));
         if let (true, Some(pipe)) = (ended, self.lifeline.as_mut()) {
-            // The watcher may be gone as well; then there is nobody to tell.
+            // The write fails when the watcher has ended as well.
             pipe.write_all(b"over\n").ok();
         }
         self.lifeline = None;
@@ -112,7 +114,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder for one set of programs. Those of test runs that are over are removed first; this run's stay for reading.
+/// A folder for one set of programs. Folders of earlier runs are removed first; those of this run are kept for inspection.
 pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
     static SWEPT: std::sync::Once = std::sync::Once::new();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -130,17 +132,17 @@ fn sweep(base: &Path) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.split('-').next().unwrap_or_default().to_owned();
         if owner == std::process::id().to_string() || !Path::new("/proc").join(&owner).exists() {
-            // Another run may be sweeping as well: what it has removed is not missed.
+            // Another run may remove the same folder: then it does not exist here.
             std::fs::remove_dir_all(entry.path()).ok();
         }
     }
 }
 
-/// A free port below the range that the kernel gives to outgoing connections, so that nobody takes it meanwhile; no port
-/// is given out twice in one run.
+/// A free port below the range of outgoing connections, so that no other process takes it meanwhile. A run does not use a
+/// port twice.
 pub(crate) fn port() -> anyhow::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Runs side by side start in different places.
+    // Concurrent runs start at different ports.
     let start = 18_000 + u16::try_from(std::process::id() % 130)? * 100;
     for _ in 0..2_000 {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! The operator and the proxies as processes, configured as the charts configure them.
-//! What they are asked to serve is said by the cases.
+//! The tests apply the objects that they serve.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use sluice_kit::Response;
 use sluice_kit::client::{Call, get};
 use sluice_kit::until as eventually;
 
-/// From its start until a program says that it is ready.
+/// From the start of a program until it is ready.
 const READY: Duration = Duration::from_secs(60);
 const AUDIENCE: &str = "sluice-operator";
 
@@ -43,18 +43,18 @@ pub(crate) struct Proxy {
 }
 
 impl Fleet {
-    /// The one that all cases share, which only write objects; it is on [`ApiServer::shared`].
+    /// The fleet that tests share; they only write objects. It uses [`ApiServer::shared`].
     pub(crate) async fn shared() -> anyhow::Result<&'static Self> {
         static SHARED: OnceCell<Fleet> = OnceCell::const_new();
         SHARED.get_or_try_init(|| async { Self::start(ApiServer::shared().await?).await }).await
     }
 
-    /// One of one's own, ready, with two proxies.
+    /// A separate fleet, ready, with two proxies.
     pub(crate) async fn start(server: &ApiServer) -> anyhow::Result<Self> {
         Self::of(server, 2).await
     }
 
-    /// One of one's own, ready, with so many proxies.
+    /// A separate fleet, ready, with `count` proxies.
     pub(crate) async fn of(server: &ApiServer, count: usize) -> anyhow::Result<Self> {
         let folder = server.folder.clone();
         let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
@@ -130,7 +130,7 @@ impl Operator {
         self.process = None;
     }
 
-    /// What it has logged.
+    /// Its log.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
@@ -148,7 +148,7 @@ impl Proxy {
         ready(&self.name, self.process.insert(process), self.admin).await
     }
 
-    /// Starts it again with other root certificates than the system's: those of a PEM file.
+    /// Restarts it with the root certificates of a PEM file instead of those of the system.
     pub(crate) async fn restart_trusting(&mut self, roots: &Path) -> anyhow::Result<()> {
         self.kill();
         let environment = [("SSL_CERT_FILE", roots)];
@@ -206,7 +206,7 @@ impl Proxy {
         self.process = None;
     }
 
-    /// Stops it where it is, or lets it go on.
+    /// Suspends it (`STOP`) or resumes it (`CONT`).
     pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
         self.process.as_ref().context("the proxy is not running")?.signal(name)
     }
@@ -225,7 +225,7 @@ async fn ready(name: &str, process: &Process, admin: SocketAddr) -> anyhow::Resu
     });
     tokio::select! {
         done = waited => done.with_context(|| format!("the end of its log:\n{}", process.tail())),
-        // Sooner than the deadline when it has ended.
+        // Fails before the deadline if it has ended.
         ended = async { loop {
             if let Err(error) = process.check() { return error }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -240,7 +240,7 @@ fn address() -> anyhow::Result<SocketAddr> {
 /// A program of the workspace, from the folder above the one of this test.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("this test lies in no build folder")?;
+    let folder = test.parent().and_then(Path::parent).context("this test is not in a build folder")?;
     let program = folder.join(name);
     anyhow::ensure!(
         program.is_file(),
