@@ -1,8 +1,8 @@
-# `make` or `make help` lists what there is. Needs Rust, a C compiler and make; the tests need Go as well. The curl lines
-# that `make run` prints want curl, and their own test is left out, and says so, where it is missing (not in CI).
+# `make` or `make help` lists the commands. Needs Rust, a C compiler and make; the tests need Go as well. The curl lines
+# that `make run` prints need curl; without curl their test is skipped with a message (in CI it fails).
 
 CARGO ?= cargo
-# What `make run` serves, and how: `make run EXAMPLE=examples/versions ARGS="--listen 127.0.0.1:9000"`.
+# The folder that `make run` serves, and its arguments: `make run EXAMPLE=examples/versions ARGS="--listen 127.0.0.1:9000"`.
 EXAMPLE ?= examples/quickstart
 ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -35,7 +35,7 @@ check: ## Formatting, clippy, generated files, layers, dependency policy, docume
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources; \
 	elif [ -n "$$CI" ]; then echo "cargo-deny is not installed" >&2; exit 1; \
 	else echo "left out: cargo-deny is not installed (cargo install cargo-deny)" >&2; fi
-	@echo "formatting, clippy, generated files, layers, dependencies and documentation: all hold"
+	@echo "formatting, clippy, generated files, layers, dependencies and documentation: all passed"
 
 generate: ## Generate the custom resource definitions in crds/manifests and in the chart.
 	$(CARGO) build --locked --quiet --workspace --bin crdgen

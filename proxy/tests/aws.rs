@@ -1,4 +1,4 @@
-//! What clients of AWS's gateways see: the names of headers, limits, refusals. Numbers in comments are sections of the
+//! Behaviors of AWS as clients see them: names of headers, limits, rejections. Numbers in comments are sections of the
 //! reference of AWS's semantics.
 
 use sluice_wire::*;
@@ -9,26 +9,26 @@ fn aws(behavior: Behavior) -> (PartName, PartBody) {
     stage_part(StagePart { behavior, ..stage() })
 }
 
-fn outside(backend: &Backend) -> Integration {
+fn external(backend: &Backend) -> Integration {
     Integration::Http(HttpTarget { tls: false, host: "127.0.0.1".into(), port: backend.address.port(), path: None })
 }
 
 #[test]
 fn headers_of_the_backend_connection_are_renamed() {
-    let said = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\ndate: Tue, 01 Jan 2019 00:00:00 GMT\r\n\
+    let response = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\ndate: Tue, 01 Jan 2019 00:00:00 GMT\r\n\
                 server: apache\r\nwww-authenticate: Basic\r\nx-amzn-requestid: theirs\r\nvia: 1.1 x\r\nx-own: 1\r\n\
                 connection: keep-alive\r\n\r\nno";
-    let backend = Backend::start(move |_, _| said.to_owned());
+    let backend = Backend::start(move |_, _| response.to_owned());
     let mut gate = Gate::start();
     let rules = vec![
-        rule("http", "GET", "/http", policy(outside(&backend))),
+        rule("http", "GET", "/http", policy(external(&backend))),
         rule("service", "GET", "/service", policy(service())),
     ];
     gate.put(vec![aws(Behavior::AwsRest), upstream(&[backend.address]), route("r", rules)]);
     for path in ["/http", "/service"] {
         renamed(&gate.get(path));
     }
-    // HTTP APIs and stages of their own behaviour rename nothing.
+    // HTTP APIs and stages with the behavior `Native` rename nothing.
     for behavior in [Behavior::AwsHttp, Behavior::Native] {
         gate.put(vec![aws(behavior)]);
         let response = gate.get("/http");
@@ -63,23 +63,23 @@ fn renamed(response: &Response) {
 #[test]
 fn forwarding_headers_follow_the_behavior() {
     let backend = Backend::start(|head, _| {
-        let said: Vec<&str> = head.lines().filter(|line| line.contains("orwarded")).collect();
-        let said = said.join("|").to_ascii_lowercase();
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}", said.len())
+        let lines: Vec<&str> = head.lines().filter(|line| line.contains("orwarded")).collect();
+        let lines = lines.join("|").to_ascii_lowercase();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{lines}", lines.len())
     });
     let mut gate = Gate::start();
     gate.put(vec![upstream(&[backend.address]), route("r", vec![rule("s", "GET", "/s", policy(service()))])]);
-    // RFC 7239 is what HTTP APIs write, and nothing beside it (1.1).
+    // HTTP APIs write the header of RFC 7239 and no other (1.1).
     for (behavior, element) in [(Behavior::AwsHttp, true), (Behavior::AwsRest, false), (Behavior::Native, false)] {
         gate.put(vec![aws(behavior)]);
-        let said = gate.request("GET", "/s", &[("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "1.2.3.4")], "").body;
-        assert!(!said.contains("1.2.3.4"), "{said}");
+        let sent = gate.request("GET", "/s", &[("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "1.2.3.4")], "").body;
+        assert!(!sent.contains("1.2.3.4"), "{sent}");
         assert_eq!(
-            said == "forwarded: for=127.0.0.1;host=\"shop.example\";proto=http",
+            sent == "forwarded: for=127.0.0.1;host=\"shop.example\";proto=http",
             element,
-            "{behavior:?}: {said}"
+            "{behavior:?}: {sent}"
         );
-        assert_eq!(said.contains("x-forwarded-for: 127.0.0.1"), !element, "{behavior:?}: {said}");
+        assert_eq!(sent.contains("x-forwarded-for: 127.0.0.1"), !element, "{behavior:?}: {sent}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Request bodies that are buffered: when, within which limits, and what it is good for. Bodies that are streamed are tested
-//! in `forwarding` and `slow`.
+//! Buffered request bodies: when they are buffered, the limits, and what buffering permits. Streamed bodies are tested in
+//! `forwarding` and `slow`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -74,7 +74,7 @@ fn when_the_memory_for_bodies_is_in_use_a_request_that_needs_some_is_rejected() 
 }
 
 #[test]
-fn a_client_that_goes_away_releases_the_memory_of_its_body() {
+fn a_client_that_disconnects_releases_the_memory_of_its_body() {
     let backend = Backend::echo();
     let gate = gate_with(Behavior::AwsHttp, None, backend.address, 20 * 1024);
     let mut slow = gate.connect();
@@ -85,7 +85,7 @@ fn a_client_that_goes_away_releases_the_memory_of_its_body() {
 }
 
 /// Responds to the first request of each connection, and closes the connection when it has read the second.
-fn forgetful() -> (SocketAddr, Arc<AtomicUsize>) {
+fn closing_at_the_second_request() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -110,7 +110,7 @@ fn forgetful() -> (SocketAddr, Arc<AtomicUsize>) {
 #[test]
 fn an_idempotent_request_with_a_small_body_is_sent_once_more_when_its_connection_is_lost() {
     for method in ["PUT", "DELETE"] {
-        let (address, connections) = forgetful();
+        let (address, connections) = closing_at_the_second_request();
         let gate = gate_with(Behavior::Native, None, address, 1 << 20);
         for _ in 0..5 {
             let response = gate.request(method, "/a", &[], "hello");
@@ -124,7 +124,7 @@ fn an_idempotent_request_with_a_small_body_is_sent_once_more_when_its_connection
 #[test]
 fn other_requests_with_a_body_are_not_sent_again() {
     for (method, memory, length) in [("POST", 1 << 20, 5), ("PUT", 0, 5), ("PUT", 1 << 20, 65 * 1024)] {
-        let (address, connections) = forgetful();
+        let (address, connections) = closing_at_the_second_request();
         let gate = gate_with(Behavior::Native, None, address, memory);
         let body = "x".repeat(length);
         assert_eq!(gate.request(method, "/a", &[], &body).status, 200, "{method} of {length} bytes");

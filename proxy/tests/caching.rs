@@ -1,5 +1,4 @@
-//! The cache between real sockets: one call for many, separate callers, refreshed responses, and clients that do not
-//! read.
+//! The cache with real sockets: coalesced requests, separate callers, refreshed responses, and clients that do not read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -50,13 +49,13 @@ fn held(response: impl Fn(usize) -> String + Send + Sync + 'static) -> (Backend,
     (backend, release)
 }
 
-/// One HTTP/2 connection: its requests are seen by one worker, in their order.
+/// One HTTP/2 connection: one worker processes its requests, in their order.
 struct Client {
     runtime: tokio::runtime::Runtime,
     sender: SendRequest<Empty<Bytes>>,
 }
 
-type Asked = tokio::task::JoinHandle<(u16, String, String)>;
+type Pending = tokio::task::JoinHandle<(u16, String, String)>;
 
 impl Client {
     fn new(gate: &Gate, window: u32) -> Self {
@@ -81,24 +80,24 @@ impl Client {
         self.sender.clone().send_request(request)
     }
 
-    /// Sends now; status, `cache-status` and body later.
-    fn ask(&self, path: &str) -> Asked {
+    /// Sends a request now; `wait` returns status, `cache-status` and body.
+    fn ask(&self, path: &str) -> Pending {
         let response = self.send(path);
         self.runtime.spawn(async move {
             let response = response.await.unwrap();
-            let said = response.headers().get("cache-status").map(|value| value.to_str().unwrap().to_owned());
+            let cache_status = response.headers().get("cache-status").map(|value| value.to_str().unwrap().to_owned());
             let status = response.status().as_u16();
             #[allow(clippy::disallowed_methods, reason = "capped")]
             let body = Limited::new(response.into_body(), 1 << 20).collect().await.unwrap().to_bytes();
-            (status, said.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
+            (status, cache_status.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
         })
     }
 
-    fn wait(&self, asked: Asked) -> (u16, String, String) {
-        self.runtime.block_on(async { tokio::time::timeout(LONG, asked).await.unwrap().unwrap() })
+    fn wait(&self, pending: Pending) -> (u16, String, String) {
+        self.runtime.block_on(async { tokio::time::timeout(LONG, pending).await.unwrap().unwrap() })
     }
 
-    /// Until the worker has looked at everything that was sent before.
+    /// Waits until the worker has processed everything that was sent before.
     fn settle(&self) {
         assert_eq!(self.wait(self.ask("/probe")).2, "probe");
     }
@@ -106,8 +105,8 @@ impl Client {
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(20);
 
-fn count(responses: &[(u16, String, String)], word: &str) -> usize {
-    responses.iter().filter(|(status, said, _)| *status == 200 && said.contains(word)).count()
+fn count(responses: &[(u16, String, String)], result: &str) -> usize {
+    responses.iter().filter(|(status, cache_status, _)| *status == 200 && cache_status.contains(result)).count()
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn requests_that_miss_together_are_one_call() {
     let (backend, release) = held(|n| ok(&format!("response {n}")));
     let gate = gate(&backend);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     eventually("one call", || backend.requests.load(Ordering::SeqCst) == 1);
     release.send(()).unwrap();
@@ -127,11 +126,11 @@ fn requests_that_miss_together_are_one_call() {
 }
 
 #[test]
-fn when_the_first_call_fails_one_of_those_who_wait_makes_the_next() {
+fn when_the_first_call_fails_one_of_the_waiting_requests_makes_the_next() {
     let (backend, release) = held(|n| if n < 2 { "nonsense\r\n\r\n".to_owned() } else { ok("at last") });
     let gate = gate(&backend);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     for call in 1..=3 {
         eventually("the next call", || backend.requests.load(Ordering::SeqCst) == call);
@@ -152,7 +151,7 @@ fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
     drop(first.ask("/a"));
     eventually("the first call", || backend.requests.load(Ordering::SeqCst) == 1);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Asked> = (0..20).map(|_| client.ask("/a")).collect();
+    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     drop(first);
     release.send(()).unwrap();
@@ -167,7 +166,7 @@ fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
 fn a_client_that_does_not_read_delays_no_coalesced_request() {
     let backend = Backend::start(|_, _| ok(&"x".repeat(512 << 10)));
     let gate = gate(&backend);
-    // The head and a little of the body arrive; nobody reads on.
+    // The client reads the head and a little of the body, and then stops reading.
     let slow = Client::new(&gate, 16 << 10);
     let response = slow.runtime.block_on(slow.send("/a")).unwrap();
     assert_eq!(response.status(), 200);
@@ -262,7 +261,7 @@ fn no_caller_gets_the_response_of_another_caller() {
     ];
     assert_eq!(gate.put(parts), vec![]);
     let (ann, bob) = (token(&key, "ann", "read"), token(&key, "bob", "read"));
-    // A backend may know its users by any of these, whether or not the rule checks them.
+    // A backend may identify its users by any of these, whether or not the rule checks them.
     let callers: Vec<(&str, Vec<(&str, &str)>)> = vec![
         ("/open", vec![]),
         ("/open", vec![("cookie", "session=1")]),
@@ -290,7 +289,7 @@ fn no_caller_gets_the_response_of_another_caller() {
     // A new token of the same caller finds its responses.
     let renewed = token(&key, "ann", "read write");
     assert!(ask(&("/guarded", vec![("authorization", &renewed)])).header("cache-status").unwrap().contains("hit"));
-    // What is shared is shared by all who may call.
+    // Shared responses are shared by all permitted callers.
     ask(&("/shared", vec![("cookie", "session=1")]));
     let other = ask(&("/shared", vec![("cookie", "session=2")]));
     assert!(other.body.contains("session=1") && other.header("cache-status").unwrap().contains("hit"), "{other:?}");
@@ -334,7 +333,7 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
             assert_eq!(response.body, "1");
             assert!(response.header("cache-status").unwrap().contains("hit"), "{response:?}");
         }
-        // Nobody else is warned, and nothing was fetched.
+        // Other callers get no Warning header, and nothing was fetched.
         assert_eq!((plain(&gate).header("warning"), made.load(Ordering::SeqCst)), (None, 2));
     }
     let mut open = cached(Unauthorized::FailWith403);
@@ -354,7 +353,7 @@ fn a_changed_rule_does_not_return_earlier_responses() {
     put(&mut gate, usual(Variable::QueryParameter("page".into())));
     let first = gate.get("/a?page=1&size=2");
     assert!(first.body.contains("page=1&size=2"), "{first:?}");
-    // The value of another key is the same, and means something else.
+    // Another cache key may have the same value, with another meaning.
     put(&mut gate, usual(Variable::QueryParameter("size".into())));
     assert!(gate.get("/a?page=2&size=1").body.contains("page=2&size=1"));
     let mut edited = usual(Variable::QueryParameter("size".into()));
@@ -368,7 +367,7 @@ fn a_changed_rule_does_not_return_earlier_responses() {
     moved.integration = Integration::Service(elsewhere);
     put(&mut gate, moved);
     assert_eq!(gate.get("/a?page=2&size=1").body, "other");
-    // What did not change is still there.
+    // Responses of rules that did not change are still stored.
     put(&mut gate, usual(Variable::QueryParameter("page".into())));
     let again = gate.get("/a?page=1&size=2");
     assert!(again.header("cache-status").unwrap().contains("hit") && again.body == first.body, "{again:?}");

@@ -1,4 +1,4 @@
-//! Requests that could be read in two ways, that are too large, or that come too slowly.
+//! Requests that could be parsed in two ways, that are too large, or that arrive too slowly.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use sluice_wire::*;
 
 use crate::harness::*;
 
-/// A timeout of the proxy under test, instead of that of production.
+/// A timeout of the proxy under test, instead of its default.
 const SHORT: Duration = Duration::from_millis(400);
 
 fn gate() -> (Gate, Backend) {
@@ -52,7 +52,7 @@ fn ambiguous_framing_never_reaches_a_backend() {
 }
 
 #[test]
-fn length_and_chunks_together_are_never_passed_on_together() {
+fn length_and_chunks_together_are_never_forwarded_together() {
     let (gate, _backend) = gate();
     for order in ["content-length: 6\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 6"]
     {
@@ -70,7 +70,7 @@ fn length_and_chunks_together_are_never_passed_on_together() {
 }
 
 #[test]
-fn no_spelling_of_a_path_gets_past_its_rule() {
+fn no_form_of_a_path_bypasses_its_rule() {
     let (gate, backend) = gate();
     for path in ["/admin", "/%61dmin", "/adm%69n", "/%61%64%6d%69%6e"] {
         assert_eq!(gate.get(path).body, "admin", "{path}");
@@ -105,7 +105,7 @@ fn no_spelling_of_a_path_gets_past_its_rule() {
 }
 
 #[test]
-fn everything_from_outside_is_capped() {
+fn requests_of_clients_have_maximum_sizes() {
     let (mut gate, _backend) = gate();
     assert_eq!(gate.get(&format!("/{}", "a".repeat(9_000))).status, 414);
     let long = "a".repeat(17_000);
@@ -114,17 +114,15 @@ fn everything_from_outside_is_capped() {
     let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "1")).collect();
     assert_eq!(gate.request("GET", "/a", &many, "").status, 431);
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, ..stage() })]);
-    let said = gate.raw("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 10485761\r\n\r\n");
-    assert_eq!((said.status, said.body.as_str()), (413, r#"{"message":"Request Too Long"}"#));
+    let response = gate.raw("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 10485761\r\n\r\n");
+    assert_eq!((response.status, response.body.as_str()), (413, r#"{"message":"Request Too Long"}"#));
 }
 
 #[test]
 fn invalid_rules_and_stages_reject_in_their_place() {
     let mut gate = Gate::start();
-    let invalid = Rule {
-        action: RuleAction::Invalid { why: "secret words".into() },
-        ..rule("b", "GET", "/b", policy(mock("b")))
-    };
+    let invalid =
+        Rule { action: RuleAction::Invalid { why: "secret text".into() }, ..rule("b", "GET", "/b", policy(mock("b"))) };
     let mut guarded = policy(mock("guarded"));
     let authorizer = PartName::new(PartKind::Authorizer, "shop/login");
     guarded.authorizer = Some(AuthorizerUse { part: authorizer, scopes: vec![] });
@@ -141,7 +139,7 @@ fn invalid_rules_and_stages_reject_in_their_place() {
     for path in ["/b", "/c"] {
         let response = gate.get(path);
         assert_eq!(response.status, 500, "{path}");
-        assert!(!response.body.contains("secret words") && !response.body.contains("login"));
+        assert!(!response.body.contains("secret text") && !response.body.contains("login"));
     }
     assert_eq!(gate.metric(r#"sluice_rejects_total{reason="InvalidConfig",stage="shop/prod"}"#), 2.0);
     gate.put(vec![stage_part(StagePart { invalid: Some("no".into()), ..stage() })]);
@@ -162,12 +160,12 @@ fn a_slow_request_head_times_out() {
 #[test]
 fn a_silent_connection_is_closed() {
     let gate = Gate::with_timeouts(|timeouts| timeouts.first_byte = SHORT);
-    // Nothing at all, and the first bytes of what may become HTTP/2.
+    // No bytes at all, and the first bytes of the preface of HTTP/2.
     for bytes in [&b""[..], b"PRI * HT"] {
         let mut stream = gate.connect();
         stream.write_all(bytes).unwrap();
         let started = Instant::now();
-        // The end, or a reset because of the unread bytes; not the client's own timeout.
+        // The end, or a reset because of the unread bytes; not the timeout of the client.
         let ended = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
         assert!(matches!(ended, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{ended:?}");
         assert!(started.elapsed() >= SHORT, "{:?}", started.elapsed());
@@ -197,7 +195,7 @@ fn http2_fields_have_no_control_characters_either() {
         bytes.extend_from_slice(&block);
         stream.write_all(&bytes).unwrap();
         // RST_STREAM or GOAWAY, and no HEADERS before it.
-        let refused = loop {
+        let rejected = loop {
             let mut head = [0; 9];
             stream.read_exact(&mut head).unwrap();
             let length = usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -208,7 +206,7 @@ fn http2_fields_have_no_control_characters_either() {
                 _ => {}
             }
         };
-        assert_eq!(refused, bad, "{value:?}");
+        assert_eq!(rejected, bad, "{value:?}");
     }
     assert_eq!(backend.requests.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
@@ -244,7 +242,7 @@ fn a_request_that_passed_too_often_is_rejected() {
     let logged = || one.log.lines().len() + two.log.lines().len();
     eventually("all hops logged", || logged() >= 4);
     assert!(logged() < 8, "{}", logged());
-    // What a client says beside it is kept, and what it says of a connection does not take it away.
+    // Other values of the client are kept, and a Connection header that names it does not remove it.
     let backend = Backend::echo();
     one.put(vec![upstream(&[backend.address])]);
     let body = one.request("GET", "/a", &[("cdn-loop", "other; v=1"), ("connection", "cdn-loop")], "").body;
@@ -301,7 +299,7 @@ fn another_method_in_a_field_counts_for_aws_and_is_removed_otherwise() {
     }
     let twice = [("x-http-method-override", "POST"), ("x-http-method-override", "DELETE")];
     assert_eq!(gate.request("POST", "/a", &twice, "x").status, 400);
-    // A response to HEAD has a length and no body; to a client that sent GET it must not promise one.
+    // A response to HEAD has a length and no body; a client that sent GET must not get that length.
     let response = gate.request("GET", "/h", &[("x-http-method-override", "HEAD")], "");
     assert_eq!((response.status, response.header("content-length")), (200, Some("0")));
     assert_eq!(gate.get("/any").status, 200);

@@ -1,4 +1,4 @@
-//! What reaches a backend, what comes back, and what happens when it does not.
+//! Forwarding: what a backend receives, what the client receives, and what happens when a backend fails.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -44,14 +44,14 @@ fn a_request_reaches_the_backend_and_its_response_the_client() {
     assert!(backend.connections.load(Ordering::SeqCst) <= 4, "{}", backend.connections.load(Ordering::SeqCst));
     eventually("counted", || gate.metric(r#"sluice_requests_total{code="2xx",route="r",stage="shop/prod"}"#) == 21.0);
     eventually("logged", || gate.log.lines().len() == 21);
-    // Lines of several threads come as they are taken from them.
+    // The lines of several threads are in no order.
     let lines = gate.log.lines();
     let line = lines.iter().find(|line| line["method"] == "POST").unwrap();
     assert_eq!((&line["path"], &line["status"], &line["rule"]), (&"/a/b".into(), &200.into(), &"r".into()));
 }
 
 #[test]
-fn what_callers_say_about_themselves_is_not_passed_on() {
+fn headers_that_identify_a_caller_are_not_forwarded_from_clients() {
     let backend = Backend::echo();
     let mut gate = Gate::start();
     let mut served = policy(service());
@@ -99,7 +99,7 @@ fn a_dead_endpoint_is_skipped_and_no_endpoint_is_reported() {
 
 #[test]
 fn a_closed_idle_connection_fails_no_request_that_may_be_retried() {
-    // Answers the first request of each connection and closes at the second.
+    // Responds to the first request of each connection and closes at the second.
     let count = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -125,7 +125,7 @@ fn a_closed_idle_connection_fails_no_request_that_may_be_retried() {
 
 #[test]
 fn a_slow_backend_is_a_504() {
-    // Answers when the test has ended.
+    // Responds when the test has ended.
     let (end, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::start(move |_, _| {
@@ -148,7 +148,7 @@ fn nonsense_from_a_backend_is_a_502() {
 }
 
 #[test]
-fn a_body_streams_while_it_is_made() {
+fn a_body_is_streamed_while_the_backend_sends_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (go, wait) = std::sync::mpsc::channel();
@@ -212,7 +212,7 @@ fn read_until_blank(stream: &mut std::net::TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn outside_urls_get_their_own_path_and_host() {
+fn external_urls_get_their_own_path_and_host() {
     let backend = Backend::echo();
     let mut gate = Gate::start();
     let target = HttpTarget {
@@ -240,7 +240,7 @@ fn mocks_and_responses_get_the_headers_of_the_rule() {
 }
 
 #[test]
-fn http2_is_spoken_on_both_sides() {
+fn http2_works_on_both_sides() {
     use http_body_util::{BodyExt as _, Empty, Limited};
     use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -289,7 +289,7 @@ fn http2_is_spoken_on_both_sides() {
     let (status, text) = runtime.block_on(ask("shop.example"));
     assert_eq!(status, 200);
     assert!(text.contains("cookie: a=1; b=2\r\n") && text.contains("host: shop.example\r\n"), "{text}");
-    // A Host that differs from the authority is refused.
+    // A Host that differs from the authority is rejected.
     assert_eq!(runtime.block_on(ask("other.example")).0, 400);
 }
 
@@ -313,7 +313,7 @@ fn an_ambiguous_response_is_a_502() {
         let response = gate.get("/a");
         assert_eq!(response.status, 502, "{text}: {response:?}");
     }
-    // Nor is it kept.
+    // Nor is it stored.
     let cached = RulePolicy {
         cache: Some(RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared }),
         ..policy(service())
@@ -380,7 +380,7 @@ fn an_external_name_is_looked_up() {
     }
     gate.put(vec![named("no-such-name.invalid", 80)]);
     assert_eq!(gate.get("/a").status, 502);
-    // The gateway itself is no destination, whatever it is called.
+    // The gateway itself is no destination, under any name.
     let own = gate.proxy.http_addr().unwrap().port();
     gate.put(vec![named("localhost", own)]);
     let response = gate.get("/a");
@@ -392,7 +392,7 @@ fn an_external_name_is_looked_up() {
 
 #[test]
 fn two_closed_idle_connections_fail_no_request() {
-    // Answers the first request of each connection and closes at the second.
+    // Responds to the first request of each connection and closes at the second.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let barrier = Arc::new(std::sync::Barrier::new(2));
@@ -411,14 +411,14 @@ fn two_closed_idle_connections_fail_no_request() {
         }
     });
     let gate = gate(&[address], "/{p}");
-    // One client connection has one worker, with connections of its own: two are kept after two requests at once.
+    // One client connection has one worker with its own connections: two stay open after two concurrent requests.
     let client = Http2::connect(&gate);
     let request = |path: &str| http::Request::get(format!("http://shop.example{path}")).body(Http2::empty()).unwrap();
     for _ in 0..5 {
         let both = client.ask_all(vec![request("/pair"), request("/pair")]);
         assert_eq!(both.iter().map(|(_, text, _)| text.as_str()).collect::<Vec<_>>(), ["first", "first"]);
         assert_eq!(client.ask(request("/one")).1, "first");
-        // The one that is kept now dies here; a fresh pair follows.
+        // The open one is closed here; two new ones follow.
         assert_eq!(client.ask(request("/one")).1, "first");
     }
 }

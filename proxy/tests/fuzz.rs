@@ -1,5 +1,5 @@
-//! The fuzz targets over their committed corpus and a fixed number of mutations of it. The mutations depend on nothing but a seed:
-//! a failure happens again. `FUZZ_ROUNDS=1000000 FUZZ_SEED=7` does more, `make fuzz` searches with coverage.
+//! The fuzz targets over their committed corpus and a fixed number of mutations of it. The mutations depend only on a seed, so a
+//! failure can be reproduced. `FUZZ_ROUNDS=1000000 FUZZ_SEED=7` does more, `make fuzz` searches with coverage.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,26 +18,26 @@ const ROUNDS: u64 = 3_000;
 
 #[test]
 fn paths_have_one_form_or_none() {
-    let words = ["/", "%2e", "%2E%2e", "..", "%25", "%2F", "%5c", ";", "//", "%", "\u{fc}", "?", "\0"];
-    run("path", targets::path, &words, Vec::new());
+    let tokens = ["/", "%2e", "%2E%2e", "..", "%25", "%2F", "%5c", ";", "//", "%", "\u{fc}", "?", "\0"];
+    run("path", targets::path, &tokens, Vec::new());
 }
 
 #[test]
 fn only_the_signed_token_is_accepted() {
     assert!(targets::accepts(include_bytes!("../fuzz/corpus/token/valid")), "the target would prove nothing");
-    let words = ["Bearer ", "bearer  ", ".", "..", "=", "eyJhbGciOiJub25lIn0", "e30", "AAAA", "-_", " ", ","];
-    run("token", targets::token, &words, Vec::new());
+    let tokens = ["Bearer ", "bearer  ", ".", "..", "=", "eyJhbGciOiJub25lIn0", "e30", "AAAA", "-_", " ", ","];
+    run("token", targets::token, &tokens, Vec::new());
 }
 
 #[test]
 fn templates_survive_printing() {
-    let words = ["${", "}", "$", "$$", "context.", "request.path.", "claims.", "\r\n", "\t"];
-    run("template", targets::template, &words, Vec::new());
+    let tokens = ["${", "}", "$", "$$", "context.", "request.path.", "claims.", "\r\n", "\t"];
+    run("template", targets::template, &tokens, Vec::new());
 }
 
 #[test]
 fn frames_are_decoded_alike_however_they_are_cut() {
-    let words = ["\0\0\0\u{2}{}", "\0\0\0\0", "null", "{", "}", "\"", "[]", "\\u0000", "1e999"];
+    let tokens = ["\0\0\0\u{2}{}", "\0\0\0\0", "null", "{", "}", "\"", "[]", "\\u0000", "1e999"];
     let (one, two) = versions();
     let parts = one.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
     let hello = Hello { parts, ..Hello::new("one", "test") };
@@ -52,12 +52,12 @@ fn frames_are_decoded_alike_however_they_are_cut() {
     let up = [encode(&Up::Hello(hello)), encode(&Up::Ack(ack)), encode(&Up::Pong)];
     let down = [encode(&Down::Delta(difference)), encode(&Down::Fleet { proxies: 3 }), encode(&Down::Ping)];
     let stream = |frames: [Result<Vec<u8>, _>; 3]| frames.into_iter().flat_map(Result::unwrap).collect();
-    run("codec", targets::codec, &words, vec![("valid-up", stream(up)), ("valid-down", stream(down))]);
+    run("codec", targets::codec, &tokens, vec![("valid-up", stream(up)), ("valid-down", stream(down))]);
 }
 
 #[test]
 fn a_damaged_state_file_yields_no_unverified_part() {
-    let words = ["\n", " ", "0", "{", "\"upsert\":[]", "18446744073709551615"];
+    let tokens = ["\n", " ", "0", "{", "\"upsert\":[]", "18446744073709551615"];
     let folder = std::env::temp_dir().join(format!("sluice-fuzz-seed-{}", std::process::id()));
     let store = Store::open(&folder, &sluice_wire::FleetName::default()).unwrap();
     let (one, two) = versions();
@@ -69,7 +69,7 @@ fn a_damaged_state_file_yields_no_unverified_part() {
         Some(two.version())
     );
     std::fs::remove_dir_all(folder).unwrap();
-    run("state", targets::state, &words, vec![("valid", seed)]);
+    run("state", targets::state, &tokens, vec![("valid", seed)]);
 }
 
 /// Two versions of a small configuration.
@@ -86,7 +86,7 @@ fn versions() -> (Parts<Part>, Parts<Part>) {
 
 /// Runs a target over its corpus, then over mutations of it. `valid` are seeds that the program itself writes: they are part of the
 /// committed corpus, and `UPDATE_GOLDEN=1` writes them when the format has changed.
-fn run(name: &str, target: fn(&[u8]), words: &[&str], valid: Vec<(&str, Vec<u8>)>) {
+fn run(name: &str, target: fn(&[u8]), tokens: &[&str], valid: Vec<(&str, Vec<u8>)>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     for (seed, bytes) in valid {
         let file = folder.join(seed);
@@ -109,7 +109,7 @@ fn run(name: &str, target: fn(&[u8]), words: &[&str], valid: Vec<(&str, Vec<u8>)
     for round in 0..rounds {
         let mut input = random.pick(&corpus).clone();
         for _ in 0..=random.below(4) {
-            mutate(&mut input, &corpus, words, &mut random);
+            mutate(&mut input, &corpus, tokens, &mut random);
         }
         check(target, &input, &format!("mutation {round} of seed {seed}"));
     }
@@ -120,21 +120,21 @@ fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-failure");
         std::fs::write(&file, input).unwrap();
         panic!(
-            "{origin} fails as said above; its bytes are in {}; add them to the corpus: {:?}",
+            "{origin} fails with the panic above; its bytes are in {}; add them to the corpus: {:?}",
             file.display(),
             input.escape_ascii().to_string()
         );
     }
 }
 
-fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&str], random: &mut Random) {
+fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], tokens: &[&str], random: &mut Random) {
     let at = random.below(input.len() + 1);
     let end = (at + 1 + random.below(16)).min(input.len());
     match random.below(7) {
         0 => input.truncate(at),
         1 => drop(input.drain(at.min(end)..end)),
-        2 => drop(input.splice(at..at, random.pick(words).bytes())),
-        3 => drop(input.splice(at.min(end)..end, random.pick(words).bytes())),
+        2 => drop(input.splice(at..at, random.pick(tokens).bytes())),
+        3 => drop(input.splice(at.min(end)..end, random.pick(tokens).bytes())),
         4 => {
             let other = random.pick(corpus);
             let from = random.below(other.len() + 1);

@@ -1,4 +1,4 @@
-//! A proxy in this process, and parts to configure it with. Clients and backends are the test kit's.
+//! A proxy in this process, and parts to configure it with. The test kit has the clients and backends.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};

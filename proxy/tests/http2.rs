@@ -1,4 +1,4 @@
-//! HTTP/2 on either side: trailers, and backends that turn a request back.
+//! HTTP/2 with clients and backends: trailers, and backends that reject a stream as not processed.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -43,8 +43,8 @@ fn trailers(name: &'static str, value: &'static str) -> Frame<Bytes> {
     Frame::trailers(map)
 }
 
-/// A backend that tells which body and trailers it got, and sends trailers of its own.
-async fn telling(listener: TcpListener) {
+/// A backend that responds with the body and trailers that it received, and sends trailers.
+async fn echo(listener: TcpListener) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
@@ -69,7 +69,7 @@ fn trailers_of_responses_are_forwarded_and_those_of_requests_are_not() {
     let runtime = runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let gate = gate(listener.local_addr().unwrap());
-    runtime.spawn(telling(listener));
+    runtime.spawn(echo(listener));
     let client = Http2::connect(&gate);
     let body = frames(vec![Frame::data(Bytes::from_static(b"hello")), trailers("x-user-id", "evil")]);
     let request = Request::post("http://shop.example/a").header("content-type", "application/grpc");
@@ -81,8 +81,8 @@ fn trailers_of_responses_are_forwarded_and_those_of_requests_are_not() {
     assert_eq!(response.body, "hello {}");
 }
 
-/// A backend that turns every second request back unprocessed.
-async fn reluctant(listener: TcpListener, count: Arc<AtomicUsize>, connections: Arc<AtomicUsize>) {
+/// A backend that rejects every second stream with REFUSED_STREAM.
+async fn rejecting(listener: TcpListener, count: Arc<AtomicUsize>, connections: Arc<AtomicUsize>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         connections.fetch_add(1, Ordering::SeqCst);
@@ -102,20 +102,20 @@ async fn reluctant(listener: TcpListener, count: Arc<AtomicUsize>, connections: 
 }
 
 #[test]
-fn a_request_that_was_turned_back_unprocessed_is_sent_again() {
+fn a_request_that_the_backend_did_not_process_is_sent_again() {
     let runtime = runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let gate = gate(listener.local_addr().unwrap());
     let count = Arc::new(AtomicUsize::new(0));
     let connections = Arc::new(AtomicUsize::new(0));
-    runtime.spawn(reluctant(listener, count.clone(), connections.clone()));
+    runtime.spawn(rejecting(listener, count.clone(), connections.clone()));
     let client = Http2::connect(&gate);
     for method in ["GET", "POST", "GET", "POST"] {
         let request = Request::builder().method(method).uri("http://shop.example/a").body(Http2::empty()).unwrap();
         assert_eq!(client.ask(request).1, "done", "{method}");
     }
     assert_eq!(count.load(Ordering::SeqCst), 7);
-    // A stream that is refused says nothing against its connection.
+    // The connection of a rejected stream stays in use.
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 

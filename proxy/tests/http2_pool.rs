@@ -56,7 +56,7 @@ fn data(bytes: impl Into<Bytes>) -> Result<Frame<Bytes>, Infallible> {
 }
 
 /// `/big` sends 16 MiB, `/events` one event and then nothing, `/unread` neither reads nor responds, everything else is
-/// read and answered with its length.
+/// read, and the response is its length.
 async fn respond(request: Request<Incoming>) -> Result<Response<StreamBody<Reply>>, Infallible> {
     let reply: Reply = match request.uri().path() {
         "/big" => futures::stream::repeat_with(|| data(vec![b'x'; 16 * 1024])).take(1024).boxed(),
@@ -131,7 +131,7 @@ impl Client {
         Sent { response, _upload: upload }
     }
 
-    /// Status and body of a request that is expected to be answered soon.
+    /// Status and body of a request that should get a response soon.
     async fn fetch(&self, method: &str, path: &str, body: Option<Bytes>) -> (u16, String) {
         let what = format!("{method} {path}");
         soon(&what, async {
@@ -199,7 +199,7 @@ fn as_many_slow_readers_as_a_connection_has_streams_do_not_block_other_requests(
 }
 
 #[test]
-fn slow_downloads_and_uploads_that_the_backend_does_not_read_block_nobody() {
+fn slow_downloads_and_uploads_that_the_backend_does_not_read_block_no_request() {
     let runtime = runtime();
     let backend = Backend::start(&runtime, 250);
     let gate = gate(backend.address);
@@ -245,8 +245,8 @@ fn streams_beyond_the_backends_limit_go_over_further_connections() {
     }
 }
 
-/// A backend of raw frames: it announces the limit of streams that `limit` has, and responds to a request when it has been
-/// told to. With `goes` it says GOAWAY at that request of a connection (counted from 1), as not processed.
+/// A backend of raw frames: it announces the limit of streams that `limit` has, and responds to a request when the test
+/// permits it. With `goes` it sends GOAWAY at that request of a connection (counted from 1), as not processed.
 struct Raw {
     limit: watch::Receiver<u32>,
     respond: watch::Receiver<bool>,
@@ -430,7 +430,7 @@ fn idle_connections_are_closed_and_used_ones_are_kept() {
         for request in running {
             assert_eq!(request.await.unwrap(), (200, "done".into()));
         }
-        // One of them is enough from here on.
+        // From here on one of them is sufficient.
         let fewer = async {
             while backend.connected.load(Ordering::SeqCst) > 1 {
                 assert_eq!(fetch(client.clone()).await, (200, "done".into()));
@@ -447,7 +447,7 @@ async fn fetch(client: Client) -> (u16, String) {
 }
 
 #[test]
-fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_nobody() {
+fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_no_request() {
     let runtime = runtime();
     let backend = RawBackend::start(&runtime, 50, None);
     let gate = gate(backend.address);
@@ -468,7 +468,7 @@ fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_nobody() {
 }
 
 #[test]
-fn connections_that_go_away_under_load_cost_no_request() {
+fn connections_that_go_away_under_load_fail_no_request() {
     let runtime = runtime();
     let backend = RawBackend::start(&runtime, 100, Some(30));
     backend.respond.send_replace(true);

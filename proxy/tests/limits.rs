@@ -11,7 +11,7 @@ fn limited(burst: u32) -> (PartName, PartBody) {
     stage_part(StagePart { throttle: Some(Throttle { rate: 0, per_ms: 1000, burst }), ..stage() })
 }
 
-/// Clients that call until they are stopped; the number of responses with 200.
+/// Clients that send requests until they are stopped; counts the responses with 200.
 struct Traffic {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -54,7 +54,7 @@ impl Traffic {
 }
 
 #[test]
-fn changes_of_burst_and_fleet_under_traffic_give_no_request_for_nothing() {
+fn changes_of_burst_and_fleet_under_traffic_add_no_tokens() {
     let mut gate = Gate::start();
     gate.put(vec![limited(100), route("r", vec![rule("a", "GET", "/a", policy(mock("a")))])]);
     let traffic = Traffic::start(&gate);
@@ -69,7 +69,7 @@ fn changes_of_burst_and_fleet_under_traffic_give_no_request_for_nothing() {
             traffic.more(20);
         }
     }
-    // A larger burst is more room, and the room is used.
+    // A larger burst permits more requests, and they are served.
     gate.put(vec![limited(130)]);
     traffic.more(200);
     assert_eq!(traffic.stop(), 130);

@@ -1,4 +1,4 @@
-//! Parts in, real sockets, responses and metrics out.
+//! Tests of the proxy as a whole, over real sockets: parts configure it, responses and metrics are checked.
 #![allow(
     missing_docs,
     unreachable_pub,

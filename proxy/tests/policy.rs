@@ -54,16 +54,16 @@ fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
     eventually("logged", || {
         gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann" && line["customerId"] == "acme")
     });
-    // A change of configuration refills nothing; a plan that is gone admits nobody.
+    // A change of configuration refills nothing; a removed plan admits no key.
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, access_log: false, ..stage() })]);
     assert_eq!(gate.request("GET", "/a", &ann, "").status, 429);
     gate.remove(plan);
     assert_eq!(gate.request("GET", "/a", &ann, "").status, 403);
 }
 
-/// Where a stage serves other rules of an ApiRoute than the next one the ApiRoute has a part for each: it is one route.
+/// Stages that serve different rules of an ApiRoute have a part each; the limit is that of the one ApiRoute.
 #[test]
-fn a_plans_limit_for_a_rule_holds_whatever_part_the_rule_came_in() {
+fn a_plans_limit_for_a_rule_applies_in_every_part_of_the_route() {
     let mut gate = Gate::start();
     let plan = PartName::new(PartKind::Plan, "shop/gold");
     let entry = KeyEntry {
@@ -267,7 +267,7 @@ fn stages_with_the_behavior_of_aws_log_the_type_of_its_gateway_response() {
 }
 
 #[test]
-fn an_authorizer_of_an_unknown_kind_closes_the_rules_that_use_it_and_is_named_with_them() {
+fn rules_with_an_authorizer_of_an_unknown_kind_reject_and_both_are_reported() {
     let name = PartName::new(PartKind::Authorizer, "shop/saml");
     let object = ObjectRef::new("Authorizer", "shop", "saml");
     let kind = AuthorizerKind::Unknown(Unknown { name: "Saml".into(), essential: false });
@@ -280,12 +280,12 @@ fn an_authorizer_of_an_unknown_kind_closes_the_rules_that_use_it_and_is_named_wi
         (name, PartBody::Authorizer(AuthorizerPart { object: object.clone(), kind })),
         route("r", vec![rule("guarded", "GET", "/guarded", guarded), rule("open", "GET", "/open", open)]),
     ]);
-    let said = |object: &ObjectRef| -> Vec<&str> {
+    let messages = |object: &ObjectRef| -> Vec<&str> {
         found.iter().filter(|found| found.object == *object).map(|found| found.message.as_str()).collect()
     };
-    let of_authorizer = said(&object);
+    let of_authorizer = messages(&object);
     assert!(matches!(of_authorizer.as_slice(), [only] if only.contains("\"Saml\"")), "{found:?}");
-    let of_route = said(&ObjectRef::new("ApiRoute", "shop", "r"));
+    let of_route = messages(&ObjectRef::new("ApiRoute", "shop", "r"));
     assert!(
         matches!(of_route.as_slice(), [only] if only.contains("guarded") && only.contains("shop/saml")),
         "{found:?}"
@@ -295,7 +295,7 @@ fn an_authorizer_of_an_unknown_kind_closes_the_rules_that_use_it_and_is_named_wi
 }
 
 #[test]
-fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
+fn tokens_identify_callers_and_the_backend_gets_their_claims() {
     let (key, set) = signer();
     let token = |scope: &str, lives: i64| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
@@ -345,7 +345,7 @@ fn tokens_decide_who_calls_and_what_the_backend_hears_of_them() {
     assert_eq!(good.status, 200, "{good:?}");
     assert!(good.body.contains("x-tier: gold") && !good.body.contains("evil"), "{}", good.body);
     assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
-    // A nominated Authorization is no Authorization; an authorizer that is gone opens nothing.
+    // A nominated Authorization is no Authorization; a removed authorizer permits no request.
     let token = token("orders:read", 60);
     let nominated = gate.request("GET", "/a", &[("authorization", &token), ("connection", "authorization")], "");
     assert_eq!(nominated.status, 401);

@@ -13,7 +13,7 @@ fn nothing_is_served_before_the_first_configuration() {
 }
 
 #[test]
-fn rules_are_found_by_host_base_path_path_and_method() {
+fn rules_match_by_host_base_path_path_and_method() {
     let mut gate = Gate::start();
     let rules = vec![
         rule("list", "GET", "/orders", policy(mock("list"))),
@@ -68,7 +68,7 @@ fn aws_stages_hide_what_exists() {
 }
 
 #[test]
-fn versions_of_a_route_live_side_by_side() {
+fn versions_of_a_route_are_served_together() {
     let mut gate = Gate::start();
     let versioned = |name: &str, scheme: VersionScheme, text: &str| {
         let (part, body) = route(text, vec![rule("a", "GET", "/a", policy(mock(text)))]);

@@ -1,4 +1,4 @@
-//! A newer operator and today's proxy, over a real stream: unknown frames, fields, kinds of parts, names and variants.
+//! A newer operator and this proxy, over a real stream: unknown frames, fields, kinds of parts, names and variants.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -118,7 +118,7 @@ fn with_variant(name: &str, path: &str, field: &str, variant: Value) -> Part {
     })
 }
 
-fn tomorrows_parts() -> Vec<Part> {
+fn newer_parts() -> Vec<Part> {
     vec![
         edited(stage_part(stage()), |json| json["mutual_tls"] = json!({"mode": "Strict"})),
         edited(route("known", vec![rule("r", "GET", "/known", policy(mock("known")))]), |json| {
@@ -195,7 +195,7 @@ impl Proxy {
         tokio::task::spawn_blocking(call).await.unwrap()
     }
 
-    async fn serves_what_it_understands(&self) {
+    async fn serves_what_it_can_decode(&self) {
         let paths = ["/known", "/newer", "/guarded", "/parted", "/none"];
         let statuses = [200, 500, 500, 200, 404];
         for (path, status) in paths.into_iter().zip(statuses) {
@@ -217,7 +217,7 @@ fn state_folder() -> PathBuf {
 }
 
 #[test]
-fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_read_fails_closed() {
+fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_decode_fails_closed() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (address, mut connections) = operator().await;
@@ -227,7 +227,7 @@ fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_read_fails_closed() 
         let hello = connection.hello().await;
         assert!(PartKind::known().all(|kind| hello.capabilities.has_part(kind)));
 
-        let parts = tomorrows_parts();
+        let parts = newer_parts();
         let hashes: Parts<Hash> = parts.iter().map(|part| (part.name.clone(), part.hash)).collect();
         connection.send(json!({"Welcome": {"program": "9.9", "capabilities": ["frame/Lease"], "region": "x"}})).await;
         connection.send(json!({"Lease": {"tokens": 10}})).await;
@@ -240,9 +240,9 @@ fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_read_fails_closed() 
         let mut named: Vec<&str> = ack.diagnostics.iter().map(|found| &*found.object.name).collect();
         named.dedup();
         assert!(named.contains(&"newer") && !named.contains(&"known") && !named.contains(&"parted"), "{named:?}");
-        proxy.serves_what_it_understands().await;
+        proxy.serves_what_it_can_decode().await;
 
-        // The stream goes on after all that.
+        // The stream continues after all of them.
         connection.send(json!({"Ping": {"at": 1}})).await;
         assert_eq!(connection.receive().await, Up::Pong);
 
@@ -251,12 +251,12 @@ fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_read_fails_closed() 
         let mut connection = connections.recv().await.unwrap();
         let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
         assert_eq!(all.version(), hashes.version());
-        proxy.serves_what_it_understands().await;
+        proxy.serves_what_it_can_decode().await;
         proxy.stop().await;
 
-        // A restart serves the same from disk, before the operator says anything.
+        // A restart serves the same from disk, before it is connected to the operator.
         let proxy = Proxy::start(address, &state);
-        proxy.serves_what_it_understands().await;
+        proxy.serves_what_it_can_decode().await;
         let mut connection = connections.recv().await.unwrap();
         let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
         assert_eq!(all.version(), hashes.version());

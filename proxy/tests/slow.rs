@@ -1,5 +1,5 @@
-//! Slow clients and backends: which of them are waited for, and for how long. Each test shortens the timeout that it is
-//! about; the others are those of production, so that a busy machine does not disturb it.
+//! Timeouts for slow clients and backends. Each test shortens the timeout that it tests; the others have their defaults, so
+//! that a busy machine does not disturb it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -87,7 +87,7 @@ fn the_idle_timeout_is_longer_than_the_timeout_of_a_head() {
 }
 
 #[test]
-fn the_rules_time_is_the_backends_not_the_uploads() {
+fn the_timeout_of_a_rule_does_not_count_the_upload() {
     let backend = Backend::echo();
     let gate = gate(400, backend.address);
     let mut stream = gate.connect();
@@ -104,7 +104,7 @@ fn the_rules_time_is_the_backends_not_the_uploads() {
 
 #[test]
 fn a_backend_that_is_silent_after_an_upload_or_takes_none_is_a_504() {
-    // Takes connections and reads nothing.
+    // Accepts connections and reads nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = gate(400, listener.local_addr().unwrap());
     let small = gate.request("POST", "/a", &[], "hello");
@@ -121,13 +121,13 @@ fn an_upload_continues_after_its_response() {
     const LENGTH: usize = 10;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gate = gate_with(5_000, listener.local_addr().unwrap(), |timeouts| timeouts.head = SHORT);
-    let (told, heard) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
         let mut body = [0; LENGTH];
-        told.send(stream.read_exact(&mut body).map(|()| body)).unwrap();
+        sender.send(stream.read_exact(&mut body).map(|()| body)).unwrap();
     });
     let mut stream = gate.connect();
     let head = format!("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: {LENGTH}\r\n\r\n");
@@ -138,11 +138,11 @@ fn an_upload_continues_after_its_response() {
         std::thread::sleep(Duration::from_millis(100));
         stream.write_all(b"x").unwrap();
     }
-    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), [b'x'; LENGTH]);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), [b'x'; LENGTH]);
 }
 
 #[test]
-fn a_body_that_trickles_is_ended() {
+fn a_body_below_the_minimum_rate_is_aborted() {
     let backend = Backend::echo();
     let gate = gate_with(5_000, backend.address, |timeouts| timeouts.upload = LONGER);
     let mut stream = gate.connect();
@@ -290,10 +290,10 @@ fn an_http2_client_that_leaves_responses_unread_is_disconnected() {
 }
 
 #[test]
-fn a_tunnel_carries_one_way_while_the_other_is_full() {
+fn a_tunnel_copies_one_direction_while_the_other_is_blocked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (told, heard) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let (stuck, full) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -303,13 +303,13 @@ fn a_tunnel_carries_one_way_while_the_other_is_full() {
         let mut flood = stream.try_clone().unwrap();
         flood.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         std::thread::spawn(move || {
-            while flood.write_all(&[b'x'; 65_536]).is_ok() {} // until nobody takes any more
+            while flood.write_all(&[b'x'; 65_536]).is_ok() {} // until all buffers are full
             stuck.send(()).unwrap();
         });
         let mut ping = [0; 4];
         for _ in 0..2 {
             stream.read_exact(&mut ping).unwrap();
-            told.send(ping).unwrap();
+            sender.send(ping).unwrap();
         }
     });
     let gate = gate(5_000, address);
@@ -318,14 +318,14 @@ fn a_tunnel_carries_one_way_while_the_other_is_full() {
     client.write_all(head).unwrap();
     assert_eq!(read_head(&mut client).status, 101);
     client.write_all(b"ping").unwrap();
-    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), *b"ping");
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), *b"ping");
     full.recv_timeout(Duration::from_secs(30)).unwrap(); // the way to the client
     client.write_all(b"pong").unwrap();
-    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), *b"pong");
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), *b"pong");
 }
 
 #[test]
-fn a_tunnel_that_carries_nothing_is_closed() {
+fn an_idle_tunnel_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -86,7 +86,7 @@ fn a_part_of_a_newer_version_affects_no_other_part() {
 }
 
 #[test]
-fn what_is_gone_is_gone() {
+fn removed_parts_are_not_served() {
     let mut gate = Gate::start();
     let (name, body) = route("r", vec![rule("r", "GET", "/a", policy(mock("a")))]);
     gate.put(vec![stage_part(stage()), (name.clone(), body)]);
@@ -97,7 +97,7 @@ fn what_is_gone_is_gone() {
 }
 
 #[test]
-fn a_stopping_proxy_lets_requests_end() {
+fn a_proxy_that_shuts_down_completes_requests_in_progress() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::start(move |_, _| {

@@ -28,7 +28,7 @@ fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Response>
 }
 
 #[test]
-fn the_certificate_of_the_name_is_shown_and_follows_its_secret() {
+fn the_certificate_of_the_host_is_used_and_follows_its_secret() {
     let mut gate = Gate::start();
     let (one, two) = (issue("shop.example"), issue("shop.example"));
     let with = StagePart { certificates: vec![PartName::new(PartKind::Certificate, "shop/tls")], ..stage() };
@@ -91,7 +91,7 @@ fn of_several_certificates_a_client_gets_one_that_is_valid_for_its_host_and_that
     ] {
         assert!(shown(&gate, host, ecdsa, &all) == expected.der, "{host}, ECDSA: {ecdsa}");
     }
-    // One that cannot be used leaves the others.
+    // An unusable one does not affect the others.
     let broken = Issued { key_pem: "no key".into(), ..shop.clone() };
     let diagnostics = gate.put(vec![certificate("shop", &broken)]);
     assert!(diagnostics.iter().any(|d| d.message.contains("shop/shop ")), "{diagnostics:?}");
@@ -130,21 +130,21 @@ fn tls_backend(issued: &Issued) -> u16 {
     Backend::start_tls(issued, |_, _| ok("over tls")).address.port()
 }
 
-fn outside(host: &str, port: u16) -> Vec<(PartName, PartBody)> {
+fn external(host: &str, port: u16) -> Vec<(PartName, PartBody)> {
     let target = HttpTarget { tls: true, host: host.into(), port, path: None };
     vec![stage_part(stage()), route("r", vec![rule("r", "GET", "/a", policy(Integration::Http(target)))])]
 }
 
 #[test]
-fn outside_servers_must_show_a_trusted_certificate_of_their_name() {
+fn external_servers_need_a_trusted_certificate_for_their_name() {
     let (right, wrong_name) = (issue("localhost"), issue("other.example"));
     let mut trusting = Gate::with(true, vec![right.der.clone(), wrong_name.der.clone()]);
-    trusting.put(outside("localhost", tls_backend(&right)));
+    trusting.put(external("localhost", tls_backend(&right)));
     assert_eq!(trusting.get("/a").body, "over tls");
-    trusting.put(outside("localhost", tls_backend(&wrong_name)));
+    trusting.put(external("localhost", tls_backend(&wrong_name)));
     assert_eq!(trusting.get("/a").status, 502);
     let mut strict = Gate::start();
-    strict.put(outside("localhost", tls_backend(&right)));
+    strict.put(external("localhost", tls_backend(&right)));
     assert_eq!(strict.get("/a").status, 502);
 }
 
@@ -179,7 +179,7 @@ fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
         assert_eq!(body, "over http2");
         drop(sender);
         connection.await.unwrap().unwrap();
-        // After the handshake nothing comes: not for HTTP/1.1, and not for HTTP/2.
+        // The client sends nothing after the handshake, with HTTP/1.1 and with HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut silent = connect(config).await;
         let mut byte = [0];

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What `up`, `node` and `down` share: processes known by number and start time, credentials, and the two programs of an
-# API server with every flag explained. `dir` is the cluster's folder, `bin` that of the programs.
+# Functions of `up`, `node` and `down`: processes identified by id and start time, credentials, and the two programs of an
+# API server with an explanation of every flag. `dir` is the cluster's folder, `bin` that of the programs.
 : "${dir:?}" "${bin:=}"
 
-say() { # and remember it, for whoever explains a failure
+say() { # also keeps the message, for the report of a failure
   last=$*
   printf "%(%T)T kube: %s\n" -1 "$last" >&2
 }
@@ -11,12 +11,12 @@ eventually() { # SECONDS COMMAND...: until it succeeds
   local end=$((SECONDS + $1))
   shift
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$end" ] || { say "waited in vain for: $*" && return 1; }
+    [ "$SECONDS" -lt "$end" ] || { say "timed out: $*" && return 1; }
     sleep 0.1
   done
 }
 
-# --- processes: a number alone is not an identity, a number with its start time is -----------------------------------
+# --- processes: an id can be reused, so the start time is part of the identity ----------------------------------------
 start() { # NAME COMMAND...: in the background, output to log/NAME.log, recorded in pids/NAME
   local name=$1
   shift
@@ -69,11 +69,11 @@ YAML
 control_plane() { # ETCD_PORT PEER_PORT ADDRESS PORT SERVICES FLAG...
   local etcd=http://127.0.0.1:$1 peer=http://127.0.0.1:$2 address=$3 port=$4 services=$5
   shift 5
-  # --unsafe-no-fsync: the data folder never outlives the test, so nothing is gained by waiting for the disk.
+  # --unsafe-no-fsync: the data folder is deleted after the test, so etcd need not wait for the disk.
   start etcd "$bin/etcd" --data-dir "$dir/etcd" --unsafe-no-fsync --log-level warn \
     --listen-client-urls "$etcd" --advertise-client-urls "$etcd" \
     --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer"
-  # --cert-dir            the server makes apiserver.crt there: its certificate, then the CA that it made for it
+  # --cert-dir            the server writes apiserver.crt there: its certificate, then the CA that it generated
   # --service-account-*   required; one key signs and verifies, the issuer is only a name
   # --token-auth-file     the users above, as bearer tokens
   # --authorization-mode  RBAC as in every cluster, Node for the kubelet's own objects
