@@ -94,13 +94,13 @@ def parts(scenario, material, backend_port):
     yield part(BACKEND, {"object": thing("Service", "backend"), "endpoints": {"Addresses": [f"{BACKEND_ADDRESS}:{backend_port}"]}, "h2c": False})
     if scenario.jwt:
         issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "keys": {"Inline": material.jwks}}
-        yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "jwt": {
-            "issuers": [issuer], "algorithms": ["RS256"], "token_from": [{"header": "authorization", "scheme": "Bearer"}],
-            "clock_skew_s": 60, "required_claims": {}}})
+        jwt = {"issuers": [issuer], "algorithms": ["RS256"], "token_from": [{"header": "authorization", "scheme": "Bearer"}],
+               "clock_skew_s": 60, "required_claims": {}}
+        yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "kind": {"Jwt": jwt}})
     if scenario.key:
         entries = [{"object": thing("ApiKey", f"c{n}"), "digest": hashlib.sha256(key.encode()).hexdigest(), "plans": [PLAN]}
                    for n, key in enumerate(material.keys)]
-        yield part("keys/0", {"keys": entries})
+        yield part("keys/00", {"keys": entries})
         limit = {"throttle": {"rate": 1_000_000, "burst": 1_000_000}} if scenario.throttle else {}
         yield part(PLAN, {"object": thing("UsagePlan", "gold"), "stages": [{"stage": STAGE, "throttles": []}], **limit})
     if scenario.routes > 1:

@@ -9,6 +9,8 @@ use sluice_wire::{PartName, Throttle};
 
 /// The longest period of a throttle, and the longest `Retry-After`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(86_400);
+/// The same in milliseconds.
+const LONGEST_PERIOD_MS: u32 = 86_400_000;
 /// Maximum size of a fleet in calculations, so that no product overflows.
 const MAX_PROXIES: u32 = 65_536;
 /// An unreferenced bucket is removed after this long, even if it is not full.
@@ -67,34 +69,36 @@ impl Share {
         Self { rate, per_ms, burst, proxies }
     }
 
-    fn period_ns(self) -> u128 {
-        Duration::from_millis(u64::from(self.per_ms.max(1))).min(LONGEST_PERIOD).as_nanos()
+    /// At most 2^47: the longest period is a day.
+    fn period_ns(self) -> u64 {
+        u64::from(self.per_ms.clamp(1, LONGEST_PERIOD_MS)) * 1_000_000
     }
 
-    /// The units of one token.
+    /// The units of one token: at most 2^63.
     fn token(self) -> u128 {
-        self.period_ns() * u128::from(self.proxies.clamp(1, MAX_PROXIES))
+        u128::from(self.period_ns() * u64::from(self.proxies.clamp(1, MAX_PROXIES)))
     }
 
     /// Capacity in units: this proxy's share of the burst, at least one token, because a smaller bucket would reject all
     /// requests. A fleet larger than the burst accepts one request per proxy at once, and the rate after that.
     fn capacity(self) -> u128 {
-        if self.burst == 0 { 0 } else { (self.period_ns() * u128::from(self.burst)).max(self.token()) }
+        if self.burst == 0 { 0 } else { (u128::from(self.period_ns()) * u128::from(self.burst)).max(self.token()) }
     }
 
     /// The units that leak in a time.
     fn leaks(self, time: Duration) -> u128 {
-        time.as_nanos() * u128::from(self.rate)
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        u128::from(nanos) * u128::from(self.rate)
     }
 
     /// The time in which units leak.
     fn time(self, units: u128) -> Duration {
-        match units.div_ceil(u128::from(self.rate.max(1))) {
-            nanos if self.rate > 0 && nanos < LONGEST_PERIOD.as_nanos() => {
-                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-            }
-            _ => LONGEST_PERIOD,
-        }
+        let rate = self.rate.max(1);
+        let nanos = match u64::try_from(units) {
+            Ok(units) => units.div_ceil(u64::from(rate)),
+            Err(_) => u64::try_from(units.div_ceil(u128::from(rate))).unwrap_or(u64::MAX),
+        };
+        if self.rate == 0 { LONGEST_PERIOD } else { Duration::from_nanos(nanos).min(LONGEST_PERIOD) }
     }
 }
 

@@ -56,7 +56,8 @@ pub(crate) async fn respond(
         Found::Stored(stored, phase) => from_cache(exchange, matched, &stored, phase),
         Found::Lead(lead) => {
             let phase = if asked == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
-            fetch(exchange, matched, policy, call, passed, caching, lead, phase).await?
+            // In a box, as in `forward::send`.
+            Box::pin(fetch(exchange, matched, policy, call, passed, caching, lead, phase)).await?
         }
         Found::Nothing => {
             note(exchange, matched, Phase::NotStored(NotStored::Failed));
