@@ -96,10 +96,14 @@ pub(super) enum Found {
 
 #[derive(Debug, Default)]
 struct Attempts {
+    /// Attempts that have begun, and those that have ended.
+    begun: u64,
+    ended: u64,
     /// Whether the last attempt failed.
     failing: bool,
-    /// Whether an attempt that an unknown key caused has not ended yet.
-    pending: bool,
+    /// The number of the attempt that an unknown key caused. It began after the key was seen: an earlier one may have read
+    /// the set when the key was not in it yet.
+    caused: u64,
     /// When an unknown key last caused one.
     asked: Option<Instant>,
     unknown: HashMap<String, Instant>,
@@ -114,7 +118,7 @@ pub(super) struct KeySet {
     /// Milliseconds after `EPOCH` at which the keys are too old: every request reads it.
     good_until: AtomicU64,
     attempts: Mutex<Attempts>,
-    /// Counts attempts that ended.
+    /// How many attempts have ended.
     ended: watch::Sender<u64>,
     wake: Arc<Notify>,
 }
@@ -177,34 +181,32 @@ impl KeySet {
 
     /// Finds the keys that a token may be signed with.
     pub(super) fn find(&self, kid: Option<&str>) -> Found {
-        let Some(keys) = self.keys.load_full().filter(|_| self.in_time()) else {
-            return if self.attempts().failing { Found::Unavailable } else { Found::Fetch };
-        };
-        if kid.is_none() || keys.matching(kid).next().is_some() {
-            let generation = keys.generation;
-            return Found::Keys(keys, generation);
+        self.present(kid).unwrap_or_else(|| self.look(kid, &self.attempts()))
+    }
+
+    fn present(&self, kid: Option<&str>) -> Option<Found> {
+        let keys = self.keys.load_full().filter(|_| self.in_time())?;
+        let generation = keys.generation;
+        (kid.is_none() || keys.matching(kid).next().is_some()).then_some(Found::Keys(keys, generation))
+    }
+
+    /// While no attempt can end: a set that arrived after the first look is seen by this one.
+    fn look(&self, kid: Option<&str>, attempts: &Attempts) -> Found {
+        if let Some(found) = self.present(kid) {
+            return found;
         }
-        let may_fetch =
-            !self.fixed && kid.is_some_and(|kid| self.attempts().may_ask(kid, &self.timing, Instant::now()));
+        if !self.usable() {
+            return if attempts.failing { Found::Unavailable } else { Found::Fetch };
+        }
+        let may_fetch = !self.fixed && kid.is_some_and(|kid| attempts.may_ask(kid, &self.timing, Instant::now()));
         if may_fetch { Found::Fetch } else { Found::Unknown }
     }
 
     /// Waits until a fetch has ended, and causes one for a key that is not in the set.
     pub(super) async fn fetched(&self, kid: Option<&str>, at_most: Duration) {
+        let Some(awaited) = self.awaited(kid) else { return };
         let mut ended = self.ended.subscribe();
-        // An attempt that ended before this subscription is not waited for.
-        if !matches!(self.find(kid), Found::Fetch) {
-            return;
-        }
-        if self.usable() {
-            let mut attempts = self.attempts();
-            if !attempts.pending {
-                attempts.pending = true;
-                attempts.asked = Some(Instant::now());
-                self.wake.notify_one();
-            }
-        }
-        drop(tokio::time::timeout(at_most, ended.changed()).await);
+        drop(tokio::time::timeout(at_most, ended.wait_for(|ended| *ended >= awaited)).await);
         if let Some(kid) = kid
             && self.keys.load().as_ref().is_some_and(|keys| keys.matching(Some(kid)).next().is_none())
         {
@@ -212,12 +214,32 @@ impl KeySet {
         }
     }
 
+    /// The number of the attempt that a token waits for; none when the keys have arrived, or when no attempt may be caused.
+    fn awaited(&self, kid: Option<&str>) -> Option<u64> {
+        let mut attempts = self.attempts();
+        if !matches!(self.look(kid, &attempts), Found::Fetch) {
+            return None;
+        }
+        if !self.usable() {
+            return Some(attempts.ended + 1);
+        }
+        if !attempts.pending() {
+            attempts.caused = attempts.begun + 1;
+            attempts.asked = Some(Instant::now());
+            self.wake.notify_one();
+        }
+        Some(attempts.caused)
+    }
+
+    fn attempt_began(&self) {
+        self.attempts().begun += 1;
+    }
+
     fn attempt_ended(&self, failed: bool) {
         let mut attempts = self.attempts();
         attempts.failing = failed;
-        attempts.pending = false;
-        drop(attempts);
-        self.ended.send_modify(|count| *count += 1);
+        attempts.ended += 1;
+        self.ended.send_replace(attempts.ended);
     }
 }
 
@@ -229,13 +251,18 @@ impl Drop for KeySet {
 }
 
 impl Attempts {
+    /// Whether an attempt that an unknown key caused has not ended yet.
+    fn pending(&self) -> bool {
+        self.caused > self.ended
+    }
+
     fn known_unknown(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
         self.unknown.get(kid).is_some_and(|at| now.saturating_duration_since(*at) < timing.unknown_for)
     }
 
     fn may_ask(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
         let interval_passed = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= timing.min_interval);
-        !self.known_unknown(kid, timing, now) && (self.pending || interval_passed)
+        !self.known_unknown(kid, timing, now) && (self.pending() || interval_passed)
     }
 
     fn remember_unknown(&mut self, kid: &str, timing: &Timing, now: Instant) {
@@ -287,6 +314,9 @@ impl KeySets {
 async fn follow(set: Weak<KeySet>, id: SetId, fetch: Arc<dyn Fetch>, wake: Arc<Notify>) {
     let mut retry = Duration::ZERO;
     loop {
+        let Some(begins) = set.upgrade() else { return };
+        begins.attempt_began();
+        drop(begins);
         let result = load(&id, fetch.as_ref()).await;
         let Some(set) = set.upgrade() else { return };
         let timing = set.timing;

@@ -6,16 +6,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 use sluice_kit::eventually_async as eventually;
+use tokio::sync::watch;
 
 use super::super::key_sets::Timing;
 use super::*;
 use crate::auth::fetch::{Fetch, FetchError};
 
 /// Issuers by URL, with a count of what was asked for.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Web {
     documents: Arc<Mutex<HashMap<String, String>>>,
     asked: Arc<AtomicUsize>,
+    /// How many responses may arrive; the documents of the others are read all the same.
+    arriving: watch::Sender<usize>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self { documents: Arc::default(), asked: Arc::default(), arriving: watch::channel(usize::MAX).0 }
+    }
 }
 
 impl Web {
@@ -34,10 +43,12 @@ impl Web {
 
 impl Fetch for Web {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        let before = self.asked.fetch_add(1, Ordering::SeqCst);
         let found = self.documents.lock().unwrap().get(url).cloned();
+        let mut arriving = self.arriving.subscribe();
         Box::pin(async move {
             tokio::task::yield_now().await;
+            drop(arriving.wait_for(|arriving| *arriving > before).await);
             found.map(String::into_bytes).ok_or(FetchError::Status(http::StatusCode::BAD_GATEWAY))
         })
     }
@@ -117,6 +128,28 @@ fn a_storm_of_unknown_keys_is_one_fetch_and_a_rotated_key_is_found() {
             assert_eq!(authorize(&authorizer, &bearer(&token)).await.err(), Some("token_bad_signature"));
         }
         assert_eq!(web.asked(), 2);
+    });
+}
+
+#[test]
+fn a_key_that_a_fetch_under_way_cannot_have_seen_is_fetched_by_the_next_one() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    web.arriving.send_replace(1);
+    let authorizer = fetched(&web, Timing { refresh_every: Duration::from_millis(10), ..QUICK });
+    block(async {
+        assert!(authorize(&authorizer, &bearer(&EC.token(&claims()))).await.is_ok());
+        // It has read the set before the key is in it.
+        eventually("a refresh under way", || web.asked() == 2).await;
+        web.put("https://keys.example", &set(&[&EC.jwk, &ED.jwk]));
+        let token = bearer(&ED.token(&claims()));
+        let mut callers = futures::future::join_all((0..100).map(|_| authorize(&authorizer, &token)));
+        assert!((&mut callers).now_or_never().is_none(), "they wait");
+        web.arriving.send_replace(2);
+        eventually("another fetch", || web.asked() == 3).await;
+        assert!((&mut callers).now_or_never().is_none(), "they wait for the fetch that began after them");
+        web.arriving.send_replace(usize::MAX);
+        assert!(callers.await.into_iter().all(|verdict| verdict.is_ok()));
     });
 }
 
