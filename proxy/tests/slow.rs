@@ -3,8 +3,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
+use sluice_kit::tls::{client_config, issue};
 use sluice_proxy::Timeouts;
 use sluice_wire::*;
 
@@ -13,6 +16,8 @@ use crate::harness::*;
 const SHORT: Duration = Duration::from_millis(400);
 /// A pause that is longer than [`SHORT`].
 const LONGER: Duration = Duration::from_millis(900);
+/// How long a test waits for an end that is to come after [`SHORT`]: less than the production timeouts for a head.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 fn gate(timeout_ms: u64, address: std::net::SocketAddr) -> Gate {
     gate_with(timeout_ms, address, |_| {})
@@ -43,6 +48,34 @@ fn closed_after(stream: &mut TcpStream) -> Duration {
 fn a_connection_that_sends_nothing_is_closed() {
     let gate = gate_with(5_000, "127.0.0.1:9".parse().unwrap(), |timeouts| timeouts.first_byte = SHORT);
     assert!(closed_after(&mut gate.connect()) >= SHORT / 2);
+}
+
+/// The other timeouts that could end such a connection are those of production, which are longer than a test waits.
+#[test]
+fn a_connection_that_sends_nothing_after_its_tls_handshake_is_closed_whatever_its_protocol() {
+    let issued = issue("shop.example");
+    let mut gate = gate_with(5_000, "127.0.0.1:9".parse().unwrap(), |timeouts| timeouts.first_byte = SHORT);
+    let (object, name) = (ObjectRef::new("Secret", "shop", "tls"), PartName::new(PartKind::Certificate, "shop/tls"));
+    let part = CertificatePart { object, chain_pem: issued.chain_pem.clone(), key_pem: issued.key_pem.clone() };
+    let stage = StagePart { certificates: vec![name.clone()], ..stage() };
+    gate.put(vec![stage_part(stage), (name, PartBody::Certificate(part))]);
+    for protocols in [&[][..], &["http/1.1"], &["h2"]] {
+        let config = Arc::new(client_config(&[&issued], protocols));
+        let mut tls = ClientConnection::new(config, "shop.example".try_into().unwrap()).unwrap();
+        let mut stream = TcpStream::connect(gate.proxy.https_addr().unwrap()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream).unwrap();
+        }
+        assert_eq!(tls.alpn_protocol(), protocols.first().map(|protocol| protocol.as_bytes()));
+        let started = Instant::now();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The server's session tickets are read as well, and no data is.
+        while tls.read_tls(&mut stream).expect("the proxy closes the connection") > 0 {
+            let state = tls.process_new_packets().unwrap();
+            assert_eq!(state.plaintext_bytes_to_read(), 0, "{protocols:?}");
+        }
+        assert!(started.elapsed() >= SHORT / 2, "{protocols:?}");
+    }
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn http2_is_negotiated_in_the_handshake_and_a_silent_client_is_disconnected() {
     use http_body_util::{BodyExt as _, Empty};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let second = std::time::Duration::from_secs(1);
-    let mut gate = Gate::with_timeouts(|timeouts| (timeouts.first_byte, timeouts.head) = (second, second));
+    let mut gate = Gate::with_timeouts(|timeouts| timeouts.first_byte = second);
     let issued = issue("shop.example");
     let with = StagePart { certificates: vec![PartName::new(PartKind::Certificate, "shop/tls")], ..stage() };
     let rules = vec![rule("a", "GET", "/a", policy(mock("over http2")))];

@@ -164,12 +164,9 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, timeouts: &Timeouts)
         return Ok(Begun::Plain(stream, protocol));
     };
     let mut stream = Box::new(tokio::time::timeout(timeouts.tls_handshake, acceptor.accept(stream)).await??);
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        // The timeout for a head applies.
-        return Ok(Begun::Tls(stream, Protocol::Http1));
-    }
     tokio::time::timeout(timeouts.first_byte, stream.fill_buf()).await??;
-    Ok(Begun::Tls(stream, Protocol::Http2))
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Begun::Tls(stream, if http2 { Protocol::Http2 } else { Protocol::Http1 }))
 }
 
 /// Looks for the preface of HTTP/2 (RFC 9113, 3.4) without taking it from the socket.
