@@ -7,19 +7,19 @@ use sluice_operator::objects::Kind;
 use sluice_operator::translate::Translator;
 
 use crate::args;
-use crate::dev::{check_folder, local::Local, world_of};
+use crate::dev::{check_folder, cluster_state_of, local::Local};
 use crate::report::{self, ProxyDiagnostics};
 
 /// Validates the folder; exit code 1 on any problem.
 pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let loaded = manifests::load(&settings.folder);
-    let mut world = world_of(&loaded);
+    let mut cluster = cluster_state_of(&loaded);
     // Generated keys of ApiKeys, which a cluster would have.
-    for object in Local::new(&[]).complete(&world)? {
-        world.apply(object);
+    for object in Local::new(&[]).complete(&cluster)? {
+        cluster.apply(object);
     }
-    let translation = Translator::new().translate(&world);
+    let translation = Translator::new().translate(&cluster);
     if translation.statuses.is_empty() {
         let kinds: Vec<&str> = Kind::OWN.iter().map(|kind| kind.as_str()).collect();
         println!("{} contains no object of these kinds: {}.", settings.folder.display(), kinds.join(", "));

@@ -85,11 +85,11 @@ fn state(object: &ObjectRef, wanted: &DesiredStatus, diagnostics: &ProxyDiagnost
 }
 
 /// A table of the served URLs: method, URL, rule, integration.
-pub(crate) fn urls(world: &ClusterState, base: &str) -> String {
+pub(crate) fn urls(cluster: &ClusterState, base: &str) -> String {
     let mut rows = Vec::new();
-    for (key, route) in &world.api_routes {
+    for (key, route) in &cluster.api_routes {
         for stage_ref in &route.spec.stages {
-            let Some(stage) = world.stages.get(&key.target(stage_ref)) else { continue };
+            let Some(stage) = cluster.stages.get(&key.target(stage_ref)) else { continue };
             let version = route.spec.version.as_ref();
             let version = version.filter(|version| version.scheme == VersionScheme::Path);
             let version = version.map(|version| format!("/{}", version.name)).unwrap_or_default();

@@ -134,7 +134,7 @@ fn whole(value: &mut Value) {
     }
 }
 
-/// The same value with the keys of every object in order, whatever map serde_json was built with.
+/// The same value with sorted keys in every object, with any map type of serde_json.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {

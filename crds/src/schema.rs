@@ -62,7 +62,7 @@ impl std::fmt::Debug for SchemaValidator {
 ///
 /// # Errors
 ///
-/// When a schema is broken, which a test of this crate would have shown.
+/// When a schema is invalid, which a test of this crate prevents.
 pub fn validators() -> Result<&'static BTreeMap<String, SchemaValidator>, &'static SchemaError> {
     static VALIDATORS: OnceLock<Result<BTreeMap<String, SchemaValidator>, SchemaError>> = OnceLock::new();
     VALIDATORS
@@ -160,7 +160,7 @@ fn first_rule_error(rules: &CompiledSchema) -> Option<String> {
         .or_else(|| rules.additional_properties.as_deref().and_then(first_rule_error))
 }
 
-/// One walk over an object beside its schema.
+/// One walk over an object and its schema.
 struct Visit<'a> {
     validator: &'a SchemaValidator,
     path: Path,

@@ -28,7 +28,7 @@ pub(crate) struct RequestId([u8; 36]);
 impl RequestId {
     pub(crate) fn new() -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        /// Where the two digits of each byte stand.
+        /// The positions of the two digits of each byte.
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&random().to_le_bytes());

@@ -14,7 +14,7 @@ use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets}
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
-use crate::gateway::router::{Match, Position, Router, Tie, View};
+use crate::gateway::router::{Match, Position, RouteInput, Router, Tie};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Limits;
 use crate::template::NoVariables;
@@ -39,7 +39,7 @@ pub async fn save_all(store: &Store, versions: &[Parts<Part>]) {
     }
 }
 
-/// An authorizer without a network: its key sets must stand in the configuration.
+/// An authorizer without a network: its key sets must be in the configuration.
 pub struct Tokens(Arc<Authorizer>);
 
 impl std::fmt::Debug for Tokens {
@@ -97,7 +97,7 @@ impl Routes {
     /// Whether a route matches.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> bool {
-        self.0.find(&View { method, path, query: None, headers: &HeaderMap::new() }).is_some()
+        self.0.find(&RouteInput { method, path, query: None, headers: &HeaderMap::new() }).is_some()
     }
 }
 

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use crate::client::{Flow, Peer};
-use crate::gateway::router::View;
+use crate::gateway::router::RouteInput;
 use crate::gateway::{Action, Gateway, Matched, RequestHead, Stage, below};
 use crate::headers;
 use crate::listen::Handler;
@@ -110,8 +110,8 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
         return Ok(Reply::fixed(status, headers));
     }
     let path = below(whole, &stage.base).ok_or(Reject::NotFound)?;
-    let view = View { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
-    let found = stage.router.find(&view).ok_or_else(|| not_found(&stage, &view))?;
+    let input = RouteInput { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
+    let found = stage.router.find(&input).ok_or_else(|| not_found(&stage, &input))?;
     let rule = found.rule.clone();
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
@@ -143,11 +143,11 @@ fn find_stage(gateway: &Gateway, host: &str, path: &str) -> Result<Arc<Stage>, R
     gateway.hosts.find(host, path).cloned().ok_or(Reject::NotFound)
 }
 
-fn not_found(stage: &Stage, view: &View<'_>) -> Reject {
+fn not_found(stage: &Stage, input: &RouteInput<'_>) -> Reject {
     if stage.behavior != Behavior::Native {
         return Reject::NotFound;
     }
-    let methods = stage.router.methods(view);
+    let methods = stage.router.methods(input);
     let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     match HeaderValue::from_str(&allow) {
         Ok(allow) if !allow.is_empty() => Reject::MethodNotAllowed(allow),

@@ -58,7 +58,7 @@ pub struct Settings {
     pub registry: Registry,
     /// Whether upstreams may be on this machine's loopback addresses: for development.
     pub allow_loopback: bool,
-    /// Certificate authorities that are trusted beside the system's, for integrations and key sets.
+    /// Certificate authorities that are trusted in addition to the system's, for integrations and key sets.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Bytes that request bodies may take while they are buffered, all together.
     pub buffer_memory: u64,

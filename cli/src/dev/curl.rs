@@ -11,8 +11,8 @@ use super::local::{Local, key_text};
 
 /// The input of the example calls.
 pub(crate) struct Context<'a> {
-    /// The completed world.
-    pub(crate) world: &'a ClusterState,
+    /// The completed cluster state.
+    pub(crate) cluster: &'a ClusterState,
     /// The local replacements for the cluster.
     pub(crate) local: &'a Local,
     /// The URL of the API: `http://127.0.0.1:8080`.
@@ -59,10 +59,10 @@ impl<'a> Context<'a> {
     /// The rules that Stages serve.
     fn served(&self) -> Vec<Served<'a>> {
         let mut all = Vec::new();
-        for (key, route) in &self.world.api_routes {
+        for (key, route) in &self.cluster.api_routes {
             for stage_ref in &route.spec.stages {
                 let stage_key = key.target(stage_ref);
-                let Some(stage) = self.world.stages.get(&stage_key) else { continue };
+                let Some(stage) = self.cluster.stages.get(&stage_key) else { continue };
                 for rule in &route.spec.rules {
                     let target = target(self.base, stage, route, rule);
                     all.push(Served { stage_key: stage_key.clone(), route, rule, target });
@@ -98,7 +98,7 @@ impl<'a> Context<'a> {
     /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.
     fn token_endpoint(&self, served: &Served<'_>, authorization: &Authorization) -> Option<String> {
         let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
-        let jwt = self.world.authorizers.get(&key)?.spec.jwt.as_ref()?;
+        let jwt = self.cluster.authorizers.get(&key)?.spec.jwt.as_ref()?;
         jwt.issuers.iter().find_map(|issuer| self.local.token_endpoint(&issuer.issuer))
     }
 
@@ -113,20 +113,20 @@ impl<'a> Context<'a> {
 
     fn key_for(&self, stage: &ObjectKey) -> Option<String> {
         let plans = self
-            .world
+            .cluster
             .usage_plans
             .iter()
             .filter(|(key, plan)| plan.spec.stages.iter().any(|named| key.target(&named.stage) == *stage));
         let plans: Vec<&ObjectKey> = plans.map(|(key, _)| key).collect();
-        let keys = self.world.api_keys.iter().filter(|(key, api_key)| {
+        let keys = self.cluster.api_keys.iter().filter(|(key, api_key)| {
             let in_plan = api_key.spec.plans.iter().any(|plan| plans.contains(&&key.target(plan)));
             api_key.spec.enabled && in_plan
         });
-        keys.map(|(key, _)| key_text(self.world, key)).find(Option::is_some).flatten()
+        keys.map(|(key, _)| key_text(self.cluster, key)).find(Option::is_some).flatten()
     }
 
     fn is_cached(&self, served: &Served<'_>) -> bool {
-        let stage = self.world.stages.get(&served.stage_key);
+        let stage = self.cluster.stages.get(&served.stage_key);
         let on = stage.and_then(|stage| stage.spec.cache.as_ref()).is_some_and(|cache| cache.enabled);
         on && served.rule.cache.is_some() && method(served.rule) == "GET"
     }

@@ -52,10 +52,10 @@ impl Local {
     }
 
     /// Starts the example servers that Services request; returns the problems.
-    pub(crate) async fn start_servers(&mut self, world: &ClusterState) -> Vec<String> {
+    pub(crate) async fn start_servers(&mut self, cluster: &ClusterState) -> Vec<String> {
         let mut problems = Vec::new();
         let mut requested = BTreeSet::new();
-        for (key, service) in &world.services {
+        for (key, service) in &cluster.services {
             let wanted = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
             let Some(wanted) = wanted else { continue };
             let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
@@ -116,20 +116,20 @@ impl Local {
     }
 
     /// The additional objects, and the replacements for objects of the folder.
-    pub(crate) fn complete(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
-        let mut objects = self.endpoints(world)?;
-        objects.extend(self.secrets(world)?);
-        objects.extend(world.authorizers.values().filter_map(|authorizer| self.with_reachable_keys(authorizer)));
+    pub(crate) fn complete(&mut self, cluster: &ClusterState) -> anyhow::Result<Vec<Object>> {
+        let mut objects = self.endpoints(cluster)?;
+        objects.extend(self.secrets(cluster)?);
+        objects.extend(cluster.authorizers.values().filter_map(|authorizer| self.with_reachable_keys(authorizer)));
         Ok(objects)
     }
 
     /// An EndpointSlice for each mapped port, and Services for mappings without a Service in the folder.
-    fn endpoints(&self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
+    fn endpoints(&self, cluster: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         let mut missing: BTreeMap<ObjectKey, Vec<u16>> = BTreeMap::new();
         for (port, address) in &self.addresses {
             let key = ObjectKey::new(&port.namespace, &port.name);
-            let name = match world.services.get(&key) {
+            let name = match cluster.services.get(&key) {
                 Some(service) => {
                     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
                     let listed = ports.into_iter().find(|listed| listed.port == i32::from(port.port));
@@ -166,18 +166,18 @@ impl Local {
     }
 
     /// The EndpointSlices of the folder that a mapping overrides.
-    pub(crate) fn overridden(&self, world: &ClusterState) -> Vec<ObjectKey> {
+    pub(crate) fn overridden(&self, cluster: &ClusterState) -> Vec<ObjectKey> {
         let services: BTreeSet<_> =
             self.addresses.keys().map(|port| ObjectKey::new(&port.namespace, &port.name)).collect();
-        services.iter().flat_map(|service| world.endpoint_slices.group(service)).map(|(key, _)| key.clone()).collect()
+        services.iter().flat_map(|service| cluster.endpoint_slices.group(service)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Secrets for ApiKeys without one, as the operator creates them in a cluster.
-    fn secrets(&mut self, world: &ClusterState) -> anyhow::Result<Vec<Object>> {
+    fn secrets(&mut self, cluster: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
-        for api_key in world.api_keys.values() {
+        for api_key in cluster.api_keys.values() {
             let secret = secret_of(api_key);
-            if api_key.spec.secret.is_some() || world.secrets.contains_key(&secret) {
+            if api_key.spec.secret.is_some() || cluster.secrets.contains_key(&secret) {
                 continue;
             }
             let text = match self.api_keys.get(&secret) {
@@ -227,9 +227,9 @@ impl Local {
 }
 
 /// The text of an ApiKey's key, if it is known.
-pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> {
-    let api_key = world.api_keys.get(key)?;
-    let secret = world.secrets.get(&secret_of(api_key))?;
+pub(crate) fn key_text(cluster: &ClusterState, key: &ObjectKey) -> Option<String> {
+    let api_key = cluster.api_keys.get(key)?;
+    let secret = cluster.secrets.get(&secret_of(api_key))?;
     if let Some(text) = secret.string_data.as_ref().and_then(|data| data.get(sluice_crds::api_key::SECRET_DATA_KEY)) {
         return Some(text.clone());
     }
@@ -237,17 +237,17 @@ pub(crate) fn key_text(world: &ClusterState, key: &ObjectKey) -> Option<String> 
     String::from_utf8(bytes.clone()).ok()
 }
 
-/// The world of the folder, completed.
+/// The cluster state of the folder, completed.
 pub(crate) async fn complete(local: &mut Local, folder: &ClusterState) -> anyhow::Result<(ClusterState, Vec<String>)> {
-    let mut world = folder.clone();
+    let mut cluster = folder.clone();
     let problems = local.start_servers(folder).await;
     for key in local.overridden(folder) {
-        world.remove(Kind::EndpointSlice, &key);
+        cluster.remove(Kind::EndpointSlice, &key);
     }
     for object in local.complete(folder)? {
-        world.apply(object);
+        cluster.apply(object);
     }
-    Ok((world, problems))
+    Ok((cluster, problems))
 }
 
 fn new_api_key() -> anyhow::Result<String> {
@@ -314,9 +314,9 @@ mod tests {
     #[tokio::test]
     async fn a_mapping_without_a_service_creates_one_with_endpoints() {
         let mut local = Local::new(&["shop/orders:80=127.0.0.1:3000".parse().unwrap()]);
-        let (world, problems) = complete(&mut local, &ClusterState::default()).await.unwrap();
+        let (cluster, problems) = complete(&mut local, &ClusterState::default()).await.unwrap();
         let key = ObjectKey::new("shop", "orders");
-        assert!(problems.is_empty() && world.services.contains_key(&key));
-        assert_eq!(world.endpoint_slices.group(&key).count(), 1);
+        assert!(problems.is_empty() && cluster.services.contains_key(&key));
+        assert_eq!(cluster.endpoint_slices.group(&key).count(), 1);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) mod local;
 mod print;
 mod session;
 
-use session::{News, Session};
+use session::{Changes, Session};
 
 /// Time for requests in progress after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
             Some(()) = changes.next() => {
                 loaded = load(&settings.folder, Some(&loaded)).await?;
                 match serve(&proxy, &mut session, &loaded).await {
-                    Ok(news) => print::change(&session, &news, &loaded),
+                    Ok(changes) => print::change(&session, &changes, &loaded),
                     Err(error) => println!("! {error:#}"),
                 }
             }
@@ -99,8 +99,8 @@ async fn load(folder: &Path, before: Option<&Loaded>) -> anyhow::Result<Loaded> 
     Ok(loaded)
 }
 
-/// The world of a folder.
-pub(crate) fn world_of(loaded: &Loaded) -> ClusterState {
+/// The cluster state of a folder.
+pub(crate) fn cluster_state_of(loaded: &Loaded) -> ClusterState {
     ClusterState::from_objects(loaded.objects().map(|located| located.object.clone()))
 }
 
@@ -134,8 +134,8 @@ fn check_free(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Applies the folder to the proxy and returns what changed.
-async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<News> {
-    let step = session.prepare(&world_of(loaded)).await?;
+async fn serve(proxy: &Proxy, session: &mut Session, loaded: &Loaded) -> anyhow::Result<Changes> {
+    let step = session.prepare(&cluster_state_of(loaded)).await?;
     // Applying compiles the changed parts, which blocks.
     let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));
     session.conclude(step, &ack)

@@ -6,7 +6,7 @@ use std::path::Path;
 use sluice_operator::manifests::Loaded;
 
 use super::curl;
-use super::session::{News, Session};
+use super::session::{Changes, Session};
 use crate::report::{self, Statuses};
 
 /// Addresses to print.
@@ -28,7 +28,7 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
         println!("TLS at https://{address}\n");
     }
     println!("{}", report::objects(&session.statuses, &session.diagnostics));
-    println!("{}", report::urls(&session.world, places.base));
+    println!("{}", report::urls(&session.cluster, places.base));
     for (port, address) in session.local.servers() {
         println!(
             "Service {}/{}:{} is served by an example server at http://{address}",
@@ -37,7 +37,7 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     }
     report::print(&report::of_files(loaded));
     problems(session, &session.statuses, loaded);
-    let lines = curl::lines(&curl::Context { world: &session.world, local: &session.local, base: places.base });
+    let lines = curl::lines(&curl::Context { cluster: &session.cluster, local: &session.local, base: places.base });
     if !lines.is_empty() {
         println!("\nTry it in another terminal:\n");
         lines.iter().for_each(|line| println!("  {line}"));
@@ -46,20 +46,20 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
 }
 
 /// Prints what a change of the folder changed.
-pub(crate) fn change(session: &Session, news: &News, loaded: &Loaded) {
+pub(crate) fn change(session: &Session, changes: &Changes, loaded: &Loaded) {
     if loaded.has_errors() {
         println!("\nThe folder changed. The new state is served, except for the errors marked with !");
     } else {
         println!("\nThe folder changed. The new state is served.");
     }
-    if !news.changed.is_empty() {
-        println!("\n{}", report::objects(&news.changed, &session.diagnostics));
+    if !changes.changed.is_empty() {
+        println!("\n{}", report::objects(&changes.changed, &session.diagnostics));
     }
-    news.gone.iter().for_each(|object| println!("{object} was removed."));
+    changes.gone.iter().for_each(|object| println!("{object} was removed."));
     // Notes were printed at the start.
     let errors: Vec<String> = report::of_files(loaded).into_iter().filter(|line| line.starts_with('!')).collect();
     report::print(&errors);
-    problems(session, &news.changed, loaded);
+    problems(session, &changes.changed, loaded);
 }
 
 fn problems(session: &Session, statuses: &Statuses, loaded: &Loaded) {

@@ -16,8 +16,8 @@ use crate::report::{ProxyDiagnostics, Statuses, changed};
 /// The state between two changes.
 pub(crate) struct Session {
     pub(crate) local: Local,
-    /// The completed world of the last state that was translated.
-    pub(crate) world: ClusterState,
+    /// The completed cluster state of the last state that was translated.
+    pub(crate) cluster: ClusterState,
     pub(crate) statuses: Statuses,
     pub(crate) diagnostics: ProxyDiagnostics,
     /// Problems of the example servers that Services request.
@@ -28,7 +28,7 @@ pub(crate) struct Session {
 
 /// The result of a change.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct Changes {
     /// Objects with a new or changed status.
     pub(crate) changed: Statuses,
     /// Objects that were removed.
@@ -47,7 +47,7 @@ impl Session {
     pub(crate) fn new(mappings: &[args::Mapping]) -> Self {
         Self {
             local: Local::new(mappings),
-            world: ClusterState::default(),
+            cluster: ClusterState::default(),
             statuses: Statuses::new(),
             diagnostics: ProxyDiagnostics::new(),
             server_problems: Vec::new(),
@@ -56,17 +56,17 @@ impl Session {
         }
     }
 
-    /// Completes and translates the folder's world.
+    /// Completes and translates the cluster state of the folder.
     pub(crate) async fn prepare(&mut self, folder: &ClusterState) -> anyhow::Result<Step> {
-        (self.world, self.server_problems) = local::complete(&mut self.local, folder).await?;
-        self.server_problems.extend(in_other_fleets(&self.world));
-        let translation = self.translator.translate(&self.world);
+        (self.cluster, self.server_problems) = local::complete(&mut self.local, folder).await?;
+        self.server_problems.extend(in_other_fleets(&self.cluster));
+        let translation = self.translator.translate(&self.cluster);
         let published = Published::new(translation.parts);
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
     }
 
     /// Evaluates the proxy's acknowledgement and returns what changed.
-    pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<News> {
+    pub(crate) fn conclude(&mut self, step: Step, ack: &Ack) -> anyhow::Result<Changes> {
         if let Outcome::Rejected { why } = &ack.outcome {
             bail!("the proxy rejected the change and keeps the previous configuration: {why}");
         }
@@ -79,15 +79,15 @@ impl Session {
         changed.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
         let gone = self.statuses.keys().filter(|object| !step.statuses.contains_key(*object)).cloned().collect();
         (self.statuses, self.diagnostics) = (step.statuses, diagnostics);
-        Ok(News { changed, gone })
+        Ok(Changes { changed, gone })
     }
 }
 
 /// Stages with the same host and base path in different fleets: one proxy cannot serve both.
-fn in_other_fleets(world: &ClusterState) -> Vec<String> {
+fn in_other_fleets(cluster: &ClusterState) -> Vec<String> {
     let mut first = BTreeMap::new();
     let mut problems = Vec::new();
-    for (key, stage) in &world.stages {
+    for (key, stage) in &cluster.stages {
         let fleet = stage.spec.fleet.as_ref().map_or("default", |fleet| &fleet.name);
         let any = stage.spec.hostnames.is_empty().then_some("");
         for host in stage.spec.hostnames.iter().map(String::as_str).chain(any) {

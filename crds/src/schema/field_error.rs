@@ -82,13 +82,13 @@ impl fmt::Display for Path {
 /// The side of an entry that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The field's name: it should not be there, or something beside it is missing.
+    /// The field's name: it must not exist, or another field of its object is missing.
     Key,
     /// The value.
     Value,
 }
 
-/// One thing that is wrong with an object.
+/// One error of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// Where.

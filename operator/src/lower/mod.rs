@@ -1,5 +1,5 @@
 //! Lowers objects that define routes to one intermediate form: [`Route`]. Each kind has a file here; everything after it works
-//! with the form alone and knows none of these kinds. References are not resolved here: the form carries them with their
+//! with the form alone and does not depend on these kinds. References are not resolved here: the form carries them with their
 //! fields.
 
 mod api_route;

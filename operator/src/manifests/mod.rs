@@ -97,12 +97,12 @@ pub struct Loaded {
     pub files: BTreeMap<PathBuf, Manifest>,
     /// What is wrong with the directory itself.
     pub directory_problems: Vec<Problem>,
-    /// Objects that stand in several places.
+    /// Objects that are defined in several places.
     duplicates: Vec<Problem>,
 }
 
 impl Loaded {
-    /// Every object; of those that stand in several places the first alone.
+    /// Every object; of an object that is defined in several places only the first.
     pub fn objects(&self) -> impl Iterator<Item = &Located> {
         let mut seen = std::collections::BTreeSet::new();
         self.files

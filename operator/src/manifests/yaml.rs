@@ -96,7 +96,7 @@ impl Node {
         }
     }
 
-    /// Where the part at the end of a path stands; as near to it as the text goes, when the part was not written.
+    /// The position of the field at the end of a path, or of its nearest parent if the field is not in the text.
     pub(super) fn locate(&self, path: &Path, place: Place) -> Mark {
         let mut node = self;
         let mut key_at = self.at;

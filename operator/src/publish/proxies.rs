@@ -60,13 +60,13 @@ pub struct Member {
 /// The connected proxies of all fleets.
 #[derive(Clone, Debug)]
 pub struct Proxies {
-    members: Arc<Mutex<BTreeMap<ProxyId, Seat>>>,
+    members: Arc<Mutex<BTreeMap<ProxyId, Connected>>>,
     changed: watch::Sender<u64>,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Connected {
     member: Member,
     replaced: CancellationToken,
     /// Which connection of the proxy it is.
@@ -91,21 +91,21 @@ impl Proxies {
         Self { members: Arc::default(), changed: watch::Sender::new(0), metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProxyId, Seat>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProxyId, Connected>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connected proxies.
     #[must_use]
     pub fn members(&self) -> BTreeMap<ProxyId, Member> {
-        self.lock().iter().map(|(id, seat)| (id.clone(), seat.member.clone())).collect()
+        self.lock().iter().map(|(id, connected)| (id.clone(), connected.member.clone())).collect()
     }
 
     /// One connected proxy.
     #[must_use]
     pub fn member(&self, fleet: &FleetName, name: &str) -> Option<Member> {
         let id = ProxyId { fleet: fleet.clone(), name: name.to_owned() };
-        self.lock().get(&id).map(|seat| seat.member.clone())
+        self.lock().get(&id).map(|connected| connected.member.clone())
     }
 
     /// The number of connected proxies of one fleet: they share each limit.
@@ -144,7 +144,7 @@ impl Proxies {
         let connection = {
             let mut members = self.lock();
             let before = members.remove(&id);
-            let connection = before.as_ref().map_or(0, |seat| seat.connection + 1);
+            let connection = before.as_ref().map_or(0, |connected| connected.connection + 1);
             if let Some(before) = before {
                 tracing::info!(proxy.name = id.name, fleet.name = %id.fleet, "proxy reconnected; ending its older connection");
                 before.replaced.cancel();
@@ -157,8 +157,8 @@ impl Proxies {
                 unsupported: PartKind::known().filter(|kind| !hello.capabilities.has_part(*kind)).collect(),
                 lagging: false,
             };
-            let seat = Seat { member, replaced: replaced.clone(), connection };
-            members.insert(id.clone(), seat);
+            let connected = Connected { member, replaced: replaced.clone(), connection };
+            members.insert(id.clone(), connected);
             connection
         };
         self.notify();
@@ -167,8 +167,9 @@ impl Proxies {
 
     fn notify(&self) {
         let mut states: BTreeMap<FleetName, [i64; 2]> = BTreeMap::new();
-        for (id, seat) in self.lock().iter() {
-            let current = seat.member.version.is_some() && !seat.member.lagging && seat.member.rejected.is_none();
+        for (id, connected) in self.lock().iter() {
+            let current =
+                connected.member.version.is_some() && !connected.member.lagging && connected.member.rejected.is_none();
             let [current_count, behind_count] = states.entry(id.fleet.clone()).or_default();
             *(if current { current_count } else { behind_count }) += 1;
         }
@@ -187,7 +188,7 @@ impl Membership {
         {
             let mut members = self.proxies.lock();
             match members.get_mut(&self.id) {
-                Some(seat) if seat.connection == self.connection => change(&mut seat.member),
+                Some(connected) if connected.connection == self.connection => change(&mut connected.member),
                 _ => return,
             }
         }
@@ -227,7 +228,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         {
             let mut members = self.proxies.lock();
-            if members.get(&self.id).is_some_and(|seat| seat.connection == self.connection) {
+            if members.get(&self.id).is_some_and(|connected| connected.connection == self.connection) {
                 members.remove(&self.id);
             }
         }

@@ -268,8 +268,8 @@ mod tests {
 
     fn check(fleet: &Proxies, current: &Published, parts: &[&str]) -> (String, String) {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let verdict = programmed(&object, &wanted(parts), &Rollout::of(fleet, &of_default(current)));
-        (verdict.condition.reason.to_owned(), verdict.condition.message)
+        let result = programmed(&object, &wanted(parts), &Rollout::of(fleet, &of_default(current)));
+        (result.condition.reason.to_owned(), result.condition.message)
     }
 
     #[test]
@@ -310,12 +310,12 @@ mod tests {
         let reported =
             |published: &Published| published.parts.iter().map(|(name, part)| (name.clone(), part.hash)).collect();
         let check = |fleet: &Proxies| {
-            let verdict = programmed(
+            let result = programmed(
                 &object,
                 &wanted(&["route/shop/orders", "keys/a"]),
                 &Rollout::of(fleet, &of_default(&current)),
             );
-            (verdict.serving, verdict.contradicted)
+            (result.serving, result.contradicted)
         };
         let one = fleet.join(&Hello::new("one", "test"), reported(&current));
         assert_eq!(check(&fleet), (0, false));
@@ -337,8 +337,8 @@ mod tests {
         };
         let check = |fleets: &[&FleetName], current: &Current| {
             let wanted = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..wanted(&["keys/a"]) };
-            let verdict = programmed(&object, &wanted, &Rollout::of(&proxies, current));
-            (verdict.condition.reason, verdict.condition.message)
+            let result = programmed(&object, &wanted, &Rollout::of(&proxies, current));
+            (result.condition.reason, result.condition.message)
         };
         let both = current(&own);
         let one = proxies.join(&Hello::new("one", "test"), Parts::new());

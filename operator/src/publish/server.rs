@@ -201,7 +201,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor) {
-        // Frames are small and wanted at once; failing to say so costs time only.
+        // Frames are small and must be sent at once; without this option they are only slower.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }

@@ -42,8 +42,8 @@ pub(crate) enum DisconnectReason {
     Broken(String),
     #[error("cannot decode a frame")]
     Codec(#[from] CodecError),
-    #[error("the proxy sent a frame out of turn")]
-    OutOfTurn,
+    #[error("the proxy sent a frame out of order")]
+    OutOfOrder,
     #[error("the proxy's name is empty or too long")]
     BadName,
     #[error("the proxy {proxy} presented the token of the Pod {pod}")]
@@ -77,7 +77,7 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
             match self.next().await? {
                 Up::Hello(hello) => return Ok(hello),
                 Up::Unknown(_) => {}
-                Up::Ack(_) | Up::Pong => return Err(DisconnectReason::OutOfTurn),
+                Up::Ack(_) | Up::Pong => return Err(DisconnectReason::OutOfOrder),
             }
         }
     }
@@ -120,7 +120,7 @@ struct ProxyStream {
     /// The version of the last acknowledgement, which is not sent again.
     acknowledged: Option<Hash>,
     in_flight: Option<InFlight>,
-    /// The size of the fleet that the proxy knows.
+    /// The size of the fleet that was sent to the proxy.
     fleet_size: u32,
 }
 
@@ -256,7 +256,7 @@ impl ProxyStream {
 
     fn on_frame(&mut self, frame: Up) -> Result<(), DisconnectReason> {
         let ack = match frame {
-            Up::Hello(_) => return Err(DisconnectReason::OutOfTurn),
+            Up::Hello(_) => return Err(DisconnectReason::OutOfOrder),
             Up::Pong => return Ok(()),
             // The decoder has ended the stream already if the frame is essential.
             Up::Unknown(unknown) => {
@@ -266,9 +266,9 @@ impl ProxyStream {
             Up::Ack(ack) => ack,
         };
         let Ack { version, outcome, diagnostics } = ack;
-        let Some(sent) = self.in_flight.take() else { return Err(DisconnectReason::OutOfTurn) };
+        let Some(sent) = self.in_flight.take() else { return Err(DisconnectReason::OutOfOrder) };
         if sent.published.version != version {
-            return Err(DisconnectReason::OutOfTurn);
+            return Err(DisconnectReason::OutOfOrder);
         }
         self.acknowledged = Some(version);
         match outcome {

@@ -66,7 +66,7 @@ pub(crate) fn present(object: &Object) -> Present {
 /// every status would change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fleet {
-    /// They are connecting: a condition that is True stays.
+    /// Proxies are connecting: a condition that is True remains True.
     Settling,
     /// They are connected.
     Settled,

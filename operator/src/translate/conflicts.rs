@@ -12,7 +12,7 @@ use crate::objects::{Kind, ObjectKey};
 /// Something that only one object can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Claim {
-    /// A host name, whatever the base path: decides which namespace owns it.
+    /// A host name, with any base path: decides which namespace owns it.
     Name(HostName),
     /// A host and the base path below it, in one fleet.
     Host { fleet: FleetName, host: HostName, base_path: String },
@@ -23,7 +23,7 @@ pub(crate) enum Claim {
 }
 
 /// A host name with its labels in reverse order, as `example.shop.api` or `example.shop.*`, so that everything below a
-/// wildcard is one range. `*` stands for the hosts that no object names; it covers only itself.
+/// wildcard is one range. `*` means the hosts that no object names; it covers only itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HostName(String);
 

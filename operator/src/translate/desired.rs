@@ -1,5 +1,5 @@
-//! The status that an object should have, as far as translation knows it. What the connected proxies add to it is
-//! decided by `publish`; `report` writes it.
+//! The status that an object should have, as far as it depends on translation. `publish` adds what the connected
+//! proxies serve; `report` writes it.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -63,7 +63,7 @@ impl Fleets {
         if now == before {
             return;
         }
-        // What is added comes first, so that a part that stays in a fleet does not leave it for a moment.
+        // Additions first, so that a part that remains in a fleet is not removed in between.
         for stage in &now.stages {
             self.attached.entry(stage.clone()).or_default().insert(name.clone());
         }

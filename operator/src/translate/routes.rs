@@ -1,4 +1,4 @@
-//! Translates routes, from whatever kind they come, to parts: which Stages serve which rules, and which operations an older
+//! Translates routes of all kinds to parts: which Stages serve which rules, and which operations an older
 //! object has. What a rule checks and does is translated by `policy`.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -20,12 +20,12 @@ pub(super) struct SyncBarrier {
     /// With the number of error responses.
     named: BTreeMap<(Kind, ObjectKey), u32>,
     shown: bool,
-    /// When the first change that is not shown yet arrived.
+    /// When the first change that is not translated yet arrived.
     unshown: Option<Instant>,
 }
 
 impl SyncBarrier {
-    /// Nothing was shown yet.
+    /// Nothing was translated yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
         Self { kinds: kinds.into_iter().collect(), named: BTreeMap::new(), shown: false, unshown: None }
     }
@@ -70,7 +70,7 @@ impl SyncBarrier {
         self.unshown.filter(|_| self.shown).map(|since| since + NAMED_OBJECT_TIMEOUT)
     }
 
-    /// The changes were shown. What was waited for without success is not waited for again.
+    /// The changes were passed to translation. A watch that did not respond in time is not waited for again.
     pub(super) fn shown(&mut self) {
         self.shown = true;
         self.unshown = None;

@@ -18,7 +18,7 @@ use crate::watch::follow::Follow;
 
 /// Changes that wait to be applied.
 const QUEUE: usize = 1024;
-/// At most this many changes are applied before they are shown.
+/// At most this many changes are applied before the cluster state is translated.
 const BATCH: usize = 4096;
 
 /// What is watched, and how.

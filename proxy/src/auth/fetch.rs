@@ -1,5 +1,5 @@
 //! Fetches an issuer's documents: one GET, verified TLS, no redirects, capped in size and time.
-//! Addresses that the egress policy denies are not connected to, whatever a name resolves to.
+//! Addresses that the egress policy denies are not connected to, also after a name is resolved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use rustls::pki_types::ServerName;
 use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
 
 use crate::transport::{
-    self, CollectError, ConnectError, Context, Http, Kind, Payload, Place, Pool, Tls, TlsTarget, Transport, call,
-    collect_capped,
+    self, CallKind, CollectError, ConnectError, Context, Http, Payload, Pool, ServerAddress, Tls, TlsTarget, Transport,
+    call, collect_capped,
 };
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -96,9 +96,9 @@ impl Fetcher {
             .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .body(Payload::from(Empty::<Bytes>::new()))?;
         // Documents are fetched every few minutes: their connections are not kept.
-        let place = Place::Name(host.into(), port);
+        let place = ServerAddress::Name(host.into(), port);
         let pool = Pool::single(place, Transport { tls, http: Http::Alpn }, self.transport.clone());
-        let received = call(&pool, 0, Box::new(request), Kind::Plain, DEADLINE, || None).await;
+        let received = call(&pool, 0, Box::new(request), CallKind::Plain, DEADLINE, || None).await;
         let failed = |error| match error {
             transport::Error::Connect(source) => match &*source {
                 ConnectError::Forbidden(_) => FetchError::Address(host.to_owned()),

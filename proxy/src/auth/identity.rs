@@ -13,11 +13,11 @@ pub(crate) struct Identity {
     /// The caller's name; none: it has none. Of a token its `sub`.
     pub(crate) id: Option<String>,
     pub(crate) scopes: Vec<String>,
-    /// What the authorizer knows about the caller. Of a token its claims.
+    /// The attributes of the caller; those of a token are its claims.
     pub(crate) attributes: Map<String, Value>,
     /// When the decision must be made again.
     pub(crate) expires: SystemTime,
-    /// Distinguishes this caller from all others in cache keys. Where `id` is set it is complete: whatever credential
+    /// Distinguishes this caller from all others in cache keys. Where `id` is set it is sufficient: with any credential
     /// the caller shows next, the responses are the same.
     pub(crate) cache_identity: Box<[u8]>,
 }

@@ -76,9 +76,9 @@ mod tests {
     use super::*;
 
     /// A body of unknown length in several pieces.
-    struct Pieces(Vec<&'static [u8]>, u64);
+    struct Chunks(Vec<&'static [u8]>, u64);
 
-    impl Body for Pieces {
+    impl Body for Chunks {
         type Data = Bytes;
         type Error = BodyError;
 
@@ -100,7 +100,7 @@ mod tests {
         (MemoryBudget::new(limit, gauge.clone()), gauge)
     }
 
-    async fn read(pieces: Pieces, cap: u64, budget: &Arc<MemoryBudget>) -> Result<Bytes, BufferError> {
+    async fn read(pieces: Chunks, cap: u64, budget: &Arc<MemoryBudget>) -> Result<Bytes, BufferError> {
         let reservation = budget.reserve(pieces.1).ok_or(BufferError::NoMemory)?;
         buffer(pieces, cap, reservation).await
     }
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_takes_memory_until_its_last_copy_is_dropped() {
         let (budget, gauge) = budget(1 << 20);
-        let bytes = read(Pieces(vec![b"hel", b"lo"], 0), 1 << 20, &budget).await.unwrap();
+        let bytes = read(Chunks(vec![b"hel", b"lo"], 0), 1 << 20, &budget).await.unwrap();
         assert_eq!(&bytes[..], b"hello");
         assert_eq!(gauge.get(), STEP as i64);
         let copy = bytes.clone();
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(gauge.get(), STEP as i64);
         drop(copy);
         assert_eq!(gauge.get(), 0);
-        let known = read(Pieces(vec![b"hello"], 5), 5, &budget).await.unwrap();
+        let known = read(Chunks(vec![b"hello"], 5), 5, &budget).await.unwrap();
         assert_eq!(gauge.get(), 5);
         drop(known);
     }
@@ -125,13 +125,13 @@ mod tests {
     async fn a_body_beyond_its_cap_or_the_budget_is_an_error_and_takes_no_memory() {
         let (small, gauge) = budget(STEP as u64);
         let too_large = |error| matches!(error, BufferError::TooLarge);
-        assert!(too_large(read(Pieces(vec![b"hello!"], 0), 5, &small).await.unwrap_err()));
-        assert!(too_large(read(Pieces(vec![], 6), 5, &small).await.unwrap_err()));
-        let held = read(Pieces(vec![b"hello"], 0), 1 << 20, &small).await.unwrap();
-        let none = read(Pieces(vec![b"x"], 0), 5, &small).await.unwrap_err();
+        assert!(too_large(read(Chunks(vec![b"hello!"], 0), 5, &small).await.unwrap_err()));
+        assert!(too_large(read(Chunks(vec![], 6), 5, &small).await.unwrap_err()));
+        let held = read(Chunks(vec![b"hello"], 0), 1 << 20, &small).await.unwrap();
+        let none = read(Chunks(vec![b"x"], 0), 5, &small).await.unwrap_err();
         assert!(matches!(none, BufferError::NoMemory));
         drop(held);
         assert_eq!(gauge.get(), 0);
-        assert!(read(Pieces(vec![b"x"], 0), 5, &small).await.is_ok());
+        assert!(read(Chunks(vec![b"x"], 0), 5, &small).await.is_ok());
     }
 }

@@ -67,7 +67,7 @@ impl Fetches {
         }
     }
 
-    /// Ends one fetch; a later one for the same key stays.
+    /// Ends one fetch; a later one for the same key continues.
     pub(super) fn end(&self, key: &Key, id: u64) {
         let mut fetches = self.lock();
         if fetches.get(key).is_some_and(|fetch| fetch.id == id) {

@@ -46,7 +46,7 @@ impl Cache {
         }
     }
 
-    /// Leads whatever is stored: for a client that may refresh a response. No request waits for it.
+    /// Fetches although a response may be stored: for a client that may refresh it. No request waits for it.
     pub(crate) fn refresh(self: &Arc<Self>, key: Key) -> Lead {
         Lead { cache: Arc::clone(self), key, fetch: None }
     }

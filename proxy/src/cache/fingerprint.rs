@@ -15,7 +15,7 @@ pub(super) const NOT_IN_FINGERPRINT: [&str; 4] = ["throttle", "timeout_ms", "buf
 
 /// A rule at a stage.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct RuleAtStage<'a> {
     /// The stage's part.
     pub(crate) stage: &'a PartName,
     pub(crate) behavior: Behavior,
@@ -26,15 +26,15 @@ pub(crate) struct Origin<'a> {
 }
 
 /// `ttl` is that of the rule at its stage.
-pub(super) fn fingerprint(origin: &Origin<'_>, ttl: Duration) -> [u8; 32] {
+pub(super) fn fingerprint(rule_at_stage: &RuleAtStage<'_>, ttl: Duration) -> [u8; 32] {
     let mut fields = Fields::new();
-    fields.add(Some(origin.stage.id().as_bytes()));
-    fields.add(Some(origin.route.id().as_bytes()));
-    fields.add_config(&origin.behavior);
-    fields.add_config(&origin.version);
+    fields.add(Some(rule_at_stage.stage.id().as_bytes()));
+    fields.add(Some(rule_at_stage.route.id().as_bytes()));
+    fields.add_config(&rule_at_stage.behavior);
+    fields.add_config(&rule_at_stage.version);
     fields.add(Some(&ttl.as_millis().to_be_bytes()));
     // A value sorts its fields. Rules are plain data: they can be written.
-    let mut rule = serde_json::to_value(origin.rule).unwrap_or_default();
+    let mut rule = serde_json::to_value(rule_at_stage.rule).unwrap_or_default();
     if let Some(policy) = rule.pointer_mut("/action/Serve").and_then(Value::as_object_mut) {
         for field in NOT_IN_FINGERPRINT {
             policy.remove(field);
@@ -91,8 +91,9 @@ mod tests {
 
     fn of(rule: &Rule) -> [u8; 32] {
         let (stage, route) = (PartName::new(PartKind::Stage, "shop/prod"), PartName::new(PartKind::Route, "shop/r"));
-        let origin = Origin { stage: &stage, behavior: Behavior::Native, route: &route, version: None, rule };
-        fingerprint(&origin, Duration::from_secs(1))
+        let rule_at_stage =
+            RuleAtStage { stage: &stage, behavior: Behavior::Native, route: &route, version: None, rule };
+        fingerprint(&rule_at_stage, Duration::from_secs(1))
     }
 
     /// Paths of all values that are neither objects nor lists, and of all lists and optional fields, which can be emptied.
@@ -160,15 +161,15 @@ mod tests {
         let (one, two) = (name(PartKind::Route, "shop/one"), name(PartKind::Route, "shop/two"));
         let version = |name: &str| ApiVersion { name: name.into(), scheme: VersionScheme::MediaType };
         let (v1, v2) = (version("v1"), version("v2"));
-        let usual = Origin { stage: &prod, behavior: Behavior::Native, route: &one, version: None, rule: &rule };
+        let usual = RuleAtStage { stage: &prod, behavior: Behavior::Native, route: &one, version: None, rule: &rule };
         let all = [
             fingerprint(&usual, Duration::from_secs(1)),
             fingerprint(&usual, Duration::from_secs(2)),
-            fingerprint(&Origin { stage: &test, ..usual }, Duration::from_secs(1)),
-            fingerprint(&Origin { route: &two, ..usual }, Duration::from_secs(1)),
-            fingerprint(&Origin { behavior: Behavior::AwsHttp, ..usual }, Duration::from_secs(1)),
-            fingerprint(&Origin { version: Some(&v1), ..usual }, Duration::from_secs(1)),
-            fingerprint(&Origin { version: Some(&v2), ..usual }, Duration::from_secs(1)),
+            fingerprint(&RuleAtStage { stage: &test, ..usual }, Duration::from_secs(1)),
+            fingerprint(&RuleAtStage { route: &two, ..usual }, Duration::from_secs(1)),
+            fingerprint(&RuleAtStage { behavior: Behavior::AwsHttp, ..usual }, Duration::from_secs(1)),
+            fingerprint(&RuleAtStage { version: Some(&v1), ..usual }, Duration::from_secs(1)),
+            fingerprint(&RuleAtStage { version: Some(&v2), ..usual }, Duration::from_secs(1)),
         ];
         for (n, one) in all.iter().enumerate() {
             assert!(all.iter().skip(n + 1).all(|other| other != one), "{n}");

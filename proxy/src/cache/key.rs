@@ -20,7 +20,7 @@ pub(crate) struct Key(pub(crate) [u8; 32]);
 pub(crate) struct CallerKey<'a> {
     /// The caller that an authorizer identified: what distinguishes it from all others.
     pub(crate) identity: Option<&'a [u8]>,
-    /// The header with a credential that the identity stands for, so that another credential of the same caller finds the
+    /// The header with the credential that the identity was made from, so that another credential of the same caller finds the
     /// same responses.
     pub(crate) credential: Option<&'a HeaderName>,
     /// The ApiKey that the request was admitted with.
@@ -30,7 +30,7 @@ pub(crate) struct CallerKey<'a> {
 }
 
 impl CallerKey<'_> {
-    /// Whether identity or ApiKey stand for the header.
+    /// Whether identity or ApiKey replace the header.
     fn covers(&self, name: &HeaderName) -> bool {
         self.credential == Some(name) || (self.api_key.is_some() && *name == API_KEY)
     }

@@ -13,7 +13,7 @@ mod stored;
 
 pub(crate) use fetch::{Lead, Look, Waited};
 pub(crate) use fill::Fill;
-pub(crate) use fingerprint::Origin;
+pub(crate) use fingerprint::RuleAtStage;
 pub(crate) use key::{CallerKey, Key};
 pub(crate) use phase::{NotStored, Phase};
 pub(crate) use policy::{CachePolicy, Candidate, IGNORED_WARNING, Invalidate, invalidation};

@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use sluice_wire::{Behavior, CacheScope, Invalidation, RuleCache, StageCache, Unauthorized, Variable};
 
-use super::fingerprint::{Origin, fingerprint};
+use super::fingerprint::{RuleAtStage, fingerprint};
 use super::key::{CallerKey, Fields, Key};
 use super::phase::NotStored;
 use crate::template::Variables;
@@ -44,16 +44,16 @@ pub(crate) struct Candidate<'a> {
 
 impl CachePolicy {
     /// Joins a rule's caching with its stage's.
-    pub(crate) fn compile(origin: &Origin<'_>, rule: &RuleCache, stage: &StageCache) -> Self {
+    pub(crate) fn compile(rule_at_stage: &RuleAtStage<'_>, rule: &RuleCache, stage: &StageCache) -> Self {
         let ttl = Duration::from_millis(rule.ttl_ms.unwrap_or(stage.ttl_ms));
         Self {
-            fingerprint: fingerprint(origin, ttl),
+            fingerprint: fingerprint(rule_at_stage, ttl),
             ttl,
             keys: rule.keys.clone(),
             // A name that is not a method matches no request.
             methods: rule.methods.iter().filter_map(|method| Method::from_bytes(method.as_bytes()).ok()).collect(),
             scope: rule.scope,
-            native: origin.behavior == Behavior::Native,
+            native: rule_at_stage.behavior == Behavior::Native,
             invalidation: stage.invalidation,
             unauthorized: stage.unauthorized,
         }

@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// Longer bodies are not stored.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
-/// Memory of an entry beside its content.
+/// Memory of an entry without its content.
 const ENTRY_BYTES: u64 = 320;
-/// Memory of a header beside its name and value: its place in the map, and its own allocation.
+/// Memory of a header without its name and value: its slot in the map and its allocation.
 const HEADER_BYTES: usize = 160;
 
 /// A response without its body: what is known when it begins.

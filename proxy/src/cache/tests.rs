@@ -44,9 +44,10 @@ fn key(path: &str) -> Key {
         action: RuleAction::Serve(Box::new(policy)),
     };
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
-    let origin = Origin { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
+    let rule_at_stage =
+        RuleAtStage { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
     let anonymous = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
-    CachePolicy::compile(&origin, &cache, &stage).key(&http::Method::GET, path, anonymous, &NoVariables)
+    CachePolicy::compile(&rule_at_stage, &cache, &stage).key(&http::Method::GET, path, anonymous, &NoVariables)
 }
 
 fn head(now: Instant, ttl: Duration) -> Head {

@@ -60,7 +60,7 @@ fn route(value: &Value) -> Option<RoutePart> {
     };
     let mut readable: Vec<Rule> = rules.iter().filter_map(rule).collect();
     if readable.len() < rules.len() {
-        // A rule without a place would leave its requests to a broader rule beside it, with another policy.
+        // A rule without a place would leave its requests to a broader rule with another policy.
         for rule in &mut readable {
             rule.action = invalid_action();
         }
@@ -102,7 +102,7 @@ fn stage(mut value: Value) -> Option<StagePart> {
 mod tests {
     use super::*;
 
-    /// What a route with these rules, written by a newer version, comes to: whether each rule rejects its requests.
+    /// Whether each rule of a route of a newer version, with these rules, rejects its requests.
     fn invalid_rules(rules: Value) -> Vec<bool> {
         let json = serde_json::json!({
             "object": {"kind": "ApiRoute", "namespace": "shop", "name": "orders"}, "stages": ["stage/shop/prod"], "rules": rules,

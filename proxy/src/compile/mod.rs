@@ -38,7 +38,7 @@ pub(crate) struct Control {
     ring: KeyRing,
     upstreams: BTreeSet<PartName>,
     certs: BTreeMap<PartName, CertificatePart>,
-    /// Where the rules of routes stand in the routers of stages, so that they can be taken out again.
+    /// The positions of the rules of routes in the routers of stages, for their removal.
     places: BTreeMap<PartName, BTreeMap<PartName, Vec<Position>>>,
     diagnostics: Diagnostics,
     fleet: u32,

@@ -14,7 +14,7 @@ use sluice_wire::{
 
 use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
-use crate::cache::{Cache, CachePolicy, Origin};
+use crate::cache::{Cache, CachePolicy, RuleAtStage};
 use crate::gateway::router::{Match, Position, Tie};
 use crate::gateway::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
@@ -24,7 +24,7 @@ use crate::observe::access_log;
 use crate::state::State;
 use crate::template::HeaderTemplate;
 
-/// Where a rule stands.
+/// The position of a rule.
 pub(super) struct Site<'a> {
     pub(super) stage_name: &'a PartName,
     pub(super) stage: &'a StagePart,
@@ -39,7 +39,7 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Where its rules stand.
+    /// The positions of its rules.
     pub(super) fn places(&self) -> Vec<Position> {
         self.rules.iter().map(|(place, ..)| place.clone()).collect()
     }
@@ -101,7 +101,7 @@ pub(super) fn compile(
     Compiled { rules, diagnostics }
 }
 
-/// What a rule matches beside its path, and the segment that names the version.
+/// The match of a rule without its path, and the path segment of the version.
 fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a str>, Match) {
     // A method that is none matches nothing, but it must not become "any".
     let methods: Vec<Method> = rule.methods.iter().map(|m| m.parse().unwrap_or(Method::CONNECT)).collect();
@@ -185,7 +185,7 @@ fn caching(
 ) -> Option<Box<Caching>> {
     let stage = site.stage.cache.as_ref()?;
     let cache = policy.cache.as_ref()?;
-    let origin = Origin {
+    let rule_at_stage = RuleAtStage {
         stage: site.stage_name,
         behavior: site.stage.behavior,
         route: part,
@@ -194,7 +194,7 @@ fn caching(
     };
     let store = state.caches.entry(site.stage_name.clone()).or_insert_with(|| Cache::new(stage.max_bytes)).clone();
     store.resize(stage.max_bytes);
-    Some(Box::new(Caching { store, policy: CachePolicy::compile(&origin, cache, stage) }))
+    Some(Box::new(Caching { store, policy: CachePolicy::compile(&rule_at_stage, cache, stage) }))
 }
 
 fn edits(edits: &wire::HeaderEdits, message: Message) -> Result<Option<Box<Edits>>, Problem> {

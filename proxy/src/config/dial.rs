@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::transport::{
-    ConnectError, Dedicated, Dialer, Http, Place, Reach, SendBody, Tls, TlsTarget, Transport, dedicated,
+    ConnectError, Dedicated, Dialer, Http, Reach, SendBody, ServerAddress, Tls, TlsTarget, Transport, dedicated,
 };
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ pub(super) async fn dial<B: SendBody>(url: &Uri, authority: Option<&Path>) -> Re
     };
     // The operator's address comes from the proxy's flags: the egress policy for what users configure does not apply.
     let reach = if secure { Reach::Any } else { Reach::Loopback };
-    let dialer = Dialer::new(Place::Name(bare.into(), port), Transport { tls, http: Http::H2 }, reach);
+    let dialer = Dialer::new(ServerAddress::Name(bare.into(), port), Transport { tls, http: Http::H2 }, reach);
     let settings = Dedicated { connect: CONNECT_DEADLINE, window: WINDOW_BYTES, ping: PING };
     dedicated(&dialer, settings).await.map_err(|source| match source {
         ConnectError::Forbidden(_) => DialError::NotLoopback(host.to_owned()),

@@ -113,15 +113,15 @@ pub(crate) type Capture = (u32, u32);
 /// The ranges of all parameters of a template, in order.
 pub(crate) type Captures = SmallVec<[Capture; 4]>;
 
-/// What matched.
+/// The rule that matches, and the captured parts of the path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Found<'a, R> {
+pub(crate) struct RouteMatch<'a, R> {
     pub(crate) rule: &'a R,
     pub(crate) captures: Captures,
 }
 
 /// The fields of a request that the router uses.
-pub(crate) struct View<'a> {
+pub(crate) struct RouteInput<'a> {
     pub(crate) method: &'a Method,
     /// Canonical.
     pub(crate) path: &'a str,
@@ -130,7 +130,7 @@ pub(crate) struct View<'a> {
 }
 
 struct Search<'a> {
-    view: &'a View<'a>,
+    input: &'a RouteInput<'a>,
     /// The path as it is matched.
     path: &'a str,
     taken: Captures,
@@ -187,16 +187,16 @@ impl<R: Clone> Router<R> {
 
     /// The best rule. Per segment, fixed text has priority over a parameter, and a parameter over the rest of the path. If
     /// the best pattern has no rule for the method, the next one is tried.
-    pub(crate) fn find(&self, view: &View<'_>) -> Option<Found<'_, R>> {
-        let mut search = Search { view, path: self.matched(view.path), taken: Captures::new() };
+    pub(crate) fn find(&self, input: &RouteInput<'_>) -> Option<RouteMatch<'_, R>> {
+        let mut search = Search { input, path: self.matched(input.path), taken: Captures::new() };
         let rule = walk(&self.root, 1, &mut search)?;
-        Some(Found { rule, captures: search.taken })
+        Some(RouteMatch { rule, captures: search.taken })
     }
 
     /// The methods of all rules for the path, for the `Allow` header of a 405. Empty: no rule matches the path.
-    pub(crate) fn methods(&self, view: &View<'_>) -> Vec<Method> {
+    pub(crate) fn methods(&self, input: &RouteInput<'_>) -> Vec<Method> {
         let mut out: Vec<Method> = Vec::new();
-        collect(&self.root, 1, self.matched(view.path), view, &mut out);
+        collect(&self.root, 1, self.matched(input.path), input, &mut out);
         out.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         out.dedup();
         out
@@ -228,7 +228,7 @@ fn prune<R: Clone>(node: &mut Node<R>, segments: &[&Segment], tie: &Tie) -> Stay
 
 fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Option<&'r R> {
     let path = search.path;
-    let Some((start, end)) = segment(path, start) else { return best(&node.ends, search.view) };
+    let Some((start, end)) = segment(path, start) else { return best(&node.ends, search.input) };
     let text = path.get(start..end).unwrap_or_default();
     if !node.fixed.is_empty()
         && let Some(next) = node.fixed.get(path::comparable(text).as_ref())
@@ -247,16 +247,16 @@ fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Opti
     }
     // The rest must not be empty: `/a/{proxy+}` matches neither `/a` nor `/a/`.
     if !node.greedy.is_empty() && start < path.len() {
-        let rule = best(&node.greedy, search.view)?;
+        let rule = best(&node.greedy, search.input)?;
         search.taken.push(capture((start, path.len())));
         return Some(rule);
     }
     None
 }
 
-fn collect<R>(node: &Node<R>, start: usize, path: &str, view: &View<'_>, out: &mut Vec<Method>) {
+fn collect<R>(node: &Node<R>, start: usize, path: &str, input: &RouteInput<'_>, out: &mut Vec<Method>) {
     let mut add = |list: &[Candidate<R>]| {
-        out.extend(list.iter().filter(|c| conditions_match(c, view)).flat_map(|c| c.methods.named().iter().cloned()));
+        out.extend(list.iter().filter(|c| conditions_match(c, input)).flat_map(|c| c.methods.named().iter().cloned()));
     };
     let Some((start, end)) = segment(path, start) else {
         add(&node.ends);
@@ -267,12 +267,12 @@ fn collect<R>(node: &Node<R>, start: usize, path: &str, view: &View<'_>, out: &m
         add(&node.greedy);
     }
     if let Some(next) = node.fixed.get(path::comparable(text).as_ref()) {
-        collect(next, end + 1, path, view, out);
+        collect(next, end + 1, path, input, out);
     }
     if let Some(next) = &node.param
         && !text.is_empty()
     {
-        collect(next, end + 1, path, view, out);
+        collect(next, end + 1, path, input, out);
     }
 }
 
@@ -292,24 +292,24 @@ fn insert<R>(list: &mut Vec<Candidate<R>>, candidate: Candidate<R>) {
     list.insert(at, candidate);
 }
 
-fn best<'r, R>(list: &'r [Candidate<R>], view: &View<'_>) -> Option<&'r R> {
-    list.iter().find(|c| c.methods.contains(view.method) && conditions_match(c, view)).map(|c| &c.rule)
+fn best<'r, R>(list: &'r [Candidate<R>], input: &RouteInput<'_>) -> Option<&'r R> {
+    list.iter().find(|c| c.methods.contains(input.method) && conditions_match(c, input)).map(|c| &c.rule)
 }
 
-fn conditions_match<R>(candidate: &Candidate<R>, view: &View<'_>) -> bool {
+fn conditions_match<R>(candidate: &Candidate<R>, input: &RouteInput<'_>) -> bool {
     let Some(test) = &candidate.further else { return true };
     let header = |wanted: &FieldMatch| {
-        let mut values = view.headers.get_all(wanted.name.as_str()).iter();
+        let mut values = input.headers.get_all(wanted.name.as_str()).iter();
         match &wanted.value {
             None => values.next().is_some(),
             Some(text) => values.any(|value| value.as_bytes() == text.as_bytes()),
         }
     };
     let query = |wanted: &FieldMatch| {
-        path::query_pairs(view.query.unwrap_or_default())
+        path::query_pairs(input.query.unwrap_or_default())
             .any(|(name, value)| name == wanted.name && wanted.value.as_ref().is_none_or(|text| value == text.as_str()))
     };
-    let media = |wanted: &String| media_versions(view.headers).any(|version| version == wanted);
+    let media = |wanted: &String| media_versions(input.headers).any(|version| version == wanted);
     test.headers.iter().all(header) && test.query.iter().all(query) && test.media_version.iter().all(media)
 }
 
@@ -350,7 +350,7 @@ mod tests {
     fn find(router: &Router<usize>, method: &str, path: &str) -> Option<usize> {
         let headers = HeaderMap::new();
         let method = method.parse().unwrap();
-        router.find(&View { method: &method, path, query: None, headers: &headers }).map(|found| *found.rule)
+        router.find(&RouteInput { method: &method, path, query: None, headers: &headers }).map(|found| *found.rule)
     }
 
     // The examples of AWS's documentation and of its recorded behavior (REST matching algorithm, HTTP API routes).
@@ -392,8 +392,8 @@ mod tests {
         assert_eq!(find(&router(&[("GET", "/a")], true), "GET", "/a/"), Some(0));
         // `requestContext.path` keeps it, `pathParameters.proxy` does not (recorded behavior of AWS REST APIs).
         let router = router(&[("GET", "/{proxy+}")], true);
-        let view = View { method: &Method::GET, path: "/proxy-value/", query: None, headers: &HeaderMap::new() };
-        assert_eq!(slice(view.path, router.find(&view).unwrap().captures[0]), "proxy-value");
+        let input = RouteInput { method: &Method::GET, path: "/proxy-value/", query: None, headers: &HeaderMap::new() };
+        assert_eq!(slice(input.path, router.find(&input).unwrap().captures[0]), "proxy-value");
     }
 
     #[test]
@@ -406,22 +406,22 @@ mod tests {
         router.add(&place(Some("v1"), "/o", 2), Match { query: vec![page], ..Match::default() }, 2);
         let mut headers = HeaderMap::new();
         let method = Method::GET;
-        let view = View { method: &method, path: "/o/77", query: None, headers: &headers };
-        assert_eq!(router.find(&view), Some(Found { rule: &0, captures: Captures::from_slice(&[(3, 5)]) }));
+        let input = RouteInput { method: &method, path: "/o/77", query: None, headers: &headers };
+        assert_eq!(router.find(&input), Some(RouteMatch { rule: &0, captures: Captures::from_slice(&[(3, 5)]) }));
         headers.insert("x-beta", "1".parse().unwrap());
-        let view = View { method: &method, path: "/o/77", query: None, headers: &headers };
-        assert_eq!(router.find(&view).unwrap().rule, &1);
-        let view = View { method: &method, path: "/v1/o", query: Some("page=2"), headers: &headers };
-        assert_eq!(router.find(&view).unwrap().rule, &2);
-        assert_eq!(router.find(&View { query: None, ..view }), None);
+        let input = RouteInput { method: &method, path: "/o/77", query: None, headers: &headers };
+        assert_eq!(router.find(&input).unwrap().rule, &1);
+        let input = RouteInput { method: &method, path: "/v1/o", query: Some("page=2"), headers: &headers };
+        assert_eq!(router.find(&input).unwrap().rule, &2);
+        assert_eq!(router.find(&RouteInput { query: None, ..input }), None);
     }
 
     #[test]
     fn the_methods_of_a_path_are_known() {
         let router = router(&[("GET", "/a"), ("PUT", "/{x}"), ("POST", "/b")], false);
         let headers = HeaderMap::new();
-        let view = View { method: &Method::DELETE, path: "/a", query: None, headers: &headers };
-        assert_eq!(router.methods(&view), vec![Method::GET, Method::PUT]);
+        let input = RouteInput { method: &Method::DELETE, path: "/a", query: None, headers: &headers };
+        assert_eq!(router.methods(&input), vec![Method::GET, Method::PUT]);
     }
 
     const PATHS: [&str; 9] = ["/", "/a", "/b/7", "/b/{x}", "/b/{x}/c", "/b/7/c", "/{y}/8", "/{proxy+}", "/b/{proxy+}"];

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use sluice_wire::{Endpoints, HttpTarget, UpstreamPart};
 
 use crate::body::Upload;
-use crate::transport::{self, Context, Http, Place, Pool, Tls, TlsTarget, Transport};
+use crate::transport::{self, Context, Http, Pool, ServerAddress, Tls, TlsTarget, Transport};
 
 /// Endpoints that requests are forwarded to.
 pub(crate) type Upstream = Pool<Box<Upload>>;
@@ -42,12 +42,15 @@ pub(crate) fn update(upstream: &Upstream, part: Option<&UpstreamPart>, tls: &Arc
             Transport { tls: Some(TlsTarget { tls: tls.clone(), name }), http }
         }
     };
-    let places: Vec<Place> = match &part.endpoints {
+    let places: Vec<ServerAddress> = match &part.endpoints {
         Endpoints::Addresses(list) => {
             let mut seen: HashSet<SocketAddr> = HashSet::new();
-            list.iter().filter(|address| seen.insert(**address)).map(|address| Place::Address(*address)).collect()
+            list.iter()
+                .filter(|address| seen.insert(**address))
+                .map(|address| ServerAddress::Address(*address))
+                .collect()
         }
-        Endpoints::Name { host, port } => vec![Place::Name(host.as_str().into(), *port)],
+        Endpoints::Name { host, port } => vec![ServerAddress::Name(host.as_str().into(), *port)],
     };
     upstream.update(places, &transport);
     Ok(())
@@ -59,7 +62,7 @@ pub(crate) fn external(target: &HttpTarget, tls: &Arc<Tls>, context: Context) ->
         true => Some(TlsTarget { tls: tls.clone(), name: server_name(&target.host)? }),
         false => None,
     };
-    let place = Place::Name(target.host.as_str().into(), target.port);
+    let place = ServerAddress::Name(target.host.as_str().into(), target.port);
     Some(Upstream::single(place, Transport { tls, http: Http::Alpn }, context))
 }
 

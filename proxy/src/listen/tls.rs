@@ -64,7 +64,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Takes the certificates of all stages. A certificate that cannot be used is named and not shown: its hosts then
+    /// Takes the certificates of all stages. A certificate that cannot be used is reported and not used: its hosts then
     /// have no TLS, never another's certificate.
     pub(crate) fn update<'a>(
         &self,

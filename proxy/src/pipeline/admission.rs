@@ -65,7 +65,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reject> {
         if !name.as_str().bytes().fold(true, |good, b| good & (b.is_ascii_alphanumeric() | (b == b'-'))) {
             return Err(Reject::Malformed("Header names must have only letters, digits and hyphens."));
         }
-        // No field value has control characters beside the tab: hyper has rejected them.
+        // No field value has control characters except the tab: hyper has rejected them.
         if !value.as_bytes().is_ascii() {
             return Err(Reject::Malformed("Header values must have only printable ASCII characters."));
         }

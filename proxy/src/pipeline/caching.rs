@@ -44,22 +44,22 @@ pub(crate) async fn respond(
     }
     let key = key(exchange, matched, policy, caching, &call);
     let found = match asked {
-        Invalidate::Refresh => Found::Lead(caching.store.refresh(key)),
+        Invalidate::Refresh => CacheResult::Lead(caching.store.refresh(key)),
         // A client that sends a body determines how long its call takes: no other request waits for it.
         _ if !call.body.is_end_stream() => match caching.store.fresh(&key, Instant::now()) {
-            Some(stored) => Found::Stored(stored, Phase::Hit),
-            None => Found::Lead(caching.store.refresh(key)),
+            Some(stored) => CacheResult::Stored(stored, Phase::Hit),
+            None => CacheResult::Lead(caching.store.refresh(key)),
         },
         _ => find(caching, key, policy.timeout).await,
     };
     let mut reply = match found {
-        Found::Stored(stored, phase) => from_cache(exchange, matched, &stored, phase),
-        Found::Lead(lead) => {
+        CacheResult::Stored(stored, phase) => from_cache(exchange, matched, &stored, phase),
+        CacheResult::Lead(lead) => {
             let phase = if asked == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
             // In a box, as in `forward::send`.
             Box::pin(fetch(exchange, matched, policy, call, passed, caching, lead, phase)).await?
         }
-        Found::Nothing => {
+        CacheResult::Nothing => {
             note(exchange, matched, Phase::NotStored(NotStored::Failed));
             return Err(Reject::Timeout);
         }
@@ -71,7 +71,7 @@ pub(crate) async fn respond(
 }
 
 /// How the request gets its response.
-enum Found {
+enum CacheResult {
     /// From the cache.
     Stored(Arc<Stored>, fn(Duration) -> Phase),
     /// This request fetches it.
@@ -82,22 +82,22 @@ enum Found {
 
 /// Looks up the response and waits for a coalesced fetch, until it is filled or this request has to fetch. The wait is as long
 /// as the wait for the backend would be.
-async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> Found {
+async fn find(caching: &Caching, key: cache::Key, timeout: Duration) -> CacheResult {
     let mut now = Instant::now();
     let deadline = now + timeout;
     let mut phase: fn(Duration) -> Phase = Phase::Hit;
     loop {
         let wait = match caching.store.look(key, now) {
-            Look::Hit(stored) => return Found::Stored(stored, phase),
-            Look::Lead(lead) => return Found::Lead(lead),
+            Look::Hit(stored) => return CacheResult::Stored(stored, phase),
+            Look::Lead(lead) => return CacheResult::Lead(lead),
             Look::Wait(wait) => wait,
         };
         phase = Phase::Collapsed;
         match wait.response(deadline).await {
-            Waited::Response(stored) => return Found::Stored(stored, phase),
+            Waited::Response(stored) => return CacheResult::Stored(stored, phase),
             Waited::Again => {}
-            Waited::Alone => return Found::Lead(caching.store.refresh(key)),
-            Waited::Late => return Found::Nothing,
+            Waited::Alone => return CacheResult::Lead(caching.store.refresh(key)),
+            Waited::Late => return CacheResult::Nothing,
         }
         now = Instant::now();
     }

@@ -25,7 +25,7 @@ use crate::headers;
 use crate::integration::{Received, Upstream};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, Kind, call};
+use crate::transport::{self, CallKind, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -126,13 +126,13 @@ async fn send(
         Some(host) => parts.headers.insert(HOST, host),
         None => parts.headers.insert(HOST, HeaderValue::from_static("")),
     };
-    let kind = if request.upgrade.is_some() { Kind::Upgrade } else { Kind::Plain };
-    if kind == Kind::Upgrade {
+    let kind = if request.upgrade.is_some() { CallKind::Upgrade } else { CallKind::Plain };
+    if kind == CallKind::Upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let Call { mut parts, body, upgrade, .. } = *request;
-    let Outgoing { body, upload } = if body.is_end_stream() || kind == Kind::Upgrade {
+    let Outgoing { body, upload } = if body.is_end_stream() || kind == CallKind::Upgrade {
         Outgoing::empty()
     } else {
         request_body::prepare(exchange, matched, policy, &mut parts, body).await?

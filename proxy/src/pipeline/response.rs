@@ -19,7 +19,7 @@ use crate::client::Flow;
 use crate::integration::PooledConnection;
 use crate::reject::Reject;
 
-/// What the client's connection expects of the response, whatever happens to the request.
+/// What the client's connection requires of every response, also of a rejection.
 pub(crate) struct Expected {
     head: bool,
     /// Whether the request asks for another protocol (RFC 9110, 7.8).

@@ -38,13 +38,13 @@ impl IdleTimeout {
 
 /// A response's body.
 pub(crate) struct ResponseBody {
-    kind: Kind,
+    kind: BodyKind,
     exchange: Option<Box<Exchange>>,
     /// With HTTP/2.
     flow: Option<Arc<Flow>>,
 }
 
-enum Kind {
+enum BodyKind {
     Empty,
     Full(Bytes),
     Stream(Box<Download>),
@@ -62,13 +62,13 @@ struct Download {
 impl ResponseBody {
     /// No body: it is complete, and nothing will poll it.
     pub(crate) fn empty(exchange: Option<Box<Exchange>>) -> Self {
-        let mut body = Self { kind: Kind::Empty, exchange, flow: None };
+        let mut body = Self { kind: BodyKind::Empty, exchange, flow: None };
         body.complete();
         body
     }
 
     pub(crate) fn full(bytes: Bytes, exchange: Option<Box<Exchange>>) -> Self {
-        Self { kind: Kind::Full(bytes), exchange, flow: None }
+        Self { kind: BodyKind::Full(bytes), exchange, flow: None }
     }
 
     pub(crate) fn stream(
@@ -86,7 +86,7 @@ impl ResponseBody {
         }
         let idle = IdleTimeout { timer: None, timeout: exchange.peer.timeouts.stream_idle };
         let download = Download { incoming, idle, connection: Some(connection), keep };
-        Self { kind: Kind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
+        Self { kind: BodyKind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
     }
 
     /// Counts the bytes of an HTTP/2 response until they are sent.
@@ -175,18 +175,18 @@ impl http_body::Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<TrackedBytes>, BodyError>>> {
         let this = self.get_mut();
         match &mut this.kind {
-            Kind::Empty => {
+            BodyKind::Empty => {
                 this.complete();
                 Poll::Ready(None)
             }
-            Kind::Full(bytes) => {
+            BodyKind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.kind = Kind::Empty;
+                this.kind = BodyKind::Empty;
                 this.count(bytes.len());
                 this.complete();
                 Poll::Ready(Some(Ok(Frame::data(TrackedBytes::new(bytes, this.flow.as_ref())))))
             }
-            Kind::Stream(download) => {
+            BodyKind::Stream(download) => {
                 let polled = ready!(download.poll(cx));
                 let ended = polled.is_none() || download.incoming.is_end_stream();
                 if let Some(Ok(frame)) = &polled {
@@ -206,17 +206,17 @@ impl http_body::Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            Kind::Stream(download) => download.incoming.is_end_stream(),
+            BodyKind::Empty => true,
+            BodyKind::Full(_) => false,
+            BodyKind::Stream(download) => download.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream(download) => download.incoming.size_hint(),
+            BodyKind::Empty => SizeHint::with_exact(0),
+            BodyKind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyKind::Stream(download) => download.incoming.size_hint(),
         }
     }
 }

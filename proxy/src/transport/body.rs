@@ -209,10 +209,10 @@ mod tests {
 
     use super::*;
 
-    type Pieces = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+    type Chunks = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
     /// A body that arrives in pieces; none: it has not arrived yet.
-    fn arriving(pieces: &[Option<&'static str>]) -> Payload<Pieces> {
+    fn arriving(pieces: &[Option<&'static str>]) -> Payload<Chunks> {
         let all =
             pieces.iter().map_while(|piece| piece.map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))));
         let arrived = futures::stream::iter(all.collect::<Vec<_>>());

@@ -33,7 +33,7 @@ pub(crate) struct Received<B: SendBody> {
 
 /// Whether the connection may change its protocol.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CallKind {
     Plain,
     Upgrade,
 }
@@ -44,7 +44,7 @@ pub(crate) async fn call<B: SendBody>(
     pool: &Pool<B>,
     thread: usize,
     request: Box<Request<Payload<B>>>,
-    kind: Kind,
+    kind: CallKind,
     timeout: Duration,
     later: impl Fn() -> Option<Instant>,
 ) -> Result<Received<B>, Error> {
@@ -66,11 +66,11 @@ async fn attempts<B: SendBody>(
     pool: &Pool<B>,
     thread: usize,
     mut request: Box<Request<Payload<B>>>,
-    kind: Kind,
+    kind: CallKind,
 ) -> Result<Received<B>, Error> {
     let mut tried: Vec<Arc<Endpoint<B>>> = Vec::new();
     let mut failure = Error::NoEndpoints;
-    let mut wanted = if kind == Kind::Upgrade { Requirement::Upgrade } else { Requirement::Any };
+    let mut wanted = if kind == CallKind::Upgrade { Requirement::Upgrade } else { Requirement::Any };
     let mut unprocessed = 0;
     while tried.len() < ATTEMPTS {
         let Some(endpoint) = pool.pick(&tried) else { break };
@@ -99,7 +99,7 @@ async fn attempts<B: SendBody>(
         };
         match sent {
             Ok((response, held)) => {
-                let held = if kind == Kind::Upgrade { Held::Upgraded } else { held };
+                let held = if kind == CallKind::Upgrade { Held::Upgraded } else { held };
                 return Ok(Received { response, connection: PooledConnection::new(held, thread, outstanding) });
             }
             // It was not sent, on an idle connection that the server had closed: not an attempt. There is an end to idle
@@ -169,7 +169,7 @@ struct Repeatable {
 }
 
 /// A server may reject requests of a connection without processing them (RFC 9113, section 8.7): those that came after a
-/// GOAWAY, and streams that it rejects. Such a request may be repeated whatever its method.
+/// GOAWAY, and streams that it rejects. Such a request may be repeated with any method.
 async fn over_http2<B: SendBody>(
     mut sender: http2::SendRequest<Payload<B>>,
     stream: Arc<Stream>,
@@ -291,7 +291,7 @@ mod tests {
         let context = Context { egress: Egress::new(true), timeouts, limits: Limits::default(), threads: 1 };
         let pool = Pool::<Body>::new(context);
         let request = Box::new(Request::new(Payload::from(Body::new())));
-        let work = call(&pool, 0, request, Kind::Plain, Duration::from_secs(1), || None);
+        let work = call(&pool, 0, request, CallKind::Plain, Duration::from_secs(1), || None);
         // With the handshakes of TLS and HTTP/2 in it, it would have 12 KiB, which each request would copy.
         assert!(size_of_val(&work) < 1536, "{} bytes", size_of_val(&work));
         assert!(matches!(work.await, Err(Error::NoEndpoints)));

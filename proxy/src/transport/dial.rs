@@ -16,9 +16,9 @@ use super::error::ConnectError;
 use super::names::{self, Name};
 use super::tls::Tls;
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ServerAddress {
     Address(SocketAddr),
     /// A host name, or an address as text, and a port. A name is looked up for new connections.
     Name(Box<str>, u16),
@@ -99,7 +99,7 @@ pub(crate) enum Reach {
 
 /// Connects to one place.
 pub(crate) struct Dialer {
-    pub(super) place: Place,
+    pub(super) place: ServerAddress,
     /// Of a place that is a name.
     name: Option<Arc<Name>>,
     pub(super) transport: Transport,
@@ -107,10 +107,10 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    pub(crate) fn new(place: Place, transport: Transport, reach: Reach) -> Self {
+    pub(crate) fn new(place: ServerAddress, transport: Transport, reach: Reach) -> Self {
         let name = match &place {
-            Place::Address(_) => None,
-            Place::Name(host, port) => Some(Name::new(host, *port)),
+            ServerAddress::Address(_) => None,
+            ServerAddress::Name(host, port) => Some(Name::new(host, *port)),
         };
         Self { place, name, transport, reach }
     }
@@ -128,13 +128,13 @@ impl Dialer {
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
         let not_found = || ConnectError::Io(io::ErrorKind::NotFound.into());
         match (&self.place, &self.name) {
-            (Place::Address(address), _) => Ok(self.connect(*address).await?),
-            (Place::Name(..), Some(name)) => {
+            (ServerAddress::Address(address), _) => Ok(self.connect(*address).await?),
+            (ServerAddress::Name(..), Some(name)) => {
                 let addresses = name.addresses().await.map_err(ConnectError::Io)?;
                 let connected = names::race(&addresses, |address| self.connect(address)).await;
                 Ok(connected.ok_or_else(not_found)??)
             }
-            (Place::Name(..), None) => Err(not_found()),
+            (ServerAddress::Name(..), None) => Err(not_found()),
         }
     }
 

@@ -96,7 +96,7 @@ impl Egress {
     }
 }
 
-/// Whether a connection stays on this machine: such a connection has the same address at both ends, whatever it is.
+/// Whether a connection stays on this machine: such a connection has the same address at both ends.
 fn is_local(stream: &TcpStream) -> io::Result<bool> {
     let peer = stream.peer_addr()?.ip().to_canonical();
     Ok(peer.is_loopback() || peer == stream.local_addr()?.ip().to_canonical())

@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::client::conn::{http1, http2};
 
 use super::body::{Payload, SendBody};
-use super::dial::{Dialer, Http, Place, Reach, Transport, in_time};
+use super::dial::{Dialer, Http, Reach, ServerAddress, Transport, in_time};
 use super::error::{ConnectError, Error};
 use super::http1::{self as http1_connection, IdleConnections, Upgrades};
 use super::http2::connection::{self, Owned};
@@ -35,12 +35,12 @@ const CHOSE_HTTP2: u8 = 2;
 
 /// The connections of one worker thread. Other threads use them only when the endpoint ends: the lock is not contended.
 struct Thread<B: SendBody> {
-    state: Mutex<State<B>>,
+    state: Mutex<ThreadState<B>>,
     /// Requests that wait for an HTTP/2 stream, to be read without the lock.
     waiting: AtomicUsize,
 }
 
-pub(super) struct State<B: SendBody> {
+pub(super) struct ThreadState<B: SendBody> {
     pub(super) idle: IdleConnections<B>,
     pub(super) http2: Connections<B>,
 }
@@ -67,7 +67,7 @@ pub(super) enum Opened<B: SendBody> {
     Http2(connection::Connection<B>),
 }
 
-/// Counts a request against its endpoint for as long as it lives.
+/// Counts a request against its endpoint until it is dropped.
 pub(super) struct Outstanding<B: SendBody>(Arc<Endpoint<B>>);
 
 impl<B: SendBody> Drop for Outstanding<B> {
@@ -108,10 +108,10 @@ impl<B: SendBody> PooledConnection<B> {
 }
 
 impl<B: SendBody> Endpoint<B> {
-    pub(super) fn new(place: Place, transport: Transport, context: Context) -> Self {
+    pub(super) fn new(place: ServerAddress, transport: Transport, context: Context) -> Self {
         let dialer = Dialer::new(place, transport, Reach::Policy(context.egress.clone()));
         let thread = |_| {
-            let state = State { idle: IdleConnections::default(), http2: Connections::default() };
+            let state = ThreadState { idle: IdleConnections::default(), http2: Connections::default() };
             Thread { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
         };
         Self {
@@ -149,7 +149,7 @@ impl<B: SendBody> Endpoint<B> {
         self.ejected_until.store(self.age_ms().saturating_add(for_ms), Ordering::Relaxed);
     }
 
-    pub(super) fn state(&self, thread: usize) -> MutexGuard<'_, State<B>> {
+    pub(super) fn state(&self, thread: usize) -> MutexGuard<'_, ThreadState<B>> {
         // Poison would mean a panic between two statements that cannot panic; the state is sound either way.
         self.threads[thread].state.lock().unwrap_or_else(PoisonError::into_inner)
     }

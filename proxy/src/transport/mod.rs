@@ -1,6 +1,6 @@
 //! The HTTP client of the proxy. Integrations, key sets and the configuration stream call other servers through it: name
 //! look-up, permitted addresses, racing of addresses, TLS, HTTP/1.1 and HTTP/2, pooled connections, retries.
-//! It knows no request of a client and no policy: callers choose what is sent, and map [`Error`] to a response.
+//! It depends on no client request and no policy: callers choose what is sent, and map [`Error`] to a response.
 
 mod body;
 mod call;
@@ -17,8 +17,8 @@ mod streams;
 mod tls;
 
 pub(crate) use body::{CollectError, Payload, SendBody, collect_capped};
-pub(crate) use call::{Kind, Received, call};
-pub(crate) use dial::{Dialer, Http, Place, Reach, TlsTarget, Transport};
+pub(crate) use call::{CallKind, Received, call};
+pub(crate) use dial::{Dialer, Http, Reach, ServerAddress, TlsTarget, Transport};
 pub(crate) use egress::Egress;
 pub(crate) use endpoint::PooledConnection;
 pub(crate) use error::{ConnectError, Error};

@@ -28,12 +28,12 @@ type Addresses = Arc<[SocketAddr]>;
 pub(crate) struct Name {
     host: Box<str>,
     port: u16,
-    state: Mutex<State>,
+    state: Mutex<LookupState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct LookupState {
     known: Option<(Addresses, Instant)>,
     failed: Option<(io::ErrorKind, Instant)>,
     /// One look-up at a time: a resolver that hangs holds one thread, not one for each request.
@@ -46,7 +46,7 @@ impl Name {
         Arc::new(Self { host, port, state: Mutex::default(), changed: Notify::new() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LookupState> {
         // Poison would mean a panic between two statements that cannot panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +93,7 @@ impl Name {
     }
 }
 
-impl State {
+impl LookupState {
     fn stale(&self, now: Instant) -> Option<Addresses> {
         self.known.as_ref().filter(|(_, since)| now.duration_since(*since) < STALE).map(|(list, _)| list.clone())
     }
@@ -195,7 +195,7 @@ mod tests {
         let gone = Name::new("no-such-name.invalid", 80);
         gone.addresses().await.unwrap_err();
         let past = Instant::now().checked_sub(FRESH).unwrap();
-        *gone.state() = State { known: Some((first.clone(), past)), ..State::default() };
+        *gone.state() = LookupState { known: Some((first.clone(), past)), ..LookupState::default() };
         assert_eq!(gone.addresses().await.unwrap(), *first);
         assert_eq!(Name::new("[::1]", 7).addresses().await.unwrap()[0], "[::1]:7".parse().unwrap());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::body::SendBody;
-use super::dial::{Dialer, Place, Transport};
+use super::dial::{Dialer, ServerAddress, Transport};
 use super::endpoint::Endpoint;
 use super::settings::Context;
 use crate::id::random;
@@ -24,16 +24,16 @@ impl<B: SendBody> Pool<B> {
     }
 
     /// With one endpoint.
-    pub(crate) fn single(place: Place, transport: Transport, context: Context) -> Self {
+    pub(crate) fn single(place: ServerAddress, transport: Transport, context: Context) -> Self {
         let pool = Self::new(context);
         pool.update(vec![place], &transport);
         pool
     }
 
     /// Replaces the endpoints; those that stay keep their connections.
-    pub(crate) fn update(&self, places: Vec<Place>, transport: &Transport) {
+    pub(crate) fn update(&self, places: Vec<ServerAddress>, transport: &Transport) {
         let old = self.endpoints.load();
-        let endpoint = |place: Place| {
+        let endpoint = |place: ServerAddress| {
             let same = |dialer: &Dialer| dialer.place == place && dialer.transport == *transport;
             let kept = old.iter().find(|endpoint| same(&endpoint.dialer));
             kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(place, transport.clone(), self.context.clone())))

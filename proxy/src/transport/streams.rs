@@ -10,14 +10,14 @@ use super::endpoint::{Endpoint, Opened, Requirement};
 use super::error::{ConnectError, Error};
 use super::http2::connection::Connection;
 use super::http2::queue::{Connections, Granted, StreamResult, Taken};
-use super::http2::stream::{Owner, Stream, Upload};
+use super::http2::stream::{Owner, Stream, UploadSize};
 use crate::deadline::{lately, within};
 
 impl<B: SendBody> Endpoint<B> {
     /// A stream for a request. What has arrived of its body is read, to see how large it is.
     pub(super) async fn stream(self: &Arc<Self>, thread: usize, body: &mut Payload<B>) -> Result<Granted<B>, Error> {
         *body = std::mem::replace(body, Payload::Empty).look().await;
-        let upload = Upload::of(body);
+        let upload = UploadSize::of(body);
         let now = Instant::now();
         let (receiver, dials) = {
             let limits = &self.context.limits;
@@ -127,7 +127,7 @@ impl<B: SendBody> Endpoint<B> {
 }
 
 impl<B: SendBody> Owner for Endpoint<B> {
-    fn end_stream(self: Arc<Self>, thread: usize, connection: u64, upload: Upload) {
+    fn end_stream(self: Arc<Self>, thread: usize, connection: u64, upload: UploadSize) {
         self.update(thread, |connections| connections.end_stream(connection, upload, lately()));
     }
 

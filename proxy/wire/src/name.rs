@@ -51,7 +51,7 @@ impl PartKind {
         KINDS.iter().map(|(kind, _, _)| *kind)
     }
 
-    /// The prefix that stands for the kind in names; empty for an unknown kind.
+    /// The prefix of the kind in names; empty for an unknown kind.
     #[must_use]
     pub fn text(self) -> &'static str {
         self.row().map_or("", |(_, text, _)| text)
@@ -97,7 +97,7 @@ pub struct NameFields<'a> {
     pub namespace: &'a str,
     /// The name of the object; empty for a shard.
     pub name: &'a str,
-    /// The sub-part, where the part does not stand for the whole object.
+    /// The sub-part, if the object has several parts.
     pub sub_part: Option<SubPart<'a>>,
 }
 

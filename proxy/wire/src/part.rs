@@ -10,7 +10,7 @@ use crate::{
     AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, RoutePart, StagePart, UpstreamPart,
 };
 
-/// One piece of configuration as it travels and as it is kept on disk. The body stays text until it is compiled, so that
+/// One piece of configuration, as it is sent and stored. The body stays text until it is compiled, so that
 /// a part of a newer version fails alone.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {

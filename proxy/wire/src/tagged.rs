@@ -8,7 +8,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The field beside the name that says that a receiver must not ignore the value.
+/// The field that marks a value that a receiver must not ignore.
 const ESSENTIAL: &str = "essential";
 /// How much of an unknown name is kept, for the log.
 const MAX_NAME_CHARS: usize = 64;
@@ -27,11 +27,11 @@ pub(crate) trait Tagged<'de>: Sized {
     /// Reads the content of the variant of this name; none: the name is unknown and nothing was read.
     fn read<A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Self>, A::Error>;
 
-    /// The variant that stands for one of a newer version.
+    /// The variant for a name of a newer version.
     fn unknown(unknown: Unknown) -> Self;
 }
 
-/// Reads a value. Fields beside the one that names the variant are ignored, and may come before it.
+/// Deserializes a value. Fields other than the one that names the variant are ignored, and may precede it.
 pub(crate) fn deserialize<'de, T: Tagged<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_map(TaggedVisitor(PhantomData))
 }

@@ -30,7 +30,7 @@ pub enum ParseTemplateError {
     /// `${` without `}`.
     #[error("a variable must start with ${{ and end with }}")]
     Open,
-    /// What stands between `${` and `}`.
+    /// The text between `${` and `}`.
     #[error(transparent)]
     Variable(#[from] ParseVariableError),
     /// A line end or another control character.
@@ -83,7 +83,7 @@ impl FromStr for Template {
                 parts.push(TemplatePart::Variable(Variable::parse_for(name, VariableUse::HeaderValue)?));
                 rest = after;
             } else {
-                // `$$` is one dollar sign; a single one that begins no variable stands for itself.
+                // `$$` is one dollar sign; a single one that begins no variable is literal.
                 plain.push('$');
                 rest = rest.strip_prefix('$').unwrap_or(rest);
             }

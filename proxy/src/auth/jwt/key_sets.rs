@@ -83,7 +83,7 @@ impl Keys {
 }
 
 /// The keys of a set for a token.
-pub(super) enum Found {
+pub(super) enum KeyLookup {
     /// Keys to try, and their generation.
     Keys(Arc<Keys>, u64),
     /// Nothing yet: [`KeySet::fetched`] first.
@@ -180,26 +180,26 @@ impl KeySet {
     }
 
     /// Finds the keys that a token may be signed with.
-    pub(super) fn find(&self, kid: Option<&str>) -> Found {
+    pub(super) fn find(&self, kid: Option<&str>) -> KeyLookup {
         self.present(kid).unwrap_or_else(|| self.look(kid, &self.attempts()))
     }
 
-    fn present(&self, kid: Option<&str>) -> Option<Found> {
+    fn present(&self, kid: Option<&str>) -> Option<KeyLookup> {
         let keys = self.keys.load_full().filter(|_| self.in_time())?;
         let generation = keys.generation;
-        (kid.is_none() || keys.matching(kid).next().is_some()).then_some(Found::Keys(keys, generation))
+        (kid.is_none() || keys.matching(kid).next().is_some()).then_some(KeyLookup::Keys(keys, generation))
     }
 
     /// While no attempt can end: a set that arrived after the first look is seen by this one.
-    fn look(&self, kid: Option<&str>, attempts: &Attempts) -> Found {
+    fn look(&self, kid: Option<&str>, attempts: &Attempts) -> KeyLookup {
         if let Some(found) = self.present(kid) {
             return found;
         }
         if !self.usable() {
-            return if attempts.failing { Found::Unavailable } else { Found::Fetch };
+            return if attempts.failing { KeyLookup::Unavailable } else { KeyLookup::Fetch };
         }
         let may_fetch = !self.fixed && kid.is_some_and(|kid| attempts.may_ask(kid, &self.timing, Instant::now()));
-        if may_fetch { Found::Fetch } else { Found::Unknown }
+        if may_fetch { KeyLookup::Fetch } else { KeyLookup::Unknown }
     }
 
     /// Waits until a fetch has ended, and causes one for a key that is not in the set.
@@ -217,7 +217,7 @@ impl KeySet {
     /// The number of the attempt that a token waits for; none when the keys have arrived, or when no attempt may be caused.
     fn awaited(&self, kid: Option<&str>) -> Option<u64> {
         let mut attempts = self.attempts();
-        if !matches!(self.look(kid, &attempts), Found::Fetch) {
+        if !matches!(self.look(kid, &attempts), KeyLookup::Fetch) {
             return None;
         }
         if !self.usable() {

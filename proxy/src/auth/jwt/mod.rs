@@ -17,7 +17,7 @@ use sluice_wire::Algorithm;
 use super::remembered::Grant;
 pub(super) use error::TokenError;
 pub(crate) use key_sets::KeySets;
-use key_sets::{Found, KeySet, SetId};
+use key_sets::{KeyLookup, KeySet, SetId};
 use token::{Source, Times, Token};
 
 struct Issuer {
@@ -101,10 +101,10 @@ impl Jwt {
         let mut issuers = self.issuers.iter().enumerate();
         let (source, issuer) = issuers.find(|(_, known)| known.issuer == claimed).ok_or(TokenError::UnknownIssuer)?;
         let (keys, generation) = match issuer.set.find(token.kid.as_deref()) {
-            Found::Keys(keys, generation) => (keys, generation),
-            Found::Fetch => return Ok(Verified::Wait(KeyWait { set: Arc::clone(&issuer.set), kid: token.kid })),
-            Found::Unknown => return Err(TokenError::BadSignature),
-            Found::Unavailable => return Err(TokenError::Unavailable),
+            KeyLookup::Keys(keys, generation) => (keys, generation),
+            KeyLookup::Fetch => return Ok(Verified::Wait(KeyWait { set: Arc::clone(&issuer.set), kid: token.kid })),
+            KeyLookup::Unknown => return Err(TokenError::BadSignature),
+            KeyLookup::Unavailable => return Err(TokenError::Unavailable),
         };
         let mut fitting = keys.matching(token.kid.as_deref()).filter(|key| key.algorithms.contains(&algorithm));
         let verified = match token.kid {

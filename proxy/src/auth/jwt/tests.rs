@@ -221,7 +221,7 @@ fn claims_are_checked() {
         ),
         (without("tier"), Some(MissingClaim)),
         (with("tier", json!(4)), Some(MissingClaim)),
-        // Of a list one element must be equal; what stands deeper does not count.
+        // Of a list one element must be equal; elements of inner lists do not count.
         (with("tier", json!(["3"])), None),
         (with("tier", json!([1, 3])), None),
         (with("tier", json!([])), Some(MissingClaim)),

@@ -88,7 +88,7 @@ fn compile(configured: &Configured) -> CachePolicy {
     let route = PartName::new(PartKind::Route, configured.route);
     let behavior = configured.behavior;
     CachePolicy::compile(
-        &Origin { stage: &stage, behavior, route: &route, version: None, rule: &rule },
+        &RuleAtStage { stage: &stage, behavior, route: &route, version: None, rule: &rule },
         &cache,
         &settings,
     )

@@ -86,7 +86,7 @@ async fn a_change_is_appended_and_costs_what_it_is_long() {
     store.save(&world).await;
     assert!(fs::metadata(&store.path).unwrap().len() - before < 1000);
     assert_eq!(dir.open().load().unwrap_or_default(), world);
-    // An opened store goes on where the other ended.
+    // A store that is opened again continues after the last change.
     let again = dir.open();
     assert_eq!(again.load().unwrap_or_default(), world);
     world.extend([part(PartKind::Route, "shop/r9", "{\"b\":4}")]);

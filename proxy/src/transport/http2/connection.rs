@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-use super::stream::{Owner, UPLOAD_WINDOW, Upload};
+use super::stream::{Owner, UPLOAD_WINDOW, UploadSize};
 use crate::timeouts::UpstreamTimeouts;
 use crate::transport::body::{Payload, SendBody};
 use crate::transport::dial::Socket;
@@ -43,13 +43,13 @@ impl<B: SendBody> Connection<B> {
         !self.sender.is_closed() && self.streams < limits.streams.min(self.allowed())
     }
 
-    pub(super) fn has_room(&self, upload: Upload, limits: &Limits) -> bool {
-        let fits = upload == Upload::None || self.uploading.saturating_add(upload.bytes()) <= UPLOAD_WINDOW;
+    pub(super) fn has_room(&self, upload: UploadSize, limits: &Limits) -> bool {
+        let fits = upload == UploadSize::None || self.uploading.saturating_add(upload.bytes()) <= UPLOAD_WINDOW;
         fits && self.has_free_stream(limits)
     }
 }
 
-/// Who owns a connection, and by which number it knows it.
+/// The owner of a connection, and the number of the connection at it.
 pub(crate) struct Owned {
     pub(crate) owner: Weak<dyn Owner>,
     pub(crate) thread: usize,
@@ -100,7 +100,7 @@ pub(crate) async fn start<B: SendBody>(
     Ok(Connection { sender, driver, number, streams: 0, uploading: 0, idle_since: Instant::now() })
 }
 
-/// hyper's connection future: it has to be polled, and knows how many streams the server allows.
+/// hyper's connection future: it has to be polled, and has the number of streams that the server allows.
 trait Driven: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
 

@@ -8,7 +8,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::oneshot;
 
 use super::connection::Connection;
-use super::stream::{Stream, Upload};
+use super::stream::{Stream, UploadSize};
 use crate::transport::body::{Payload, SendBody};
 use crate::transport::error::ConnectError;
 use crate::transport::settings::Limits;
@@ -28,7 +28,7 @@ pub(crate) enum Granted<B: SendBody> {
 pub(crate) type StreamResult<B> = Result<Granted<B>, Arc<ConnectError>>;
 
 struct Waiter<B: SendBody> {
-    upload: Upload,
+    upload: UploadSize,
     result: oneshot::Sender<StreamResult<B>>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) type Grants<B> = Vec<(oneshot::Sender<StreamResult<B>>, Taken<B>)>;
 pub(crate) struct Taken<B: SendBody> {
     pub(crate) sender: http2::SendRequest<Payload<B>>,
     pub(crate) connection: u64,
-    pub(crate) upload: Upload,
+    pub(crate) upload: UploadSize,
 }
 
 impl<B: SendBody> Connections<B> {
@@ -78,10 +78,10 @@ impl<B: SendBody> Connections<B> {
     }
 
     /// The first connection with room, so that those that are not needed become idle and are closed.
-    fn pick(&self, upload: Upload, limits: &Limits, now: Instant) -> Option<usize> {
+    fn pick(&self, upload: UploadSize, limits: &Limits, now: Instant) -> Option<usize> {
         let found = self.list.iter().position(|connection| connection.has_room(upload, limits));
         let all_there = self.list.len() >= limits.connections || !self.may_dial(now);
-        if found.is_some() || upload == Upload::None || !all_there {
+        if found.is_some() || upload == UploadSize::None || !all_there {
             return found;
         }
         // There will be no further connection: uploads share those that there are.
@@ -89,7 +89,7 @@ impl<B: SendBody> Connections<B> {
         free.min_by_key(|(_, connection)| connection.uploading).map(|(at, _)| at)
     }
 
-    pub(crate) fn take(&mut self, upload: Upload, limits: &Limits, now: Instant) -> Option<Taken<B>> {
+    pub(crate) fn take(&mut self, upload: UploadSize, limits: &Limits, now: Instant) -> Option<Taken<B>> {
         let at = self.pick(upload, limits, now)?;
         let connection = self.list.get_mut(at)?;
         connection.streams += 1;
@@ -101,12 +101,12 @@ impl<B: SendBody> Connections<B> {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    pub(crate) fn wait(&mut self, upload: Upload) -> oneshot::Receiver<StreamResult<B>> {
+    pub(crate) fn wait(&mut self, upload: UploadSize) -> oneshot::Receiver<StreamResult<B>> {
         let (result, receiver) = oneshot::channel();
         let queue = match upload {
-            Upload::None => 0,
-            Upload::Small(_) => 1,
-            Upload::Large => 2,
+            UploadSize::None => 0,
+            UploadSize::Small(_) => 1,
+            UploadSize::Large => 2,
         };
         self.waiting[queue].push_back(Waiter { upload, result });
         receiver
@@ -155,7 +155,7 @@ impl<B: SendBody> Connections<B> {
         self.list.push(connection);
     }
 
-    pub(crate) fn end_stream(&mut self, connection: u64, upload: Upload, now: Instant) {
+    pub(crate) fn end_stream(&mut self, connection: u64, upload: UploadSize, now: Instant) {
         let Some(connection) = self.list.iter_mut().find(|known| known.number == connection) else { return };
         connection.streams = connection.streams.saturating_sub(1);
         connection.uploading = connection.uploading.saturating_sub(upload.bytes());

@@ -8,15 +8,15 @@ use crate::transport::body::{Payload, SendBody};
 pub(super) const UPLOAD_WINDOW: u32 = 65_535;
 /// Larger uploads have a connection without other uploads.
 const SMALL_UPLOAD: u64 = 16 << 10;
-/// What a request sends beside its header fields.
+/// The size of the body that a request sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Upload {
+pub(crate) enum UploadSize {
     None,
     Small(u32),
     Large,
 }
 
-impl Upload {
+impl UploadSize {
     pub(crate) fn of<B: SendBody>(body: &Payload<B>) -> Self {
         match body.longest() {
             Some(0) => Self::None,
@@ -38,7 +38,7 @@ impl Upload {
 /// Owns the connections that streams are on.
 pub(crate) trait Owner: Send + Sync {
     /// A stream of a connection has ended.
-    fn end_stream(self: Arc<Self>, thread: usize, connection: u64, upload: Upload);
+    fn end_stream(self: Arc<Self>, thread: usize, connection: u64, upload: UploadSize);
 
     /// A connection takes no more requests. Its open streams go on.
     fn end_connection(self: Arc<Self>, thread: usize, connection: u64);
@@ -55,7 +55,7 @@ pub(crate) struct Stream {
     pub(crate) owner: Arc<dyn Owner>,
     pub(crate) thread: usize,
     pub(crate) connection: u64,
-    pub(crate) upload: Upload,
+    pub(crate) upload: UploadSize,
 }
 
 impl Drop for Stream {

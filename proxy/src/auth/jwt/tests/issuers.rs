@@ -90,8 +90,8 @@ fn discovery_is_followed_once_and_only_for_its_own_issuer() {
         web.put(&configuration, &document.to_string());
         let sets = KeySets::new(runtime(), web.clone());
         let authorizer = Authorizer::compile(&part(jwt(KeySource::Discovery)), &sets);
-        let verdict = block(authorize(&authorizer, &bearer(&EC.token(&claims()))));
-        assert_eq!(verdict.err(), expected, "{document}");
+        let decision = block(authorize(&authorizer, &bearer(&EC.token(&claims()))));
+        assert_eq!(decision.err(), expected, "{document}");
     }
 }
 
@@ -195,7 +195,7 @@ fn the_last_valid_key_set_is_used_while_the_issuer_is_down_but_not_forever() {
         let before = web.asked();
         eventually("more attempts", || web.asked() > before + 3).await;
         assert!(authorize_now(&authorizer, &token).is_ok());
-        // The remembered verdict goes with the keys.
+        // The remembered decision is removed with the keys.
         eventually("an end", || rejected(&authorizer, &token) == Some("issuer_unavailable")).await;
         web.put("https://keys.example", &set(&[&EC.jwk]));
         eventually("a return", || authorize_now(&authorizer, &token).is_ok()).await;
@@ -224,8 +224,8 @@ fn a_set_without_a_usable_key_does_not_replace_one_with() {
         // Without any good set the caller is not to blame.
         web.put("https://keys.example", &bad);
         let authorizer = fetched(&web, QUICK);
-        let verdict = block(authorize(&authorizer, &bearer(&EC.token(&claims()))));
-        assert_eq!(verdict.err(), Some("issuer_unavailable"), "{bad}");
+        let decision = block(authorize(&authorizer, &bearer(&EC.token(&claims()))));
+        assert_eq!(decision.err(), Some("issuer_unavailable"), "{bad}");
     }
 }
 
