@@ -275,3 +275,40 @@ fn a_stage_that_cannot_be_parsed_any_more_keeps_its_requests_until_it_is_removed
     assert_eq!(translation, Translator::new().translate(&state));
     assert_eq!((hosts(&translation, "shop"), hosts(&translation, "third")), (None, None));
 }
+
+#[test]
+fn a_namespace_shares_its_host_names_by_a_grant_from_stages_to_stages_and_comes_first() {
+    let stage = |namespace: &str, name: &str, created: u8, host: &str, base: &str| {
+        object(json!({"kind": "Stage", "metadata": {
+            "name": name, "namespace": namespace, "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z"),
+        }, "spec": {"hostnames": [host], "basePath": base}}))
+    };
+    let mut state = ClusterState::default();
+    state.apply(stage(SHARED, "owner", 1, "*.x.example", "/"));
+    state.apply(stage("shop", "referrer", 2, "api.x.example", "/"));
+    let mut translator = Translator::new();
+    assert_eq!(broken(&translator.translate(&state), "Stage")[0].0, reason::CONFLICTED);
+    let key = (Kind::ReferenceGrant, ObjectKey::new(SHARED, "grant"));
+    // A grant to another Stage of the owner, or from another namespace, shares nothing.
+    for (from, to) in [("third", "owner"), ("shop", "other")] {
+        let mut wrong = grant(SHARED, ("Stage", from), "Stage");
+        wrong["spec"]["to"][0]["name"] = json!(to);
+        state.apply(object(wrong));
+        let translation = translator.translate(&state);
+        assert_eq!(broken(&translation, "Stage")[0].0, reason::CONFLICTED, "{from} {to}");
+    }
+    state.apply(object(grant(SHARED, ("Stage", "shop"), "Stage")));
+    let shared = translator.translate_changed(&state, &BTreeSet::from([key.clone()])).unwrap();
+    assert_eq!(broken(&shared, "Stage"), []);
+    assert_eq!(shared, Translator::new().translate(&state));
+    // The owner takes the base path back although its Stage is newer.
+    state.apply(stage(SHARED, "newer", 3, "api.x.example", "/"));
+    let taken = translator.translate(&state);
+    let found = broken(&taken, "Stage");
+    assert!(found[0].0 == reason::CONFLICTED && !found[0].1.contains("newer"), "{found:?}");
+    state.remove(Kind::Stage, &ObjectKey::new(SHARED, "newer"));
+    state.remove(key.0, &key.1);
+    let ended = translator.translate(&state);
+    assert_eq!(broken(&ended, "Stage")[0].0, reason::CONFLICTED);
+    assert_eq!(ended, Translator::new().translate(&state));
+}

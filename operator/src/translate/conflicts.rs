@@ -114,9 +114,14 @@ impl Claims {
         names.filter_map(|name| self.winner(&Claim::Name(name))).min()
     }
 
-    /// The oldest claimant of a host and base path in one namespace.
+    /// The oldest claimant of a claim in one namespace.
     pub(crate) fn winner_in(&self, claim: &Claim, namespace: &str) -> Option<&Claimant> {
-        self.claimants.get(claim)?.iter().find(|claimant| claimant.key.namespace == namespace)
+        self.claimants(claim).find(|claimant| claimant.key.namespace == namespace)
+    }
+
+    /// All claimants, the oldest first.
+    pub(crate) fn claimants(&self, claim: &Claim) -> impl Iterator<Item = &Claimant> {
+        self.claimants.get(claim).into_iter().flatten()
     }
 
     /// The claimants that a change of this claim concerns: its own, and for a wildcard those of every name below it.

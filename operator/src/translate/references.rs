@@ -62,7 +62,8 @@ pub(crate) fn resolve<'a, K: Stored + Target>(
     found.ok_or_else(|| Unresolved { reason: K::NOT_FOUND, why: view.absence(K::KIND, target) })
 }
 
-fn is_permitted(view: &View<'_>, from: Referrer<'_>, to: (Kind, &ObjectKey)) -> bool {
+/// Whether a ReferenceGrant in the namespace of the target permits the reference.
+pub(crate) fn is_permitted(view: &View<'_>, from: Referrer<'_>, to: (Kind, &ObjectKey)) -> bool {
     let (from_group, to_group) = (from.kind.group(), to.0.group());
     let from = (from_group.as_str(), from.kind.as_str(), from.namespace);
     let target = (to_group.as_str(), to.0.as_str(), to.1.name.as_str());

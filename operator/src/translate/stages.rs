@@ -23,7 +23,7 @@ use crate::translate::conflicts::{Claim, Claimant, HostName};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
-use crate::translate::references::{Referrer, Unresolved, resolve};
+use crate::translate::references::{Referrer, Unresolved, is_permitted, resolve};
 use crate::translate::view::View;
 
 /// The longest base path.
@@ -79,16 +79,22 @@ enum Lost<'a> {
     BasePath(&'a Claimant),
 }
 
-/// Whether another Stage has the host. The conflict between namespaces comes first: a Stage that lost the name takes part
+/// Whether another Stage has the host. A ReferenceGrant in the owner's namespace, from Stages to Stages, shares the names
+/// with another namespace. The conflict between namespaces comes first: a Stage that lost the name takes part
 /// in no conflict about base paths.
 fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName, base_path: &str) -> Option<Lost<'a>> {
-    let claims = view.claims;
-    if let Some(owner) = claims.owner(host)
-        && owner.key.namespace != key.namespace
-    {
+    let owner = view.claims.owner(host)?;
+    let shares = |with: &ObjectKey| {
+        with.namespace == owner.key.namespace
+            || is_permitted(view, Referrer::new(Kind::Stage, with), (Kind::Stage, &owner.key))
+    };
+    if !shares(key) {
         return Some(Lost::Name(owner));
     }
-    let winner = claims.winner_in(&claim(fleet, host, base_path), &key.namespace)?;
+    // The owner's Stages come first, then the oldest of those that it shares the name with.
+    let mut claimants: Vec<&Claimant> = view.claims.claimants(&claim(fleet, host, base_path)).collect();
+    claimants.sort_by_key(|claimant| claimant.key.namespace != owner.key.namespace);
+    let winner = claimants.into_iter().find(|claimant| shares(&claimant.key))?;
     (winner.key != *key).then_some(Lost::BasePath(winner))
 }
 
@@ -124,7 +130,7 @@ pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool
 }
 
 /// The message about a host that another Stage has. A Stage of another namespace is not named, only its namespace.
-fn conflict(lost: &Lost<'_>, host: &str, base_path: &str) -> String {
+fn conflict(lost: &Lost<'_>, namespace: &str, host: &str, base_path: &str) -> String {
     match lost {
         Lost::Name(owner) => format!(
             "{host} belongs to namespace {}, which has the oldest Stage that lists the name or a wildcard above it; use \
@@ -132,13 +138,21 @@ fn conflict(lost: &Lost<'_>, host: &str, base_path: &str) -> String {
             owner.key.namespace
         ),
         Lost::BasePath(winner) => {
-            format!("{host} with base path {base_path} belongs to the older Stage {}", winner.key)
+            format!("{host} with base path {base_path} belongs to {}", named(winner, namespace))
         }
     }
 }
 
+fn named(winner: &Claimant, namespace: &str) -> String {
+    if winner.key.namespace == namespace {
+        format!("the older Stage {}", winner.key)
+    } else {
+        format!("a Stage of namespace {}", winner.key.namespace)
+    }
+}
+
 /// The same for a Stage without hostnames, which serves the hosts that no Stage names.
-fn conflict_of_other_hosts(lost: &Lost<'_>, base_path: &str) -> String {
+fn conflict_of_other_hosts(lost: &Lost<'_>, namespace: &str, base_path: &str) -> String {
     match lost {
         Lost::Name(owner) => format!(
             "the hosts that no Stage names belong to namespace {}, which has the oldest Stage without hostnames; list \
@@ -146,9 +160,9 @@ fn conflict_of_other_hosts(lost: &Lost<'_>, base_path: &str) -> String {
             owner.key.namespace
         ),
         Lost::BasePath(winner) => format!(
-            "base path {base_path} of the hosts that no Stage names belongs to the older Stage {}; list hostnames or \
-             choose another base path",
-            winner.key
+            "base path {base_path} of the hosts that no Stage names belongs to {}; list hostnames or choose another base \
+             path",
+            named(winner, namespace)
         ),
     }
 }
@@ -239,7 +253,7 @@ fn part(
             Err(why) => problems.invalid(&field, why),
             Ok(host) => {
                 if let Some(lost) = lost(view, key, &fleet, &HostName::from(&host), &spec.base_path) {
-                    let why = conflict(&lost, &host.to_string(), &spec.base_path);
+                    let why = conflict(&lost, &key.namespace, &host.to_string(), &spec.base_path);
                     problems.accept(reason::CONFLICTED, &field, why);
                 } else if !hostnames.contains(&host) {
                     hostnames.push(host);
@@ -250,7 +264,7 @@ fn part(
     if spec.hostnames.is_empty()
         && let Some(lost) = lost(view, key, &fleet, &HostName::any(), &spec.base_path)
     {
-        let why = conflict_of_other_hosts(&lost, &spec.base_path);
+        let why = conflict_of_other_hosts(&lost, &key.namespace, &spec.base_path);
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
