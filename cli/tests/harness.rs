@@ -78,7 +78,7 @@ pub(crate) struct Sluice {
 }
 
 impl Sluice {
-    /// Serves `folder` on free ports and waits until it says so.
+    /// Serves `folder` on free ports and waits until it prints that it serves.
     pub(crate) fn dev(folder: &Path) -> Self {
         Self::dev_with(folder, &[])
     }

@@ -232,8 +232,8 @@ mod tests {
             for (name, child) in schema["properties"].as_object().into_iter().flatten() {
                 let path = format!("{path}.{name}");
                 let description = child["description"].as_str().unwrap_or_default();
-                let says = ["Unset", "Empty:", "Required with"].iter().any(|start| description.contains(start));
-                if !says && !required.contains(&json!(name)) {
+                let documented = ["Unset", "Empty:", "Required with"].iter().any(|start| description.contains(start));
+                if !documented && !required.contains(&json!(name)) {
                     silent.push(format!("{path}: {description}"));
                 }
                 walk(&path, child, silent);

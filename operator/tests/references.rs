@@ -214,7 +214,7 @@ fn a_route_that_a_stage_does_not_accept_takes_no_operation_from_those_that_it_ac
     assert_eq!(broken(&translation, "ApiRoute")[0].0, reason::NOT_ALLOWED_BY_STAGE);
 }
 
-/// What the namespace `shop` is told and what its parts are, as text.
+/// The statuses and parts of the namespace `shop`, as text.
 fn seen_by_shop(translation: &Translation) -> Vec<String> {
     let statuses = translation.statuses.iter().filter(|(object, _)| &*object.namespace == "shop");
     let parts = translation.parts.iter().filter(|(name, _)| name.fields().namespace == "shop");

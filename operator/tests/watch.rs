@@ -51,7 +51,7 @@ fn respond(head: &str, switch: &Switch) -> String {
     response(200, &json!({"metadata": {"resourceVersion": "1"}, "items": items}))
 }
 
-/// Watches with UsagePlan as a kind that may be absent, and says which plans each shown state has.
+/// Watches with UsagePlan as a kind that may be absent, and returns the plans of each published state.
 fn start(first: u16) -> (Arc<Switch>, mpsc::UnboundedReceiver<Vec<ObjectKey>>, impl Drop) {
     let switch = Arc::new(Switch { code: Mutex::new(first), changed: Condvar::new(), errors: AtomicUsize::new(0) });
     let seen = switch.clone();

@@ -123,7 +123,7 @@ fn frames<T: Serialize + DeserializeOwned + Frame + Debug>(data: &[u8]) {
     }
 }
 
-/// The frames of a stream, encoded anew, and whether the stream ended between two frames.
+/// The frames of a stream, encoded again, and whether the stream ended between two frames.
 fn decoded<T: Serialize + DeserializeOwned + Frame + Debug>(pieces: &[&[u8]], max: usize) -> (Vec<Vec<u8>>, bool) {
     let mut decoder = Decoder::<T>::with_max(max);
     let mut frames = Vec::new();
@@ -148,7 +148,7 @@ pub fn state(data: &[u8]) {
     for (name, part) in parts.iter() {
         assert_eq!(name, &part.name);
         assert_eq!(Hash::of(part.json.as_bytes()), part.hash, "an unverified part: {name}");
-        // What a part says may be of another version of the program: it decodes or it does not.
+        // A part may be of another version of the program: it decodes or it does not.
         drop(part.decode());
     }
     let again = Store::open(&folder.0, &sluice_wire::FleetName::default())

@@ -10,7 +10,7 @@ use sluice_wire::Behavior;
 struct Row {
     /// The type of AWS's gateway response.
     response_type: &'static str,
-    /// Status, and a sentence for the caller that says nothing about the configuration.
+    /// Status, and a sentence for the caller that discloses nothing about the configuration.
     native: (StatusCode, &'static str),
     /// Of an AWS REST API: status, error type, body.
     rest: (StatusCode, &'static str, &'static str),
@@ -67,7 +67,7 @@ macro_rules! rejections {
 // AWS hides what exists in REST APIs: a missing route is 403. Where a body differs from the others of its kind (a space, a
 // capital letter), AWS writes it so.
 rejections! {
-    /// The request is ambiguous or cannot be read; a sentence says why.
+    /// The request is ambiguous or cannot be parsed; with the reason in a sentence.
     Malformed(&'static str): "DEFAULT_4XX",
         native BAD_REQUEST "The request is malformed.",
         rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
@@ -194,7 +194,7 @@ rejections! {
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 }
 
-/// What `www-authenticate` says of a credential (RFC 6750, 3).
+/// The error in `www-authenticate` about a credential (RFC 6750, 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// There is none.

@@ -17,7 +17,7 @@ const SHORT: Duration = Duration::from_millis(400);
 /// A pause that is longer than [`SHORT`].
 const LONGER: Duration = Duration::from_millis(900);
 /// How long a test waits for an end that is to come after [`SHORT`]: less than the production timeouts for a head.
-const PATIENCE: Duration = Duration::from_secs(8);
+const READ_TIMEOUT: Duration = Duration::from_secs(8);
 
 fn gate(timeout_ms: u64, address: std::net::SocketAddr) -> Gate {
     gate_with(timeout_ms, address, |_| {})
@@ -68,7 +68,7 @@ fn a_connection_that_sends_nothing_after_its_tls_handshake_is_closed_whatever_it
         }
         assert_eq!(tls.alpn_protocol(), protocols.first().map(|protocol| protocol.as_bytes()));
         let started = Instant::now();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
         // The server's session tickets are read as well, and no data is.
         while tls.read_tls(&mut stream).expect("the proxy closes the connection") > 0 {
             let state = tls.process_new_packets().unwrap();

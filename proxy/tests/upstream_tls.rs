@@ -167,7 +167,7 @@ fn a_service_with_tls_is_never_called_without() {
     let issued = issue("orders.shop.svc");
     let server = Server::start(&issued, &["http/1.1"]);
     let mut gate = trusting(&issued);
-    // Its certificate is for another name; it does not support HTTP/2 although the port says so.
+    // Its certificate is for another name; it does not support HTTP/2 although the configuration of the port requires it.
     for (name, h2c) in [("other.shop.svc", false), ("orders.shop.svc", true)] {
         assert_eq!(gate.put(secure(server.port, name, h2c)), []);
         assert_eq!(gate.get("/a").status, 502, "{name} {h2c}");

@@ -62,7 +62,7 @@ async fn responses(fleet: &Fleet, space: &Space, backend: &Backend, identity: &I
     let stranger = Identity::new()?.bearer("ada", "orders.read")?;
     assert_eq!(fleet.status(&order.clone().header("authorization", stranger)).await?, 401);
     assert_eq!(fleet.status(&order.clone().header("authorization", identity.bearer("ada", "other")?)).await?, 403);
-    assert_eq!(backend.requests(), 0, "a refused request reached the backend");
+    assert_eq!(backend.requests(), 0, "a rejected request reached the backend");
 
     let read = order.header("authorization", reader.as_str());
     for response in fleet.all(&read).await? {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::field::{DNS_LABEL, OBJECT_NAME};
 
-/// A kind's schema with the fields of every object; what the kind says about its name is kept.
+/// A kind's schema with the fields of every object; the kind's own rules for its name are kept.
 pub(super) fn whole_object(schema: &Value) -> Value {
     let mut whole = schema.clone();
     let mut metadata = metadata();

@@ -86,7 +86,7 @@ pub(crate) async fn make(client: &Client, api_key: &ApiKey) -> Result<(), MakeKe
     let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match tokio::time::timeout(CREATE_TIMEOUT, api.create(&parameters, &secret)).await {
         Err(_) => Err(MakeKeyError::Timeout),
-        // Somebody was faster; the Secret is about to appear in the cluster state.
+        // Another writer created it; the watch will add the Secret to the cluster state.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) => {

@@ -11,7 +11,7 @@ use sluice_wire::{FleetName, Part, PartBody, PartName, Parts};
 pub(crate) struct Links {
     /// Of a Stage: the fleet that serves it.
     fleet: Option<FleetName>,
-    /// The Stages that this part says it belongs to: it goes to their fleets.
+    /// The Stages that this part names: it is sent to their fleets.
     stages: Vec<PartName>,
     /// The parts that this part uses: they go where it goes.
     uses: Vec<PartName>,

@@ -190,7 +190,7 @@ fn copies_of_incomplete_responses_share_a_budget() {
     let whole = begin("/a", Some(1 << 19)).unwrap();
     let mut growing = begin("/b", None).unwrap();
     assert!(begin("/c", Some(1 << 20)).is_none());
-    // Nobody waits for what cannot be kept.
+    // No request waits for a response that cannot be stored.
     drop((lead(cache.look(key("/c"), now)), lead(cache.look(key("/c"), now))));
     let piece = vec![0; 1 << 18];
     assert!(growing.add(&piece) && growing.add(&piece));

@@ -50,7 +50,7 @@ const KEPT: usize = 64;
 /// What a change touches.
 #[derive(Default)]
 struct Dirty {
-    /// Stages that are put together anew, with all their routes.
+    /// Stages that are compiled again, with all their routes.
     stages: BTreeSet<PartName>,
     /// Stages of which only the frame changed.
     frames: BTreeSet<PartName>,
@@ -234,7 +234,7 @@ impl Control {
         }
     }
 
-    /// The stages, of which only touched ones are made anew, and in these only touched routes.
+    /// Compiles the changed stages again, and in the other stages only the changed routes.
     fn compile_stages(&mut self, snapshot: &Parts<Part>, dirty: &mut Dirty) -> BTreeMap<PartName, Arc<Stage>> {
         for used in dirty.used.iter().filter(|name| name.kind == PartKind::Authorizer) {
             for route in self.routes.users(used) {

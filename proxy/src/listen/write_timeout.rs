@@ -82,7 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match Pin::new(&mut this.stream).poll_flush(cx) {
-            // A flush with nothing to write says nothing about the client.
+            // A flush with nothing to write is no progress of the client.
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => this.check(cx, Poll::Pending),
         }

@@ -119,7 +119,7 @@ pub(crate) fn finish(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if exchange.method == Method::HEAD && !expected.head {
-        // The client sent another method than HEAD: it would wait for as many bytes as the header says.
+        // The client sent another method than HEAD: it would wait for as many bytes as the header announces.
         headers.remove(CONTENT_LENGTH);
     }
     let body = match body {

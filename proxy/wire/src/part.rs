@@ -54,7 +54,7 @@ pub enum DecodeError {
     /// A kind this version does not know.
     #[error("unknown kind of part {0}")]
     UnknownKind(PartName),
-    /// The text is not what its hash says.
+    /// The text does not match its hash.
     #[error("the content of part {0} does not match its hash")]
     HashMismatch(PartName),
     /// The body has a shape this version does not know.

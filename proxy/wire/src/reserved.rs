@@ -18,7 +18,7 @@ pub enum Reserved {
     /// It frames the message or names its host.
     #[error("belongs to the framing of the message")]
     Framing,
-    /// It says where the request comes from.
+    /// It contains the origin of the request.
     #[error("is set by the proxy for each request")]
     Forwarding,
     /// It has the request's ID.

@@ -1,4 +1,4 @@
-//! A backend in threads: it responds with what a function makes of the raw head and body of a request.
+//! A backend in threads: a function makes its response from the raw head and body of a request.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
@@ -130,8 +130,8 @@ pub fn ok(body: &str) -> String {
 #[must_use]
 pub fn described(name: &str, head: &str) -> String {
     let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut fields = lines.next().unwrap_or_default().split(' ');
+    let (method, path) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
     let headers: serde_json::Map<String, Value> = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), Value::from(value)))

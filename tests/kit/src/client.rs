@@ -77,7 +77,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Where nobody listens.
+    /// If no server listens at the address.
     pub async fn open(server: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
         stream.set_nodelay(true)?;

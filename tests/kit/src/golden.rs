@@ -1,4 +1,4 @@
-//! Golden files: what a test computes must be what a committed file says. `UPDATE_GOLDEN=1` writes the files instead.
+//! Golden files: the result of a test must equal a committed file. `UPDATE_GOLDEN=1` writes the files instead.
 
 use std::path::Path;
 

@@ -54,7 +54,7 @@ pub fn request(host: &str, method: &str, path: &str, headers: &[(&str, &str)], b
 ///
 /// # Errors
 ///
-/// Where nobody listens.
+/// If no server listens at the address.
 pub fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -26,14 +26,14 @@ pub struct Http2 {
 pub type AnyBody = BoxBody<Bytes, Infallible>;
 
 /// Status code, body and trailers.
-pub type Told = (u16, String, http::HeaderMap);
+pub type TextResponse = (u16, String, http::HeaderMap);
 
 impl Http2 {
     /// Connects without TLS, as a client that knows that the server speaks HTTP/2.
     ///
     /// # Panics
     ///
-    /// Where nobody listens.
+    /// If no server listens at the address.
     pub fn connect(server: impl Into<SocketAddr>) -> Self {
         let runtime = runtime();
         let sender = runtime.block_on(async {
@@ -75,7 +75,7 @@ impl Http2 {
     /// # Panics
     ///
     /// When the stream is reset or the connection ends.
-    pub fn ask<B>(&self, request: http::Request<B>) -> Told
+    pub fn ask<B>(&self, request: http::Request<B>) -> TextResponse
     where
         B: Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
     {
@@ -87,7 +87,7 @@ impl Http2 {
     /// # Panics
     ///
     /// When a stream is reset or the connection ends.
-    pub fn ask_all<B>(&self, requests: Vec<http::Request<B>>) -> Vec<Told>
+    pub fn ask_all<B>(&self, requests: Vec<http::Request<B>>) -> Vec<TextResponse>
     where
         B: Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
     {

@@ -9,7 +9,7 @@
 //! | a request from a thread, byte by byte if need be | [`http1`] |
 //! | a request from async code, or a kept connection | [`client`] |
 //! | HTTP/2, with TLS or without | [`Http2`] |
-//! | a backend that responds as a closure says | [`Backend`] |
+//! | a backend whose responses a closure makes | [`Backend`] |
 //! | to compare with a committed file, and see the lines that differ | [`golden`] |
 //! | a certificate, and TLS settings that trust it | [`tls`] |
 

@@ -43,7 +43,7 @@ impl TokenError {
     }
 
     fn reject(self) -> Reject {
-        // What an AWS JWT authorizer says.
+        // The text of an AWS JWT authorizer.
         let description = match self {
             Self::Missing => return Reject::Unauthorized(Challenge::Missing),
             Self::Unavailable => return Reject::AuthorizerUnavailable,

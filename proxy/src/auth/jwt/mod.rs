@@ -95,7 +95,7 @@ impl Jwt {
     /// Verifies a token.
     pub(super) fn verify(&self, text: &str, now: SystemTime) -> Result<Verified, TokenError> {
         let token = Token::parse(text)?;
-        // Policy and key decide: the token only says which of the permitted algorithms it is.
+        // Policy and key decide: the token only selects one of the permitted algorithms.
         let algorithm = token.algorithm.filter(|a| self.algorithms.contains(a)).ok_or(TokenError::BadSignature)?;
         let claimed = token.issuer()?;
         let mut issuers = self.issuers.iter().enumerate();

@@ -77,7 +77,7 @@ impl<B: SendBody> Connections<B> {
         self.list.is_empty() || self.dial_after.is_none_or(|at| at <= now)
     }
 
-    /// The first connection with room, so that those that are not needed become idle and are closed.
+    /// The first connection with a free stream, so that connections that are not needed become idle and are closed.
     fn pick(&self, upload: UploadSize, limits: &Limits, now: Instant) -> Option<usize> {
         let found = self.list.iter().position(|connection| connection.has_room(upload, limits));
         let all_there = self.list.len() >= limits.connections || !self.may_dial(now);

@@ -218,8 +218,8 @@ fn a_set_without_a_usable_key_does_not_replace_one_with() {
             eventually("more attempts", || web.asked() > before + 3).await;
             assert!(authorize_now(&authorizer, &token).is_ok(), "{bad}");
             web.put("https://keys.example", &set(&[&OTHER.jwk]));
-            let refused = || rejected(&authorizer, &token) == Some("token_bad_signature");
-            eventually("a rejection", refused).await;
+            let is_rejected = || rejected(&authorizer, &token) == Some("token_bad_signature");
+            eventually("a rejection", is_rejected).await;
         });
         // Without any good set the caller is not to blame.
         web.put("https://keys.example", &bad);
