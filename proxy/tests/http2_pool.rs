@@ -474,10 +474,11 @@ fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_no_request
 
 #[test]
 fn connections_that_go_away_under_load_fail_no_request() {
-    // With 100 streams a connection has streams to spare, with 4 all of them are in use.
-    for limit in [100, 4] {
+    // With 100 streams a connection has streams to spare, with 4 it has none; after 5 requests half of those in flight are
+    // rejected each time.
+    for (limit, goes) in [(100, 30), (4, 30), (100, 5), (4, 5)] {
         let runtime = runtime();
-        let backend = RawBackend::start(&runtime, limit, Some(30));
+        let backend = RawBackend::start(&runtime, limit, Some(goes));
         backend.respond.send_replace(true);
         let gate = gate(backend.address);
         runtime.block_on(async {

@@ -21,9 +21,9 @@ use crate::deadline::within;
 
 /// Attempts to connect, each to another endpoint.
 const ATTEMPTS: usize = 3;
-/// A request that servers reject as not processed is sent again so often: with many requests on connections that go away,
-/// the next connection may go away as well.
-const UNPROCESSED: u32 = 10;
+/// A request that servers reject as not processed is sent again so often. Where many requests share connections that go
+/// away after a few, about half of them are rejected each time: with 10 some failed. The deadline of the call bounds it too.
+const UNPROCESSED: u32 = 50;
 
 /// The head of a response; its body is still on the connection.
 pub(crate) struct Received<B: SendBody> {
@@ -211,9 +211,13 @@ fn unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// The connection broke before the response began.
+/// The connection broke before the response began. For hyper it is an error of its user when a request on the last stream
+/// of a connection, which may have been sent, is dropped with the connection.
 fn lost(error: &hyper::Error) -> bool {
-    error.is_closed() || error.is_canceled() || h2_error(error).is_some_and(|error| error.is_io() || error.is_go_away())
+    error.is_user()
+        || error.is_closed()
+        || error.is_canceled()
+        || h2_error(error).is_some_and(|error| error.is_io() || error.is_go_away())
 }
 
 /// hyper frames a body of unknown length for methods that usually have one; for others it would leave the body out.

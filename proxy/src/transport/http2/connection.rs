@@ -36,7 +36,10 @@ pub(crate) struct Connection<B: SendBody> {
 impl<B: SendBody> Connection<B> {
     /// Streams that the server allows at the moment.
     pub(super) fn allowed(&self) -> u32 {
-        u32::try_from(self.driver.allowed()).unwrap_or(u32::MAX)
+        let allowed = u32::try_from(self.driver.allowed()).unwrap_or(u32::MAX);
+        // The last stream is left free where there is another one: hyper cannot tell whether a request on the last stream
+        // was processed when the connection goes away.
+        if allowed > 1 { allowed - 1 } else { allowed }
     }
 
     pub(super) fn has_free_stream(&self, limits: &Limits) -> bool {
