@@ -85,7 +85,8 @@ async fn a_stage_accepts_routes_by_the_labels_of_their_namespace() -> anyhow::Re
 
 #[tokio::test]
 async fn a_host_below_a_wildcard_of_another_namespace_is_conflicted_and_not_served() -> anyhow::Result<()> {
-    let (fleet, owner, other) = spaces(["hosts-owner", "hosts-other"]).await?;
+    // Creation times are whole seconds: of Stages of the same second the first by name is the owner.
+    let (fleet, owner, other) = spaces(["hosts-owner", "hosts-rival"]).await?;
     owner.apply(&stage("prod", "*.hosts.example")).await?;
     owner.apply(&route("home", "prod", "/home", mock("owner"))).await?;
     owner.programmed("ApiRoute", "home").await?;
