@@ -474,9 +474,9 @@ fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_no_request
 
 #[test]
 fn connections_that_go_away_under_load_fail_no_request() {
-    // With 100 streams a connection has streams to spare, with 4 it has none; after 5 requests half of those in flight are
-    // rejected each time.
-    for (limit, goes) in [(100, 30), (4, 30), (100, 5), (4, 5)] {
+    // With 100 streams a connection has streams to spare, with 4 it has none. Fewer requests are in flight than a connection
+    // processes: otherwise the same request may be rejected each time, and the proxy gives up after 50 times.
+    for (limit, goes, in_flight) in [(100, 30, 12), (4, 30, 12), (100, 5, 3), (4, 5, 3)] {
         let runtime = runtime();
         let backend = RawBackend::start(&runtime, limit, Some(goes));
         backend.respond.send_replace(true);
@@ -487,7 +487,7 @@ fn connections_that_go_away_under_load_fail_no_request() {
                 let (client, method) = (&client, if number % 2 == 1 { "POST" } else { "GET" });
                 async move { (method, client.fetch(method, "/a", None).await) }
             });
-            let responses: Vec<_> = requests.buffer_unordered(12).collect().await;
+            let responses: Vec<_> = requests.buffer_unordered(in_flight).collect().await;
             let good = (200, "done".to_owned());
             let failed: Vec<_> = responses.iter().filter(|(_, response)| *response != good).collect();
             assert!(failed.is_empty(), "limit {limit}: {failed:?}");
