@@ -92,9 +92,9 @@ fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName
         return Some(Lost::Name(owner));
     }
     // The owner's Stages come first, then the oldest of those that it shares the name with.
-    let mut claimants: Vec<&Claimant> = view.claims.claimants(&claim(fleet, host, base_path)).collect();
-    claimants.sort_by_key(|claimant| claimant.key.namespace != owner.key.namespace);
-    let winner = claimants.into_iter().find(|claimant| shares(&claimant.key))?;
+    let claim = claim(fleet, host, base_path);
+    let own = view.claims.winner_in(&claim, &owner.key.namespace);
+    let winner = own.or_else(|| view.claims.claimants(&claim).find(|claimant| shares(&claimant.key)))?;
     (winner.key != *key).then_some(Lost::BasePath(winner))
 }
 
