@@ -122,7 +122,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
         }
     };
     let watching = stop.clone();
-    tasks.spawn(async move { watch::run(client, watch::Settings::default(), watching, show).await });
+    tasks.spawn(async move { watch::run(client, watch::WatchSettings::default(), watching, show).await });
     tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
     let admin = endpoint.address();
     Ok(Operator { stream, admin, proxies, publisher, stop, tasks, endpoint })

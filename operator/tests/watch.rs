@@ -9,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use sluice_kit::Backend;
 use sluice_operator::objects::{Kind, ObjectKey, Watch};
-use sluice_operator::watch::{self, Settings};
+use sluice_operator::watch::{self, WatchSettings};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +59,8 @@ fn start(first: u16) -> (Arc<Switch>, mpsc::UnboundedReceiver<Vec<ObjectKey>>, i
     let uri = format!("http://{}", server.address).parse().unwrap();
     let client = Client::try_from(kube::Config::new(uri)).unwrap();
     let how = |kind: &Kind| (*kind, if *kind == Kind::UsagePlan { Watch::WhenServed } else { kind.watch() });
-    let settings = Settings { kinds: Kind::ALL.iter().map(how).collect(), absent_retry: Duration::from_millis(20) };
+    let settings =
+        WatchSettings { kinds: Kind::ALL.iter().map(how).collect(), absent_retry: Duration::from_millis(20) };
     let (shown, states) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let show = move |state: &sluice_operator::cluster_state::ClusterState, _: &BTreeSet<_>| {

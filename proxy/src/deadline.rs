@@ -19,11 +19,11 @@ thread_local! {
 /// The pending deadlines of this thread.
 struct Deadlines {
     now: Instant,
-    entries: Vec<Entry>,
+    entries: Vec<Pending>,
     free: Vec<usize>,
 }
 
-struct Entry {
+struct Pending {
     until: Instant,
     waker: Option<Waker>,
 }
@@ -84,7 +84,7 @@ impl Future for Deadline {
             }
             let at = *slot.get_or_insert_with(|| {
                 deadlines.free.pop().unwrap_or_else(|| {
-                    deadlines.entries.push(Entry { until, waker: None });
+                    deadlines.entries.push(Pending { until, waker: None });
                     deadlines.entries.len() - 1
                 })
             });

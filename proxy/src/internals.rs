@@ -16,7 +16,7 @@ use crate::config::store::Store;
 use crate::gateway::path;
 use crate::gateway::router::{Match, Position, RouteInput, Router, Tie};
 use crate::key::{KeyRing, Keys};
-use crate::limit::Limits;
+use crate::limit::Buckets;
 use crate::template::NoVariables;
 
 /// The canonical form of a path; none: the request is rejected.
@@ -118,7 +118,7 @@ impl ApiKeys {
         let mut ring = KeyRing::default();
         let name = PartName::of_object(PartKind::Keys, "shop", "keys");
         ring.set_keys(&name, Some(KeysPart { keys: (0..count).map(key).collect() }));
-        ring.join(&Limits::default());
+        ring.join(&Buckets::default());
         Self(ring.keys())
     }
 

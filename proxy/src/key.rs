@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use http::HeaderMap;
 use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartName, PlanPart};
 
-use crate::limit::{BucketId, Limit, Limits};
+use crate::limit::{BucketId, Buckets, Limit};
 
 /// The header with the key.
 pub(crate) const HEADER: &str = "x-api-key";
@@ -149,10 +149,10 @@ impl KeyRing {
     }
 
     /// Updates the table.
-    pub(crate) fn join(&mut self, limits: &Limits) {
+    pub(crate) fn join(&mut self, buckets: &Buckets) {
         for name in std::mem::take(&mut self.dirty) {
             for entry in self.parts.get(&name).iter().flat_map(|part| &part.keys) {
-                let record = Arc::new(record(entry, &self.plans, limits));
+                let record = Arc::new(record(entry, &self.plans, buckets));
                 let shard = self.keys.shard(&entry.digest);
                 // The operator does not give one value to two ApiKeys. If there are two, each proxy uses the same one.
                 if shard.get(&entry.digest).is_none_or(|other| other.object >= record.object) {
@@ -168,21 +168,21 @@ impl KeyRing {
     }
 }
 
-fn record(entry: &KeyEntry, plans: &BTreeMap<PartName, PlanPart>, limits: &Limits) -> KeyRecord {
+fn record(entry: &KeyEntry, plans: &BTreeMap<PartName, PlanPart>, buckets: &Buckets) -> KeyRecord {
     let id = entry.object.id();
     let mut stages = BTreeMap::new();
     for (name, plan) in entry.plans.iter().filter_map(|name| Some((name, plans.get(name)?))) {
         for at in &plan.stages {
-            stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, limits));
+            stages.entry(at.stage.clone()).or_insert_with(|| plan_at_stage(&id, name, plan, &at.stage, buckets));
         }
     }
     KeyRecord { object: entry.object.clone(), id, customer: entry.customer.clone(), stages }
 }
 
-fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, limits: &Limits) -> PlanAtStage {
+fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, buckets: &Buckets) -> PlanAtStage {
     let key_limit = plan
         .throttle
-        .map(|throttle| limits.limit(BucketId::KeyPlan { key: key.to_owned(), plan: name.clone() }, throttle));
+        .map(|throttle| buckets.limit(BucketId::KeyPlan { key: key.to_owned(), plan: name.clone() }, throttle));
     let throttles = plan.stages.iter().filter(|at| at.stage == *stage).flat_map(|at| &at.throttles);
     let rule_limits = throttles
         .map(|entry| {
@@ -194,7 +194,7 @@ fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, 
                 route: route.clone(),
                 rule: entry.rule.clone(),
             };
-            RuleLimit { route, rule: entry.rule.clone(), limit: limits.limit(id, entry.throttle) }
+            RuleLimit { route, rule: entry.rule.clone(), limit: buckets.limit(id, entry.throttle) }
         })
         .collect();
     PlanAtStage { key_limit, rule_limits }
@@ -230,7 +230,7 @@ mod tests {
         PartName::new(PartKind::Keys, name)
     }
 
-    fn ring(limits: &Limits) -> KeyRing {
+    fn ring(buckets: &Buckets) -> KeyRing {
         let mut ring = KeyRing::default();
         for (name, plan) in [plan("gold", &["prod"], 3), plan("free", &["prod", "test"], 1)] {
             ring.set_plan(&name, Some(plan));
@@ -246,14 +246,14 @@ mod tests {
         let two = KeysPart { keys: vec![key("bert", b"key-of-bert", names(&["gone"]))] };
         ring.set_keys(&shard("one"), Some(one));
         ring.set_keys(&shard("two"), Some(two));
-        ring.join(limits);
+        ring.join(buckets);
         ring
     }
 
     #[test]
     fn keys_follow_their_parts_and_plans_and_copies_are_independent() {
-        let limits = Limits::default();
-        let mut ring = ring(&limits);
+        let buckets = Buckets::default();
+        let mut ring = ring(&buckets);
         let before = ring.keys();
         let admitted =
             |keys: &Keys, key: &[u8], at: &str| keys.find(key).is_some_and(|k| k.admits(&stage(at)).is_some());
@@ -261,18 +261,18 @@ mod tests {
         let (name, gone) = plan("gone", &["prod"], 1);
         ring.set_plan(&name, Some(gone));
         ring.set_keys(&shard("one"), None);
-        ring.join(&limits);
+        ring.join(&buckets);
         assert!(!admitted(&ring.keys(), b"key-of-anna", "prod") && admitted(&ring.keys(), b"key-of-bert", "prod"));
         ring.set_plan(&name, None);
-        ring.join(&limits);
+        ring.join(&buckets);
         assert!(!admitted(&ring.keys(), b"key-of-bert", "prod"));
         assert!(admitted(&before, b"key-of-anna", "prod"));
     }
 
     #[test]
     fn the_first_plan_that_lists_the_stage_counts_and_a_missing_plan_admits_nothing() {
-        let limits = Limits::default();
-        let ring = ring(&limits).keys();
+        let buckets = Buckets::default();
+        let ring = ring(&buckets).keys();
         let anna = ring.find(b"key-of-anna").unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let burst = |at: &str| anna.admits(&stage(at)).unwrap().limits(&route, "other").next().unwrap().throttle.burst;
@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_key_meets_its_rule_bucket_first_and_its_plan_bucket_everywhere() {
-        let limits = Limits::default();
-        let ring = ring(&limits).keys();
+        let buckets = Buckets::default();
+        let ring = ring(&buckets).keys();
         let gold = ring.find(b"key-of-anna").unwrap().admits(&stage("prod")).unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let foreign = PartName::new(PartKind::Route, "other/orders");

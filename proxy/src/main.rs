@@ -122,7 +122,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
                     .map(|dir| Store::open(dir, &flags.fleet))
                     .transpose()
                     .context("cannot use --state-dir")?;
-                let settings = stream::Settings {
+                let settings = stream::StreamSettings {
                     operator: operator.clone(),
                     authority: flags.operator_ca.clone(),
                     token: flags.token_file.clone().or_else(|| flags.secret_file.clone()),

@@ -17,19 +17,19 @@ use tokio::sync::watch;
 
 use crate::auth::{Fetcher, KeySets};
 use crate::body::MemoryBudget;
-use crate::client::Connections;
+use crate::client::ConnectionCount;
 use crate::compile::Control;
 use crate::config::Configuration;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, server_config};
-use crate::listen::{MAX_CONNECTIONS, Shared, accept, bind};
+use crate::listen::{ListenContext, MAX_CONNECTIONS, accept, bind};
 use crate::observe::Recorder;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::pipeline::Worker;
 use crate::state::State;
 use crate::timeouts::Timeouts;
-use crate::transport::{Context, Egress, Limits, Tls};
+use crate::transport::{Context, Egress, PoolLimits, Tls};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -133,15 +133,15 @@ impl Proxy {
         let drain_began = Arc::new(AtomicBool::new(false));
         let log = Arc::new(log);
         let no_stage = metrics.stage("");
-        let shared = Arc::new(Shared {
-            connections: Connections::new(MAX_CONNECTIONS, metrics.connections.clone()),
+        let shared = Arc::new(ListenContext {
+            connections: ConnectionCount::new(MAX_CONNECTIONS, metrics.connections.clone()),
             connections_rejected: metrics.connections_rejected.clone(),
             timeouts: Arc::new(settings.timeouts),
             draining,
             drain_began: drain_began.clone(),
         });
         let egress = Egress::new(settings.allow_loopback);
-        let transport = Context { egress: egress.clone(), timeouts, limits: Limits::default(), threads };
+        let transport = Context { egress: egress.clone(), timeouts, limits: PoolLimits::default(), threads };
         let tls = Tls::new(settings.extra_roots)?;
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
         metrics.buffer_limit.set(i64::try_from(settings.buffer_memory).unwrap_or(i64::MAX));
@@ -299,7 +299,7 @@ fn listen(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), St
 }
 
 fn spawn(
-    shared: Arc<Shared>,
+    shared: Arc<ListenContext>,
     worker: Arc<Worker>,
     sockets: Sockets,
     mut stop: watch::Receiver<bool>,

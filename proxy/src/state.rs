@@ -11,13 +11,13 @@ use crate::auth::KeySets;
 use crate::body::MemoryBudget;
 use crate::cache::Cache;
 use crate::integration::{Upstream, upstream};
-use crate::limit::Limits;
+use crate::limit::Buckets;
 use crate::observe::metrics::Metrics;
 use crate::transport::{Context, Tls};
 
 /// Everything that a swap must not lose.
 pub(crate) struct State {
-    pub(crate) limits: Limits,
+    pub(crate) buckets: Buckets,
     pub(crate) key_sets: KeySets,
     pub(crate) caches: BTreeMap<PartName, Arc<Cache>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -41,7 +41,7 @@ impl State {
         transport: Context,
     ) -> Self {
         Self {
-            limits: Limits::default(),
+            buckets: Buckets::default(),
             key_sets,
             caches: BTreeMap::new(),
             metrics,
@@ -85,7 +85,7 @@ impl State {
         // Buckets are many, and a change after the next will do.
         if self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_EVERY) {
             self.swept = Some(now);
-            self.limits.sweep(now);
+            self.buckets.sweep(now);
         }
     }
 }

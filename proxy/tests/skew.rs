@@ -178,7 +178,7 @@ impl Proxy {
         );
         let following = tokio::spawn(async move {
             let operator = format!("http://{operator}").parse().unwrap();
-            let settings = stream::Settings { operator, authority: None, token: None };
+            let settings = stream::StreamSettings { operator, authority: None, token: None };
             match stream::run(&settings, &mut subscriber).await {}
         });
         Self { proxy, following }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_crds::API_VERSION;
 use sluice_crds::schema::{self, FieldError, Path, Place, SchemaError, SchemaValidator, Step, closest};
 
-use super::yaml::{Content, Document, Mark, Node};
+use super::yaml::{Content, Document, Mark, YamlNode};
 use crate::objects::{Kind, Object, ObjectKey, Unparsable, UnparsableStage, Watched as _, for_kind};
 
 /// The objects of a document, its errors, and notes about what is ignored.
@@ -40,7 +40,7 @@ pub(super) fn read(document: &Document) -> Outcome {
     outcome
 }
 
-fn read_node(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_node(node: &YamlNode, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     match &node.content {
         Content::Scalar(Value::Null) => outcome.errors.extend(errors),
         Content::Map(_) => match kind_of(node) {
@@ -65,7 +65,7 @@ fn read_node(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     }
 }
 
-fn read_list(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_list(node: &YamlNode, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     outcome.errors.extend(errors);
     match node.entry("items").map(|entry| &entry.value.content) {
         Some(Content::List(items)) => items.iter().for_each(|item| read_node(item, Vec::new(), outcome)),
@@ -74,7 +74,7 @@ fn read_list(node: &Node, errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
 }
 
 /// The kind that `apiVersion` and `kind` name; none when it is a kind that is not used here.
-fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
+fn kind_of(node: &YamlNode) -> Result<Option<Kind>, (Mark, String)> {
     let value_at = |key: &str| node.entry(key).map_or(node.at, |entry| entry.value.at);
     let Some(kind) = node.text("kind") else {
         return Err((value_at("kind"), "The object has no kind, for example kind: ApiRoute.".to_owned()));
@@ -109,7 +109,7 @@ fn kind_of(node: &Node) -> Result<Option<Kind>, (Mark, String)> {
     Ok(None)
 }
 
-fn read_object(node: &Node, kind: Kind, mut errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
+fn read_object(node: &YamlNode, kind: Kind, mut errors: Vec<(Mark, String)>, outcome: &mut Outcome) {
     let mut value = node.to_json();
     if let (true, Value::Object(map)) = (kind.is_own(), &mut value) {
         // As with `kubectl apply`, a status is ignored: the operator writes it.
@@ -164,7 +164,7 @@ fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, name))
 }
 
-fn typed(kind: Kind, mut value: Value, node: &Node) -> Result<Object, (Mark, String)> {
+fn typed(kind: Kind, mut value: Value, node: &YamlNode) -> Result<Object, (Mark, String)> {
     if kind.is_namespaced() && value["metadata"]["namespace"].is_null() {
         value["metadata"]["namespace"] = "default".into();
     }

@@ -42,14 +42,14 @@ pub(super) struct YamlError {
 /// One document of a file.
 #[derive(Debug)]
 pub(super) struct Document {
-    pub(super) root: Node,
+    pub(super) root: YamlNode,
     /// Duplicate keys and unknown tags; the rest of the document is still usable.
     pub(super) errors: Vec<YamlError>,
 }
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     pub(super) at: Mark,
     pub(super) content: Content,
 }
@@ -57,7 +57,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Scalar(Value),
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     Map(Vec<Entry>),
 }
 
@@ -65,10 +65,10 @@ pub(super) enum Content {
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) at: Mark,
-    pub(super) value: Node,
+    pub(super) value: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// The same without places.
     pub(super) fn to_json(&self) -> Value {
         match &self.content {
@@ -137,7 +137,7 @@ pub(super) fn parse(text: &str) -> (Vec<Document>, Option<YamlError>) {
 struct Reader<'a> {
     text: &'a str,
     events: Parser<'a, granit_parser::StrInput<'a>>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (YamlNode, usize)>,
     errors: Vec<YamlError>,
     nodes: usize,
 }
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The node that begins with this event.
-    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Node, YamlError> {
+    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<YamlNode, YamlError> {
         let at = Mark::from(&span.start);
         if depth > MAX_DEPTH {
             return Err(YamlError { at, message: format!("This is nested more than {MAX_DEPTH} levels deep.") });
@@ -195,11 +195,11 @@ impl<'a> Reader<'a> {
                     });
                 };
                 self.count(size, at)?;
-                return Ok(Node { at, content: node.content });
+                return Ok(YamlNode { at, content: node.content });
             }
             _ => return Err(YamlError { at, message: "A value is expected here.".to_owned() }),
         };
-        let node = Node { at, content };
+        let node = YamlNode { at, content };
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
         }
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, YamlError> {
+    fn list(&mut self, depth: usize) -> Result<Vec<YamlNode>, YamlError> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::SequenceEnd) {
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
     fn map(&mut self, depth: usize) -> Result<Vec<Entry>, YamlError> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
-        let mut merged: Vec<Node> = Vec::new();
+        let mut merged: Vec<YamlNode> = Vec::new();
         while let Some((event, span)) = self.next()? {
             let at = Mark::from(&span.start);
             let (key, plain) = match event {
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `<<`: fields of other mappings, where the mapping has none of its own.
-    fn merge(&mut self, node: Node, entries: &mut Vec<Entry>) {
+    fn merge(&mut self, node: YamlNode, entries: &mut Vec<Entry>) {
         match node.content {
             Content::Map(more) => {
                 for entry in more {

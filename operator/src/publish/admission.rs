@@ -273,11 +273,11 @@ fn own<'a>(accounts: &'a [ProxyAccount], user: &str) -> Option<(&'a Account, Opt
 
 /// The unverified claims of a token.
 #[derive(Deserialize)]
-struct Claims {
+struct TokenClaims {
     sub: String,
 }
 
-fn claims(token: &str) -> Option<Claims> {
+fn claims(token: &str) -> Option<TokenClaims> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&payload).ok()
 }

@@ -239,7 +239,7 @@ impl Connection {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Frames> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<FrameBody> {
         if request.uri().path() != STREAM_PATH {
             return empty_response(StatusCode::NOT_FOUND);
         }
@@ -272,12 +272,12 @@ impl Connection {
                 () = stop.cancelled() => {}
             }
         });
-        Response::new(Frames(Some(receiver)))
+        Response::new(FrameBody(Some(receiver)))
     }
 }
 
-fn empty_response(status: StatusCode) -> Response<Frames> {
-    let mut response = Response::new(Frames(None));
+fn empty_response(status: StatusCode) -> Response<FrameBody> {
+    let mut response = Response::new(FrameBody(None));
     *response.status_mut() = status;
     response
 }
@@ -289,9 +289,9 @@ fn log(ended: Result<(), hyper::Error>) {
 }
 
 /// A body of frames; none: empty.
-struct Frames(Option<mpsc::Receiver<Bytes>>);
+struct FrameBody(Option<mpsc::Receiver<Bytes>>);
 
-impl http_body::Body for Frames {
+impl http_body::Body for FrameBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -65,12 +65,12 @@ pub(crate) enum DisconnectReason {
 }
 
 /// Frames out of a request's body.
-struct Frames<B> {
+struct FrameReader<B> {
     body: B,
     decoder: Decoder<Up>,
 }
 
-impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Frames<B> {
+impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> FrameReader<B> {
     /// The first frame, apart from those of a newer version.
     async fn hello(&mut self) -> Result<Hello, DisconnectReason> {
         loop {
@@ -135,7 +135,7 @@ pub(crate) async fn run<B>(
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
 {
-    let mut frames = Frames { body, decoder: Decoder::with_max(MAX_UP_BYTES) };
+    let mut frames = FrameReader { body, decoder: Decoder::with_max(MAX_UP_BYTES) };
     let mut hello = match tokio::time::timeout(HELLO_TIMEOUT, frames.hello()).await {
         Err(_) => return DisconnectReason::NoHello,
         Ok(Err(ended)) => return ended,
@@ -182,7 +182,7 @@ where
 impl ProxyStream {
     async fn serve<B>(
         &mut self,
-        frames: &mut Frames<B>,
+        frames: &mut FrameReader<B>,
         current: &mut watch::Receiver<Option<Arc<Current>>>,
         proxies: &Proxies,
     ) -> DisconnectReason

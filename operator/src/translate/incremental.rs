@@ -39,7 +39,7 @@ pub struct Translator {
     rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
     /// The size of all outputs.
     weight: usize,
-    limits: Limits,
+    limits: SizeLimits,
     /// The outputs that exceed the limit of their shard, and all that exceed a limit.
     shard_cuts: BTreeMap<u8, BTreeMap<Node, Cut>>,
     cuts: BTreeMap<Node, Cut>,
@@ -49,7 +49,7 @@ pub struct Translator {
 
 /// The sizes that proxies accept.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct SizeLimits {
     total: usize,
     shard: usize,
 }
@@ -93,7 +93,7 @@ impl Translator {
             fleets: Fleets::default(),
             rules: BTreeMap::new(),
             weight: 0,
-            limits: Limits { total, shard },
+            limits: SizeLimits { total, shard },
             shard_cuts: BTreeMap::new(),
             cuts: BTreeMap::new(),
             translation: Translation::default(),

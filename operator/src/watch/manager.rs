@@ -23,14 +23,14 @@ const BATCH: usize = 4096;
 
 /// What is watched, and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct WatchSettings {
     /// The kinds.
     pub kinds: Vec<(Kind, Watch)>,
     /// How often the API server is asked for a kind that it does not serve.
     pub absent_retry: Duration,
 }
 
-impl Default for Settings {
+impl Default for WatchSettings {
     fn default() -> Self {
         let kinds = Kind::ALL.iter().map(|kind| (*kind, kind.watch())).collect();
         Self { kinds, absent_retry: Duration::from_secs(5) }
@@ -41,7 +41,7 @@ impl Default for Settings {
 /// are changes, with all changes since the call before.
 pub async fn run(
     client: Client,
-    settings: Settings,
+    settings: WatchSettings,
     stop: CancellationToken,
     mut show: impl FnMut(&ClusterState, &BTreeSet<(Kind, ObjectKey)>) + Send,
 ) {
@@ -86,7 +86,7 @@ impl Drop for Running {
 
 struct WatchManager {
     client: Client,
-    settings: Settings,
+    settings: WatchSettings,
     events: mpsc::Sender<WatchEvent>,
     watches: BTreeMap<Scope, Running>,
     next: u64,
@@ -99,7 +99,7 @@ struct WatchManager {
 }
 
 impl WatchManager {
-    fn new(client: Client, settings: Settings, events: mpsc::Sender<WatchEvent>) -> Self {
+    fn new(client: Client, settings: WatchSettings, events: mpsc::Sender<WatchEvent>) -> Self {
         let kinds = settings.kinds.iter().filter(|(_, watch)| *watch != Watch::ByName);
         let kinds: Vec<Kind> = kinds.map(|(kind, _)| *kind).collect();
         let mut manager = Self {

@@ -7,7 +7,7 @@ mod event;
 mod follow;
 mod manager;
 
-pub use manager::{Settings, run};
+pub use manager::{WatchSettings, run};
 
 /// The longest time without data from the API server: a little longer than a watch without any event.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(55);

@@ -31,7 +31,7 @@ enum Kind {
 }
 
 /// What a kind waits for.
-enum Wait {
+enum PendingCheck {
     Keys(KeyWait),
 }
 
@@ -39,12 +39,12 @@ enum Wait {
 enum Verdict {
     Grant(Grant),
     Reject(Decision),
-    Wait(Wait),
+    Wait(PendingCheck),
 }
 
 enum Evaluation {
     Done(Decision),
-    Wait(Wait),
+    Wait(PendingCheck),
 }
 
 /// One Authorizer, compiled.
@@ -129,14 +129,14 @@ impl Authorizer {
         }
     }
 
-    async fn wait(&self, wait: Wait, request: &AuthRequest<'_>) -> Decision {
+    async fn wait(&self, wait: PendingCheck, request: &AuthRequest<'_>) -> Decision {
         match wait {
-            Wait::Keys(wait) => wait.ready(MAX_WAIT).await,
+            PendingCheck::Keys(wait) => wait.ready(MAX_WAIT).await,
         }
         match self.evaluate(request, SystemTime::now()) {
             Evaluation::Done(decision) => decision,
             // Something else is missing by now: this request has waited.
-            Evaluation::Wait(Wait::Keys(wait)) => wait.given_up().into(),
+            Evaluation::Wait(PendingCheck::Keys(wait)) => wait.given_up().into(),
         }
     }
 }
@@ -160,7 +160,7 @@ impl Kind {
         match self {
             Self::Jwt(jwt) => match jwt.verify(credential, now) {
                 Ok(jwt::Verified::Grant(grant)) => Verdict::Grant(grant),
-                Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(Wait::Keys(wait)),
+                Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(PendingCheck::Keys(wait)),
                 Err(error) => Verdict::Reject(error.into()),
             },
         }

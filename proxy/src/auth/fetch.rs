@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
     use crate::timeouts::UpstreamTimeouts;
-    use crate::transport::{Egress, Limits};
+    use crate::transport::{Egress, PoolLimits};
 
     /// An issuer that sends the same response to every request.
     async fn issuer(response: String) -> SocketAddr {
@@ -159,7 +159,8 @@ mod tests {
 
     fn trusting(roots: Vec<CertificateDer<'static>>, allow_loopback: bool) -> Fetcher {
         let egress = Egress::new(allow_loopback);
-        let context = Context { egress, timeouts: UpstreamTimeouts::default(), limits: Limits::default(), threads: 1 };
+        let context =
+            Context { egress, timeouts: UpstreamTimeouts::default(), limits: PoolLimits::default(), threads: 1 };
         Fetcher::new(Tls::new(roots).unwrap(), context)
     }
 

@@ -24,7 +24,7 @@ pub(super) enum Progress {
 }
 
 #[derive(Debug)]
-struct Fetch {
+struct PendingFetch {
     /// Distinguishes it from a later fetch for the same key.
     id: u64,
     progress: watch::Receiver<Progress>,
@@ -33,7 +33,7 @@ struct Fetch {
 /// The responses that are being fetched.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    under_way: Mutex<HashMap<Key, Fetch>>,
+    under_way: Mutex<HashMap<Key, PendingFetch>>,
     next: AtomicU64,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Joined {
 }
 
 impl Fetches {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Fetch>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, PendingFetch>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +61,7 @@ impl Fetches {
                 }
                 let id = self.next.fetch_add(1, Ordering::Relaxed);
                 let (sender, progress) = watch::channel(Progress::Requested);
-                vacant.insert(Fetch { id, progress });
+                vacant.insert(PendingFetch { id, progress });
                 Ok(Joined::First(id, sender))
             }
         }

@@ -9,12 +9,12 @@ use super::store::Cache;
 use super::stored::{Head, MAX_BODY_BYTES};
 
 /// A part of the budget, given back when it is dropped.
-struct Reservation {
+struct CacheReservation {
     cache: Arc<Cache>,
     bytes: u64,
 }
 
-impl Reservation {
+impl CacheReservation {
     fn grow(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let fits = self.cache.budget.take(bytes);
@@ -25,7 +25,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for CacheReservation {
     fn drop(&mut self) {
         self.cache.budget.give_back(self.bytes);
     }
@@ -36,13 +36,13 @@ pub(crate) struct Fill {
     lead: Lead,
     head: Head,
     body: Vec<u8>,
-    reservation: Reservation,
+    reservation: CacheReservation,
 }
 
 impl Fill {
     /// Begins a copy; `length` where it is known. None: the budget is exhausted, and no request waits for it any more.
     pub(crate) fn begin(lead: Lead, head: Head, length: Option<u64>, now: Instant) -> Option<Self> {
-        let reservation = Reservation { cache: Arc::clone(&lead.cache), bytes: 0 };
+        let reservation = CacheReservation { cache: Arc::clone(&lead.cache), bytes: 0 };
         let mut fill = Self { lead, head, body: Vec::new(), reservation };
         let length = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
         if length > MAX_BODY_BYTES || !fill.reserve(length) {

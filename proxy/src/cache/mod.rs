@@ -16,7 +16,7 @@ pub(crate) use fill::Fill;
 pub(crate) use fingerprint::RuleAtStage;
 pub(crate) use key::{CallerKey, Key};
 pub(crate) use phase::{NotStored, Phase};
-pub(crate) use policy::{CachePolicy, Candidate, IGNORED_WARNING, Invalidate, invalidation};
+pub(crate) use policy::{CachePolicy, IGNORED_WARNING, Invalidate, ReceivedResponse, invalidation};
 pub(crate) use store::Cache;
 pub(crate) use stored::{Head, MAX_BODY_BYTES, Stored};
 

@@ -33,7 +33,7 @@ pub(crate) struct CachePolicy {
 
 /// A response and its request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Candidate<'a> {
+pub(crate) struct ReceivedResponse<'a> {
     pub(crate) method: &'a Method,
     /// The request's headers.
     pub(crate) request: &'a HeaderMap,
@@ -85,27 +85,27 @@ impl CachePolicy {
     }
 
     /// How long a response may be stored, or why it may not.
-    pub(crate) fn storable(&self, candidate: Candidate<'_>) -> Result<Duration, NotStored> {
-        if !self.methods.contains(candidate.method) {
+    pub(crate) fn storable(&self, response: ReceivedResponse<'_>) -> Result<Duration, NotStored> {
+        if !self.methods.contains(response.method) {
             return Err(NotStored::Method);
         }
-        if candidate.request.contains_key(RANGE)
-            || candidate.status == StatusCode::PARTIAL_CONTENT
-            || candidate.headers.contains_key(CONTENT_RANGE)
+        if response.request.contains_key(RANGE)
+            || response.status == StatusCode::PARTIAL_CONTENT
+            || response.headers.contains_key(CONTENT_RANGE)
         {
             return Err(NotStored::Range);
         }
-        let status = candidate.status.as_u16();
+        let status = response.status.as_u16();
         if status < 200 || status == 304 || (self.native && !NATIVE_STATUSES.contains(&status)) {
             return Err(NotStored::Status);
         }
-        if candidate.headers.contains_key(SET_COOKIE) {
+        if response.headers.contains_key(SET_COOKIE) {
             return Err(NotStored::SetCookie);
         }
-        if candidate.headers.get_all(VARY).iter().any(|value| !self.keys_all_of(value)) {
+        if response.headers.get_all(VARY).iter().any(|value| !self.keys_all_of(value)) {
             return Err(NotStored::Vary);
         }
-        self.time_to_live(candidate.headers)
+        self.time_to_live(response.headers)
     }
 
     /// Whether each header that `vary` names is part of the key.

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::IntGauge;
 
 /// The open connections of the whole proxy.
-pub(crate) struct Connections {
+pub(crate) struct ConnectionCount {
     open: AtomicUsize,
     max: usize,
     gauge: IntGauge,
 }
 
-impl Connections {
+impl ConnectionCount {
     pub(crate) fn new(max: usize, gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self { open: AtomicUsize::new(0), max, gauge })
     }
@@ -28,7 +28,7 @@ impl Connections {
 
 /// One open connection; counted until it is dropped.
 #[must_use]
-pub(crate) struct OpenConnection(Arc<Connections>);
+pub(crate) struct OpenConnection(Arc<ConnectionCount>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn a_connection_beyond_the_maximum_is_not_opened_and_a_closed_one_makes_room() {
-        let gauge = IntGauge::new("connections", "Connections.").unwrap();
-        let connections = Connections::new(1, gauge.clone());
+        let gauge = IntGauge::new("connections", "ConnectionCount.").unwrap();
+        let connections = ConnectionCount::new(1, gauge.clone());
         let first = connections.open();
         assert!(first.is_some() && connections.open().is_none());
         assert_eq!(gauge.get(), 1);

@@ -12,7 +12,7 @@ use http::HeaderValue;
 use crate::timeouts::Timeouts;
 
 pub(crate) use conn_state::ConnState;
-pub(crate) use connections::{Connections, OpenConnection};
+pub(crate) use connections::{ConnectionCount, OpenConnection};
 pub(crate) use flow::{Flow, TrackedBytes};
 
 /// Address and protocol of a client's connection, as header values that are made once.

@@ -7,12 +7,12 @@ use sluice_wire::{ObjectRef, PartName, RoutePart};
 /// References between routes and other parts.
 #[derive(Default)]
 pub(super) struct Index {
-    routes: BTreeMap<PartName, Entry>,
+    routes: BTreeMap<PartName, RouteEntry>,
     /// Routes by the parts that they reference.
     by: BTreeMap<PartName, BTreeSet<PartName>>,
 }
 
-struct Entry {
+struct RouteEntry {
     object: ObjectRef,
     stages: Vec<PartName>,
     uses: BTreeSet<PartName>,
@@ -23,8 +23,11 @@ impl Index {
     pub(super) fn insert(&mut self, name: &PartName, route: &RoutePart) -> BTreeSet<PartName> {
         let mut touched = self.remove(name);
         touched.extend(route.stages.iter().cloned());
-        let entry =
-            Entry { object: route.object.clone(), stages: route.stages.clone(), uses: route.uses().cloned().collect() };
+        let entry = RouteEntry {
+            object: route.object.clone(),
+            stages: route.stages.clone(),
+            uses: route.uses().cloned().collect(),
+        };
         for other in entry.stages.iter().chain(&entry.uses) {
             self.by.entry(other.clone()).or_default().insert(name.clone());
         }

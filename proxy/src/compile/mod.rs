@@ -102,7 +102,7 @@ impl Control {
                 self.take(part, &mut dirty);
             }
         }
-        self.ring.join(&self.state.limits);
+        self.ring.join(&self.state.buckets);
         let stages = self.compile_stages(snapshot, &mut dirty);
         let version = snapshot.version();
         self.store(version, stages);

@@ -173,7 +173,7 @@ fn templates(policy: &wire::RulePolicy) -> impl Iterator<Item = &Template> {
 
 fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
     let (stage, route) = (site.stage_name.clone(), part.clone());
-    state.limits.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
+    state.buckets.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
 }
 
 fn caching(

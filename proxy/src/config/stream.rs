@@ -29,7 +29,7 @@ const QUEUE: usize = 16;
 
 /// The operator's address and the proxy's credentials.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct StreamSettings {
     /// `https://HOST:PORT`.
     pub operator: Uri,
     /// The certificate authority of the operator's certificate, as PEM; none: the system's roots.
@@ -71,7 +71,7 @@ enum StreamError {
 }
 
 /// Follows the operator and never returns. Dropped when the proxy stops.
-pub async fn run(settings: &Settings, subscriber: &mut Subscriber) -> Infallible {
+pub async fn run(settings: &StreamSettings, subscriber: &mut Subscriber) -> Infallible {
     let mut wait = FIRST_BACKOFF;
     loop {
         let mut applied = false;
@@ -92,7 +92,7 @@ pub async fn run(settings: &Settings, subscriber: &mut Subscriber) -> Infallible
 
 type Replies = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-async fn follow(settings: &Settings, subscriber: &mut Subscriber, applied: &mut bool) -> Result<(), StreamError> {
+async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied: &mut bool) -> Result<(), StreamError> {
     let mut sender = dial::<Replies>(&settings.operator, settings.authority.as_deref()).await?;
     let (replies, queue) = mpsc::channel::<Vec<u8>>(QUEUE);
     let body = futures::stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
@@ -135,7 +135,7 @@ async fn send(replies: &mpsc::Sender<Vec<u8>>, frame: &Up) -> Result<(), StreamE
     replies.send_timeout(codec::encode(frame)?, REPLY_TIMEOUT).await.map_err(|_| StreamError::Stuck)
 }
 
-async fn request(settings: &Settings, body: Replies) -> Result<Request<Replies>, StreamError> {
+async fn request(settings: &StreamSettings, body: Replies) -> Result<Request<Replies>, StreamError> {
     let host = settings.operator.authority().map_or("", |a| a.as_str());
     let scheme = settings.operator.scheme_str().unwrap_or("https");
     let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(STREAM_PATH).build()?;

@@ -8,10 +8,10 @@ use foldhash::fast::FixedState;
 use super::stage::Stage;
 
 /// Stages of one host, longest base path first.
-type Stages = Vec<Arc<Stage>>;
+type HostStages = Vec<Arc<Stage>>;
 
 /// The names come from the configuration, and clients can only look them up: no client can cause hash collisions.
-type Named = HashMap<Box<str>, Stages, FixedState>;
+type Named = HashMap<Box<str>, HostStages, FixedState>;
 
 /// Stages by host and base path.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(crate) struct HostTable {
     exact: Named,
     /// By what follows `*.`.
     wildcard: Named,
-    any: Stages,
+    any: HostStages,
 }
 
 impl HostTable {
@@ -47,7 +47,7 @@ impl HostTable {
         self.claimed(host).unwrap_or(&self.any).iter().find(|stage| below(path, &stage.base).is_some())
     }
 
-    fn claimed(&self, host: &str) -> Option<&Stages> {
+    fn claimed(&self, host: &str) -> Option<&HostStages> {
         if let Some(stages) = self.exact.get(host) {
             return Some(stages);
         }

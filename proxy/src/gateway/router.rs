@@ -86,14 +86,14 @@ struct Candidate<R> {
 }
 
 #[derive(Clone)]
-struct Node<R> {
-    fixed: Children<Arc<Node<R>>>,
-    param: Option<Arc<Node<R>>>,
+struct PathNode<R> {
+    fixed: Children<Arc<PathNode<R>>>,
+    param: Option<Arc<PathNode<R>>>,
     ends: Vec<Candidate<R>>,
     greedy: Vec<Candidate<R>>,
 }
 
-impl<R> Default for Node<R> {
+impl<R> Default for PathNode<R> {
     fn default() -> Self {
         Self { fixed: Children::default(), param: None, ends: Vec::new(), greedy: Vec::new() }
     }
@@ -102,7 +102,7 @@ impl<R> Default for Node<R> {
 /// Rules by path, method, headers and query.
 #[derive(Clone)]
 pub(crate) struct Router<R> {
-    root: Arc<Node<R>>,
+    root: Arc<PathNode<R>>,
     /// Whether a slash at the end is ignored, as in AWS REST APIs.
     ignore_last_slash: bool,
 }
@@ -209,7 +209,7 @@ impl<R: Clone> Router<R> {
     }
 }
 
-fn prune<R: Clone>(node: &mut Node<R>, segments: &[&Segment], tie: &Tie) -> Stays {
+fn prune<R: Clone>(node: &mut PathNode<R>, segments: &[&Segment], tie: &Tie) -> Stays {
     match segments {
         [] => node.ends.retain(|candidate| candidate.tie != *tie),
         [Segment::Greedy(_), ..] => node.greedy.retain(|candidate| candidate.tie != *tie),
@@ -226,7 +226,7 @@ fn prune<R: Clone>(node: &mut Node<R>, segments: &[&Segment], tie: &Tie) -> Stay
     if empty { Stays::No } else { Stays::Yes }
 }
 
-fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Option<&'r R> {
+fn walk<'r, R>(node: &'r PathNode<R>, start: usize, search: &mut Search<'_>) -> Option<&'r R> {
     let path = search.path;
     let Some((start, end)) = segment(path, start) else { return best(&node.ends, search.input) };
     let text = path.get(start..end).unwrap_or_default();
@@ -254,7 +254,7 @@ fn walk<'r, R>(node: &'r Node<R>, start: usize, search: &mut Search<'_>) -> Opti
     None
 }
 
-fn collect<R>(node: &Node<R>, start: usize, path: &str, input: &RouteInput<'_>, out: &mut Vec<Method>) {
+fn collect<R>(node: &PathNode<R>, start: usize, path: &str, input: &RouteInput<'_>, out: &mut Vec<Method>) {
     let mut add = |list: &[Candidate<R>]| {
         out.extend(list.iter().filter(|c| conditions_match(c, input)).flat_map(|c| c.methods.named().iter().cloned()));
     };

@@ -3,4 +3,4 @@
 
 pub(crate) mod upstream;
 
-pub(crate) use upstream::{PooledConnection, Received, RequestBody, Upstream};
+pub(crate) use upstream::{RequestBody, Upstream, UpstreamConnection, UpstreamResponse};

@@ -17,10 +17,10 @@ pub(crate) type Upstream = Pool<Box<Upload>>;
 pub(crate) type RequestBody = transport::Payload<Box<Upload>>;
 
 /// The head of a response of an upstream, with its connection.
-pub(crate) type Received = transport::Received<Box<Upload>>;
+pub(crate) type UpstreamResponse = transport::Received<Box<Upload>>;
 
 /// The connection of a response of an upstream.
-pub(crate) type PooledConnection = transport::PooledConnection<Box<Upload>>;
+pub(crate) type UpstreamConnection = transport::PooledConnection<Box<Upload>>;
 
 /// Replaces the endpoints of a Service port; none: the Service or its port is gone. An error: its TLS name is not valid.
 pub(crate) fn update(upstream: &Upstream, part: Option<&UpstreamPart>, tls: &Arc<Tls>) -> Result<(), String> {

@@ -244,17 +244,17 @@ struct Registry {
 
 /// All buckets of this proxy.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Buckets {
     registry: Mutex<Registry>,
 }
 
-impl Default for Limits {
+impl Default for Buckets {
     fn default() -> Self {
         Self { registry: Mutex::new(Registry { buckets: HashMap::new(), sweep_at: SWEEP_FROM }) }
     }
 }
 
-impl Limits {
+impl Buckets {
     /// The bucket of `id`, which is created if it does not exist. Called when routes are compiled, not per request.
     pub(crate) fn bucket(&self, id: BucketId) -> Arc<Bucket> {
         let mut registry = self.registry();

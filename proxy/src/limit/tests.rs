@@ -13,7 +13,7 @@ fn id(rule: &str) -> BucketId {
     }
 }
 
-fn limit(limits: &Limits, rule: &str, rate: u32, burst: u32) -> Limit {
+fn limit(limits: &Buckets, rule: &str, rate: u32, burst: u32) -> Limit {
     limits.limit(id(rule), Throttle { rate, per_ms: 1000, burst })
 }
 
@@ -23,7 +23,7 @@ fn passes(limit: &Limit, proxies: u32, now: Instant, tries: usize) -> usize {
 
 #[test]
 fn a_bucket_gives_its_burst_then_its_rate_then_the_burst_again() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let limit = limit(&limits, "a", 10, 5);
     let start = Instant::now();
     assert_eq!(passes(&limit, 1, start, 20), 5);
@@ -40,7 +40,7 @@ fn shares_of_a_fleet() {
     for (proxies, burst, at_once, per_second) in
         [(1, 10, 10, 10), (2, 10, 5, 5), (5, 10, 2, 2), (100, 10, 1, 0), (0, 10, 10, 10)]
     {
-        let limits = Limits::default();
+        let limits = Buckets::default();
         let limit = limit(&limits, "a", 10, burst);
         let start = Instant::now();
         assert_eq!(passes(&limit, proxies, start, 50), at_once, "{proxies} proxies");
@@ -57,7 +57,7 @@ fn a_slow_rate_is_exact_to_the_nanosecond_and_shared_by_the_fleet() {
     for (rate, per_s, proxies, wait_s) in
         [(1, 3600, 1, 3600), (1, 3600, 3, 3 * 3600), (2, 86_400, 1, 43_200), (5, 60, 2, 24), (7, 86_400, 7, 86_400)]
     {
-        let limits = Limits::default();
+        let limits = Buckets::default();
         let limit = limits.limit(id("slow"), Throttle { rate, per_ms: per_s * 1000, burst: 1 });
         let mut now = Instant::now();
         assert!(take_all(&[&limit], proxies, now).is_ok());
@@ -73,7 +73,7 @@ fn a_slow_rate_is_exact_to_the_nanosecond_and_shared_by_the_fleet() {
 
 #[test]
 fn thirds_of_a_second_do_not_drift() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let limit = limit(&limits, "a", 3, 2);
     let start = Instant::now();
     // A caller at exactly the rate, on a clock of whole nanoseconds, for a day.
@@ -87,7 +87,7 @@ fn thirds_of_a_second_do_not_drift() {
 fn a_change_of_the_period_keeps_the_used_tokens() {
     let start = Instant::now();
     for (rate, per_ms, proxies) in [(1, 3_600_000, 1), (1, 1000, 1), (1, 86_400_000, 65_536), (1, u32::MAX, u32::MAX)] {
-        let limits = Limits::default();
+        let limits = Buckets::default();
         assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 20), 10);
         let changed = limits.limit(id("a"), Throttle { rate, per_ms, burst: 10 });
         assert_eq!(passes(&changed, proxies, start, 20), 0, "{rate} per {per_ms} ms among {proxies}");
@@ -97,7 +97,7 @@ fn a_change_of_the_period_keeps_the_used_tokens() {
 
 #[test]
 fn a_fleet_of_every_size_leaves_whole_tokens_whole() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     let bucket = limit(&limits, "a", 0, 100);
     assert_eq!(passes(&bucket, 1, start, 100), 100);
@@ -109,7 +109,7 @@ fn a_fleet_of_every_size_leaves_whole_tokens_whole() {
 
 #[test]
 fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     let closed = limit(&limits, "closed", 10, 0);
     let exhausted = take_all(&[&closed], 1, start).unwrap_err();
@@ -121,7 +121,7 @@ fn nothing_passes_a_burst_of_zero_and_a_rate_of_zero_never_refills() {
 
 #[test]
 fn a_rejection_returns_the_tokens_of_earlier_limits() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let (wide, narrow) = (limit(&limits, "wide", 1, 3), limit(&limits, "narrow", 1, 1));
     let now = Instant::now();
     assert!(take_all(&[&wide, &narrow], 1, now).is_ok());
@@ -133,7 +133,7 @@ fn a_rejection_returns_the_tokens_of_earlier_limits() {
 
 #[test]
 fn two_threads_never_take_more_tokens_than_the_bucket_has() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let limit = limit(&limits, "a", 0, 10_000);
     let now = Instant::now();
     let total: usize = std::thread::scope(|scope| {
@@ -145,7 +145,7 @@ fn two_threads_never_take_more_tokens_than_the_bucket_has() {
 
 #[test]
 fn a_new_configuration_neither_refills_nor_empties() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     let old = limit(&limits, "a", 10, 10);
     assert_eq!(passes(&old, 1, start, 10), 10);
@@ -161,7 +161,7 @@ fn a_new_configuration_neither_refills_nor_empties() {
 
 #[test]
 fn the_sweep_removes_full_and_unreferenced_buckets() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     let kept = limit(&limits, "kept", 10, 10);
     let gone = limit(&limits, "gone", 10, 10);
@@ -176,7 +176,7 @@ fn the_sweep_removes_full_and_unreferenced_buckets() {
 
 #[test]
 fn the_old_rate_applies_until_the_change() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     assert_eq!(passes(&limit(&limits, "a", 1, 10), 1, start, 10), 10);
     // Two seconds at one a second, then a hundred a second from now on.
@@ -188,7 +188,7 @@ fn shrinking_and_growing_refills_nothing() {
     let start = Instant::now();
     // (burst, proxies) one after the other at one instant: the used tokens stay used.
     for steps in [[(100, 1), (100, 2), (100, 1)], [(100, 1), (10, 1), (100, 1)], [(100, 1), (0, 1), (100, 1)]] {
-        let limits = Limits::default();
+        let limits = Buckets::default();
         assert_eq!(passes(&limit(&limits, "a", 1, steps[0].0), steps[0].1, start, 200), 100);
         for (burst, proxies) in steps {
             assert_eq!(passes(&limit(&limits, "a", 1, burst), proxies, start, 200), 0, "{steps:?}");
@@ -198,7 +198,7 @@ fn shrinking_and_growing_refills_nothing() {
 
 #[test]
 fn a_smaller_bucket_is_not_blocked_by_tokens_taken_from_the_larger_one() {
-    let limits = Limits::default();
+    let limits = Buckets::default();
     let start = Instant::now();
     assert_eq!(passes(&limit(&limits, "a", 1, 1000), 1, start, 1000), 1000);
     let small = limit(&limits, "a", 1, 10);
@@ -235,7 +235,7 @@ proptest! {
             1..12,
         )
     ) {
-        let limits = Limits::default();
+        let limits = Buckets::default();
         #[expect(clippy::cast_precision_loss, reason = "the textbook counts in floats")]
         let shares: Vec<(f64, f64)> = steps
             .iter()

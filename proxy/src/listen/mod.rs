@@ -26,10 +26,10 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::client::{Connections, Flow, OpenConnection, Origin, Peer, TrackedBytes};
+use crate::client::{ConnectionCount, Flow, OpenConnection, Origin, Peer, TrackedBytes};
 use crate::deadline::Timer;
 use crate::timeouts::Timeouts;
-use streams::{Action, MAX_STREAMS, Streams, Watch};
+use streams::{MAX_STREAMS, StreamCheck, Streams, Watch};
 use write_timeout::WriteTimeout;
 
 /// Open client connections of the whole proxy.
@@ -62,8 +62,8 @@ pub(crate) trait Handler: Clone + Send + 'static {
 }
 
 /// What the listeners of all worker threads share.
-pub(crate) struct Shared {
-    pub(crate) connections: Arc<Connections>,
+pub(crate) struct ListenContext {
+    pub(crate) connections: Arc<ConnectionCount>,
     /// Connections closed because there were too many.
     pub(crate) connections_rejected: IntCounter,
     pub(crate) timeouts: Arc<Timeouts>,
@@ -87,7 +87,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts connections until draining begins; `handler` serves their requests.
 pub(crate) async fn accept(
-    shared: Arc<Shared>,
+    shared: Arc<ListenContext>,
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     handler: impl Handler,
@@ -123,7 +123,7 @@ pub(crate) async fn accept(
 }
 
 async fn connection(
-    shared: Arc<Shared>,
+    shared: Arc<ListenContext>,
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     origin: Origin,
@@ -194,7 +194,7 @@ async fn drained(draining: &mut watch::Receiver<bool>) {
     drop(draining.wait_for(|draining| *draining).await);
 }
 
-async fn http1<S>(shared: Arc<Shared>, stream: S, peer: Arc<Peer>, handler: impl Handler)
+async fn http1<S>(shared: Arc<ListenContext>, stream: S, peer: Arc<Peer>, handler: impl Handler)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -236,7 +236,7 @@ where
     ended(served.await);
 }
 
-async fn http2<S>(shared: Arc<Shared>, stream: S, peer: Arc<Peer>, handler: impl Handler)
+async fn http2<S>(shared: Arc<ListenContext>, stream: S, peer: Arc<Peer>, handler: impl Handler)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -271,9 +271,9 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             _ = ticks.tick() => match watch.check(&streams) {
-                Action::Keep => {}
-                Action::Shutdown => connection.as_mut().graceful_shutdown(),
-                Action::Close => return,
+                StreamCheck::Keep => {}
+                StreamCheck::Shutdown => connection.as_mut().graceful_shutdown(),
+                StreamCheck::Close => return,
             },
         }
     }

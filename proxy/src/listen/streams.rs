@@ -17,7 +17,7 @@ const IDLE: u32 = 6;
 /// A connection that was shut down and has no requests left is closed after this many checks.
 const CLOSE: u32 = 3;
 
-struct Stream {
+struct RequestStream {
     flow: Arc<Flow>,
     /// The task that serves it. When it has ended and bytes still wait, the connection holds the end of the response.
     task: Option<AbortHandle>,
@@ -27,7 +27,7 @@ struct Stream {
     stalled: u32,
 }
 
-impl Stream {
+impl RequestStream {
     fn running(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
@@ -50,7 +50,7 @@ impl Stream {
 
 /// The streams of a connection, and the executor that runs them.
 #[derive(Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<Vec<Stream>>>);
+pub(super) struct Streams(Arc<Mutex<Vec<RequestStream>>>);
 
 /// The streams of a connection at one check.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ struct Check {
 }
 
 impl Streams {
-    fn list(&self) -> MutexGuard<'_, Vec<Stream>> {
+    fn list(&self) -> MutexGuard<'_, Vec<RequestStream>> {
         // Poisoned only by a panic between statements that cannot panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Streams {
         if list.len() >= 2 * MAX_STREAMS as usize {
             list.retain(|stream| !stream.ended());
         }
-        list.push(Stream { flow: flow.clone(), task: None, since: None, stalled: 0 });
+        list.push(RequestStream { flow: flow.clone(), task: None, since: None, stalled: 0 });
         flow
     }
 
@@ -115,7 +115,7 @@ where
 
 /// What to do with a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum StreamCheck {
     Keep,
     /// Accept no new requests and finish those that are being served.
     Shutdown,
@@ -130,21 +130,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn check(&mut self, streams: &Streams) -> Action {
+    pub(super) fn check(&mut self, streams: &Streams) -> StreamCheck {
         self.decide(&streams.check())
     }
 
-    fn decide(&mut self, check: &Check) -> Action {
+    fn decide(&mut self, check: &Check) -> StreamCheck {
         self.idle = if check.busy { 0 } else { self.idle + 1 };
         if self.shut_down {
-            return if self.idle >= CLOSE { Action::Close } else { Action::Keep };
+            return if self.idle >= CLOSE { StreamCheck::Close } else { StreamCheck::Keep };
         }
         if check.stuck || self.idle >= IDLE {
             self.shut_down = true;
             self.idle = 0;
-            return Action::Shutdown;
+            return StreamCheck::Shutdown;
         }
-        Action::Keep
+        StreamCheck::Keep
     }
 }
 
@@ -188,20 +188,20 @@ mod tests {
     fn an_idle_connection_is_shut_down_and_then_closed() {
         let idle = || Check { busy: false, stuck: false };
         let mut watch = Watch::default();
-        let actions: Vec<Action> = (0..IDLE + CLOSE).map(|_| watch.decide(&idle())).collect();
+        let actions: Vec<StreamCheck> = (0..IDLE + CLOSE).map(|_| watch.decide(&idle())).collect();
         let shutdown = IDLE as usize - 1;
         for (at, action) in actions.iter().enumerate() {
             let wanted = match at {
-                at if at == shutdown => Action::Shutdown,
-                at if at == shutdown + CLOSE as usize => Action::Close,
-                _ => Action::Keep,
+                at if at == shutdown => StreamCheck::Shutdown,
+                at if at == shutdown + CLOSE as usize => StreamCheck::Close,
+                _ => StreamCheck::Keep,
             };
             assert_eq!(*action, wanted, "{at}");
         }
         let mut watch = Watch::default();
-        assert_eq!(watch.decide(&Check { busy: true, stuck: true }), Action::Shutdown);
+        assert_eq!(watch.decide(&Check { busy: true, stuck: true }), StreamCheck::Shutdown);
         for _ in 0..10 {
-            assert_eq!(watch.decide(&Check { busy: true, stuck: true }), Action::Keep);
+            assert_eq!(watch.decide(&Check { busy: true, stuck: true }), StreamCheck::Keep);
         }
     }
 }

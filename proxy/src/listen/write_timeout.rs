@@ -100,15 +100,15 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::client::{Connections, Origin};
+    use crate::client::{ConnectionCount, Origin};
 
     #[tokio::test]
     async fn a_client_that_stops_reading_is_disconnected_and_one_that_reads_is_not() {
         let (near, mut far) = tokio::io::duplex(16);
         let one = || http::HeaderValue::from_static("1");
         let origin = Origin { source: one(), port: one(), tls: false };
-        let gauge = prometheus::IntGauge::new("connections", "Connections.").unwrap();
-        let open = Connections::new(1, gauge).open().unwrap();
+        let gauge = prometheus::IntGauge::new("connections", "ConnectionCount.").unwrap();
+        let open = ConnectionCount::new(1, gauge).open().unwrap();
         let peer = Peer::new(origin, Arc::default(), open);
         let mut socket = WriteTimeout::new(near, peer, Duration::from_millis(50));
         let writing = tokio::spawn(async move {

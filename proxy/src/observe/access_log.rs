@@ -28,12 +28,12 @@ const MAX_TEXT: usize = 1024;
 
 /// The log, and the thread that writes it.
 pub(crate) struct AccessLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogBuffers>,
     writer: Option<JoinHandle<()>>,
     dropped: IntCounter,
 }
 
-struct Shared {
+struct LogBuffers {
     /// Lines that wait, one buffer per worker thread.
     waiting: Box<[Mutex<String>]>,
     stop: AtomicBool,
@@ -47,7 +47,7 @@ impl AccessLog {
         dropped: IntCounter,
     ) -> std::io::Result<Self> {
         let waiting = (0..workers.max(1)).map(|_| Mutex::default()).collect();
-        let shared = Arc::new(Shared { waiting, stop: AtomicBool::new(false) });
+        let shared = Arc::new(LogBuffers { waiting, stop: AtomicBool::new(false) });
         let start = |sink| {
             let shared = shared.clone();
             std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &shared))
@@ -90,7 +90,7 @@ fn locked(waiting: &Mutex<String>) -> MutexGuard<'_, String> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write(mut sink: Box<dyn Write + Send>, shared: &Shared) {
+fn write(mut sink: Box<dyn Write + Send>, shared: &LogBuffers) {
     let mut taken = String::new();
     loop {
         let stop = shared.stop.load(Ordering::Acquire);

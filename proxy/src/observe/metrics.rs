@@ -30,7 +30,7 @@ pub(crate) enum Scope {
 
 /// All metric families of the proxy.
 pub(crate) struct Metrics {
-    stages: Stages,
+    stages: StageCollector,
     version: GaugeVec,
     pub(crate) applied: Gauge,
     pub(crate) rejected: IntCounter,
@@ -76,7 +76,7 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let stages = Stages::new(workers)?;
+        let stages = StageCollector::new(workers)?;
         registry.register(Box::new(stages.clone()))?;
         let version = GaugeVec::new(
             Opts::new("sluice_config_version_info", "Version of the configuration that is served."),
@@ -197,7 +197,7 @@ impl RouteMetrics {
 
 /// The Prometheus collector of all stages.
 #[derive(Clone)]
-struct Stages {
+struct StageCollector {
     all: Arc<Mutex<BTreeMap<Box<str>, Arc<StageMetrics>>>>,
     descriptions: Arc<[Desc; FAMILIES.len()]>,
     /// Number of routes with their own counters.
@@ -243,7 +243,7 @@ const FAMILIES: [Family; 6] = {
     ]
 };
 
-impl Stages {
+impl StageCollector {
     fn new(workers: usize) -> Result<Self, prometheus::Error> {
         let description = |family: &Family| {
             let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
@@ -255,7 +255,7 @@ impl Stages {
     }
 }
 
-impl Collector for Stages {
+impl Collector for StageCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }

@@ -157,11 +157,11 @@ fn store(
 ) -> Result<Duration, NotStored> {
     let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
     let method = &exchange.method;
-    let candidate = cache::Candidate { method, request, status: reply.status, headers: &reply.headers };
+    let received = cache::ReceivedResponse { method, request, status: reply.status, headers: &reply.headers };
     let length = reply.length();
     let ttl = match length {
         Some(length) if length > cache::MAX_BODY_BYTES as u64 => Err(NotStored::Size),
-        _ => caching.policy.storable(candidate),
+        _ => caching.policy.storable(received),
     };
     let ttl = match ttl {
         Ok(ttl) => ttl,

@@ -22,7 +22,7 @@ use super::tunnel;
 use super::variables::RequestContext;
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
 use crate::headers;
-use crate::integration::{Received, Upstream};
+use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
 use crate::transport::{self, CallKind, call};
@@ -202,8 +202,8 @@ fn one_length(headers: &HeaderMap) -> bool {
     }
 }
 
-fn receive(received: Received, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
-    let Received { mut response, connection } = received;
+fn receive(received: UpstreamResponse, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
+    let UpstreamResponse { mut response, connection } = received;
     if !one_length(response.headers()) {
         return Err(Reject::InvalidResponse);
     }

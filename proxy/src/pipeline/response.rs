@@ -16,7 +16,7 @@ use super::response_body::ResponseBody;
 use super::tunnel;
 use crate::cache::Fill;
 use crate::client::Flow;
-use crate::integration::PooledConnection;
+use crate::integration::UpstreamConnection;
 use crate::reject::Reject;
 
 /// What the client's connection requires of every response, also of a rejection.
@@ -47,7 +47,7 @@ pub(crate) enum ReplyBody {
     Full(Bytes),
     Stream {
         incoming: Incoming,
-        connection: PooledConnection,
+        connection: UpstreamConnection,
         keep: Option<Box<Fill>>,
     },
     /// None: the connection changes its protocol.

@@ -15,7 +15,7 @@ use super::exchange::Exchange;
 use crate::body::BodyError;
 use crate::cache::Fill;
 use crate::client::{Flow, TrackedBytes};
-use crate::integration::PooledConnection;
+use crate::integration::UpstreamConnection;
 
 /// A timeout that each frame starts again; a timer is set only while waiting.
 struct IdleTimeout {
@@ -55,7 +55,7 @@ struct Download {
     incoming: Incoming,
     idle: IdleTimeout,
     /// Released when the response was read to its end, closed otherwise.
-    connection: Option<PooledConnection>,
+    connection: Option<UpstreamConnection>,
     keep: Option<Box<Fill>>,
 }
 
@@ -73,7 +73,7 @@ impl ResponseBody {
 
     pub(crate) fn stream(
         incoming: Incoming,
-        connection: PooledConnection,
+        connection: UpstreamConnection,
         keep: Option<Box<Fill>>,
         exchange: Box<Exchange>,
     ) -> Self {

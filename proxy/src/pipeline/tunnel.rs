@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exchange::Exchange;
-use crate::integration::PooledConnection;
+use crate::integration::UpstreamConnection;
 
 /// Of each direction.
 const BUFFER: usize = 16 * 1024;
@@ -21,7 +21,7 @@ const SWITCH: Duration = Duration::from_secs(10);
 pub(crate) struct Ends {
     pub(crate) client: OnUpgrade,
     pub(crate) server: OnUpgrade,
-    pub(crate) connection: PooledConnection,
+    pub(crate) connection: UpstreamConnection,
 }
 
 impl Ends {

@@ -15,7 +15,7 @@ use super::body::{Payload, SendBody};
 use super::endpoint::{Checkout, Endpoint, Held, PooledConnection, Requirement};
 
 use super::error::{ConnectError, Error};
-use super::http2::stream::Stream;
+use super::http2::stream::OpenStream;
 use super::pool::Pool;
 use crate::deadline::within;
 
@@ -172,7 +172,7 @@ struct Repeatable {
 /// GOAWAY, and streams that it rejects. Such a request may be repeated with any method.
 async fn over_http2<B: SendBody>(
     mut sender: http2::SendRequest<Payload<B>>,
-    stream: Arc<Stream>,
+    stream: Arc<OpenStream>,
     request: Box<Request<Payload<B>>>,
     secure: bool,
     repeatable: Repeatable,
@@ -285,14 +285,14 @@ fn failed<B: SendBody>(error: hyper::Error) -> Failed<B> {
 mod tests {
     use super::*;
     use crate::timeouts::UpstreamTimeouts;
-    use crate::transport::{Context, Egress, Limits};
+    use crate::transport::{Context, Egress, PoolLimits};
 
     type Body = http_body_util::Empty<bytes::Bytes>;
 
     #[tokio::test]
     async fn a_call_has_no_room_for_what_few_requests_need() {
         let timeouts = UpstreamTimeouts::default();
-        let context = Context { egress: Egress::new(true), timeouts, limits: Limits::default(), threads: 1 };
+        let context = Context { egress: Egress::new(true), timeouts, limits: PoolLimits::default(), threads: 1 };
         let pool = Pool::<Body>::new(context);
         let request = Box::new(Request::new(Payload::from(Body::new())));
         let work = call(&pool, 0, request, CallKind::Plain, Duration::from_secs(1), || None);

@@ -12,8 +12,8 @@ use super::dial::{Dialer, Http, Reach, ServerAddress, Transport, in_time};
 use super::error::{ConnectError, Error};
 use super::http1::{self as http1_connection, IdleConnections, Upgrades};
 use super::http2::connection::{self, Owned};
-use super::http2::queue::{Connections, Granted};
-use super::http2::stream::{Owner, Stream};
+use super::http2::queue::{Granted, Http2Connections};
+use super::http2::stream::{OpenStream, Owner};
 use super::settings::Context;
 use crate::deadline::lately;
 
@@ -42,7 +42,7 @@ struct Thread<B: SendBody> {
 
 pub(super) struct ThreadState<B: SendBody> {
     pub(super) idle: IdleConnections<B>,
-    pub(super) http2: Connections<B>,
+    pub(super) http2: Http2Connections<B>,
 }
 
 /// What kind of connection a request needs.
@@ -58,7 +58,7 @@ pub(super) enum Requirement {
 /// A connection or a stream that can carry a request.
 pub(super) enum Checkout<B: SendBody> {
     Http1 { sender: http1::SendRequest<Payload<B>>, reused: bool },
-    Http2 { sender: http2::SendRequest<Payload<B>>, stream: Arc<Stream> },
+    Http2 { sender: http2::SendRequest<Payload<B>>, stream: Arc<OpenStream> },
 }
 
 /// A connection that was just established.
@@ -88,7 +88,7 @@ pub(crate) struct PooledConnection<B: SendBody> {
 pub(super) enum Held<B: SendBody> {
     Http1(http1::SendRequest<Payload<B>>),
     Http2 {
-        _stream: Arc<Stream>,
+        _stream: Arc<OpenStream>,
     },
     /// The connection changes its protocol.
     Upgraded,
@@ -111,7 +111,7 @@ impl<B: SendBody> Endpoint<B> {
     pub(super) fn new(place: ServerAddress, transport: Transport, context: Context) -> Self {
         let dialer = Dialer::new(place, transport, Reach::Policy(context.egress.clone()));
         let thread = |_| {
-            let state = ThreadState { idle: IdleConnections::default(), http2: Connections::default() };
+            let state = ThreadState { idle: IdleConnections::default(), http2: Http2Connections::default() };
             Thread { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
         };
         Self {

@@ -24,5 +24,5 @@ pub(crate) use endpoint::PooledConnection;
 pub(crate) use error::{ConnectError, Error};
 pub(crate) use http2::dedicated::{Dedicated, dedicated};
 pub(crate) use pool::Pool;
-pub(crate) use settings::{Context, Limits};
+pub(crate) use settings::{Context, PoolLimits};
 pub(crate) use tls::Tls;

@@ -5,7 +5,7 @@ use crate::timeouts::UpstreamTimeouts;
 
 /// Limits of each endpoint and worker thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct PoolLimits {
     /// Idle HTTP/1.1 connections.
     pub(crate) idle: usize,
     /// HTTP/2 connections. Until there are as many, an upload of unknown or large size has one without other uploads.
@@ -18,13 +18,13 @@ pub(crate) struct Limits {
     pub(crate) waiting: usize,
 }
 
-impl Default for Limits {
+impl Default for PoolLimits {
     fn default() -> Self {
         Self { idle: 256, connections: 32, streams: 100, stream_window: 256 << 10, waiting: 1024 }
     }
 }
 
-impl Limits {
+impl PoolLimits {
     /// The receive window of a connection. It is as large as the windows of all its streams together: streams that are not
     /// read can fill their own windows only, and never stop the others.
     pub(crate) fn connection_window(&self) -> u32 {
@@ -37,7 +37,7 @@ impl Limits {
 pub(crate) struct Context {
     pub(crate) egress: Egress,
     pub(crate) timeouts: UpstreamTimeouts,
-    pub(crate) limits: Limits,
+    pub(crate) limits: PoolLimits,
     /// Worker threads; each has connections of its own.
     pub(crate) threads: usize,
 }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_windows_of_all_streams_fit_into_the_connections_window() {
-        let limits = Limits::default();
+        let limits = PoolLimits::default();
         let together = u64::from(limits.streams) * u64::from(limits.stream_window);
         assert!(together <= u64::from(limits.connection_window()));
         // RFC 9113, section 6.9.1.

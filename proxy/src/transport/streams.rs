@@ -9,8 +9,8 @@ use super::dial::{Http, in_time};
 use super::endpoint::{Endpoint, Opened, Requirement};
 use super::error::{ConnectError, Error};
 use super::http2::connection::Connection;
-use super::http2::queue::{Connections, Granted, StreamResult, Taken};
-use super::http2::stream::{Owner, Stream, UploadSize};
+use super::http2::queue::{Granted, Http2Connections, StreamResult, Taken};
+use super::http2::stream::{OpenStream, Owner, UploadSize};
 use crate::deadline::{lately, within};
 
 impl<B: SendBody> Endpoint<B> {
@@ -42,11 +42,11 @@ impl<B: SendBody> Endpoint<B> {
 
     fn granted(self: &Arc<Self>, thread: usize, taken: Taken<B>) -> Granted<B> {
         let Taken { sender, connection, upload } = taken;
-        Granted::Http2 { sender, stream: Arc::new(Stream { owner: self.clone(), thread, connection, upload }) }
+        Granted::Http2 { sender, stream: Arc::new(OpenStream { owner: self.clone(), thread, connection, upload }) }
     }
 
     /// Changes the connections, and gives requests that wait what there is for them then.
-    fn update(self: &Arc<Self>, thread: usize, change: impl FnOnce(&mut Connections<B>)) {
+    fn update(self: &Arc<Self>, thread: usize, change: impl FnOnce(&mut Http2Connections<B>)) {
         let (grants, dials) = {
             let (limits, now) = (&self.context.limits, Instant::now());
             let connections = &mut self.state(thread).http2;
@@ -101,7 +101,7 @@ impl<B: SendBody> Endpoint<B> {
                     return self.complete_all(thread, || Err(error.clone()));
                 }
                 // Requests go on waiting for the connections that there are.
-                self.update(thread, Connections::dialed);
+                self.update(thread, Http2Connections::dialed);
             }
         }
     }

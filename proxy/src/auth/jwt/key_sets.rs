@@ -69,13 +69,13 @@ impl SetId {
 }
 
 /// The keys of a set.
-pub(super) struct Keys {
+pub(super) struct IssuerKeys {
     keys: Vec<VerifyKey>,
     text: Hash,
     generation: u64,
 }
 
-impl Keys {
+impl IssuerKeys {
     /// The keys of that name; without a name all of them.
     pub(super) fn matching(&self, kid: Option<&str>) -> impl Iterator<Item = &VerifyKey> {
         self.keys.iter().filter(move |key| kid.is_none() || key.kid.as_deref() == kid)
@@ -85,7 +85,7 @@ impl Keys {
 /// The keys of a set for a token.
 pub(super) enum KeyLookup {
     /// Keys to try, and their generation.
-    Keys(Arc<Keys>, u64),
+    Keys(Arc<IssuerKeys>, u64),
     /// Nothing yet: [`KeySet::fetched`] first.
     Fetch,
     /// No such key.
@@ -113,7 +113,7 @@ struct Attempts {
 pub(super) struct KeySet {
     issuer: String,
     timing: Timing,
-    keys: ArcSwapOption<Keys>,
+    keys: ArcSwapOption<IssuerKeys>,
     fixed: bool,
     /// Milliseconds after `EPOCH` at which the keys are too old: every request reads it.
     good_until: AtomicU64,
@@ -156,7 +156,7 @@ impl KeySet {
             let keys = keys::parse(text)?;
             tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "key set updated");
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-            self.keys.store(Some(Arc::new(Keys { keys, text: hash, generation })));
+            self.keys.store(Some(Arc::new(IssuerKeys { keys, text: hash, generation })));
         }
         let keep = u64::try_from(self.timing.keep_for.as_millis()).unwrap_or(u64::MAX);
         let until = if self.fixed { u64::MAX } else { clock().saturating_add(keep) };

@@ -154,7 +154,7 @@ fn which_responses_are_stored_and_for_how_long() {
     ];
     for (behavior, method, request, status, response, expected) in rows {
         let policy = policy(*behavior, CacheScope::Shared, vec![Variable::RequestHeader("accept".into())]);
-        let response = Candidate {
+        let response = ReceivedResponse {
             method: &method.parse().unwrap(),
             request: &headers(request),
             status: StatusCode::from_u16(*status).unwrap(),

@@ -117,7 +117,7 @@ async fn a_proxy_follows_acknowledges_and_resumes_by_hash() {
     let (address, mut peers) = operator().await;
     let token = std::env::temp_dir().join(format!("sluice-token-{}", std::process::id()));
     std::fs::write(&token, "first\n").unwrap();
-    let settings = Settings {
+    let settings = StreamSettings {
         operator: format!("http://{address}").parse().unwrap(),
         authority: None,
         token: Some(token.clone()),
@@ -180,7 +180,7 @@ async fn over_tls_only_an_operator_with_a_certificate_of_the_given_ca_is_trusted
         let file = std::env::temp_dir().join(format!("sluice-ca-{}-{trusted}", std::process::id()));
         std::fs::write(&file, certified.cert.pem()).unwrap();
         let operator: Uri = format!("https://localhost:{}", address.port()).parse().unwrap();
-        let settings = Settings { operator, authority: Some(file.clone()), token: None };
+        let settings = StreamSettings { operator, authority: Some(file.clone()), token: None };
         let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink(&Arc::default()), None);
         if trusted {
             let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
@@ -196,7 +196,7 @@ async fn over_tls_only_an_operator_with_a_certificate_of_the_given_ca_is_trusted
 
 #[tokio::test]
 async fn a_token_never_travels_in_the_clear_to_another_machine() {
-    let settings = Settings { operator: "ftp://127.0.0.1".parse().unwrap(), authority: None, token: None };
+    let settings = StreamSettings { operator: "ftp://127.0.0.1".parse().unwrap(), authority: None, token: None };
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink(&Arc::default()), None);
     let error = follow(&settings, &mut subscriber, &mut false).await.unwrap_err();
     assert!(matches!(error, StreamError::Dial(DialError::Address(_))), "{error}");

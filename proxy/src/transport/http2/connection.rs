@@ -17,7 +17,7 @@ use crate::timeouts::UpstreamTimeouts;
 use crate::transport::body::{Payload, SendBody};
 use crate::transport::dial::Socket;
 use crate::transport::error::ConnectError;
-use crate::transport::settings::Limits;
+use crate::transport::settings::PoolLimits;
 
 /// The number of streams before the server's SETTINGS have arrived. No server can announce it.
 const UNKNOWN: usize = usize::MAX - 1;
@@ -42,11 +42,11 @@ impl<B: SendBody> Connection<B> {
         if allowed > 1 { allowed - 1 } else { allowed }
     }
 
-    pub(super) fn has_free_stream(&self, limits: &Limits) -> bool {
+    pub(super) fn has_free_stream(&self, limits: &PoolLimits) -> bool {
         !self.sender.is_closed() && self.streams < limits.streams.min(self.allowed())
     }
 
-    pub(super) fn has_room(&self, upload: UploadSize, limits: &Limits) -> bool {
+    pub(super) fn has_room(&self, upload: UploadSize, limits: &PoolLimits) -> bool {
         let fits = upload == UploadSize::None || self.uploading.saturating_add(upload.bytes()) <= UPLOAD_WINDOW;
         fits && self.has_free_stream(limits)
     }
@@ -64,7 +64,7 @@ pub(crate) async fn start<B: SendBody>(
     owned: Owned,
     socket: Socket,
     timeouts: &UpstreamTimeouts,
-    limits: &Limits,
+    limits: &PoolLimits,
 ) -> Result<Connection<B>, ConnectError> {
     let Owned { owner, thread, number } = owned;
     let events =

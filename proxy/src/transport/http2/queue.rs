@@ -8,16 +8,16 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::oneshot;
 
 use super::connection::Connection;
-use super::stream::{Stream, UploadSize};
+use super::stream::{OpenStream, UploadSize};
 use crate::transport::body::{Payload, SendBody};
 use crate::transport::error::ConnectError;
-use crate::transport::settings::Limits;
+use crate::transport::settings::PoolLimits;
 
 /// What a request that needs a stream gets.
 pub(crate) enum Granted<B: SendBody> {
     Http2 {
         sender: http2::SendRequest<Payload<B>>,
-        stream: Arc<Stream>,
+        stream: Arc<OpenStream>,
     },
     /// The server chose HTTP/1.1.
     Http1(http1::SendRequest<Payload<B>>),
@@ -33,7 +33,7 @@ struct Waiter<B: SendBody> {
 }
 
 /// The connections of one worker thread to one endpoint.
-pub(crate) struct Connections<B: SendBody> {
+pub(crate) struct Http2Connections<B: SendBody> {
     list: Vec<Connection<B>>,
     made: u64,
     dialing: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Connections<B: SendBody> {
     waiting: [VecDeque<Waiter<B>>; 3],
 }
 
-impl<B: SendBody> Default for Connections<B> {
+impl<B: SendBody> Default for Http2Connections<B> {
     fn default() -> Self {
         Self {
             list: Vec::new(),
@@ -67,7 +67,7 @@ pub(crate) struct Taken<B: SendBody> {
     pub(crate) upload: UploadSize,
 }
 
-impl<B: SendBody> Connections<B> {
+impl<B: SendBody> Http2Connections<B> {
     pub(crate) fn next_number(&mut self) -> u64 {
         self.made += 1;
         self.made
@@ -78,7 +78,7 @@ impl<B: SendBody> Connections<B> {
     }
 
     /// The first connection with a free stream, so that connections that are not needed become idle and are closed.
-    fn pick(&self, upload: UploadSize, limits: &Limits, now: Instant) -> Option<usize> {
+    fn pick(&self, upload: UploadSize, limits: &PoolLimits, now: Instant) -> Option<usize> {
         let found = self.list.iter().position(|connection| connection.has_room(upload, limits));
         let all_there = self.list.len() >= limits.connections || !self.may_dial(now);
         if found.is_some() || upload == UploadSize::None || !all_there {
@@ -89,7 +89,7 @@ impl<B: SendBody> Connections<B> {
         free.min_by_key(|(_, connection)| connection.uploading).map(|(at, _)| at)
     }
 
-    pub(crate) fn take(&mut self, upload: UploadSize, limits: &Limits, now: Instant) -> Option<Taken<B>> {
+    pub(crate) fn take(&mut self, upload: UploadSize, limits: &PoolLimits, now: Instant) -> Option<Taken<B>> {
         let at = self.pick(upload, limits, now)?;
         let connection = self.list.get_mut(at)?;
         connection.streams += 1;
@@ -113,7 +113,7 @@ impl<B: SendBody> Connections<B> {
     }
 
     /// Streams for requests that wait, as far as there are any.
-    pub(crate) fn serve(&mut self, limits: &Limits, now: Instant) -> Grants<B> {
+    pub(crate) fn serve(&mut self, limits: &PoolLimits, now: Instant) -> Grants<B> {
         let mut grants = Vec::new();
         for queue in 0..self.waiting.len() {
             while let Some(first) = self.waiting[queue].front() {
@@ -131,7 +131,7 @@ impl<B: SendBody> Connections<B> {
     }
 
     /// How many connections are to be opened for the requests that wait; they count as being opened.
-    pub(crate) fn dials(&mut self, limits: &Limits, now: Instant) -> usize {
+    pub(crate) fn dials(&mut self, limits: &PoolLimits, now: Instant) -> usize {
         let (waiting, large) = (self.waiting(), self.waiting[2].len());
         let there = self.list.len() + self.dialing;
         if waiting == 0 || !self.may_dial(now) || there >= limits.connections {

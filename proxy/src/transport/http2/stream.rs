@@ -51,20 +51,20 @@ pub(crate) trait Owner: Send + Sync {
 }
 
 /// An open stream. It is in use until both the response and the request's body have ended.
-pub(crate) struct Stream {
+pub(crate) struct OpenStream {
     pub(crate) owner: Arc<dyn Owner>,
     pub(crate) thread: usize,
     pub(crate) connection: u64,
     pub(crate) upload: UploadSize,
 }
 
-impl Drop for Stream {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.owner.clone().end_stream(self.thread, self.connection, self.upload);
     }
 }
 
-impl Stream {
+impl OpenStream {
     /// The connection takes no more requests.
     pub(crate) fn end_connection(&self) {
         self.owner.clone().end_connection(self.thread, self.connection);
