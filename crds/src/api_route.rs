@@ -13,7 +13,8 @@ pub use crate::field::Header;
 pub use authorization::{Authorization, AuthorizationType};
 pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
 pub use rule::{
-    CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache, ValueMatch,
+    BodyLimits, CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache,
+    ValueMatch,
 };
 
 use crate::{

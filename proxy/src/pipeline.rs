@@ -117,7 +117,7 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let mut matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures, head: None };
     let passed = checks::pass(exchange, gateway, &matched, policy, parts).await?;
-    checks::body_size(&matched, &parts.headers)?;
+    checks::body_size(policy, &parts.headers)?;
     if policy.reads_request {
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
         matched.head = Some(Box::new(RequestHead { uri, headers }));

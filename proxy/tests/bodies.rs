@@ -11,9 +11,18 @@ use sluice_wire::*;
 use crate::harness::*;
 
 fn gate_with(behavior: Behavior, buffer_limit: Option<u64>, address: SocketAddr, memory: u64) -> Gate {
+    gate_with_limits(behavior, (None, buffer_limit), address, memory)
+}
+
+fn gate_with_limits(
+    behavior: Behavior,
+    (body_limit, buffer_limit): (Option<u64>, Option<u64>),
+    address: SocketAddr,
+    memory: u64,
+) -> Gate {
     // One thread: requests one after the other use the same connection to the backend.
     let mut gate = Gate::configured(|settings| (settings.buffer_memory, settings.threads) = (memory, Some(1)));
-    let served = RulePolicy { buffer_limit, ..policy(service()) };
+    let served = RulePolicy { body_limit, buffer_limit, ..policy(service()) };
     let rules = vec![rule("r", "ANY", "/a", served)];
     gate.put(vec![stage_part(StagePart { behavior, ..stage() }), upstream(&[address]), route("r", rules)]);
     gate
@@ -43,6 +52,57 @@ fn a_body_that_is_too_long_to_be_buffered_never_reaches_the_integration() {
     assert_eq!((response.status, backend.requests()), (413, 0));
     // A length that is known in advance needs no buffer, and has the stage's limit.
     assert_eq!(gate.request("POST", "/a", &[], "hello").status, 200);
+}
+
+#[test]
+fn a_rule_rejects_bodies_over_its_limit_with_each_behavior() {
+    let backend = Backend::echo();
+    for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
+        let gate = gate_with_limits(behavior, (Some(4), None), backend.address, 1 << 20);
+        let before = backend.requests();
+        for method in ["POST", "PUT", "PATCH", "DELETE", "GET"] {
+            assert_eq!(gate.request(method, "/a", &[], "hello").status, 413, "{behavior:?} {method}");
+        }
+        assert_eq!(backend.requests(), before, "{behavior:?}: a known length is rejected before the backend is called");
+        for method in ["POST", "PUT"] {
+            let accepted = gate.request(method, "/a", &[], "hell");
+            assert!(accepted.status == 200 && accepted.body.ends_with("hell"), "{behavior:?} {method}");
+        }
+        for kind in ["text/plain", "application/grpc"] {
+            let head = CHUNKED.replace("\r\n\r\n", &format!("\r\ncontent-type: {kind}\r\n\r\n"));
+            let whole = gate.raw(&format!("{head}3\r\nhel\r\n1\r\nl\r\n0\r\n\r\n"));
+            assert_eq!(whole.status, 200, "{behavior:?} {kind} of unknown length");
+            let longer = gate.raw(&format!("{head}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
+            assert_eq!(longer.status, 413, "{behavior:?} {kind} of unknown length");
+        }
+        assert_eq!(
+            gate.metric(r#"sluice_rejects_total{reason="BodyTooLarge",stage="shop/prod"}"#),
+            7.0,
+            "{behavior:?}"
+        );
+    }
+}
+
+#[test]
+fn the_limit_of_a_rule_does_not_raise_that_of_its_behavior() {
+    let backend = Backend::echo();
+    let length = (10 << 20) + 1;
+    let head = format!("POST /a HTTP/1.1\r\nhost: shop.example\r\ncontent-length: {length}\r\n\r\n");
+    for behavior in [Behavior::AwsRest, Behavior::AwsHttp] {
+        let gate = gate_with_limits(behavior, (Some(1 << 30), Some(1 << 30)), backend.address, 1 << 20);
+        assert_eq!(gate.raw(&head).status, 413, "{behavior:?}");
+    }
+    let gate = gate_with_limits(Behavior::Native, (Some(length), None), backend.address, 1 << 20);
+    assert_eq!(gate.request("POST", "/a", &[], &"x".repeat(length as usize)).status, 200);
+    assert_eq!(gate.raw(&head.replace(&length.to_string(), &(length + 1).to_string())).status, 413);
+}
+
+#[test]
+fn the_limit_for_buffered_bodies_is_at_most_the_limit_for_bodies() {
+    let backend = Backend::echo();
+    let gate = gate_with_limits(Behavior::AwsHttp, (Some(4), Some(100)), backend.address, 1 << 20);
+    let response = gate.raw(&format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"));
+    assert_eq!((response.status, backend.requests()), (413, 0));
 }
 
 #[test]

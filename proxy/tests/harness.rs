@@ -203,6 +203,7 @@ pub fn policy(integration: Integration) -> RulePolicy {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeout_ms: 5_000,
+        body_limit: None,
         buffer_limit: None,
         integration,
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::authorization::Authorization;
 use super::integration::Integration;
 use crate::field::{
-    ApiKeyRequirement, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
+    ApiKeyRequirement, Bytes, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
 };
 
 /// One operation: its match, policies and integration.
@@ -88,8 +88,33 @@ pub struct Rule {
     }]))]
     pub timeout: Duration,
 
+    /// The largest request body that the rule accepts, and the largest that is buffered. Unset: the limits of the stage's
+    /// `behavior`. Example: `{body: 1Mi}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<BodyLimits>,
+
     /// The upstream, or a fixed response.
     pub integration: Integration,
+}
+
+/// Limits for request bodies of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.body) || has(self.buffer)",
+    "message": "limits requires body, buffer or both"
+}]))]
+pub struct BodyLimits {
+    /// The largest request body. A larger one is rejected with 413: before the integration is called if the request has a
+    /// `Content-Length`, otherwise as soon as the limit is exceeded. AWS's behaviors accept at most 10Mi, also if this is
+    /// larger. Unset: no limit with `behavior: Native`, 10Mi with AWS's behaviors. Example: `1Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The largest request body that is buffered in memory. With AWS's behaviors a larger body of unknown length is rejected
+    /// with 413. A larger body of known length is forwarded as it arrives, and its request is not repeated if the connection
+    /// to the backend is lost. At most `body`. Unset: `body`, but at most 10Mi. Example: `256Ki`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<Bytes>,
 }
 
 /// An HTTP method, or all methods.

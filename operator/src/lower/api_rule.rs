@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_crds::ApiRoute;
 use sluice_crds::api_route::{
-    self as api, AuthorizationType, CacheScope, Header, HeaderChanges, HttpMethod, IntegrationType, MessageChanges,
-    MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
+    self as api, AuthorizationType, BodyLimits, CacheScope, Header, HeaderChanges, HttpMethod, IntegrationType,
+    MessageChanges, MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_wire::{
@@ -105,6 +105,7 @@ impl Lowering<'_> {
         if !(50..=300_000).contains(&timeout_ms) {
             self.invalid("timeout", "must be from 50ms to 300s");
         }
+        let (body_limit, buffer_limit) = self.body_limits(rule.limits.as_ref());
         let integration = self.integration(rule);
         Some(Policy {
             authorization: authorization?,
@@ -114,6 +115,8 @@ impl Lowering<'_> {
             request_headers,
             response_headers,
             timeout_ms,
+            body_limit,
+            buffer_limit,
             integration: integration?,
         })
     }
@@ -138,6 +141,25 @@ impl Lowering<'_> {
             self.problems.invalid(&format!("{field}.scopes"), "they are allowed with type Authorizer only");
         }
         None
+    }
+
+    /// The largest body, and the largest that is buffered.
+    fn body_limits(&mut self, limits: Option<&BodyLimits>) -> (Option<u64>, Option<u64>) {
+        let Some(BodyLimits { body, buffer }) = limits else { return (None, None) };
+        if body.is_none() && buffer.is_none() {
+            self.invalid("limits", "it requires body, buffer or both");
+        }
+        for (field, bytes) in [("limits.body", body), ("limits.buffer", buffer)] {
+            if bytes.is_some_and(|bytes| bytes.get() == 0) {
+                self.invalid(field, "must be at least 1 byte");
+            }
+        }
+        if let (Some(body), Some(buffer)) = (body, buffer)
+            && buffer > body
+        {
+            self.invalid("limits.buffer", format!("must be at most limits.body, which is {body}"));
+        }
+        (body.map(|bytes| bytes.get()), buffer.map(|bytes| bytes.get()))
     }
 
     fn cache(&mut self, cache: &ApiRuleCache) -> RuleCache {

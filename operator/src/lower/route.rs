@@ -81,6 +81,10 @@ pub(crate) struct Policy {
     pub(crate) response_headers: HeaderEdits,
     /// The time until the response's head, in milliseconds.
     pub(crate) timeout_ms: u64,
+    /// The largest request body, in bytes.
+    pub(crate) body_limit: Option<u64>,
+    /// The largest request body that is buffered, in bytes.
+    pub(crate) buffer_limit: Option<u64>,
     /// What responds.
     pub(crate) integration: Integration,
 }

@@ -51,7 +51,8 @@ fn translate(
         request_headers: policy.request_headers.clone(),
         response_headers: policy.response_headers.clone(),
         timeout_ms: policy.timeout_ms,
-        buffer_limit: None,
+        body_limit: policy.body_limit,
+        buffer_limit: policy.buffer_limit,
         integration,
     })
 }

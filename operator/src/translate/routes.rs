@@ -263,6 +263,8 @@ mod tests {
             request_headers: sluice_wire::HeaderEdits::default(),
             response_headers: sluice_wire::HeaderEdits::default(),
             timeout_ms: 29_000,
+            body_limit: None,
+            buffer_limit: None,
             integration: Integration::Service(ServicePort {
                 service: reference("orders", "servers[0].host"),
                 port: 80,

@@ -45,6 +45,8 @@ cases! {
     route_authorizer_none_with_name
     route_authorizer_without_name
     route_bad_path_closes_the_route
+    route_body_limits
+    route_body_limits_bad
     route_cache
     route_cache_bad
     route_claims_need_authorizer

@@ -9,9 +9,10 @@ use sluice_wire::{ApiVersion, Behavior, PartName, Rule};
 use super::key::Fields;
 
 /// Fields of a rule that change neither which responses are stored, nor for which requests and how long, nor who may read
-/// them: how many requests pass, how long the integration may take, which bodies are buffered, and edits that are applied to stored responses
-/// as to new ones.
-pub(super) const NOT_IN_FINGERPRINT: [&str; 4] = ["throttle", "timeout_ms", "buffer_limit", "response_headers"];
+/// them: how many requests pass, how long the integration may take, which bodies are accepted and buffered, and edits that are
+/// applied to stored responses as to new ones.
+pub(super) const NOT_IN_FINGERPRINT: [&str; 5] =
+    ["throttle", "timeout_ms", "body_limit", "buffer_limit", "response_headers"];
 
 /// A rule at a stage.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,7 @@ mod tests {
             request_headers: edits("q"),
             response_headers: edits("r"),
             timeout_ms: 1000,
+            body_limit: Some(2000),
             buffer_limit: Some(1000),
             integration,
         };

@@ -146,6 +146,7 @@ fn policy(
     let request = edits(&policy.request_headers, Message::Request)?;
     let response = edits(&policy.response_headers, Message::Response)?;
     let integration = integration(rule, &policy.integration, state)?;
+    let body_limit = policy.body_limit.unwrap_or(u64::MAX).min(body_limit(site.stage.behavior));
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
         authorizer,
@@ -156,7 +157,8 @@ fn policy(
         response,
         reads_request,
         timeout: Duration::from_millis(policy.timeout_ms),
-        buffer_limit: policy.buffer_limit.unwrap_or(AWS_BODY).min(body_limit(site.stage.behavior)),
+        body_limit,
+        buffer_limit: policy.buffer_limit.unwrap_or(AWS_BODY).min(body_limit),
         integration,
     })
 }

@@ -39,7 +39,7 @@ pub(crate) struct Stage {
 /// AWS's limit for bodies, and the default for bodies that are buffered.
 pub(crate) const AWS_BODY: u64 = 10 << 20;
 
-/// The longest body that is forwarded: a native stage forwards bodies of any length.
+/// The longest body of a behavior: a native stage forwards bodies of any length.
 pub(crate) fn body_limit(behavior: Behavior) -> u64 {
     if behavior == Behavior::Native { u64::MAX } else { AWS_BODY }
 }
@@ -86,6 +86,8 @@ pub(crate) struct Policy {
     /// Whether a template names a header or query parameter of the request, so that its head must be kept for them.
     pub(crate) reads_request: bool,
     pub(crate) timeout: Duration,
+    /// The longest request body.
+    pub(crate) body_limit: u64,
     /// The longest request body that is buffered.
     pub(crate) buffer_limit: u64,
     pub(crate) integration: Integration,

@@ -11,7 +11,7 @@ use sluice_wire::Behavior;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Decision};
-use crate::gateway::{Gateway, Matched, Policy, body_limit};
+use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
@@ -113,12 +113,8 @@ pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject>
 }
 
 /// Rejects a request whose Content-Length is over the limit.
-pub(crate) fn body_size(matched: &Matched<'_>, headers: &HeaderMap) -> Result<(), Reject> {
+pub(crate) fn body_size(policy: &Policy, headers: &HeaderMap) -> Result<(), Reject> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if length.is_some_and(|length| length > body_limit(matched.stage.behavior)) {
-        Err(Reject::BodyTooLarge)
-    } else {
-        Ok(())
-    }
+    if length.is_some_and(|length| length > policy.body_limit) { Err(Reject::BodyTooLarge) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ use sluice_wire::Behavior;
 
 use super::exchange::Exchange;
 use crate::body::{BufferError, Reservation, Upload, UploadState, buffer};
-use crate::gateway::{Matched, Policy, body_limit};
+use crate::gateway::{Matched, Policy};
 use crate::integration::RequestBody;
 use crate::reject::Reject;
 
@@ -31,10 +31,9 @@ impl Outgoing {
     }
 
     /// Forwards `body` as it arrives.
-    pub(crate) fn stream(exchange: &Exchange, matched: &Matched<'_>, body: Incoming) -> Self {
+    pub(crate) fn stream(exchange: &Exchange, policy: &Policy, body: Incoming) -> Self {
         let state = Arc::new(UploadState::new());
-        let limit = body_limit(matched.stage.behavior);
-        let upload = Upload::new(body, limit, state.clone(), exchange.peer.clone());
+        let upload = Upload::new(body, policy.body_limit, state.clone(), exchange.peer.clone());
         Self { body: RequestBody::Streaming(Box::new(upload)), upload: Some(state) }
     }
 }
@@ -78,7 +77,7 @@ pub(crate) async fn prepare(
     body: Incoming,
 ) -> Result<Outgoing, Reject> {
     let reservation = match buffering(matched, policy, parts, &body) {
-        Buffering::No => return Ok(Outgoing::stream(exchange, matched, body)),
+        Buffering::No => return Ok(Outgoing::stream(exchange, policy, body)),
         Buffering::Required => matched.stage.memory.reserve(0).ok_or(Reject::BufferMemory)?,
         Buffering::Replayable(reservation) => reservation,
     };

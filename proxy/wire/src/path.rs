@@ -180,9 +180,9 @@ mod tests {
             ("/{a}/{a}", |e| matches!(e, ParsePathError::Twice(_))),
             ("/é", |e| matches!(e, ParsePathError::Character(_))),
         ];
-        for (text, wanted) in rows {
+        for (text, expected) in rows {
             let error = text.parse::<PathTemplate>().unwrap_err();
-            assert!(wanted(&error), "{text}: {error:?}");
+            assert!(expected(&error), "{text}: {error:?}");
         }
     }
 }

@@ -118,6 +118,9 @@ pub struct RulePolicy {
     pub response_headers: HeaderEdits,
     /// From the first byte sent to the head of the response, in milliseconds.
     pub timeout_ms: u64,
+    /// The longest request body, in bytes; a longer one is rejected with 413. None: the limit of the stage's behavior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_limit: Option<u64>,
     /// The longest request body that is buffered in memory, in bytes; a longer one is rejected with 413. None: the limit of
     /// the stage's behavior. Bodies that are forwarded as they arrive are not affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
