@@ -1,101 +1,29 @@
 //! A newer operator and this proxy, over a real stream: unknown frames, fields, kinds of parts, names and variants.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures::StreamExt as _;
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use sluice_kit::duplex::{Duplex, listen};
 use sluice_proxy::config::store::Store;
 use sluice_proxy::config::{Sink, Subscriber, stream};
-use sluice_wire::codec::Decoder;
 use sluice_wire::*;
-use tokio::sync::mpsc;
 
 use crate::harness::*;
 
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// One connection of the proxy, as the operator sees it.
-struct Connection {
-    ups: mpsc::Receiver<Up>,
-    downs: mpsc::Sender<Bytes>,
-}
-
-impl Connection {
-    async fn receive(&mut self) -> Up {
-        tokio::time::timeout(DEADLINE, self.ups.recv()).await.unwrap().unwrap()
-    }
-
-    async fn hello(&mut self) -> Hello {
-        match self.receive().await {
-            Up::Hello(hello) => hello,
-            other => panic!("{other:?} instead of a hello"),
-        }
-    }
-
-    async fn ack(&mut self) -> Ack {
-        match self.receive().await {
-            Up::Ack(ack) => ack,
-            other => panic!("{other:?} instead of an acknowledgement"),
-        }
-    }
-
-    /// Sends a frame as a newer operator writes it.
-    async fn send(&self, frame: Value) {
-        let text = serde_json::to_vec(&frame).unwrap();
-        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
-        self.downs.send([length.to_vec(), text].concat().into()).await.unwrap();
+async fn hello(connection: &mut Duplex) -> Hello {
+    match connection.receive().await {
+        Up::Hello(hello) => hello,
+        other => panic!("{other:?} instead of a hello"),
     }
 }
 
-/// The end of the stream of an operator that the test writes frames for.
-async fn operator() -> (SocketAddr, mpsc::Receiver<Connection>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (connections, queue) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let connections = connections.clone();
-            let service = service_fn(move |request| accept(request, connections.clone()));
-            tokio::spawn(
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(tcp), service),
-            );
-        }
-    });
-    (address, queue)
-}
-
-type Frames = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
-
-async fn accept(
-    request: http::Request<Incoming>,
-    connections: mpsc::Sender<Connection>,
-) -> Result<http::Response<Frames>, Infallible> {
-    let (from_proxy, ups) = mpsc::channel(16);
-    let (downs, to_proxy) = mpsc::channel::<Bytes>(16);
-    let mut body = request.into_body();
-    tokio::spawn(async move {
-        let mut decoder = Decoder::<Up>::new();
-        while let Some(Ok(frame)) = body.frame().await {
-            decoder.push(frame.data_ref().unwrap());
-            while let Some(frame) = decoder.next() {
-                drop(from_proxy.send(frame.unwrap()).await);
-            }
-        }
-    });
-    connections.send(Connection { ups, downs }).await.unwrap();
-    let frames = futures::stream::unfold(to_proxy, |mut queue| async move { Some((queue.recv().await?, queue)) });
-    Ok(http::Response::new(StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes))).boxed())))
+async fn ack(connection: &mut Duplex) -> Ack {
+    match connection.receive().await {
+        Up::Ack(ack) => ack,
+        other => panic!("{other:?} instead of an acknowledgement"),
+    }
 }
 
 /// A part as a newer operator writes it.
@@ -220,36 +148,36 @@ fn state_folder() -> PathBuf {
 fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_decode_fails_closed() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let (address, mut connections) = operator().await;
+        let (address, mut connections) = listen(None).await;
         let state = state_folder();
         let proxy = Proxy::start(address, &state);
         let mut connection = connections.recv().await.unwrap();
-        let hello = connection.hello().await;
-        assert!(PartKind::known().all(|kind| hello.capabilities.has_part(kind)));
+        let greeting = hello(&mut connection).await;
+        assert!(PartKind::known().all(|kind| greeting.capabilities.has_part(kind)));
 
         let parts = newer_parts();
         let hashes: Parts<Hash> = parts.iter().map(|part| (part.name.clone(), part.hash)).collect();
-        connection.send(json!({"Welcome": {"program": "9.9", "capabilities": ["frame/Lease"], "region": "x"}})).await;
-        connection.send(json!({"Lease": {"tokens": 10}})).await;
-        connection.send(json!({"Fleet": {"proxies": 1, "weights": [0.5]}})).await;
+        connection.send(&json!({"Welcome": {"program": "9.9", "capabilities": ["frame/Lease"], "region": "x"}})).await;
+        connection.send(&json!({"Lease": {"tokens": 10}})).await;
+        connection.send(&json!({"Fleet": {"proxies": 1, "weights": [0.5]}})).await;
         let delta = json!({"base": Hash::NONE, "version": hashes.version(), "upsert": parts, "remove": [],
             "priority": "High"});
-        connection.send(json!({"trace": "abc", "Delta": delta})).await;
-        let ack = connection.ack().await;
-        assert_eq!((ack.version, &ack.outcome), (hashes.version(), &Outcome::Applied));
-        let mut named: Vec<&str> = ack.diagnostics.iter().map(|found| &*found.object.name).collect();
+        connection.send(&json!({"trace": "abc", "Delta": delta})).await;
+        let first = ack(&mut connection).await;
+        assert_eq!((first.version, &first.outcome), (hashes.version(), &Outcome::Applied));
+        let mut named: Vec<&str> = first.diagnostics.iter().map(|found| &*found.object.name).collect();
         named.dedup();
         assert!(named.contains(&"newer") && !named.contains(&"known") && !named.contains(&"parted"), "{named:?}");
         proxy.serves_what_it_can_decode().await;
 
         // The stream continues after all of them.
-        connection.send(json!({"Ping": {"at": 1}})).await;
-        assert_eq!(connection.receive().await, Up::Pong);
+        connection.send(&json!({"Ping": {"at": 1}})).await;
+        assert_eq!(connection.receive::<Up>().await, Up::Pong);
 
         // An essential frame ends it. The next hello lists every part, also those of unknown kinds.
-        connection.send(json!({"Revoke": {}, "essential": true})).await;
+        connection.send(&json!({"Revoke": {}, "essential": true})).await;
         let mut connection = connections.recv().await.unwrap();
-        let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
+        let all: Parts<Hash> = hello(&mut connection).await.parts.into_iter().collect();
         assert_eq!(all.version(), hashes.version());
         proxy.serves_what_it_can_decode().await;
         proxy.stop().await;
@@ -258,14 +186,14 @@ fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_decode_fails_closed(
         let proxy = Proxy::start(address, &state);
         proxy.serves_what_it_can_decode().await;
         let mut connection = connections.recv().await.unwrap();
-        let all: Parts<Hash> = connection.hello().await.parts.into_iter().collect();
+        let all: Parts<Hash> = hello(&mut connection).await.parts.into_iter().collect();
         assert_eq!(all.version(), hashes.version());
         let gone = "quota/shop/gold".parse().unwrap();
         let mut rest = hashes.clone();
         rest.remove(&gone);
         let delta = json!({"base": hashes.version(), "version": rest.version(), "upsert": [], "remove": [gone]});
-        connection.send(json!({"Delta": delta})).await;
-        assert_eq!(connection.ack().await.outcome, Outcome::Applied);
+        connection.send(&json!({"Delta": delta})).await;
+        assert_eq!(ack(&mut connection).await.outcome, Outcome::Applied);
         proxy.stop().await;
         std::fs::remove_dir_all(state).unwrap();
     });

@@ -10,6 +10,8 @@
 //! | a request from async code, or a kept connection | [`client`] |
 //! | HTTP/2, with TLS or without | [`Http2`] |
 //! | a backend whose responses a closure makes | [`Backend`] |
+//! | an HTTP/2 backend with stream limits, GOAWAY, rejected streams | [`http2_backend`] |
+//! | the server of a stream of messages in both directions | [`duplex`] |
 //! | to compare with a committed file, and see the lines that differ | [`golden`] |
 //! | a certificate, and TLS settings that trust it | [`tls`] |
 
@@ -22,13 +24,16 @@
 
 pub mod backend;
 pub mod client;
+pub mod duplex;
 pub mod golden;
 pub mod http1;
 pub mod http2;
+pub mod http2_backend;
 pub mod tls;
 pub mod wait;
 
 pub use backend::Backend;
 pub use http1::Response;
 pub use http2::Http2;
+pub use http2_backend::{Http2Backend, RawBackend};
 pub use wait::{SOON, eventually, eventually_async, until};
