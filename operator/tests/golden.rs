@@ -44,16 +44,16 @@ fn parts(translation: &Translation) -> Value {
 
 fn statuses(translation: &Translation) -> Value {
     let mut all = BTreeMap::new();
-    for (object, wanted) in &translation.statuses {
-        let conditions = wanted.conditions.iter().map(|condition| {
+    for (object, desired) in &translation.statuses {
+        let conditions = desired.conditions.iter().map(|condition| {
             let text = format!("{} {}: {}", condition.status.as_str(), condition.reason, condition.message);
             (condition.type_.to_owned(), Value::String(text))
         });
         let mut status: serde_json::Map<String, Value> = conditions.collect();
-        if let Some(generation) = wanted.generation {
+        if let Some(generation) = desired.generation {
             status.insert("observedGeneration".into(), json!(generation));
         }
-        match &wanted.detail {
+        match &desired.detail {
             Detail::None => {}
             Detail::Stage { rules } | Detail::ApiRoute { rules } => drop(status.insert("rules".into(), json!(rules))),
             Detail::ApiKey { prefix, secret, must_generate } => {
@@ -63,20 +63,22 @@ fn statuses(translation: &Translation) -> Value {
             }
         }
         // At most Stages all is as for the whole object.
-        let at_stages =
-            wanted.stages.iter().filter(|(_, at)| (&at.conditions, at.served) != (&wanted.conditions, wanted.served));
+        let at_stages = desired
+            .stages
+            .iter()
+            .filter(|(_, at)| (&at.conditions, at.served) != (&desired.conditions, desired.served));
         for (stage, at) in at_stages {
             let accepted = &at.conditions[0];
             let served = if at.served == Served::Nothing { "; served: nothing" } else { "" };
             let text = format!("{} {}: {}{served}", accepted.status.as_str(), accepted.reason, accepted.message);
             status.insert(format!("at Stage {stage}"), json!(text));
         }
-        if wanted.served == Served::Nothing {
+        if desired.served == Served::Nothing {
             status.insert("served".into(), json!("nothing"));
         }
-        status.insert("parts".into(), json!(wanted.parts));
-        if wanted.fleets.iter().any(|fleet| fleet.as_str() != "default") {
-            status.insert("fleets".into(), json!(wanted.fleets));
+        status.insert("parts".into(), json!(desired.parts));
+        if desired.fleets.iter().any(|fleet| fleet.as_str() != "default") {
+            status.insert("fleets".into(), json!(desired.fleets));
         }
         all.insert(object.to_string(), Value::Object(status));
     }
@@ -112,9 +114,8 @@ include!("golden/cases.rs");
 fn every_folder_is_a_test() {
     let names = cases().into_iter().map(|case| format!("    {}\n", case.file_name().unwrap().to_str().unwrap()));
     let list = format!("cases! {{\n{}}}\n", names.collect::<String>());
-    if let Err(difference) = compare(&folder().join("cases.rs"), &list) {
-        panic!("\n{difference}");
-    }
+    let difference = compare(&folder().join("cases.rs"), &list).err();
+    assert!(difference.is_none(), "\n{}", difference.unwrap_or_default());
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn every_reason_of_a_translation_has_a_case() {
     for case in cases() {
         let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
         let translation = translate(&crate::objects::state(&input));
-        let conditions = translation.statuses.values().flat_map(|wanted| &wanted.conditions);
+        let conditions = translation.statuses.values().flat_map(|desired| &desired.conditions);
         seen.extend(conditions.map(|condition| condition.reason));
     }
     let all = reason::ALL_ACCEPTED.iter().chain(reason::ALL_RESOLVED_REFS);

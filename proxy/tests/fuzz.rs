@@ -19,20 +19,20 @@ const ROUNDS: u64 = 3_000;
 #[test]
 fn paths_have_one_form_or_none() {
     let tokens = ["/", "%2e", "%2E%2e", "..", "%25", "%2F", "%5c", ";", "//", "%", "\u{fc}", "?", "\0"];
-    run("path", targets::path, &tokens, Vec::new());
+    assert_eq!(failures("path", targets::path, &tokens, Vec::new()), [""; 0]);
 }
 
 #[test]
 fn only_the_signed_token_is_accepted() {
     assert!(targets::accepts(include_bytes!("../fuzz/corpus/token/valid")), "the target would prove nothing");
     let tokens = ["Bearer ", "bearer  ", ".", "..", "=", "eyJhbGciOiJub25lIn0", "e30", "AAAA", "-_", " ", ","];
-    run("token", targets::token, &tokens, Vec::new());
+    assert_eq!(failures("token", targets::token, &tokens, Vec::new()), [""; 0]);
 }
 
 #[test]
 fn templates_survive_printing() {
     let tokens = ["${", "}", "$", "$$", "context.", "request.path.", "claims.", "\r\n", "\t"];
-    run("template", targets::template, &tokens, Vec::new());
+    assert_eq!(failures("template", targets::template, &tokens, Vec::new()), [""; 0]);
 }
 
 #[test]
@@ -52,7 +52,10 @@ fn frames_are_decoded_alike_however_they_are_cut() {
     let up = [encode(&Up::Hello(hello)), encode(&Up::Ack(ack)), encode(&Up::Pong)];
     let down = [encode(&Down::Delta(difference)), encode(&Down::Fleet { proxies: 3 }), encode(&Down::Ping)];
     let stream = |frames: [Result<Vec<u8>, _>; 3]| frames.into_iter().flat_map(Result::unwrap).collect();
-    run("codec", targets::codec, &tokens, vec![("valid-up", stream(up)), ("valid-down", stream(down))]);
+    assert_eq!(
+        failures("codec", targets::codec, &tokens, vec![("valid-up", stream(up)), ("valid-down", stream(down))]),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn a_damaged_state_file_yields_no_unverified_part() {
         Some(two.version())
     );
     std::fs::remove_dir_all(folder).unwrap();
-    run("state", targets::state, &tokens, vec![("valid", seed)]);
+    assert_eq!(failures("state", targets::state, &tokens, vec![("valid", seed)]), [""; 0]);
 }
 
 /// Two versions of a small configuration.
@@ -84,9 +87,9 @@ fn versions() -> (Parts<Part>, Parts<Part>) {
     (one, parts(vec![stage_part(stage()), route("r", rules("/a/{b}")), upstream(&[([192, 0, 2, 1], 80).into()])]))
 }
 
-/// Runs a target over its corpus, then over mutations of it. `valid` are seeds that the program itself writes: they are part of the
-/// committed corpus, and `UPDATE_GOLDEN=1` writes them when the format has changed.
-fn run(name: &str, target: fn(&[u8]), tokens: &[&str], valid: Vec<(&str, Vec<u8>)>) {
+/// The inputs for which a target fails: it runs over its corpus, then over mutations of it. `valid` are seeds that the program itself
+/// writes: they are part of the committed corpus, and `UPDATE_GOLDEN=1` writes them when the format has changed.
+fn failures(name: &str, target: fn(&[u8]), tokens: &[&str], valid: Vec<(&str, Vec<u8>)>) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     for (seed, bytes) in valid {
         let file = folder.join(seed);
@@ -100,9 +103,11 @@ fn run(name: &str, target: fn(&[u8]), tokens: &[&str], valid: Vec<(&str, Vec<u8>
     files.sort();
     let corpus: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
     assert!(!corpus.is_empty(), "{} is empty", folder.display());
-    for (file, input) in files.iter().zip(&corpus) {
-        check(target, input, &file.display().to_string());
-    }
+    let mut failures: Vec<String> = files
+        .iter()
+        .zip(&corpus)
+        .filter_map(|(file, input)| failure(target, input, &file.display().to_string()))
+        .collect();
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (seed, rounds) = (number("FUZZ_SEED", 1), number("FUZZ_ROUNDS", ROUNDS));
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -111,20 +116,23 @@ fn run(name: &str, target: fn(&[u8]), tokens: &[&str], valid: Vec<(&str, Vec<u8>
         for _ in 0..=random.below(4) {
             mutate(&mut input, &corpus, tokens, &mut random);
         }
-        check(target, &input, &format!("mutation {round} of seed {seed}"));
+        failures.extend(failure(target, &input, &format!("mutation {round} of seed {seed}")));
+        if !failures.is_empty() {
+            return failures;
+        }
     }
+    failures
 }
 
-fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
-    if catch_unwind(AssertUnwindSafe(|| target(input))).is_err() {
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-failure");
-        std::fs::write(&file, input).unwrap();
-        panic!(
-            "{origin} fails with the panic above; its bytes are in {}; add them to the corpus: {:?}",
-            file.display(),
-            input.escape_ascii().to_string()
-        );
-    }
+fn failure(target: fn(&[u8]), input: &[u8], origin: &str) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(|| target(input))).err()?;
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-failure");
+    std::fs::write(&file, input).unwrap();
+    let bytes = input.escape_ascii().to_string();
+    Some(format!(
+        "{origin} fails with the panic above; its bytes are in {}; add them to the corpus: {bytes:?}",
+        file.display()
+    ))
 }
 
 fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], tokens: &[&str], random: &mut Random) {
