@@ -22,9 +22,9 @@ pub(crate) type ProxyDiagnostics = BTreeMap<ObjectRef, String>;
 pub(crate) fn objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics) -> String {
     let rows: Vec<Vec<String>> = statuses
         .iter()
-        .map(|(object, wanted)| {
-            let state = state(object, wanted, diagnostics);
-            vec![object.kind.to_string(), object.id(), state, wanted.detail.to_string()]
+        .map(|(object, desired)| {
+            let state = state(object, desired, diagnostics);
+            vec![object.kind.to_string(), object.id(), state, desired.detail.to_string()]
         })
         .collect();
     table::render(&["KIND", "NAME", "STATE", "DETAIL"], &rows)
@@ -49,13 +49,13 @@ pub(crate) fn of_objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics, lo
         places.insert(kind.object(&key), (&located.location, unparsable));
     }
     let mut all = Vec::new();
-    for (object, wanted) in statuses {
+    for (object, desired) in statuses {
         let place = match places.get(object) {
             Some((_, true)) => continue,
             Some((location, false)) => format!("{location}: "),
             None => String::new(),
         };
-        let bad = wanted.conditions.iter().filter(|condition| condition.status == Status::False);
+        let bad = desired.conditions.iter().filter(|condition| condition.status == Status::False);
         all.extend(bad.map(|found| format!("! {place}{object}: {} ({})", found.message, found.reason)));
         all.extend(diagnostics.get(object).map(|message| format!("! {place}{object}: {message} (Rejected)")));
     }
@@ -70,13 +70,13 @@ pub(crate) fn print(lines: &[String]) {
 /// The statuses that differ between two translations.
 pub(crate) fn changed(before: &Statuses, after: &Statuses) -> Statuses {
     let differs =
-        |(object, wanted): &(&ObjectRef, &Arc<DesiredStatus>)| before.get(*object).is_none_or(|old| old != *wanted);
-    after.iter().filter(differs).map(|(object, wanted)| (object.clone(), wanted.clone())).collect()
+        |(object, desired): &(&ObjectRef, &Arc<DesiredStatus>)| before.get(*object).is_none_or(|old| old != *desired);
+    after.iter().filter(differs).map(|(object, desired)| (object.clone(), desired.clone())).collect()
 }
 
 /// `Ready`, or the reason of the first condition that is False.
-fn state(object: &ObjectRef, wanted: &DesiredStatus, diagnostics: &ProxyDiagnostics) -> String {
-    let bad = wanted.conditions.iter().find(|condition| condition.status == Status::False);
+fn state(object: &ObjectRef, desired: &DesiredStatus, diagnostics: &ProxyDiagnostics) -> String {
+    let bad = desired.conditions.iter().find(|condition| condition.status == Status::False);
     match bad {
         Some(condition) => condition.reason.to_owned(),
         None if diagnostics.contains_key(object) => "Rejected".to_owned(),

@@ -148,7 +148,7 @@ fn a_broken_object_fails_closed_alone() {
     folder.write(
         "broken.yaml",
         "apiVersion: sluice.dev/v1alpha1\nkind: ApiRoute\nmetadata: {name: broken, namespace: shop}\nspec:\n  \
-         stages: [{name: prod}]\n  authorization: {type: Authorizer, authorizer: {name: nobody}}\n  rules:\n    - name: broken\n      methods: [GET]\n      \
+         stages: [{name: prod}]\n  authorization: {type: Authorizer, authorizer: {name: missing}}\n  rules:\n    - name: broken\n      methods: [GET]\n      \
          path: /broken\n      integration: {type: Mock, mock: {status: 200}}\n",
     );
     let sluice = Sluice::dev(&folder.0);
@@ -216,7 +216,7 @@ fn one_broken_rule_returns_500_and_other_rules_are_not_affected() {
     let folder = Folder::copy_of("quickstart");
     let sluice = Sluice::dev(&folder.0);
     let orders = folder.read("orders.yaml");
-    let broken = orders.replace("authorizer: {name: customers}, scopes: [orders.write]", "authorizer: {name: nobody}");
+    let broken = orders.replace("authorizer: {name: customers}, scopes: [orders.write]", "authorizer: {name: missing}");
     folder.write("orders.yaml", &broken);
     sluice.wait_for("AuthorizerNotFound");
     let post = || ask(sluice.address(), "POST", "/orders", &[]).unwrap().status;

@@ -122,7 +122,7 @@ impl LabelSelector {
             None if key == NAME_LABEL => Some(namespace),
             None => None,
         };
-        let equal = self.match_labels.iter().all(|(key, wanted)| value(key) == Some(wanted));
+        let equal = self.match_labels.iter().all(|(key, required)| value(key) == Some(required));
         equal
             && self.match_expressions.iter().all(|requirement| {
                 let found = value(&requirement.key);

@@ -179,11 +179,11 @@ impl Visit<'_> {
             return self.error(Place::Value, "This is nested too deeply.".to_owned(), None);
         }
         let int_or_string = flag(schema, "x-kubernetes-int-or-string");
-        let wanted = schema.get("type").and_then(Value::as_str);
-        if wanted == Some("integer") || int_or_string {
+        let type_ = schema.get("type").and_then(Value::as_str);
+        if type_ == Some("integer") || int_or_string {
             whole(value);
         }
-        match (wanted, &mut *value) {
+        match (type_, &mut *value) {
             (Some("object"), Value::Object(map)) => self.object(schema, map),
             (Some("array"), Value::Array(items)) => self.array(schema, items),
             (Some("string"), Value::String(text)) => self.text(schema, text),
@@ -197,10 +197,10 @@ impl Visit<'_> {
                 let message = format!(
                     "{} must be {}, but it is {}.",
                     self.path,
-                    explain::type_name(wanted.unwrap_or("intOrString")),
+                    explain::type_name(type_.unwrap_or("intOrString")),
                     explain::found(found)
                 );
-                let quote = wanted == Some("string") && !found.is_object() && !found.is_array();
+                let quote = type_ == Some("string") && !found.is_object() && !found.is_array();
                 let hint = explain::duration(schema, found)
                     .or_else(|| quote.then(|| "Put it in quotes if it is a string.".to_owned()));
                 return self.error(Place::Value, message, hint.or_else(|| explain::example(schema)));

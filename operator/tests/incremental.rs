@@ -216,7 +216,7 @@ fn one_changed_route_among_thousands_is_translated_alone_and_endpoints_translate
 fn served(state: &ClusterState, total: usize, shard: usize) -> Vec<(String, bool)> {
     let translation = Translator::limited(total, shard).translate(state);
     let all = translation.statuses.iter().filter(|(object, _)| &*object.kind != "Stage");
-    all.map(|(object, wanted)| (object.id(), wanted.served == Served::Yes)).collect()
+    all.map(|(object, desired)| (object.id(), desired.served == Served::Yes)).collect()
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_shard_of_keys_never_grows_longer_than_proxies_take() {
     let translation = Translator::limited(usize::MAX, 1000).translate(&state);
     assert_eq!(translation.parts.len(), 64);
     assert!(translation.parts.iter().all(|(_, part)| part.json.len() <= 1100));
-    assert!(translation.statuses.values().any(|wanted| wanted.served == Served::Yes));
+    assert!(translation.statuses.values().any(|desired| desired.served == Served::Yes));
     assert!(!translation.is_clean());
 }
 
@@ -288,10 +288,10 @@ fn a_key_is_made_only_when_it_is_known_that_there_is_none() {
     state.unknown.insert(secret.clone());
     let mut translator = Translator::new();
     let makes = |translation: &Translation| {
-        let wanted = &translation.statuses[&sluice_wire::ObjectRef::new("ApiKey", "shop", "acme")];
-        let condition = &wanted.conditions[1];
+        let desired = &translation.statuses[&sluice_wire::ObjectRef::new("ApiKey", "shop", "acme")];
+        let condition = &desired.conditions[1];
         assert_eq!((condition.status.as_str(), condition.reason), ("False", "SecretNotFound"));
-        matches!(wanted.detail, Detail::ApiKey { must_generate: true, .. })
+        matches!(desired.detail, Detail::ApiKey { must_generate: true, .. })
     };
     assert!(!makes(&translator.translate(&state)));
     state.unknown.clear();

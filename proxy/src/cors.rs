@@ -50,8 +50,8 @@ impl Allowed {
     }
 
     /// Whether all requested headers are allowed. Header names are not case-sensitive.
-    fn admits<'a>(&self, mut asked: impl Iterator<Item = &'a str>) -> bool {
-        asked.all(|name| is_token(name) && (self.any || self.items.iter().any(|item| item.eq_ignore_ascii_case(name))))
+    fn admits<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        names.all(|name| is_token(name) && (self.any || self.items.iter().any(|item| item.eq_ignore_ascii_case(name))))
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn allowed_origins_and_their_headers() {
         // (configured, credentials, origin, allowed origin, with credentials)
-        for (configured, credentials, asked, allowed, with) in [
+        for (configured, credentials, sent, allowed, with) in [
             ("*", false, "https://a.example", Some("*"), false),
             ("*", true, "https://a.example", Some("*"), false),
             ("https://*", true, "https://a.example", Some("https://a.example"), true),
@@ -203,10 +203,10 @@ mod tests {
             ("https://a.example", true, "null", None, false),
         ] {
             let mut response = HeaderMap::new();
-            cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(asked).unwrap()), &mut response);
+            cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(sent).unwrap()), &mut response);
             let origin = response.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|v| v.to_str().unwrap());
-            assert_eq!(origin, allowed, "{configured} {asked}");
-            assert_eq!(response.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), with, "{configured} {asked}");
+            assert_eq!(origin, allowed, "{configured} {sent}");
+            assert_eq!(response.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS), with, "{configured} {sent}");
             assert_eq!(response[VARY], "origin");
         }
     }
@@ -277,7 +277,7 @@ mod tests {
             })
         };
         // (lists, method, headers, allowed, allowed methods, allowed headers)
-        for (list, method, asked, allowed, methods, names) in [
+        for (list, method, requested, allowed, methods, names) in [
             (&[][..], "GET", None, true, None, None),
             (&[], "HEAD", None, true, None, None),
             (&[], "POST", None, true, None, None),
@@ -291,12 +291,12 @@ mod tests {
         ] {
             for credentials in [false, true] {
                 let mut fields = vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, method)];
-                fields.extend(asked.map(|asked| (ACCESS_CONTROL_REQUEST_HEADERS, asked)));
+                fields.extend(requested.map(|names| (ACCESS_CONTROL_REQUEST_HEADERS, names)));
                 let (_, response) = rules(list, credentials).preflight(&Method::OPTIONS, &request(&fields)).unwrap();
                 let text = |name: HeaderName| response.get(name).map(|value| value.to_str().unwrap());
-                assert_eq!(text(ACCESS_CONTROL_ALLOW_ORIGIN).is_some(), allowed, "{list:?} {method} {asked:?}");
+                assert_eq!(text(ACCESS_CONTROL_ALLOW_ORIGIN).is_some(), allowed, "{list:?} {method} {requested:?}");
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_METHODS), methods, "{list:?} {method}");
-                assert_eq!(text(ACCESS_CONTROL_ALLOW_HEADERS), names, "{list:?} {asked:?}");
+                assert_eq!(text(ACCESS_CONTROL_ALLOW_HEADERS), names, "{list:?} {requested:?}");
             }
         }
         for (list, credentials, exposed) in [

@@ -178,14 +178,14 @@ mod tests {
 
     #[test]
     fn passes_are_counted_by_name() {
-        for (value, wanted) in [
+        for (value, expected) in [
             ("sluice", 1),
             ("other", 0),
             ("sluice, other; by=\"x\", sluice; v=1 ,sluice", 3),
             ("sluices, x-sluice", 0),
             ("", 0),
         ] {
-            assert_eq!(passes(&HeaderValue::from_static(value)), wanted, "{value}");
+            assert_eq!(passes(&HeaderValue::from_static(value)), expected, "{value}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use sluice_wire::{Template, TemplatePart, Variable};
 
-/// The values of variables. A value is computed when it is asked for, and only then.
+/// The values of variables. A value is computed when it is read, and only then.
 pub(crate) trait Variables {
     /// The value; none: the request has none.
     fn get(&self, variable: &Variable) -> Option<Value<'_>>;
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Has a value for every variable that is asked for, and remembers which were.
+    /// Has a value for every variable, and remembers which were read.
     #[derive(Default)]
     struct Asked(RefCell<Vec<String>>);
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_variables_that_a_template_names_are_asked_for() {
-        for (template, rendered, asked) in [
+        for (template, rendered, read) in [
             ("plain $$5", "plain $5", vec![]),
             ("at ${context.stage}!", "at prod!", vec!["context.stage"]),
             ("[${context.path}]", "[]", vec!["context.path"]),
@@ -140,7 +140,7 @@ mod tests {
             let variables = Asked::default();
             let value = HeaderTemplate::compile(&template.parse().unwrap()).unwrap().render(&variables);
             assert_eq!(value.as_bytes(), rendered.as_bytes(), "{template}");
-            assert_eq!(variables.0.into_inner(), asked, "{template}");
+            assert_eq!(variables.0.into_inner(), read, "{template}");
         }
     }
 

@@ -114,11 +114,11 @@ fn requests_that_miss_together_are_one_call() {
     let (backend, release) = held(|n| ok(&format!("response {n}")));
     let gate = gate(&backend);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
+    let pending: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     eventually("one call", || backend.requests.load(Ordering::SeqCst) == 1);
     release.send(()).unwrap();
-    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    let responses: Vec<_> = pending.into_iter().map(|request| client.wait(request)).collect();
     assert_eq!((count(&responses, "fwd=miss; stored"), count(&responses, "collapsed")), (1, 19), "{responses:?}");
     assert!(responses.iter().all(|(_, _, body)| body == "response 0"), "{responses:?}");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
@@ -130,14 +130,14 @@ fn when_the_first_call_fails_one_of_the_waiting_requests_makes_the_next() {
     let (backend, release) = held(|n| if n < 2 { "nonsense\r\n\r\n".to_owned() } else { ok("at last") });
     let gate = gate(&backend);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
+    let pending: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     for call in 1..=3 {
         eventually("the next call", || backend.requests.load(Ordering::SeqCst) == call);
         client.settle();
         release.send(()).unwrap();
     }
-    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    let responses: Vec<_> = pending.into_iter().map(|request| client.wait(request)).collect();
     assert_eq!(responses.iter().filter(|(status, ..)| *status == 502).count(), 2, "{responses:?}");
     assert_eq!((count(&responses, "fwd=miss; stored"), count(&responses, "collapsed")), (1, 17), "{responses:?}");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 3);
@@ -151,12 +151,12 @@ fn when_the_first_client_disconnects_a_waiting_request_calls_the_backend() {
     drop(first.ask("/a"));
     eventually("the first call", || backend.requests.load(Ordering::SeqCst) == 1);
     let client = Client::new(&gate, 65_535);
-    let asked: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
+    let pending: Vec<Pending> = (0..20).map(|_| client.ask("/a")).collect();
     client.settle();
     drop(first);
     release.send(()).unwrap();
     release.send(()).unwrap();
-    let responses: Vec<_> = asked.into_iter().map(|asked| client.wait(asked)).collect();
+    let responses: Vec<_> = pending.into_iter().map(|request| client.wait(request)).collect();
     assert!(responses.iter().all(|(status, ..)| *status == 200), "{responses:?}");
     // The first call's response may have been complete before its client was known to be disconnected.
     assert!(backend.requests.load(Ordering::SeqCst) <= 2);
@@ -313,11 +313,11 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
     ]);
     let (anybody, chosen) = (token(&key, "ann", "read"), token(&key, "bob", "sluice:invalidate-cache"));
     let plain = |gate: &Gate| gate.request("GET", "/a", &[("authorization", &anybody)], "");
-    let anew = |gate: &Gate, token: &str| {
+    let refresh = |gate: &Gate, token: &str| {
         gate.request("GET", "/a", &[("authorization", token), ("cache-control", "max-age=0")], "")
     };
     assert_eq!(plain(&gate).body, "0");
-    let refreshed = anew(&gate, &chosen);
+    let refreshed = refresh(&gate, &chosen);
     assert_eq!(refreshed.body, "1");
     assert!(refreshed.header("cache-status").unwrap().contains("fwd=request; stored"), "{refreshed:?}");
     assert_eq!(plain(&gate).body, "1");
@@ -327,7 +327,7 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
         (Unauthorized::SucceedSilently, 200, false),
     ] {
         gate.put(vec![stage_part(cached(unauthorized))]);
-        let response = anew(&gate, &anybody);
+        let response = refresh(&gate, &anybody);
         assert_eq!((response.status, response.header("warning").is_some()), (status, warned), "{unauthorized:?}");
         if status == 200 {
             assert_eq!(response.body, "1");
@@ -339,7 +339,7 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
     let mut open = cached(Unauthorized::FailWith403);
     open.cache.as_mut().unwrap().invalidation = Invalidation::None;
     gate.put(vec![stage_part(open)]);
-    assert_eq!((anew(&gate, &anybody).body.as_str(), plain(&gate).body.as_str()), ("2", "2"));
+    assert_eq!((refresh(&gate, &anybody).body.as_str(), plain(&gate).body.as_str()), ("2", "2"));
 }
 
 #[test]

@@ -14,16 +14,16 @@ fn limited(burst: u32) -> (PartName, PartBody) {
 /// Clients that send requests until they are stopped; counts the responses with 200.
 struct Traffic {
     stop: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
     clients: Vec<std::thread::JoinHandle<usize>>,
 }
 
 impl Traffic {
     fn start(gate: &Gate) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let address = gate.proxy.http_addr().unwrap();
         let client = |_| {
-            let (stop, asked) = (stop.clone(), asked.clone());
+            let (stop, sent) = (stop.clone(), sent.clone());
             std::thread::spawn(move || {
                 let mut stream = std::net::TcpStream::connect(address).unwrap();
                 let mut passed = 0;
@@ -32,19 +32,19 @@ impl Traffic {
                     let status = read_response(&mut stream).status;
                     assert!(status == 200 || status == 429, "{status}");
                     passed += usize::from(status == 200);
-                    asked.fetch_add(1, Ordering::SeqCst);
+                    sent.fetch_add(1, Ordering::SeqCst);
                 }
                 passed
             })
         };
         let clients = (0..4).map(client).collect();
-        Self { stop, asked, clients }
+        Self { stop, sent, clients }
     }
 
     /// Waits until this many more responses have arrived.
     fn more(&self, requests: usize) {
-        let goal = self.asked.load(Ordering::SeqCst) + requests;
-        eventually("requests", || self.asked.load(Ordering::SeqCst) >= goal);
+        let goal = self.sent.load(Ordering::SeqCst) + requests;
+        eventually("requests", || self.sent.load(Ordering::SeqCst) >= goal);
     }
 
     fn stop(self) -> usize {

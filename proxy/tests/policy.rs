@@ -168,16 +168,16 @@ fn one_upstream_call_serves_many_requests() {
         upstream(&[backend.address]),
         route("r", vec![rule("r", "ANY", "/{p+}", served)]),
     ]);
-    let asked = || backend.requests.load(Ordering::SeqCst);
+    let requests = || backend.requests.load(Ordering::SeqCst);
     assert_eq!(gate.get("/a?page=1").status, 200);
     let hit = gate.get("/a?page=1&other=2");
     assert!(hit.header("cache-status").unwrap().contains("hit"), "{hit:?}");
-    assert_eq!(asked(), 1);
+    assert_eq!(requests(), 1);
     gate.get("/a?page=2");
     gate.get("/b?page=1");
     gate.request("POST", "/a?page=1", &[], "x");
     gate.request("GET", "/a?page=1", &[("authorization", "someone")], "");
-    assert_eq!(asked(), 5);
+    assert_eq!(requests(), 5);
     assert_eq!(gate.request("GET", "/a?page=1", &[("cache-control", "max-age=0")], "").status, 403);
     assert_eq!(gate.metric(r#"sluice_cache_requests_total{result="hit",stage="shop/prod"}"#), 1.0);
 }

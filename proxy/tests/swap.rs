@@ -112,7 +112,7 @@ fn a_proxy_that_shuts_down_completes_requests_in_progress() {
     ]);
     let mut stream = gate.connect();
     std::io::Write::write_all(&mut stream, b"GET /a HTTP/1.1\r\nhost: shop.example\r\n\r\n").unwrap();
-    eventually("asked", || backend.requests.load(Ordering::SeqCst) == 1);
+    eventually("a request", || backend.requests.load(Ordering::SeqCst) == 1);
     let address = gate.proxy.http_addr().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| gate.proxy.shutdown(std::time::Duration::from_secs(10)));

@@ -62,16 +62,16 @@ def one(operator, configuration, connection, scenario, number):
     served = policy(scenario)
     mock = {**served, "integration": {"Mock": {"status": 418, "headers": [], "body": ""}}}
     took = None
-    for wanted, body in ((418, mock), (200, served)):
+    for expected, body in ((418, mock), (200, served)):
         delta = configuration.changed(route(f"r{which}", template, body))
         frame = operator.frame(delta)
         start = time.monotonic()
         operator.send(frame)
-        while status_of(connection, path) != wanted:
+        while status_of(connection, path) != expected:
             if time.monotonic() > start + CHANGE_TIMEOUT_S:
                 raise BenchError(f"a change was not enforced within {CHANGE_TIMEOUT_S:.0f} seconds")
         took = took or (time.monotonic() - start) * 1000
-        if status_of(connection, path) != wanted:
+        if status_of(connection, path) != expected:
             raise BenchError("a response of the older configuration came after one of the newer")
     return took
 

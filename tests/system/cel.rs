@@ -47,9 +47,9 @@ async fn the_api_server_validates_every_row_as_the_table_expects() -> anyhow::Re
             (Ok(_), None) => {}
             (Ok(_), Some(error)) => wrong.push(format!("{}: accepted, expected the error {error:?}", row.name)),
             (Err(error), None) => wrong.push(format!("{}: rejected: {error}", row.name)),
-            (Err(error), Some(wanted)) => {
-                if !error.to_string().contains(&wanted) {
-                    wrong.push(format!("{}: expected the error {wanted:?}, got: {error}", row.name));
+            (Err(error), Some(expected)) => {
+                if !error.to_string().contains(&expected) {
+                    wrong.push(format!("{}: expected the error {expected:?}, got: {error}", row.name));
                 }
             }
         }

@@ -97,12 +97,12 @@ async fn an_object_that_cannot_be_translated_fails_closed_and_affects_no_other()
 
     // The authorizer does not exist: the route must reject its requests, not keep its earlier policy.
     let mut broken = open.clone();
-    broken["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "nobody"}});
+    broken["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "missing"}});
     space.apply(&broken).await?;
     let condition =
         space.condition("ApiRoute", "broken", "ResolvedRefs", |condition| condition.status == "False").await?;
     assert_eq!(condition.reason, "AuthorizerNotFound");
-    assert!(condition.message.contains("nobody"), "{condition:?}");
+    assert!(condition.message.contains("missing"), "{condition:?}");
     returns_status(fleet, HOST, "/broken", 500).await?;
 
     has_event(&space, "Warning", "AuthorizerNotFound").await?;

@@ -114,10 +114,10 @@ impl Client {
     }
 }
 
-/// Waits until `wanted` has arrived in the messages of a stream.
-async fn arrives(body: &mut Incoming, seen: &mut Vec<u8>, wanted: &[u8]) -> anyhow::Result<()> {
+/// Waits until `expected` has arrived in the messages of a stream.
+async fn arrives(body: &mut Incoming, seen: &mut Vec<u8>, expected: &[u8]) -> anyhow::Result<()> {
     let arrived = async {
-        while !contains(seen, wanted) {
+        while !contains(seen, expected) {
             let frame = body.frame().await.context("the stream ended")??;
             seen.extend_from_slice(frame.data_ref().context("the stream ended with trailers")?);
         }
@@ -126,8 +126,8 @@ async fn arrives(body: &mut Incoming, seen: &mut Vec<u8>, wanted: &[u8]) -> anyh
     tokio::time::timeout(SOON, arrived).await.context("nothing more arrives")?
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
+fn contains(bytes: &[u8], expected: &[u8]) -> bool {
+    bytes.windows(expected.len()).any(|window| window == expected)
 }
 
 #[tokio::test]

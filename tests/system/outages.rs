@@ -84,9 +84,9 @@ async fn an_operator_killed_during_edits_loses_none_and_fails_no_request() -> an
     }
     for name in ["edited", "more-0", "more-1", "more-2", "more-3", "more-4"] {
         everywhere(&space, "ApiRoute", name).await?;
-        let wanted = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
+        let expected = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
         for response in fleet.all(&get(HOST, &format!("/{name}"))).await? {
-            assert_eq!((response.status, response.body.as_str()), (200, wanted.as_str()), "{name}");
+            assert_eq!((response.status, response.body.as_str()), (200, expected.as_str()), "{name}");
         }
     }
     load.finish().await?;

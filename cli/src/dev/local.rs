@@ -56,8 +56,8 @@ impl Local {
         let mut problems = Vec::new();
         let mut requested = BTreeSet::new();
         for (key, service) in &cluster.services {
-            let wanted = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
-            let Some(wanted) = wanted else { continue };
+            let program = service.metadata.annotations.as_ref().and_then(|all| all.get(DEV_SERVER));
+            let Some(program) = program else { continue };
             let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
             for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
                 let port = ServicePort { namespace: key.namespace.clone(), name: key.name.clone(), port };
@@ -65,7 +65,7 @@ impl Local {
                 if self.addresses.contains_key(&port) {
                     continue;
                 }
-                if let Err(error) = self.start(wanted, port).await {
+                if let Err(error) = self.start(program, port).await {
                     problems.push(format!("Service {key}: {error:#}"));
                 }
             }
@@ -86,9 +86,9 @@ impl Local {
         }
     }
 
-    async fn start(&mut self, wanted: &str, port: ServicePort) -> anyhow::Result<()> {
+    async fn start(&mut self, program: &str, port: ServicePort) -> anyhow::Result<()> {
         let host = format!("{}.{}.svc.cluster.local", port.name, port.namespace);
-        let server = match wanted {
+        let server = match program {
             "example-backend" => {
                 let name = format!("{}/{}", port.namespace, port.name);
                 Server::start(loopback(0), Backend::new(name)).await.context("cannot start the example backend")?

@@ -76,7 +76,7 @@ impl Session {
         let mut changed = changed(&self.statuses, &step.statuses);
         let diagnosed_differently = |object| self.diagnostics.get(object) != diagnostics.get(object);
         let others = step.statuses.iter().filter(|(object, _)| diagnosed_differently(*object));
-        changed.extend(others.map(|(object, wanted)| (object.clone(), wanted.clone())));
+        changed.extend(others.map(|(object, desired)| (object.clone(), desired.clone())));
         let gone = self.statuses.keys().filter(|object| !step.statuses.contains_key(*object)).cloned().collect();
         (self.statuses, self.diagnostics) = (step.statuses, diagnostics);
         Ok(Changes { changed, gone })

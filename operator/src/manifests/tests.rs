@@ -330,7 +330,7 @@ fn syntax_errors_are_reported_with_their_place() {
         ("a: b: c\n", "1:"),
         ("a:\n- b\n c: 1\n", "3:"),
         ("a: 1\n b: 2\n", "2:"),
-        ("a: *nobody\n", "1:"),
+        ("a: *missing\n", "1:"),
         ("a: @x\n", "1:"),
         ("a: \"\\q\"\n", "1:"),
         ("spec:\n\tb: 2\n", "2:1:"),

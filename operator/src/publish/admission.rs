@@ -234,9 +234,9 @@ impl Admission {
         match self {
             Self::Open => Ok(Admitted::ANY),
             Self::Secret(Secret { hash, .. }) => {
-                let (given, wanted) =
+                let (given, expected) =
                     (sha256(credential.as_bytes()), *hash.read().unwrap_or_else(PoisonError::into_inner));
-                let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, &wanted);
+                let same = aws_lc_rs::constant_time::verify_slices_are_equal(&given, &expected);
                 same.map(|()| Admitted::ANY).map_err(|_| AuthError::WrongSecret)
             }
             Self::Token { client, audience, accounts, reviews } => {
@@ -308,8 +308,8 @@ async fn review(
     let review = TokenReview { spec, ..TokenReview::default() };
     let api: Api<TokenReview> = Api::all(client.clone());
     let parameters = PostParams::default();
-    let asked = tokio::time::timeout(REVIEW_TIMEOUT, api.create(&parameters, &review)).await;
-    let status = asked.map_err(|_| AuthError::Timeout)??.status.unwrap_or_default();
+    let reviewed = tokio::time::timeout(REVIEW_TIMEOUT, api.create(&parameters, &review)).await;
+    let status = reviewed.map_err(|_| AuthError::Timeout)??.status.unwrap_or_default();
     if status.authenticated != Some(true) {
         return Err(AuthError::NotAuthenticated);
     }
@@ -367,14 +367,14 @@ mod tests {
         let admission =
             Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), vec![account.into()]);
         let token = |claims: &str| format!("Bearer e30.{}.x", URL_SAFE_NO_PAD.encode(claims));
-        for (bearer, asked) in [
+        for (bearer, reviewed) in [
             ("Bearer nonsense".to_owned(), false),
             (token(r#"{"sub":"system:serviceaccount:sluice:operator"}"#), false),
             (token("{}"), false),
             (token(r#"{"sub":"system:serviceaccount:sluice:proxy"}"#), true),
         ] {
             let error = admission.admit(Some(&bearer)).await.unwrap_err();
-            assert_eq!(matches!(error, AuthError::Review(_) | AuthError::Timeout), asked, "{error}");
+            assert_eq!(matches!(error, AuthError::Review(_) | AuthError::Timeout), reviewed, "{error}");
         }
     }
 

@@ -38,23 +38,23 @@ struct Group {
 }
 
 impl Group {
-    fn has(&self, wanted: &DesiredStatus) -> bool {
-        self.differs.is_empty() || !wanted.parts.iter().any(|part| self.differs.contains(part))
+    fn has(&self, desired: &DesiredStatus) -> bool {
+        self.differs.is_empty() || !desired.parts.iter().any(|part| self.differs.contains(part))
     }
 
     /// A kind of the object's parts that the members do not support.
-    fn lacks(&self, wanted: &DesiredStatus) -> Option<PartKind> {
-        self.unsupported.iter().copied().find(|kind| wanted.parts.iter().any(|part| part.kind == *kind))
+    fn lacks(&self, desired: &DesiredStatus) -> Option<PartKind> {
+        self.unsupported.iter().copied().find(|kind| desired.parts.iter().any(|part| part.kind == *kind))
     }
 
     /// Whether they count for the object: their fleet serves it, or they still have to drop it. An object that no fleet needs
     /// is compared with all proxies, none of which may have it.
-    fn counts(&self, wanted: &DesiredStatus) -> bool {
-        wanted.fleets.is_empty() || wanted.fleets.contains(&self.fleet) || !self.has(wanted)
+    fn counts(&self, desired: &DesiredStatus) -> bool {
+        desired.fleets.is_empty() || desired.fleets.contains(&self.fleet) || !self.has(desired)
     }
 
-    fn serves(&self, wanted: &DesiredStatus) -> bool {
-        self.acknowledged && self.has(wanted) && self.lacks(wanted).is_none()
+    fn serves(&self, desired: &DesiredStatus) -> bool {
+        self.acknowledged && self.has(desired) && self.lacks(desired).is_none()
     }
 }
 
@@ -129,8 +129,8 @@ impl Rollout {
     }
 
     /// Whether the condition of an object needs its own comparison: proxies differ about it, or report a diagnostic.
-    pub(crate) fn is_special(&self, object: &ObjectRef, wanted: &DesiredStatus) -> bool {
-        self.groups.iter().any(|group| !group.has(wanted) || group.lacks(wanted).is_some())
+    pub(crate) fn is_special(&self, object: &ObjectRef, desired: &DesiredStatus) -> bool {
+        self.groups.iter().any(|group| !group.has(desired) || group.lacks(desired).is_some())
             || self.reports.iter().any(|report| report.found.contains_key(object))
     }
 
@@ -140,8 +140,8 @@ impl Rollout {
             && self.groups.iter().all(|group| group.differs.is_empty() && group.unsupported.is_empty())
     }
 
-    fn group_serves(&self, group: usize, wanted: &DesiredStatus) -> bool {
-        self.groups.get(group).is_some_and(|group| group.counts(wanted) && group.serves(wanted))
+    fn group_serves(&self, group: usize, desired: &DesiredStatus) -> bool {
+        self.groups.get(group).is_some_and(|group| group.counts(desired) && group.serves(desired))
     }
 }
 
@@ -174,27 +174,27 @@ pub struct Programmed {
 
 /// The `Programmed` condition of an object: whether every proxy that has to serves it as it is published.
 #[must_use]
-pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout) -> Programmed {
-    let groups: Vec<&Group> = rollout.groups.iter().filter(|group| group.counts(wanted)).collect();
+pub fn programmed(object: &ObjectRef, desired: &DesiredStatus, rollout: &Rollout) -> Programmed {
+    let groups: Vec<&Group> = rollout.groups.iter().filter(|group| group.counts(desired)).collect();
     let total = groups.iter().map(|group| group.members).sum();
-    let serving: usize = groups.iter().filter(|group| group.serves(wanted)).map(|group| group.members).sum();
-    let contradicted = groups.iter().any(|group| !group.has(wanted));
-    let alone: Vec<&str> = wanted
+    let serving: usize = groups.iter().filter(|group| group.serves(desired)).map(|group| group.members).sum();
+    let contradicted = groups.iter().any(|group| !group.has(desired));
+    let alone: Vec<&str> = desired
         .fleets
         .iter()
         .filter(|fleet| !groups.iter().any(|group| group.fleet == **fleet))
         .map(FleetName::as_str)
         .collect();
-    let diagnostic = rollout.reports.iter().filter(|report| rollout.group_serves(report.group, wanted));
+    let diagnostic = rollout.reports.iter().filter(|report| rollout.group_serves(report.group, desired));
     let diagnostic = diagnostic
         .into_iter()
         .find_map(|report| report.found.get(object).map(|why| (report.proxy.as_str(), why.as_str())));
     let rejection = rollout.rejections.iter().find(|(group, _)| {
-        rollout.groups.get(*group).is_some_and(|group| group.counts(wanted) && !group.serves(wanted))
+        rollout.groups.get(*group).is_some_and(|group| group.counts(desired) && !group.serves(desired))
     });
-    let unsupported = groups.iter().find_map(|group| group.lacks(wanted).map(|kind| (&group.example, kind)));
+    let unsupported = groups.iter().find_map(|group| group.lacks(desired).map(|kind| (&group.example, kind)));
     let of = format!("{serving} of {total} proxies");
-    let (status, reason, message) = if wanted.served == Served::Nothing {
+    let (status, reason, message) = if desired.served == Served::Nothing {
         let message = "This object is not served: see Accepted and ResolvedRefs.".to_owned();
         (Status::False, reason::REJECTED, message)
     } else if !alone.is_empty() {
@@ -224,7 +224,7 @@ pub fn programmed(object: &ObjectRef, wanted: &DesiredStatus, rollout: &Rollout)
         status,
         reason,
         message,
-        observed_generation: wanted.generation,
+        observed_generation: desired.generation,
     };
     Programmed { condition, serving, total, contradicted }
 }
@@ -253,7 +253,7 @@ mod tests {
         Current { fleets: [(FleetName::default(), published.clone())].into(), statuses: BTreeMap::new() }
     }
 
-    fn wanted(parts: &[&str]) -> DesiredStatus {
+    fn desired(parts: &[&str]) -> DesiredStatus {
         DesiredStatus {
             stages: Vec::new(),
             conditions: Vec::new(),
@@ -268,7 +268,7 @@ mod tests {
 
     fn check(fleet: &Proxies, current: &Published, parts: &[&str]) -> (String, String) {
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let result = programmed(&object, &wanted(parts), &Rollout::of(fleet, &of_default(current)));
+        let result = programmed(&object, &desired(parts), &Rollout::of(fleet, &of_default(current)));
         (result.condition.reason.to_owned(), result.condition.message)
     }
 
@@ -312,7 +312,7 @@ mod tests {
         let check = |fleet: &Proxies| {
             let result = programmed(
                 &object,
-                &wanted(&["route/shop/orders", "keys/a"]),
+                &desired(&["route/shop/orders", "keys/a"]),
                 &Rollout::of(fleet, &of_default(&current)),
             );
             (result.serving, result.contradicted)
@@ -336,8 +336,8 @@ mod tests {
             statuses: BTreeMap::new(),
         };
         let check = |fleets: &[&FleetName], current: &Current| {
-            let wanted = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..wanted(&["keys/a"]) };
-            let result = programmed(&object, &wanted, &Rollout::of(&proxies, current));
+            let desired = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..desired(&["keys/a"]) };
+            let result = programmed(&object, &desired, &Rollout::of(&proxies, current));
             (result.condition.reason, result.condition.message)
         };
         let both = current(&own);

@@ -41,11 +41,11 @@ pub(crate) struct KeyProvisioner {
 struct Attempts(BTreeMap<ObjectRef, (usize, Instant)>);
 
 impl Attempts {
-    /// The wanted keys that may be generated now. Keys that are no longer wanted are removed.
-    fn due(&mut self, wanted: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
-        self.0.retain(|object, _| wanted.contains(object));
+    /// The missing keys that may be generated now. Keys that are no longer missing are removed.
+    fn due(&mut self, missing: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+        self.0.retain(|object, _| missing.contains(object));
         let now = Instant::now();
-        let due = wanted.iter().filter(|object| self.0.get(*object).is_none_or(|(_, next)| *next <= now));
+        let due = missing.iter().filter(|object| self.0.get(*object).is_none_or(|(_, next)| *next <= now));
         due.cloned().collect()
     }
 
@@ -70,8 +70,8 @@ impl KeyProvisioner {
         let mut attempts = Attempts::default();
         loop {
             let current = self.current.borrow_and_update().clone();
-            let wanted = current.as_ref().map(|current| wanted(current)).unwrap_or_default();
-            let due = attempts.due(&wanted);
+            let missing = current.as_ref().map(|current| missing_keys(current)).unwrap_or_default();
+            let due = attempts.due(&missing);
             tokio::select! {
                 () = self.make_all(due, &mut attempts) => {}
                 () = stop.cancelled() => return,
@@ -107,10 +107,10 @@ impl KeyProvisioner {
     }
 }
 
-fn wanted(current: &Current) -> BTreeSet<ObjectRef> {
+fn missing_keys(current: &Current) -> BTreeSet<ObjectRef> {
     let first = ObjectRef::new(Kind::ApiKey.as_str(), "", "");
     let keys = current.statuses.range(first..).take_while(|(object, _)| &*object.kind == Kind::ApiKey.as_str());
-    let missing = keys.filter(|(_, wanted)| matches!(wanted.detail, Detail::ApiKey { must_generate: true, .. }));
+    let missing = keys.filter(|(_, desired)| matches!(desired.detail, Detail::ApiKey { must_generate: true, .. }));
     missing.map(|(object, _)| object.clone()).collect()
 }
 
@@ -135,6 +135,6 @@ mod tests {
         let both = BTreeSet::from([key("bad"), key("good")]);
         assert_eq!(attempts.due(&both), [key("good")]);
         assert_eq!(attempts.due(&BTreeSet::from([key("good")])), [key("good")]);
-        assert_eq!(attempts.due(&bad), [key("bad")], "one that is wanted anew is made at once");
+        assert_eq!(attempts.due(&bad), [key("bad")], "a key that is missing again is made at once");
     }
 }

@@ -179,9 +179,9 @@ impl Reporter {
         }
         up_to_date.iter().for_each(|object| queue.remove(object));
         writing.sort_by_cached_key(|object| {
-            let wanted = current.statuses.get(object).and_then(|wanted| wanted.generation);
+            let desired = current.statuses.get(object).and_then(|desired| desired.generation);
             let observed = self.cache.get(object).and_then(|found| status::present(&found).generation);
-            (wanted == observed, &*object.kind == Kind::ApiRoute.as_str())
+            (desired == observed, &*object.kind == Kind::ApiRoute.as_str())
         });
         round.more = writing.len() > ROUND;
         writing.truncate(ROUND);
@@ -235,21 +235,21 @@ impl Reporter {
     }
 
     fn patch_for(&self, current: &Current, rollout: &Rollout, object: &ObjectRef) -> Option<(Object, status::Patch)> {
-        let wanted = current.statuses.get(object)?;
+        let desired = current.statuses.get(object)?;
         let present = self.cache.get(object)?;
-        let without =
-            must_generate(&wanted.detail).then(|| self.cache.key_failure(object).map(|why| without_key(wanted, &why)));
-        let wanted = match &without {
+        let without = must_generate(&desired.detail)
+            .then(|| self.cache.key_failure(object).map(|why| without_key(desired, &why)));
+        let desired = match &without {
             // The Secret is about to appear in the cluster state; the status is written then.
             Some(None) => return None,
             Some(Some(status)) => status,
-            None => wanted,
+            None => desired,
         };
-        let programmed = programmed(object, wanted, rollout);
-        let stages = wanted.stages.iter().map(|(_, at_stage)| self::programmed(object, at_stage, rollout));
+        let programmed = programmed(object, desired, rollout);
+        let stages = desired.stages.iter().map(|(_, at_stage)| self::programmed(object, at_stage, rollout));
         let stages: Vec<_> = stages.collect();
         let now = Time(Timestamp::now());
-        let patch = status::patch(&status::present(&present), wanted, &programmed, &stages, self.phase(), &now)?;
+        let patch = status::patch(&status::present(&present), desired, &programmed, &stages, self.phase(), &now)?;
         // A status that was written already only has to arrive here.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let again = written.get(object).is_some_and(|(version, status)| {
@@ -319,12 +319,12 @@ fn must_generate(detail: &Detail) -> bool {
 }
 
 /// The status of an ApiKey whose key cannot be generated.
-fn without_key(wanted: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
-    let mut wanted = wanted.clone();
-    if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
+fn without_key(desired: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
+    let mut desired = desired.clone();
+    if let Some(accepted) = desired.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
         accepted.message = format!("The operator cannot generate the key and retries: {why}.");
     }
-    Arc::new(wanted)
+    Arc::new(desired)
 }
 
 fn timeless(status: &serde_json::Value) -> serde_json::Value {

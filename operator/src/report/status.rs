@@ -76,20 +76,20 @@ pub(crate) enum Fleet {
 /// Stages of a route.
 pub(crate) fn patch(
     present: &Present,
-    wanted: &DesiredStatus,
+    desired: &DesiredStatus,
     programmed: &Programmed,
     stages: &[Programmed],
     fleet: Fleet,
     now: &Time,
 ) -> Option<Patch> {
     let mut conditions = present.conditions.clone();
-    let mut changes = Changes { changed: present.generation != wanted.generation, ..Changes::default() };
-    let kept = fleet == Fleet::Settling && keeps(&present.conditions, wanted, programmed);
-    merge(&mut conditions, wanted, (!kept).then_some(&programmed.condition), &mut changes, now);
-    let at_stages = at_stages(present, wanted, stages, fleet, &mut changes, now);
+    let mut changes = Changes { changed: present.generation != desired.generation, ..Changes::default() };
+    let kept = fleet == Fleet::Settling && keeps(&present.conditions, desired, programmed);
+    merge(&mut conditions, desired, (!kept).then_some(&programmed.condition), &mut changes, now);
+    let at_stages = at_stages(present, desired, stages, fleet, &mut changes, now);
     let kept_proxies = || present.detail.get("proxies").cloned().unwrap_or_default();
     let proxies = if kept { kept_proxies() } else { counted_proxies(programmed) };
-    let detail = detail(present.kind, wanted, proxies);
+    let detail = detail(present.kind, desired, proxies);
     let (rest, present_rest) = (without_counts(&detail), without_counts(&present.detail));
     changes.changed |= rest != present_rest;
     changes.counted |= detail != present.detail;
@@ -99,7 +99,7 @@ pub(crate) fn patch(
     conditions.retain(|condition| TYPES.contains(&condition.type_.as_str()));
     let mut status = json!({"conditions": conditions});
     if let Some(fields) = status.as_object_mut() {
-        if let Some(generation) = wanted.generation {
+        if let Some(generation) = desired.generation {
             fields.insert("observedGeneration".to_owned(), json!(generation));
         }
         if !at_stages.is_empty() {
@@ -124,12 +124,12 @@ struct Changes {
 /// Sets the desired conditions among the present ones.
 fn merge(
     conditions: &mut Vec<Condition>,
-    wanted: &DesiredStatus,
+    desired: &DesiredStatus,
     programmed: Option<&condition::DesiredCondition>,
     changes: &mut Changes,
     now: &Time,
 ) {
-    for condition in wanted.conditions.iter().chain(programmed) {
+    for condition in desired.conditions.iter().chain(programmed) {
         let before = condition::find(conditions, condition.type_);
         let recount = before.is_some_and(|before| recounts(before, condition));
         let before = before.map(|before| before.status.clone());
@@ -157,19 +157,19 @@ fn merge(
 /// The status of a route at each of its Stages. Events are written for the conditions of the whole object only.
 fn at_stages(
     present: &Present,
-    wanted: &DesiredStatus,
+    desired: &DesiredStatus,
     programmed: &[Programmed],
     fleet: Fleet,
     changes: &mut Changes,
     now: &Time,
 ) -> Vec<Value> {
     let mut all = Vec::new();
-    for ((stage, wanted), programmed) in wanted.stages.iter().zip(programmed) {
+    for ((stage, desired), programmed) in desired.stages.iter().zip(programmed) {
         let before = present.stages.iter().find(|(known, _)| known == stage);
         let mut conditions = before.map(|(_, conditions)| conditions.clone()).unwrap_or_default();
-        let kept = fleet == Fleet::Settling && keeps(&conditions, wanted, programmed);
+        let kept = fleet == Fleet::Settling && keeps(&conditions, desired, programmed);
         let mut here = Changes::default();
-        merge(&mut conditions, wanted, (!kept).then_some(&programmed.condition), &mut here, now);
+        merge(&mut conditions, desired, (!kept).then_some(&programmed.condition), &mut here, now);
         changes.changed |= here.changed;
         changes.counted |= here.counted;
         conditions.retain(|condition| TYPES.contains(&condition.type_.as_str()));
@@ -180,19 +180,19 @@ fn at_stages(
         all.push(status);
     }
     let before = present.stages.iter().map(|(stage, _)| stage);
-    changes.changed |= !before.eq(wanted.stages.iter().map(|(stage, _)| stage));
+    changes.changed |= !before.eq(desired.stages.iter().map(|(stage, _)| stage));
     all
 }
 
 /// Whether nothing but the number of proxies differs.
-fn recounts(before: &Condition, wanted: &condition::DesiredCondition) -> bool {
+fn recounts(before: &Condition, desired: &condition::DesiredCondition) -> bool {
     let total = |message: &str| message.split_once(" of ").map(|(_, total)| total.to_owned());
-    let (old, new) = (total(&before.message), total(&wanted.message));
-    wanted.type_ == PROGRAMMED
-        && before.status == wanted.status.as_str()
-        && before.reason == wanted.reason
-        && matches!(wanted.reason, reason::PROGRAMMED | reason::PENDING)
-        && before.observed_generation == wanted.observed_generation
+    let (old, new) = (total(&before.message), total(&desired.message));
+    desired.type_ == PROGRAMMED
+        && before.status == desired.status.as_str()
+        && before.reason == desired.reason
+        && matches!(desired.reason, reason::PROGRAMMED | reason::PENDING)
+        && before.observed_generation == desired.observed_generation
         && old != new
 }
 
@@ -205,9 +205,9 @@ fn without_counts(detail: &Value) -> Value {
     detail
 }
 
-fn keeps(present: &[Condition], wanted: &DesiredStatus, programmed: &Programmed) -> bool {
+fn keeps(present: &[Condition], desired: &DesiredStatus, programmed: &Programmed) -> bool {
     let before = condition::find(present, PROGRAMMED);
-    let good = before.is_some_and(|before| before.status == "True" && before.observed_generation == wanted.generation);
+    let good = before.is_some_and(|before| before.status == "True" && before.observed_generation == desired.generation);
     good && !programmed.contradicted && programmed.condition.reason != reason::REJECTED
 }
 
@@ -216,8 +216,8 @@ fn counted_proxies(programmed: &Programmed) -> Value {
     json!(ProxyCount::new(count(programmed.serving), count(programmed.total)))
 }
 
-fn detail(kind: Kind, wanted: &DesiredStatus, proxies: Value) -> Value {
-    for_own_kind!(kind, K => K::desired_detail(&wanted.detail, proxies)).unwrap_or_default()
+fn detail(kind: Kind, desired: &DesiredStatus, proxies: Value) -> Value {
+    for_own_kind!(kind, K => K::desired_detail(&desired.detail, proxies)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -255,9 +255,9 @@ mod tests {
         let stage = stage(status);
         let translation = translate(&ClusterState::from_objects([stage.clone().into()]));
         let object = ObjectRef::new("Stage", "shop", "prod");
-        let wanted = translation.statuses[&object].clone();
-        let programmed = programmed(&object, &wanted, &Rollout::of(proxies, &Current::from(translation)));
-        patch(&present(&Object::from(stage)), &wanted, &programmed, &[], fleet, &time(second))
+        let desired = translation.statuses[&object].clone();
+        let programmed = programmed(&object, &desired, &Rollout::of(proxies, &Current::from(translation)));
+        patch(&present(&Object::from(stage)), &desired, &programmed, &[], fleet, &time(second))
     }
 
     /// The patch for a route at the Stage `prod`, which exists, and at `absent`, which does not.
@@ -273,11 +273,11 @@ mod tests {
         .unwrap();
         let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into(), route.clone().into()]));
         let object = ObjectRef::new("ApiRoute", "shop", "orders");
-        let wanted = translation.statuses[&object].clone();
+        let desired = translation.statuses[&object].clone();
         let rollout = Rollout::of(proxies, &Current::from(translation));
-        let stages: Vec<_> = wanted.stages.iter().map(|(_, at)| programmed(&object, at, &rollout)).collect();
-        let programmed = programmed(&object, &wanted, &rollout);
-        patch(&present(&Object::from(route)), &wanted, &programmed, &stages, Fleet::Settled, &time(1))
+        let stages: Vec<_> = desired.stages.iter().map(|(_, at)| programmed(&object, at, &rollout)).collect();
+        let programmed = programmed(&object, &desired, &rollout);
+        patch(&present(&Object::from(route)), &desired, &programmed, &stages, Fleet::Settled, &time(1))
     }
 
     #[test]

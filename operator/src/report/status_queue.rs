@@ -26,8 +26,8 @@ impl StatusQueue {
                     self.compare(&before, current);
                 }
                 if !(counted.is_plain() && rollout.is_plain()) {
-                    let special = current.statuses.iter().filter(|(object, wanted)| {
-                        counted.is_special(object, wanted) || rollout.is_special(object, wanted)
+                    let special = current.statuses.iter().filter(|(object, desired)| {
+                        counted.is_special(object, desired) || rollout.is_special(object, desired)
                     });
                     self.pending.extend(special.map(|(object, _)| object.clone()));
                 }
@@ -45,10 +45,10 @@ impl StatusQueue {
 
     fn compare(&mut self, before: &Current, now: &Current) {
         let mut old = before.statuses.iter().peekable();
-        for (object, wanted) in &now.statuses {
+        for (object, desired) in &now.statuses {
             // Both are sorted.
             while old.next_if(|(key, _)| *key < object).is_some() {}
-            let same = old.next_if(|(key, _)| *key == object).is_some_and(|(_, before)| Arc::ptr_eq(before, wanted));
+            let same = old.next_if(|(key, _)| *key == object).is_some_and(|(_, before)| Arc::ptr_eq(before, desired));
             if !same {
                 self.pending.insert(object.clone());
             }

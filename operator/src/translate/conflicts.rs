@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_name_belongs_to_the_oldest_claimant_of_it_or_of_a_wildcard_above_it() {
-        // Claims in the order of their age, the name that is asked for, and the namespace that owns it.
-        for (claims, asked, owner) in [
+        // Claims in the order of their age, the host name, and the namespace that owns it.
+        for (claims, host, owner) in [
             (&[("a", "*.x.example"), ("b", "api.x.example")][..], "api.x.example", Some("a")),
             (&[("b", "api.x.example"), ("a", "*.x.example")], "api.x.example", Some("b")),
             (&[("b", "api.x.example"), ("a", "*.x.example")], "*.x.example", Some("a")),
@@ -207,8 +207,8 @@ mod tests {
                 let object = (Kind::Stage, claimant.key.clone());
                 all.replace(&object, Some((claimant, [Claim::Name(name(host))].into())));
             }
-            let found = all.owner(&name(asked)).map(|owner| owner.key.namespace.as_ref());
-            assert_eq!(found, owner, "{asked} among {claims:?}");
+            let found = all.owner(&name(host)).map(|owner| owner.key.namespace.as_ref());
+            assert_eq!(found, owner, "{host} among {claims:?}");
         }
     }
 

@@ -373,15 +373,15 @@ impl Translator {
             stale.insert(part.name.clone());
         }
         self.translation.parts.extend(parts.iter().map(|part| (part.name.clone(), part.clone())));
-        let Some((object, mut wanted)) = status else { return };
-        wanted.fleets = self.fleets_of(output, &object, &wanted.parts);
+        let Some((object, mut desired)) = status else { return };
+        desired.fleets = self.fleets_of(output, &object, &desired.parts);
         // Not those of a Stage that does not accept the route: they belong to another namespace.
-        for (stage, status) in wanted.stages.iter_mut().filter(|(_, status)| status.served == Served::Yes) {
+        for (stage, status) in desired.stages.iter_mut().filter(|(_, status)| status.served == Served::Yes) {
             status.fleets = self.fleets.of(&stages::part_name(stage)).cloned().collect();
         }
         let before = self.translation.statuses.get(&object);
-        if before.is_none_or(|before| **before != wanted) {
-            self.translation.statuses.insert(object, Arc::new(wanted));
+        if before.is_none_or(|before| **before != desired) {
+            self.translation.statuses.insert(object, Arc::new(desired));
         }
     }
 
@@ -419,12 +419,12 @@ impl Translator {
             self.rules.remove(stage);
         }
         let count = self.rules.get(stage).map_or(0, |rules| rules.values().sum());
-        if let Some(wanted) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
-            && wanted.detail != (Detail::Stage { rules: count })
+        if let Some(desired) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
+            && desired.detail != (Detail::Stage { rules: count })
         {
-            let mut now = DesiredStatus::clone(wanted);
+            let mut now = DesiredStatus::clone(desired);
             now.detail = Detail::Stage { rules: count };
-            *wanted = Arc::new(now);
+            *desired = Arc::new(now);
         }
     }
 

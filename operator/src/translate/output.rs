@@ -49,26 +49,26 @@ impl Output {
     /// The parts that are published, and the status.
     pub(crate) fn after(&self, cut: Option<Cut>) -> (&[Arc<Part>], Option<(ObjectRef, DesiredStatus)>) {
         let Some(cut) = cut else { return (&self.parts, self.status.clone()) };
-        let status = self.status.clone().map(|(object, wanted)| (object, over_quota(wanted)));
+        let status = self.status.clone().map(|(object, desired)| (object, over_quota(desired)));
         (if cut == Cut::Closed { self.closed() } else { &[] }, status)
     }
 }
 
-fn over_quota(mut wanted: DesiredStatus) -> DesiredStatus {
+fn over_quota(mut desired: DesiredStatus) -> DesiredStatus {
     let why = "The namespace exceeds its configuration quota, or its quota for API keys; this object is not served. Make \
                objects smaller or fewer.";
-    if let Some(accepted) = wanted.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
+    if let Some(accepted) = desired.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {
         accepted.status = Status::False;
         accepted.reason = reason::QUOTA_EXCEEDED;
         accepted.message = why.to_owned();
     }
-    wanted.problems.push(reason::QUOTA_EXCEEDED);
-    wanted.served = Served::Nothing;
-    if let Detail::ApiRoute { rules } = &mut wanted.detail {
+    desired.problems.push(reason::QUOTA_EXCEEDED);
+    desired.served = Served::Nothing;
+    if let Detail::ApiRoute { rules } = &mut desired.detail {
         *rules = 0;
     }
-    wanted.stages = wanted.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();
-    wanted
+    desired.stages = desired.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();
+    desired
 }
 
 /// The reduced form of a part, which matches the same requests and rejects them; none when it cannot be decoded.

@@ -29,6 +29,6 @@ impl Translation {
     /// Whether no object has a problem.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.statuses.values().all(|wanted| wanted.problems.is_empty())
+        self.statuses.values().all(|desired| desired.problems.is_empty())
     }
 }

@@ -76,13 +76,13 @@ fn addresses(view: &View<'_>, key: &ObjectKey, service: &Service, listed: &Servi
     // Of a dual-stack Service the first family counts, or every Pod would be there twice.
     let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
     let family = families.and_then(|families| families.first());
-    let wanted = listed.name.as_deref().unwrap_or_default();
+    let expected = listed.name.as_deref().unwrap_or_default();
     let mut found = BTreeSet::new();
     for slice in
         view.group::<EndpointSlice>(key).filter(|slice| family.is_none_or(|family| *family == slice.address_type))
     {
         let ports = slice.ports.iter().flatten();
-        let numbers = ports.filter(|port| port.name.as_deref().unwrap_or_default() == wanted);
+        let numbers = ports.filter(|port| port.name.as_deref().unwrap_or_default() == expected);
         let numbers: Vec<u16> = numbers.filter_map(|port| port.port.and_then(|n| u16::try_from(n).ok())).collect();
         let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
             endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)

@@ -145,8 +145,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut asked = [0; 4096];
-                drop(stream.read(&mut asked).await);
+                let mut request = [0; 4096];
+                drop(stream.read(&mut request).await);
                 drop(stream.write_all(response.as_bytes()).await);
             }
         });
@@ -216,8 +216,8 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                let mut asked = [0; 4096];
-                drop(stream.read(&mut asked).await);
+                let mut request = [0; 4096];
+                drop(stream.read(&mut request).await);
                 drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await);
             }
         });

@@ -187,8 +187,8 @@ mod tests {
             ("/...", "/..."),
             ("/a@b:c", "/a@b:c"),
         ];
-        for (path, wanted) in good {
-            assert_eq!(canonical(path).unwrap(), wanted);
+        for (path, expected) in good {
+            assert_eq!(canonical(path).unwrap(), expected);
         }
         let bad = [
             "",
@@ -235,10 +235,10 @@ mod tests {
 
     #[test]
     fn texts_whose_concatenation_is_ambiguous_are_rejected() {
-        for (path, wanted) in
+        for (path, expected) in
             [("/a/b", true), ("/a/./b", false), ("/a/..", false), ("/100%25/2e", true), ("/a%252e", false)]
         {
-            assert_eq!(joins(path), wanted, "{path}");
+            assert_eq!(joins(path), expected, "{path}");
         }
     }
 
@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn queries_are_decoded_for_comparison() {
         let pairs: Vec<_> = query_pairs("a=1&b=x+y%21&&c").map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
-        let wanted = [("a", "1"), ("b", "x y!"), ("c", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        assert_eq!(pairs, wanted);
+        let expected = [("a", "1"), ("b", "x y!"), ("c", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(pairs, expected);
     }
 
     /// Paths of escapes, parts of escapes, and escapes of those.

@@ -298,18 +298,19 @@ fn best<'r, R>(list: &'r [Candidate<R>], input: &RouteInput<'_>) -> Option<&'r R
 
 fn conditions_match<R>(candidate: &Candidate<R>, input: &RouteInput<'_>) -> bool {
     let Some(test) = &candidate.further else { return true };
-    let header = |wanted: &FieldMatch| {
-        let mut values = input.headers.get_all(wanted.name.as_str()).iter();
-        match &wanted.value {
+    let header = |expected: &FieldMatch| {
+        let mut values = input.headers.get_all(expected.name.as_str()).iter();
+        match &expected.value {
             None => values.next().is_some(),
             Some(text) => values.any(|value| value.as_bytes() == text.as_bytes()),
         }
     };
-    let query = |wanted: &FieldMatch| {
-        path::query_pairs(input.query.unwrap_or_default())
-            .any(|(name, value)| name == wanted.name && wanted.value.as_ref().is_none_or(|text| value == text.as_str()))
+    let query = |expected: &FieldMatch| {
+        path::query_pairs(input.query.unwrap_or_default()).any(|(name, value)| {
+            name == expected.name && expected.value.as_ref().is_none_or(|text| value == text.as_str())
+        })
     };
-    let media = |wanted: &String| media_versions(input.headers).any(|version| version == wanted);
+    let media = |expected: &String| media_versions(input.headers).any(|version| version == expected);
     test.headers.iter().all(header) && test.query.iter().all(query) && test.media_version.iter().all(media)
 }
 
@@ -368,8 +369,8 @@ mod tests {
             ("GET", "/", None),
             ("POST", "/pets/dog/1", Some(3)),
         ];
-        for (method, path, wanted) in rows {
-            assert_eq!(find(&pets, method, path), wanted, "{method} {path}");
+        for (method, path, expected) in rows {
+            assert_eq!(find(&pets, method, path), expected, "{method} {path}");
         }
         let test = router(&[("POST", "/test"), ("ANY", "/test/any"), ("OPTIONS", "/{proxy+}")], true);
         assert_eq!(find(&test, "OPTIONS", "/test"), Some(2));
@@ -443,14 +444,14 @@ mod tests {
                 }
             }
             drop(before);
-            let mut anew: Router<usize> = Router::new(false);
+            let mut rebuilt: Router<usize> = Router::new(false);
             for n in &there {
                 let (method, place) = rule(*n);
-                anew.add(&place, only(method), *n);
+                rebuilt.add(&place, only(method), *n);
             }
             for path in ["/", "/a", "/a/", "/b", "/b/7", "/b/8", "/b/7/c", "/b/8/c", "/x/8", "/x/y/z", "/b/1/2"] {
                 for method in ["GET", "PUT", "DELETE"] {
-                    prop_assert_eq!(find(&changed, method, path), find(&anew, method, path), "{} {}", method, path);
+                    prop_assert_eq!(find(&changed, method, path), find(&rebuilt, method, path), "{} {}", method, path);
                 }
             }
             for n in there {

@@ -191,12 +191,12 @@ mod tests {
         let actions: Vec<StreamCheck> = (0..IDLE + CLOSE).map(|_| watch.decide(&idle())).collect();
         let shutdown = IDLE as usize - 1;
         for (at, action) in actions.iter().enumerate() {
-            let wanted = match at {
+            let expected = match at {
                 at if at == shutdown => StreamCheck::Shutdown,
                 at if at == shutdown + CLOSE as usize => StreamCheck::Close,
                 _ => StreamCheck::Keep,
             };
-            assert_eq!(*action, wanted, "{at}");
+            assert_eq!(*action, expected, "{at}");
         }
         let mut watch = Watch::default();
         assert_eq!(watch.decide(&Check { busy: true, stuck: true }), StreamCheck::Shutdown);

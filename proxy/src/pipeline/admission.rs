@@ -168,13 +168,13 @@ fn is_port(text: &[u8]) -> bool {
 }
 
 fn websocket(parts: &Parts) -> bool {
-    let has = |name: HeaderName, wanted: &str| {
+    let has = |name: HeaderName, expected: &str| {
         let values = parts.headers.get_all(name);
         values
             .iter()
             .filter_map(|v| v.to_str().ok())
             .flat_map(|v| v.split(','))
-            .any(|v| v.trim().eq_ignore_ascii_case(wanted))
+            .any(|v| v.trim().eq_ignore_ascii_case(expected))
     };
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("Shop.Example", Some("shop.example")),
             ("shop.example.:8443", Some("shop.example")),
             ("a_b-c:", Some("a_b-c")),
@@ -226,7 +226,7 @@ mod tests {
             ("::1", None),
         ] {
             let value = HeaderValue::from_str(text).unwrap();
-            assert_eq!(host(&value).ok().as_deref(), wanted, "{text}");
+            assert_eq!(host(&value).ok().as_deref(), expected, "{text}");
         }
         let long = HeaderValue::from_str(&"a".repeat(254)).unwrap();
         assert!(host(&long).is_err() && host(&HeaderValue::from_bytes(b"caf\xe9").unwrap()).is_err());

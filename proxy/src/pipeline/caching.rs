@@ -34,16 +34,16 @@ pub(crate) async fn respond(
         note(exchange, matched, Phase::Bypass);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
-    let asked = invalidation(
+    let invalidate = invalidation(
         &caching.policy,
         &call.parts.headers,
         exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes),
     );
-    if asked == Invalidate::Reject {
+    if invalidate == Invalidate::Reject {
         return Err(Reject::CacheRefresh);
     }
     let key = key(exchange, matched, policy, caching, &call);
-    let found = match asked {
+    let found = match invalidate {
         Invalidate::Refresh => CacheResult::Lead(caching.store.refresh(key)),
         // A client that sends a body determines how long its call takes: no other request waits for it.
         _ if !call.body.is_end_stream() => match caching.store.fresh(&key, Instant::now()) {
@@ -55,7 +55,7 @@ pub(crate) async fn respond(
     let mut reply = match found {
         CacheResult::Stored(stored, phase) => from_cache(exchange, matched, &stored, phase),
         CacheResult::Lead(lead) => {
-            let phase = if asked == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
+            let phase = if invalidate == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
             // In a box, as in `forward::send`.
             Box::pin(fetch(exchange, matched, policy, call, passed, caching, lead, phase)).await?
         }
@@ -64,7 +64,7 @@ pub(crate) async fn respond(
             return Err(Reject::Timeout);
         }
     };
-    if asked == Invalidate::Warn {
+    if invalidate == Invalidate::Warn {
         reply.headers.append(http::header::WARNING, IGNORED_WARNING);
     }
     Ok(reply)

@@ -1,5 +1,5 @@
-// promlint reads a page of metrics and says what `promtool check metrics` says of it, with the same words and exit codes:
-// that command is this linter, and the rest of promtool takes ten times as long to build.
+// promlint checks the metrics on its standard input with the linter of `promtool check metrics`. It has the same output and
+// exit codes. Building the whole of promtool takes ten times as long.
 package main
 
 import (

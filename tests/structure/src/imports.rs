@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn use_trees_and_paths_in_code_are_found() {
-        for (source, wanted) in [
+        for (source, expected) in [
             ("use crate::a::B;", &["crate::a::B"][..]),
             (
                 "pub(crate) use super::c::{D, e::{self, F as G}, *};",
@@ -112,7 +112,7 @@ mod tests {
             ("macro_rules! m { () => { $crate::a::b() } }", &["crate::a::b"]),
             ("fn f() { use crate::a::b; if x { use crate::c::d; } }", &["crate::a::b", "crate::c::d"]),
         ] {
-            assert_eq!(paths(source), wanted, "{source}");
+            assert_eq!(paths(source), expected, "{source}");
         }
     }
 }

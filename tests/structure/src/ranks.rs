@@ -54,8 +54,8 @@ mod tests {
     fn a_table_belongs_to_the_folder_named_before_it() {
         let page = "# Page\n\n| 7 | `none` | |\n\n<!-- modules of a/src -->\n\n| rank | module | does |\n| --- | --- | --- |\n| 0 | `x` | |\n| 1 | `y` | |\n\ntext\n| 2 | `z` | |\n";
         let tables = of_page(page).unwrap();
-        let wanted = Ranks::from([("x".to_owned(), 0), ("y".to_owned(), 1)]);
-        assert_eq!(tables, BTreeMap::from([("a/src".to_owned(), wanted)]));
+        let expected = Ranks::from([("x".to_owned(), 0), ("y".to_owned(), 1)]);
+        assert_eq!(tables, BTreeMap::from([("a/src".to_owned(), expected)]));
     }
 
     #[test]

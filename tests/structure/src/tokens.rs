@@ -125,7 +125,7 @@ fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let mut at = 0;
     while at < tokens.len() {
         let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
-        if !attribute.iter().enumerate().all(|(offset, wanted)| text(at + offset) == *wanted) {
+        if !attribute.iter().enumerate().all(|(offset, expected)| text(at + offset) == *expected) {
             kept.push(tokens[at].clone());
             at += 1;
             continue;

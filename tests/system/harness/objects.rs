@@ -111,18 +111,18 @@ impl Space {
         Ok(())
     }
 
-    /// Waits until a condition of the object's newest generation has the wanted value.
+    /// Waits until a condition of the object's newest generation is as expected.
     pub(crate) async fn condition(
         &self,
         kind: &str,
         name: &str,
         type_: &str,
-        wanted: impl Fn(&Condition) -> bool,
+        expected: impl Fn(&Condition) -> bool,
     ) -> anyhow::Result<Condition> {
         eventually(format!("{type_} of {kind} {}/{name}", self.name), SOON, || async {
             let object = self.get(kind, name).await?;
             let found = current(&object, type_)?;
-            anyhow::ensure!(wanted(&found), "it is {found:?}");
+            anyhow::ensure!(expected(&found), "it is {found:?}");
             Ok::<_, anyhow::Error>(found)
         })
         .await

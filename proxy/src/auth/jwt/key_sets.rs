@@ -105,7 +105,7 @@ struct Attempts {
     /// the set when the key was not in it yet.
     caused: u64,
     /// When an unknown key last caused one.
-    asked: Option<Instant>,
+    requested: Option<Instant>,
     unknown: HashMap<String, Instant>,
 }
 
@@ -225,7 +225,7 @@ impl KeySet {
         }
         if !attempts.pending() {
             attempts.caused = attempts.begun + 1;
-            attempts.asked = Some(Instant::now());
+            attempts.requested = Some(Instant::now());
             self.wake.notify_one();
         }
         Some(attempts.caused)
@@ -261,7 +261,7 @@ impl Attempts {
     }
 
     fn may_ask(&self, kid: &str, timing: &Timing, now: Instant) -> bool {
-        let interval_passed = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= timing.min_interval);
+        let interval_passed = self.requested.is_none_or(|at| now.saturating_duration_since(at) >= timing.min_interval);
         !self.known_unknown(kid, timing, now) && (self.pending() || interval_passed)
     }
 

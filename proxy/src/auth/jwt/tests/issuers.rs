@@ -12,18 +12,18 @@ use super::super::key_sets::Timing;
 use super::*;
 use crate::auth::fetch::{Fetch, FetchError};
 
-/// Issuers by URL, with a count of what was asked for.
+/// Issuers by URL, with the number of fetches.
 #[derive(Clone)]
 pub(super) struct Web {
     documents: Arc<Mutex<HashMap<String, String>>>,
-    asked: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
     /// How many responses may arrive; the documents of the others are read all the same.
     arriving: watch::Sender<usize>,
 }
 
 impl Default for Web {
     fn default() -> Self {
-        Self { documents: Arc::default(), asked: Arc::default(), arriving: watch::channel(usize::MAX).0 }
+        Self { documents: Arc::default(), fetches: Arc::default(), arriving: watch::channel(usize::MAX).0 }
     }
 }
 
@@ -36,14 +36,14 @@ impl Web {
         self.documents.lock().unwrap().clear();
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
     }
 }
 
 impl Fetch for Web {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
-        let before = self.asked.fetch_add(1, Ordering::SeqCst);
+        let before = self.fetches.fetch_add(1, Ordering::SeqCst);
         let found = self.documents.lock().unwrap().get(url).cloned();
         let mut arriving = self.arriving.subscribe();
         Box::pin(async move {
@@ -116,18 +116,18 @@ fn a_storm_of_unknown_keys_is_one_fetch_and_a_rotated_key_is_found() {
     let authorizer = fetched(&web, QUICK);
     block(async {
         assert!(authorize(&authorizer, &bearer(&EC.token(&claims()))).await.is_ok());
-        assert_eq!(web.asked(), 1);
+        assert_eq!(web.fetches(), 1);
         web.put("https://keys.example", &set(&[&EC.jwk, &ED.jwk]));
         // A hundred callers with the new key at once: all wait for the one fetch, and all pass.
         let token = ED.token(&claims());
         let callers = (0..100).map(|_| async { authorize(&authorizer, &bearer(&token)).await.is_ok() });
         assert!(futures::future::join_all(callers).await.into_iter().all(|ok| ok));
-        assert_eq!(web.asked(), 2);
+        assert_eq!(web.fetches(), 2);
         for kid in 0..100 {
             let token = EC.sign(&json!({"alg": "ES256", "kid": kid.to_string()}), &claims());
             assert_eq!(authorize(&authorizer, &bearer(&token)).await.err(), Some("token_bad_signature"));
         }
-        assert_eq!(web.asked(), 2);
+        assert_eq!(web.fetches(), 2);
     });
 }
 
@@ -140,13 +140,13 @@ fn a_key_that_a_fetch_under_way_cannot_have_seen_is_fetched_by_the_next_one() {
     block(async {
         assert!(authorize(&authorizer, &bearer(&EC.token(&claims()))).await.is_ok());
         // It has read the set before the key is in it.
-        eventually("a refresh under way", || web.asked() == 2).await;
+        eventually("a refresh under way", || web.fetches() == 2).await;
         web.put("https://keys.example", &set(&[&EC.jwk, &ED.jwk]));
         let token = bearer(&ED.token(&claims()));
         let mut callers = futures::future::join_all((0..100).map(|_| authorize(&authorizer, &token)));
         assert!((&mut callers).now_or_never().is_none(), "they wait");
         web.arriving.send_replace(2);
-        eventually("another fetch", || web.asked() == 3).await;
+        eventually("another fetch", || web.fetches() == 3).await;
         assert!((&mut callers).now_or_never().is_none(), "they wait for the fetch that began after them");
         web.arriving.send_replace(usize::MAX);
         assert!(callers.await.into_iter().all(|verdict| verdict.is_ok()));
@@ -164,7 +164,7 @@ fn a_key_that_was_not_there_is_not_asked_for_again_soon() {
             let token = EC.sign(&json!({"alg": "ES256", "kid": "gone"}), &claims());
             assert_eq!(authorize(&authorizer, &bearer(&token)).await.err(), Some("token_bad_signature"));
         }
-        assert_eq!(web.asked(), 2);
+        assert_eq!(web.fetches(), 2);
     });
 }
 
@@ -176,7 +176,7 @@ fn an_issuer_that_is_down_at_first_is_reported_and_waited_for_once() {
         for _ in 0..3 {
             assert_eq!(authorize(&authorizer, &bearer(&EC.token(&claims()))).await.err(), Some("issuer_unavailable"));
         }
-        assert_eq!(web.asked(), 1);
+        assert_eq!(web.fetches(), 1);
     });
 }
 
@@ -192,8 +192,8 @@ fn the_last_valid_key_set_is_used_while_the_issuer_is_down_but_not_forever() {
         let token = bearer(&EC.token(&claims()));
         assert!(authorize(&authorizer, &token).await.is_ok());
         web.fail();
-        let before = web.asked();
-        eventually("more attempts", || web.asked() > before + 3).await;
+        let before = web.fetches();
+        eventually("more attempts", || web.fetches() > before + 3).await;
         assert!(authorize_now(&authorizer, &token).is_ok());
         // The remembered decision is removed with the keys.
         eventually("an end", || rejected(&authorizer, &token) == Some("issuer_unavailable")).await;
@@ -214,8 +214,8 @@ fn a_set_without_a_usable_key_does_not_replace_one_with() {
             let token = bearer(&EC.token(&claims()));
             assert!(authorize(&authorizer, &token).await.is_ok());
             web.put("https://keys.example", &bad);
-            let before = web.asked();
-            eventually("more attempts", || web.asked() > before + 3).await;
+            let before = web.fetches();
+            eventually("more attempts", || web.fetches() > before + 3).await;
             assert!(authorize_now(&authorizer, &token).is_ok(), "{bad}");
             web.put("https://keys.example", &set(&[&OTHER.jwk]));
             let is_rejected = || rejected(&authorizer, &token) == Some("token_bad_signature");
