@@ -140,7 +140,8 @@ impl Responses {
         let cache = Cache::new(max_bytes);
         for number in 0..count {
             let (stored_at, ttl) = (Instant::now(), Duration::from_secs(3600));
-            let head = Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at, ttl };
+            let (headers, age) = (HeaderMap::new(), Duration::ZERO);
+            let head = Head { status: StatusCode::OK, headers, stored_at, ttl, age, variant: None };
             cache.refresh(key(number)).keep(head, vec![b'x'; 1024].into());
         }
         Self(cache)
@@ -159,5 +160,5 @@ fn key(number: u32) -> Key {
     for (at, byte) in bytes.iter_mut().zip(spread.to_be_bytes().iter().cycle()) {
         *at = *byte;
     }
-    Key(bytes)
+    Key::of_digest(bytes)
 }

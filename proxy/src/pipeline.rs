@@ -123,6 +123,9 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
         matched.head = Some(Box::new(RequestHead { uri, headers }));
     }
     let mut reply = caching::respond(exchange, &matched, policy, request, passed).await?;
+    if !exchange.method.is_safe() {
+        caching::invalidate(exchange, &matched, policy, &reply);
+    }
     edits::apply(&mut reply.headers, policy.response.as_deref(), &RequestContext::new(exchange, &matched));
     Ok(reply)
 }

@@ -20,7 +20,7 @@ fn cached(unauthorized: Unauthorized) -> StagePart {
 }
 
 fn caching(scope: CacheScope, keys: Vec<Variable>) -> RuleCache {
-    RuleCache { ttl_ms: None, keys, methods: vec!["GET".into()], scope }
+    RuleCache { ttl_ms: None, keys, unkeyed: vec![], methods: vec!["GET".into()], scope }
 }
 
 fn served(cache: RuleCache) -> RulePolicy {

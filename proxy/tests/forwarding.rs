@@ -315,7 +315,13 @@ fn an_ambiguous_response_is_a_502() {
     }
     // Nor is it stored.
     let cached = RulePolicy {
-        cache: Some(RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared }),
+        cache: Some(RuleCache {
+            ttl_ms: None,
+            keys: vec![],
+            unkeyed: vec![],
+            methods: vec!["GET".into()],
+            scope: CacheScope::Shared,
+        }),
         ..policy(service())
     };
     let stage_cache = StageCache {

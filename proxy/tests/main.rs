@@ -24,6 +24,7 @@ mod policy;
 mod routing;
 mod skew;
 mod slow;
+mod stored;
 mod swap;
 mod tls;
 mod upstream_tls;

@@ -159,6 +159,7 @@ fn one_upstream_call_serves_many_requests() {
     let caching = RuleCache {
         ttl_ms: None,
         keys: vec![Variable::QueryParameter("page".into())],
+        unkeyed: vec![],
         methods: vec!["GET".into()],
         scope: CacheScope::Caller,
     };

@@ -190,6 +190,10 @@ pub enum MatchType {
 /// Which responses of a rule are stored, and their cache key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.keys) || !has(self.unkeyed) || !self.unkeyed.exists(name, name in self.keys)",
+    "message": "a variable is in keys or in unkeyed, not in both"
+}]))]
 pub struct RuleCache {
     /// The lifetime of a stored response. Unset: the stage's `cache.ttl`. From `1s` to `1h`. Example: `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,9 +202,10 @@ pub struct RuleCache {
         "message": "ttl must be from 1s to 1h; to disable caching, omit cache"
     }]))]
     pub ttl: Option<Duration>,
-    /// Variables of the cache key, in addition to stage, rule, method and path: `request.querystring.<name>`,
-    /// `request.header.<name>`, `request.path.<name>`, `context.authorizer.claims.<name>` and the other variables of a
-    /// request. Query parameters and headers that are not listed are not part of the key. Empty: no variables. At most 16.
+    /// Variables of the cache key, in addition to stage, rule, method, path, host, scheme and the variables in
+    /// `request.headers`: `request.querystring.<name>`, `request.header.<name>`, `request.path.<name>`,
+    /// `context.authorizer.claims.<name>` and the other variables of a request. Query parameters and headers that are not
+    /// listed are not part of the key. Empty: no variables. At most 16.
     /// Example: `[request.querystring.expand]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -212,8 +217,22 @@ pub struct RuleCache {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub keys: Vec<String>,
-    /// The methods whose responses are stored. The request body is never part of the cache key, also for `POST`.
-    /// Unset: `[GET, HEAD]`. From 1 to 3.
+    /// Variables that the gateway sends to the backend and that are not part of the cache key, because the response does not
+    /// depend on them: `context.domainName` (the host), `context.scheme`, and variables in `request.headers`. The response
+    /// to a request with one value is sent for requests with another. Empty: each is part of the key. At most 16.
+    /// Example: `[context.requestId]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 1, max = 192),
+            regex(pattern = r"^(request\.(path|querystring|header)\.[!-~]{1,128}|context\.[!-~]{1,160})$")
+        ),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub unkeyed: Vec<String>,
+    /// The methods whose responses are stored. The request body is not part of the cache key: the response to a request with
+    /// a body is not stored, except for `POST` at a stage with AWS's behaviors. Unset: `[GET, HEAD]`. From 1 to 3.
     #[serde(default = "default_cache_methods")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Vec<CacheMethod>,

@@ -98,7 +98,7 @@ impl Lowering<'_> {
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
-        let cache = rule.cache.as_ref().map(|cache| self.cache(cache));
+        let mut cache = rule.cache.as_ref().map(|cache| self.cache(cache));
         let request_headers = self.edits(Message::Request, "request", rule.request.as_ref());
         let response_headers = self.edits(Message::Response, "response", rule.response.as_ref());
         let timeout_ms = u64::try_from(rule.timeout.get().as_millis()).unwrap_or(u64::MAX);
@@ -107,6 +107,9 @@ impl Lowering<'_> {
         }
         let (body_limit, buffer_limit) = self.body_limits(rule.limits.as_ref());
         let integration = self.integration(rule);
+        if let (Some(written), Some(cache)) = (&rule.cache, &mut cache) {
+            cache.unkeyed = self.unkeyed(&written.unkeyed, &cache.keys, &request_headers, integration.as_ref());
+        }
         Some(Policy {
             authorization: authorization?,
             api_key,
@@ -175,12 +178,46 @@ impl Lowering<'_> {
         RuleCache {
             ttl_ms,
             keys,
+            unkeyed: Vec::new(),
             methods: cache.methods.iter().map(|method| method.as_str().to_owned()).collect(),
             scope: match cache.scope {
                 CacheScope::Caller => sluice_wire::CacheScope::Caller,
                 CacheScope::Shared => sluice_wire::CacheScope::Shared,
             },
         }
+    }
+
+    /// The variables that are left out of the cache key: of those that the gateway sends.
+    fn unkeyed(
+        &mut self,
+        texts: &[String],
+        keys: &[Variable],
+        request: &HeaderEdits,
+        integration: Option<&Integration>,
+    ) -> Vec<Variable> {
+        let mock = match integration {
+            Some(Integration::Mock(mock)) => mock.headers.as_slice(),
+            _ => &[],
+        };
+        let templates = request.set.iter().chain(&request.add).chain(mock).map(|(_, template)| template);
+        let rendered: Vec<&Variable> = templates.flat_map(Template::variables).collect();
+        let mut out = Vec::new();
+        for (n, text) in texts.iter().enumerate() {
+            let field = format!("cache.unkeyed[{n}]");
+            match Variable::parse_for(text, VariableUse::HeaderValue) {
+                Err(why) => self.invalid(&field, why),
+                Ok(variable) if keys.contains(&variable) => {
+                    self.invalid(&field, "a variable is in keys or in unkeyed, not in both");
+                }
+                Ok(variable @ (Variable::DomainName | Variable::Scheme)) => out.push(variable),
+                Ok(variable) if rendered.contains(&&variable) => out.push(variable),
+                Ok(variable) => {
+                    let why = format!("{variable} is not part of the key: no header in request.headers has it");
+                    self.invalid(&field, why);
+                }
+            }
+        }
+        out
     }
 
     /// Whether the rule can give a variable its value.

@@ -49,6 +49,8 @@ cases! {
     route_body_limits_bad
     route_cache
     route_cache_bad
+    route_cache_unkeyed
+    route_cache_unkeyed_bad
     route_claims_need_authorizer
     route_conflict_in_one_stage_only
     route_conflict_other_version_is_none

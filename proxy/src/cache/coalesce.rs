@@ -27,6 +27,7 @@ pub(super) enum Progress {
 struct PendingFetch {
     /// Distinguishes it from a later fetch for the same key.
     id: u64,
+    began: Instant,
     progress: watch::Receiver<Progress>,
 }
 
@@ -51,20 +52,29 @@ impl Fetches {
     }
 
     /// Joins the fetch for a key, or begins one. `filled` is called under the lock: a fetch may have ended since the caller
-    /// looked. An error is the response.
-    pub(super) fn join(&self, key: Key, filled: impl FnOnce() -> Option<Arc<Stored>>) -> Result<Joined, Arc<Stored>> {
-        match self.lock().entry(key) {
-            Entry::Occupied(fetch) => Ok(Joined::Other(fetch.get().id, fetch.get().progress.clone())),
-            Entry::Vacant(vacant) => {
-                if let Some(stored) = filled() {
-                    return Err(stored);
-                }
-                let id = self.next.fetch_add(1, Ordering::Relaxed);
-                let (sender, progress) = watch::channel(Progress::Requested);
-                vacant.insert(PendingFetch { id, progress });
-                Ok(Joined::First(id, sender))
+    /// looked. An error is the response. A fetch that is too old, as `outdated` says, is not joined: another one replaces it.
+    pub(super) fn join(
+        &self,
+        key: Key,
+        now: Instant,
+        filled: impl FnOnce() -> Option<Arc<Stored>>,
+        outdated: impl FnOnce(Instant) -> bool,
+    ) -> Result<Joined, Arc<Stored>> {
+        let mut fetches = self.lock();
+        let entry = fetches.entry(key);
+        match &entry {
+            Entry::Occupied(fetch) if !outdated(fetch.get().began) => {
+                return Ok(Joined::Other(fetch.get().id, fetch.get().progress.clone()));
             }
+            Entry::Occupied(_) | Entry::Vacant(_) => {}
         }
+        if let Some(stored) = filled() {
+            return Err(stored);
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, progress) = watch::channel(Progress::Requested);
+        entry.insert_entry(PendingFetch { id, began: now, progress });
+        Ok(Joined::First(id, sender))
     }
 
     /// Ends one fetch; a later one for the same key continues.

@@ -35,11 +35,11 @@ impl Cache {
             return Look::Hit(hit);
         }
         if self.is_hit_for_miss(&key, now) {
-            return Look::Lead(self.refresh(key));
+            return Look::Lead(Lead { cache: Arc::clone(self), key, fetch: None, hit_for_miss: true });
         }
-        match self.fetches.join(key, || self.fresh(&key, now)) {
+        match self.fetches.join(key, now, || self.fresh(&key, now), |began| self.is_invalid(&key, began)) {
             Ok(Joined::First(id, sender)) => {
-                Look::Lead(Lead { cache: Arc::clone(self), key, fetch: Some((id, sender)) })
+                Look::Lead(Lead { cache: Arc::clone(self), key, fetch: Some((id, sender)), hit_for_miss: false })
             }
             Ok(Joined::Other(id, progress)) => Look::Wait(Wait { cache: Arc::clone(self), key, id, progress }),
             Err(stored) => Look::Hit(stored),
@@ -48,7 +48,7 @@ impl Cache {
 
     /// Fetches although a response may be stored: for a client that may refresh it. No request waits for it.
     pub(crate) fn refresh(self: &Arc<Self>, key: Key) -> Lead {
-        Lead { cache: Arc::clone(self), key, fetch: None }
+        Lead { cache: Arc::clone(self), key, fetch: None, hit_for_miss: false }
     }
 }
 
@@ -58,9 +58,15 @@ pub(crate) struct Lead {
     pub(super) cache: Arc<Cache>,
     key: Key,
     fetch: Option<(u64, watch::Sender<Progress>)>,
+    hit_for_miss: bool,
 }
 
 impl Lead {
+    /// Whether a response to the same request could not be stored a short time ago.
+    pub(crate) fn is_hit_for_miss(&self) -> bool {
+        self.hit_for_miss
+    }
+
     /// The response has begun, and is copied while it is sent to the leader's own client.
     pub(super) fn arriving(&self, now: Instant) {
         if let Some((_, sender)) = &self.fetch {
@@ -70,8 +76,11 @@ impl Lead {
 
     /// Stores the response and hands it to all that wait. It shares no memory with the connection that it came from.
     pub(crate) fn keep(mut self, head: Head, body: Box<[u8]>) {
-        let stored = Arc::new(head.with_body(Bytes::from(body)));
-        self.cache.insert(self.key, Arc::clone(&stored));
+        let mut head = head;
+        let variant = head.variant.take();
+        let key = variant.as_ref().map_or(self.key, |variant| variant.key);
+        let stored = Arc::new(head.with_body(key, Bytes::from(body)));
+        self.cache.insert(&stored, variant);
         if let Some((id, sender)) = self.fetch.take() {
             sender.send_replace(Progress::Filled(stored));
             self.cache.fetches.end(&self.key, id);

@@ -71,6 +71,7 @@ mod tests {
             cache: Some(RuleCache {
                 ttl_ms: Some(1000),
                 keys: vec![Variable::QueryParameter("page".into())],
+                unkeyed: vec![Variable::QueryParameter("trace".into())],
                 methods: vec!["GET".into()],
                 scope: CacheScope::Caller,
             }),

@@ -2,10 +2,12 @@
 
 use aws_lc_rs::digest;
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use sluice_wire::ObjectRef;
 use smallvec::SmallVec;
+
+use super::invalidated::PathPlace;
 
 const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
 /// Headers by which a backend may identify callers, whether or not the gateway checked them.
@@ -13,7 +15,45 @@ const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
 
 /// The key of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(pub(crate) [u8; 32]);
+pub(crate) struct Key {
+    digest: [u8; 32],
+    /// Of the request's path, which is part of the digest.
+    pub(super) place: PathPlace,
+}
+
+impl Key {
+    pub(super) fn new(fields: Fields, path: &str) -> Self {
+        Self { digest: fields.finish(), place: PathPlace::of(path) }
+    }
+
+    /// For tests and benchmarks.
+    pub(crate) fn of_digest(digest: [u8; 32]) -> Self {
+        Self { digest, place: PathPlace::default() }
+    }
+
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    /// The same path with another digest.
+    pub(super) fn with_digest(self, digest: [u8; 32]) -> Self {
+        Self { digest, ..self }
+    }
+}
+
+/// Where a request is sent, as far as the gateway repeats it to the backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) method: &'a Method,
+    /// Canonical, after the base path.
+    pub(crate) path: &'a str,
+    /// Host and port as the client sent them: `Host` and `X-Forwarded-Host` of the backend's request.
+    pub(crate) authority: Option<&'a HeaderValue>,
+    /// `X-Forwarded-Proto`.
+    pub(crate) tls: bool,
+    /// `X-Forwarded-Port`.
+    pub(crate) port: &'a HeaderValue,
+}
 
 /// The caller of a request, for keys that separate callers.
 #[derive(Clone, Copy, Debug)]

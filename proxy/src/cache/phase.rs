@@ -35,8 +35,12 @@ pub(crate) enum NotStored {
     SetCookie,
     /// `cache-control` of the response forbids it.
     CacheControl,
-    /// The response varies on a header that is not in the key.
+    /// The response depends on something that is not a header of the client, or on too many headers.
     Vary,
+    /// The response has a content coding that is not known, or that its client did not accept.
+    Coding,
+    /// The rule sends the request's id to the backend.
+    RequestId,
     /// The response is already stale.
     Expired,
     /// The response is too long.
@@ -57,6 +61,8 @@ impl NotStored {
             Self::SetCookie => "set-cookie",
             Self::CacheControl => "cache-control",
             Self::Vary => "vary",
+            Self::Coding => "content-coding",
+            Self::RequestId => "request-id",
             Self::Expired => "expired",
             Self::Size => "size",
             Self::Memory => "memory",

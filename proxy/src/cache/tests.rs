@@ -17,7 +17,13 @@ use crate::template::NoVariables;
 const LONG: Duration = Duration::from_secs(30);
 
 fn key(path: &str) -> Key {
-    let cache = RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared };
+    let cache = RuleCache {
+        ttl_ms: None,
+        keys: vec![],
+        unkeyed: vec![],
+        methods: vec!["GET".into()],
+        scope: CacheScope::Shared,
+    };
     let stage = StageCache {
         ttl_ms: 1000,
         max_bytes: 0,
@@ -48,11 +54,14 @@ fn key(path: &str) -> Key {
     let rule_at_stage =
         RuleAtStage { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
     let anonymous = CallerKey { identity: None, credential: None, api_key: None, headers: &HeaderMap::new() };
-    CachePolicy::compile(&rule_at_stage, &cache, &stage).key(&http::Method::GET, path, anonymous, &NoVariables)
+    let port = HeaderValue::from_static("80");
+    let target = Target { method: &http::Method::GET, path, authority: None, tls: false, port: &port };
+    CachePolicy::compile(&rule_at_stage, &cache, &stage).key(&target, anonymous, &NoVariables)
 }
 
 fn head(now: Instant, ttl: Duration) -> Head {
-    Head { status: StatusCode::OK, headers: HeaderMap::new(), stored_at: now, ttl }
+    let (headers, age) = (HeaderMap::new(), Duration::ZERO);
+    Head { status: StatusCode::OK, headers, stored_at: now, ttl, age, variant: None }
 }
 
 fn keep(lead: Lead, body: &str, now: Instant, ttl: Duration) {
@@ -240,4 +249,38 @@ fn the_store_never_outgrows_its_bytes() {
     assert!(cache.stored.weight() > 32 << 10);
     cache.resize(16 << 10);
     assert!(cache.stored.weight() <= 16 << 10);
+}
+
+#[test]
+fn a_change_of_a_path_invalidates_what_was_requested_before_it() {
+    let cache = Cache::new(1 << 20);
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    keep(lead(cache.look(key("/a"), now)), "old", now, LONG);
+    keep(lead(cache.look(key("/b"), now)), "other", now, LONG);
+    let arriving = lead(cache.look(key("/c"), now));
+    for path in ["/a", "/c"] {
+        cache.invalidate(path, now + second);
+    }
+    assert!(matches!(cache.look(key("/b"), now + second), Look::Hit(_)));
+    drop(lead(cache.look(key("/a"), now + 2 * second)));
+    // The fetch that began before the change is not joined, and its response is not stored.
+    let later = lead(cache.look(key("/c"), now + 2 * second));
+    keep(arriving, "old", now, LONG);
+    drop(wait(cache.look(key("/c"), now + 2 * second)));
+    keep(later, "new", now + 2 * second, LONG);
+    let Look::Hit(hit) = cache.look(key("/c"), now + 3 * second) else { panic!("no hit") };
+    assert_eq!(hit.body, "new");
+    assert!(cache.fetches.is_empty());
+}
+
+#[test]
+fn the_age_of_a_response_goes_on() {
+    let cache = Cache::new(1 << 20);
+    let now = Instant::now();
+    let head = Head { age: Duration::from_secs(30), ..head(now, Duration::from_secs(10)) };
+    cache.refresh(key("/a")).keep(head, Box::default());
+    let later = now + Duration::from_secs(4);
+    let hit = cache.fresh(&key("/a"), later).unwrap();
+    assert_eq!((hit.age(later), hit.remaining(later)), (Duration::from_secs(34), Some(Duration::from_secs(6))));
 }

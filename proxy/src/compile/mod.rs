@@ -375,5 +375,7 @@ fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state:
         router,
         metrics: state.metrics.stage(&part.object.id()),
         memory: state.memory.clone(),
+        // AWS does not invalidate.
+        cache: state.caches.get(name).filter(|_| part.cache.is_some() && part.behavior == Behavior::Native).cloned(),
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) metrics: Arc<StageMetrics>,
     /// Of request bodies that are buffered.
     pub(crate) memory: Arc<MemoryBudget>,
+    /// The stored responses that requests with unsafe methods invalidate.
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// AWS's limit for bodies, and the default for bodies that are buffered.

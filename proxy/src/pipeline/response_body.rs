@@ -1,6 +1,6 @@
 //! A response's body on its way to the client. Dropping it drops the exchange, which records the request.
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -125,6 +125,19 @@ impl Drop for ResponseBody {
     }
 }
 
+/// Reads a response to its end and stores it: its client has it already.
+pub(crate) fn fill(incoming: Incoming, connection: UpstreamConnection, keep: Option<Box<Fill>>, timeout: Duration) {
+    let mut download =
+        Download { incoming, idle: IdleTimeout { timer: None, timeout }, connection: Some(connection), keep };
+    if download.incoming.is_end_stream() {
+        return download.end();
+    }
+    drop(tokio::spawn(async move {
+        // Nothing else needs it.
+        while download.keep.is_some() && matches!(poll_fn(|cx| download.poll(cx)).await, Some(Ok(_))) {}
+    }));
+}
+
 impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -136,8 +149,8 @@ impl Download {
                 {
                     keep.give_up();
                 }
-                // With a known length hyper does not poll again after the last bytes.
-                if self.incoming.is_end_stream() {
+                // hyper does not poll again after the last bytes of a known length, and after trailers.
+                if self.incoming.is_end_stream() || frame.is_trailers() {
                     self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -144,8 +144,12 @@ pub struct RuleCache {
     /// Overrides the stage's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// The cache key consists of stage, rule, method, path and the values of these.
+    /// The cache key consists of stage, rule, method, path, host, scheme, the variables that the gateway renders into the
+    /// request, and the values of these.
     pub keys: Vec<Variable>,
+    /// Variables that are left out of the cache key although the gateway sends them: the response does not depend on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unkeyed: Vec<Variable>,
     /// Methods whose responses are stored.
     pub methods: Vec<String>,
     /// Whether callers share responses, if the rule has an authorizer or requires a key.

@@ -39,6 +39,7 @@ struct Configured {
     behavior: Behavior,
     scope: CacheScope,
     keys: Vec<Variable>,
+    unkeyed: Vec<Variable>,
 }
 
 impl Default for Configured {
@@ -52,13 +53,15 @@ impl Default for Configured {
             behavior: Behavior::Native,
             scope: CacheScope::Caller,
             keys: vec![query("a"), query("b")],
+            unkeyed: vec![],
         }
     }
 }
 
 fn compile(configured: &Configured) -> CachePolicy {
     let methods = vec!["GET".into(), "HEAD".into()];
-    let cache = RuleCache { ttl_ms: None, keys: configured.keys.clone(), methods, scope: configured.scope };
+    let (keys, unkeyed) = (configured.keys.clone(), configured.unkeyed.clone());
+    let cache = RuleCache { ttl_ms: None, keys, unkeyed, methods, scope: configured.scope };
     let policy = RulePolicy {
         authorizer: None,
         api_key: false,
@@ -93,6 +96,14 @@ fn compile(configured: &Configured) -> CachePolicy {
         &cache,
         &settings,
     )
+}
+
+/// A request on a connection without TLS.
+fn target<'a>(method: &'a Method, path: &'a str) -> Target<'a> {
+    const HOST: HeaderValue = HeaderValue::from_static("shop.example");
+    const PORT: HeaderValue = HeaderValue::from_static("8080");
+    static TEXTS: [HeaderValue; 2] = [HOST, PORT];
+    Target { method, path, authority: Some(&TEXTS[0]), tls: false, port: &TEXTS[1] }
 }
 
 fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<Variable>) -> CachePolicy {
@@ -149,8 +160,45 @@ fn which_responses_are_stored_and_for_how_long() {
         (AwsRest, "GET", &[], 200, &[("cache-control", "max-age=60")], Ok(300)),
         (Native, "GET", &[], 200, &[("cache-control", "max-age=0")], Err(NotStored::Expired)),
         (Native, "GET", &[], 200, &[("cache-control", "max-age=x")], Err(NotStored::Expired)),
+        (Native, "GET", &[], 200, &[("cache-control", "public;private")], Err(NotStored::CacheControl)),
+        (AwsRest, "GET", &[], 200, &[("cache-control", "max-age=60; private")], Err(NotStored::CacheControl)),
+        (Native, "GET", &[], 200, &[("cache-control", "max-age = 60")], Err(NotStored::CacheControl)),
+        (Native, "GET", &[], 200, &[("cache-control", "no-cache=\"set-cookie, x\"")], Err(NotStored::CacheControl)),
+        (Native, "GET", &[], 200, &[("cache-control", "must-revalidate")], Err(NotStored::CacheControl)),
+        (Native, "GET", &[], 200, &[("cache-control", "public, proxy-revalidate")], Err(NotStored::CacheControl)),
+        (Native, "GET", &[], 200, &[("cache-control", "max-age=60, must-revalidate")], Ok(60)),
+        (AwsRest, "GET", &[], 200, &[("cache-control", "must-revalidate")], Ok(300)),
+        (Native, "GET", &[], 200, &[("age", "30"), ("cache-control", "max-age=60")], Ok(30)),
+        (Native, "GET", &[], 200, &[("age", "60"), ("cache-control", "max-age=60")], Err(NotStored::Expired)),
+        (Native, "GET", &[], 200, &[("age", "7200"), ("cache-control", "s-maxage=60")], Err(NotStored::Expired)),
+        (Native, "GET", &[], 200, &[("age", "7200")], Ok(300)),
+        (AwsRest, "GET", &[], 200, &[("age", "7200"), ("cache-control", "max-age=60")], Ok(300)),
+        // The response was requested a second before it began.
+        (
+            Native,
+            "GET",
+            &[],
+            200,
+            &[("date", "Thu, 26 Nov 2026 05:59:31 GMT"), ("cache-control", "max-age=60")],
+            Ok(32),
+        ),
+        (Native, "GET", &[], 200, &[("expires", "Thu, 26 Nov 2026 06:00:50 GMT")], Ok(50)),
+        (
+            Native,
+            "GET",
+            &[],
+            200,
+            &[("expires", "Thu, 26 Nov 2026 06:00:50 GMT"), ("cache-control", "max-age=60")],
+            Ok(60),
+        ),
+        (Native, "GET", &[], 200, &[("expires", "0")], Err(NotStored::Expired)),
+        (AwsRest, "GET", &[], 200, &[("expires", "0")], Ok(300)),
+        (Native, "GET", &[("accept-encoding", "gzip")], 200, &[("content-encoding", "gzip")], Ok(300)),
+        (Native, "GET", &[], 200, &[("content-encoding", "gzip")], Ok(300)),
+        (Native, "GET", &[("accept-encoding", "br")], 200, &[("content-encoding", "gzip")], Err(NotStored::Coding)),
+        (Native, "GET", &[], 200, &[("vary", "x-forwarded-for")], Err(NotStored::Vary)),
         (Native, "GET", &[], 200, &[("vary", "Accept")], Ok(300)),
-        (Native, "GET", &[], 200, &[("vary", "accept, accept-encoding")], Err(NotStored::Vary)),
+        (Native, "GET", &[], 200, &[("vary", "accept, accept-encoding")], Ok(300)),
         (Native, "GET", &[], 200, &[("vary", "*")], Err(NotStored::Vary)),
     ];
     for (behavior, method, request, status, response, expected) in rows {
@@ -160,8 +208,11 @@ fn which_responses_are_stored_and_for_how_long() {
             request: &headers(request),
             status: StatusCode::from_u16(*status).unwrap(),
             headers: &headers(response),
+            delay: Duration::from_secs(1),
+            received: httpdate::parse_http_date("Thu, 26 Nov 2026 06:00:00 GMT").unwrap(),
         };
-        assert_eq!(policy.storable(response), expected.map(Duration::from_secs), "{behavior:?} {method} {response:?}");
+        let ttl = policy.storable(response).map(|storable| storable.ttl);
+        assert_eq!(ttl, expected.map(Duration::from_secs), "{behavior:?} {method} {response:?}");
     }
 }
 
@@ -194,9 +245,61 @@ fn no_two_different_requests_share_a_key() {
     ];
     let keys = rows.map(|(method, path, values)| {
         let value = |variable: &Variable| values[usize::from(*variable != query("a"))].to_vec();
-        policy.key(&method, path, anonymous(&none), &Values(value))
+        policy.key(&target(&method, path), anonymous(&none), &Values(value))
     });
     assert_eq!(equal_to_earlier(&keys), [0; 0]);
+}
+
+#[test]
+fn what_the_gateway_sends_is_part_of_the_key() {
+    let none = HeaderMap::new();
+    let [one, other, port, other_port] = ["a.example", "a.example:80", "8080", "8443"].map(HeaderValue::from_static);
+    let usual = Target { method: &Method::GET, path: "/orders", authority: Some(&one), tls: false, port: &port };
+    let targets = [
+        usual,
+        Target { authority: Some(&other), ..usual },
+        Target { authority: None, ..usual },
+        Target { tls: true, ..usual },
+        Target { port: &other_port, ..usual },
+        Target { tls: true, port: &other_port, ..usual },
+    ];
+    let keys_with = |unkeyed: &[Variable]| {
+        let policy = compile(&Configured { unkeyed: unkeyed.into(), ..Configured::default() });
+        targets.map(|target| policy.key(&target, anonymous(&none), &NoVariables))
+    };
+    assert_eq!(equal_to_earlier(&keys_with(&[])), [0; 0]);
+    let [a, b, c, d, e, f] = keys_with(&[Variable::Scheme]);
+    assert!(a != b && b != c && a == d && a == e && a == f);
+    let [a, b, c, d, e, _] = keys_with(&[Variable::DomainName]);
+    assert!(a == b && a == c && a != d && a != e);
+}
+
+#[test]
+fn rendered_variables_are_part_of_the_key_unless_the_rule_leaves_them_out() {
+    let edits = |text: &str| HeaderEdits { add: vec![("x-a".into(), text.parse().unwrap())], ..HeaderEdits::default() };
+    let none = HeaderMap::new();
+    for (template, variable, keyed) in [
+        ("${context.identity.sourceIp}", Variable::SourceIp, true),
+        ("a ${context.authorizer.claims.tier}", Variable::Claim("tier".into()), true),
+        ("${context.identity.customerId}", Variable::CustomerId, true),
+        ("${context.protocol}", Variable::Protocol, true),
+        // The same for all requests with one key.
+        ("${context.stage}", Variable::Stage, false),
+        ("${request.path.p}", Variable::PathParameter("p".into()), false),
+    ] {
+        let key = |unkeyed: Vec<Variable>, value: &'static str| {
+            let configured = Configured { request_headers: edits(template), unkeyed, ..Configured::default() };
+            let give = |asked: &Variable| if *asked == variable { vec![value] } else { vec![] };
+            compile(&configured).key(&target(&Method::GET, "/orders"), anonymous(&none), &Values(give))
+        };
+        assert_eq!(key(vec![], "1") != key(vec![], "2"), keyed, "{template}");
+        let out = || vec![variable.clone()];
+        assert_eq!(key(out(), "1"), key(out(), "2"), "{template}");
+    }
+    let with_id =
+        |unkeyed| Configured { request_headers: edits("${context.requestId}"), unkeyed, ..Configured::default() };
+    assert_eq!(compile(&with_id(vec![])).stores_nothing(), Some(NotStored::RequestId));
+    assert_eq!(compile(&with_id(vec![Variable::RequestId])).stores_nothing(), None);
 }
 
 #[test]
@@ -220,13 +323,14 @@ fn no_stored_response_outlives_a_change_of_its_rule() {
     ];
     let none = HeaderMap::new();
     let same = Values(|_: &Variable| vec!["same"]);
-    let key = |configured: &Configured| compile(configured).key(&Method::GET, "/orders", anonymous(&none), &same);
+    let key =
+        |configured: &Configured| compile(configured).key(&target(&Method::GET, "/orders"), anonymous(&none), &same);
     assert_eq!(equal_to_earlier(&rows.iter().map(key).collect::<Vec<_>>()), [0; 0]);
     assert_eq!(key(&usual()), key(&usual()));
 }
 
 fn key_of(scope: CacheScope, caller: CallerKey<'_>) -> Key {
-    compile(&Configured { scope, ..Configured::default() }).key(&Method::GET, "/orders", caller, &NoVariables)
+    compile(&Configured { scope, ..Configured::default() }).key(&target(&Method::GET, "/orders"), caller, &NoVariables)
 }
 
 #[test]
@@ -309,11 +413,14 @@ fn requests_the_cache_has_nothing_to_do_with() {
         (Behavior::Native, Method::GET, &[][..], false),
         (Behavior::Native, Method::POST, &[], true),
         (Behavior::Native, Method::GET, &[("range", "bytes=0-")], true),
+        (Behavior::Native, Method::GET, &[("if-match", "*")], true),
+        (Behavior::AwsRest, Method::GET, &[("if-unmodified-since", "x")], true),
+        (Behavior::Native, Method::GET, &[("if-none-match", "*")], false),
         (Behavior::Native, Method::GET, &[("cache-control", "no-store")], true),
         (Behavior::AwsRest, Method::GET, &[("cache-control", "no-store")], false),
     ] {
         assert_eq!(
-            policy(behavior, CacheScope::Shared, vec![]).bypass(&method, &headers(request)),
+            policy(behavior, CacheScope::Shared, vec![]).bypass(&method, &headers(request), false),
             expected,
             "{request:?}"
         );
