@@ -1,8 +1,10 @@
 //! The admin endpoint: `/metrics`, `/healthz`, `/readyz`. It is read-only and shows no configuration.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,15 +15,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::Readiness;
+use crate::{Readiness, files};
 
-/// Further connections wait. Scrapers and probes need a few.
+/// Scrapers and probes need a few connections.
 const MAX_CONNECTIONS: usize = 64;
 /// Timeout for a request's head; also the idle timeout of a connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection serves requests for this long, and then the last one for [`READ_TIMEOUT`]: also one whose client reads
+/// nothing.
+const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// A running admin endpoint; it stops when this is dropped.
 #[derive(Debug)]
@@ -52,12 +56,40 @@ pub async fn serve(address: SocketAddr, registry: Registry, readiness: Readiness
     Ok(Admin { address, task })
 }
 
+/// Connections that the admin endpoint has at most, for a process with this limit of file descriptors. They are kept free for
+/// it.
+#[must_use]
+pub fn max_connections(descriptors: usize) -> usize {
+    (descriptors / 8).clamp(4, MAX_CONNECTIONS)
+}
+
+/// The open connections, the oldest first. One more closes the oldest of the address that has the most: a client that opens
+/// many closes its own, and a probe is served at once.
+struct Open {
+    max: usize,
+    list: Vec<(IpAddr, AbortHandle)>,
+}
+
+impl Open {
+    fn make_room(&mut self) {
+        self.list.retain(|(_, task)| !task.is_finished());
+        while self.list.len() >= self.max {
+            let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+            for (source, _) in &self.list {
+                *counts.entry(*source).or_default() += 1;
+            }
+            let most = counts.values().max().copied().unwrap_or(0);
+            let Some(at) = self.list.iter().position(|(source, _)| counts[source] == most) else { return };
+            self.list.remove(at).1.abort();
+        }
+    }
+}
+
 async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness) {
-    let permits = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open = Open { max: max_connections(files::limit()), list: Vec::new() };
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, source) = match listener.accept().await {
+            Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the admin endpoint");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -65,7 +97,8 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
             }
         };
         let (registry, readiness) = (registry.clone(), readiness.clone());
-        tokio::spawn(async move {
+        open.make_room();
+        let task = tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = respond(request.method(), request.uri().path(), &registry, &readiness);
                 async move { Ok::<_, Infallible>(response) }
@@ -75,11 +108,17 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
                 .header_read_timeout(READ_TIMEOUT)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let mut ended = tokio::time::timeout(MAX_AGE, connection.as_mut()).await;
+            if ended.is_err() {
+                connection.as_mut().graceful_shutdown();
+                ended = tokio::time::timeout(READ_TIMEOUT, connection).await;
+            }
+            if let Ok(Err(error)) = ended {
                 tracing::debug!(%error, "an admin connection failed");
             }
-            drop(permit);
         });
+        open.list.push((source, task.abort_handle()));
     }
 }
 
@@ -148,5 +187,64 @@ mod tests {
         assert!(get(admin.address(), "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(admin.address(), "/metrics").await.contains("sluice_test_total 1"));
         assert!(get(admin.address(), "/").await.starts_with("HTTP/1.1 404"));
+    }
+
+    /// Clients that never complete a request, of several kinds. More of them than there are connections.
+    #[tokio::test]
+    async fn clients_that_occupy_all_connections_do_not_delay_a_probe() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let registry = Registry::new();
+        let gauge = prometheus::IntGaugeVec::new(prometheus::Opts::new("sluice_test", "A long page."), &["n"]).unwrap();
+        (0..20_000).for_each(|n| gauge.with_label_values(&[format!("{n:0100}")]).set(1));
+        registry.register(Box::new(gauge)).unwrap();
+        let admin = serve(any, registry, Readiness::default()).await.unwrap();
+        for sent in [
+            "",
+            "G",
+            "GET /healthz HTTP/1.1\r\nhost: a",
+            "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", // and keeps the connection
+            "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n", // and reads nothing
+            "POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n",
+        ] {
+            let mut strangers = Vec::new();
+            for _ in 0..MAX_CONNECTIONS + 40 {
+                let mut stream = tokio::net::TcpStream::connect(admin.address()).await.unwrap();
+                stream.write_all(sent.as_bytes()).await.unwrap();
+                strangers.push(stream);
+            }
+            let probe = tokio::time::timeout(Duration::from_secs(5), get(admin.address(), "/healthz"));
+            assert!(probe.await.expect("served at once").starts_with("HTTP/1.1 200"), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_a_deadline_for_its_request_and_for_reading_the_response() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let admin = serve(any, Registry::new(), Readiness::default()).await.unwrap();
+        for sent in ["", "GET /healthz HTTP/1.1\r\nhost: a", "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            let mut stream = tokio::net::TcpStream::connect(admin.address()).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let mut response = Vec::new();
+            let ended = tokio::time::timeout(2 * MAX_AGE, stream.read_to_end(&mut response)).await;
+            assert!(ended.expect("closed").is_ok(), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_connection_of_the_address_with_the_most_is_closed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let source = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let of = |sources: &[u8]| {
+            let task = || runtime.spawn(std::future::pending::<()>()).abort_handle();
+            let list = sources.iter().map(|last| (source(*last), task())).collect();
+            let mut open = Open { max: 4, list };
+            open.make_room();
+            open.list.iter().map(|(source, _)| *source).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[1, 2, 2, 3]), [1, 2, 3].map(source));
+        assert_eq!(of(&[1, 2, 3, 4]), [2, 3, 4].map(source));
+        assert_eq!(of(&[1, 2, 3]), [1, 2, 3].map(source));
+        assert_eq!(of(&[9, 1, 1, 1, 9, 9, 9]), [1, 9, 9].map(source).as_slice());
+        assert_eq!((max_connections(64), max_connections(1 << 20), max_connections(0)), (8, MAX_CONNECTIONS, 4));
     }
 }

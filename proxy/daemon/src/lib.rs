@@ -1,6 +1,7 @@
-//! Logging, signals, readiness and the admin endpoint of both programs. Independent of configuration and requests.
+//! Logging, signals, readiness, file descriptors and the admin endpoint of both programs. Independent of configuration and requests.
 
 pub mod admin;
+pub mod files;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
