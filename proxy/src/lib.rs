@@ -19,6 +19,7 @@ mod key;
 mod limit;
 mod listen;
 mod observe;
+mod overload;
 mod pipeline;
 mod reject;
 pub mod run;
@@ -27,4 +28,5 @@ mod template;
 mod timeouts;
 mod transport;
 
+pub use overload::Limits;
 pub use timeouts::{Timeouts, UpstreamTimeouts};

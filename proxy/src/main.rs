@@ -1,5 +1,7 @@
 //! The program `sluice-proxy`: parses flags, starts the proxy, subscribes to its configuration, and shuts down.
 
+mod flags;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
-use sluice_proxy::Timeouts;
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
 use sluice_proxy::run::{LogSink, Proxy, Settings};
 use sluice_wire::FleetName;
@@ -60,13 +61,13 @@ struct Flags {
     /// Log level: error, warn, info, debug, or a filter such as sluice_proxy=debug. The access log is separate.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     log: String,
-    /// Memory for request bodies that are buffered, in MiB. Requests that need more are rejected with 503.
-    #[arg(long, env = "SLUICE_BUFFER_MEMORY", default_value_t = 64)]
-    buffer_memory: u32,
+    #[command(flatten)]
+    limits: flags::LimitFlags,
     /// Allow connections to loopback addresses, for development.
     #[arg(long, env = "SLUICE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
     /// Seconds after the signal to stop in which connections are accepted, so that load balancers can remove this proxy.
+    /// From the signal on, responses end their connections and HTTP/2 connections get GOAWAY.
     #[arg(long, env = "SLUICE_DRAIN_DELAY", default_value_t = 5)]
     drain_delay: u64,
     /// Seconds for requests in progress after that.
@@ -98,8 +99,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         registry,
         allow_loopback: flags.allow_loopback,
         extra_roots: Vec::new(),
-        buffer_memory: u64::from(flags.buffer_memory) << 20,
-        timeouts: Timeouts::default(),
+        limits: flags.limits.limits(),
+        timeouts: flags.limits.timeouts(),
         runtime: tokio::runtime::Handle::current(),
     })?);
     proxy.reserve(flags.admin.port());
@@ -139,6 +140,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         () = crashed(&proxy) => bail!("a worker thread ended unexpectedly"),
     }
     let _draining = readiness.block("shutdown");
+    proxy.drain();
     tokio::time::sleep(Duration::from_secs(flags.drain_delay)).await;
     let grace = Duration::from_secs(flags.drain_grace);
     tokio::task::spawn_blocking(move || proxy.shutdown(grace)).await?;

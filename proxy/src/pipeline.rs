@@ -28,6 +28,7 @@ use crate::gateway::{Action, Gateway, Matched, RequestHead, Stage, below};
 use crate::headers;
 use crate::listen::Handler;
 use crate::observe::Recorder;
+use crate::overload::Shed;
 use crate::reject::Reject;
 use admission::{Admitted, admit, host_of};
 use forward::{Call, Upgrade};
@@ -66,10 +67,12 @@ async fn serve(
     let expected = Expected::of(&parts, flow);
     let origin = parts.headers.get(ORIGIN).cloned();
     let gateway = &*snapshot.gateway;
-    let (exchange, reply) = match admit(&parts) {
+    let counted = recorder.load.admit(recorder.worker, || peer.connection.over_share()).map_err(shed);
+    let is_counted = counted.is_ok();
+    let (exchange, reply) = match counted.and_then(|()| admit(&parts)) {
         Ok(admitted) => {
             let Admitted { host, authority, path, websocket } = admitted;
-            let mut exchange = Exchange::new(recorder, peer, &parts, host, path.clone());
+            let mut exchange = Exchange::new(recorder, peer, &parts, host, path.clone(), is_counted);
             // In a box: what is passed down six calls would be copied into six futures.
             let mut request = Box::new(Call { authority, parts, body, upgrade: None });
             request.upgrade = websocket.then(|| Upgrade::take(&mut request.parts));
@@ -79,7 +82,7 @@ async fn serve(
         }
         Err(reject) => {
             let host = host_of(&parts).unwrap_or_default();
-            let mut exchange = Exchange::new(recorder, peer, &parts, host, Arc::from(parts.uri.path()));
+            let mut exchange = Exchange::new(recorder, peer, &parts, host, Arc::from(parts.uri.path()), is_counted);
             // The Stage decides the form of the response, as far as host and path can be read.
             exchange.stage = gateway.hosts.find(&exchange.host, &exchange.path).cloned();
             let reply = response::reject(&mut exchange, &reject);
@@ -87,6 +90,15 @@ async fn serve(
         }
     };
     Ok(response::finish(exchange, reply, expected, origin.as_ref()))
+}
+
+/// The rejection of a request because of the load of the whole proxy.
+#[cold]
+fn shed(why: Shed) -> Reject {
+    match why {
+        Shed::Memory => Reject::MemoryLimit,
+        Shed::Requests => Reject::RequestLimit,
+    }
 }
 
 /// The steps of an admitted request; `whole` is its canonical path.

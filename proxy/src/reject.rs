@@ -103,6 +103,24 @@ rejections! {
         rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 
+    /// Too many requests are in flight in the whole proxy.
+    RequestLimit: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "The gateway has too many requests in progress. Try again later.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// The memory of the proxy is almost exhausted.
+    MemoryLimit: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "The gateway is overloaded. Try again later.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// Too many requests are in flight to one upstream.
+    UpstreamLimit: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "Too many requests to the service are in progress. Try again later.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
     /// The proxy has no configuration yet.
     NotReady: "DEFAULT_5XX",
         native SERVICE_UNAVAILABLE "The gateway has no configuration yet. Try again later.",
@@ -258,6 +276,10 @@ impl Reject {
             }
             // AWS does not say when; clients that do not look for it lose nothing.
             Self::Throttled(seconds) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
+            // The load may be less in a moment.
+            Self::RequestLimit | Self::MemoryLimit | Self::UpstreamLimit | Self::BufferMemory => {
+                Some((RETRY_AFTER, HeaderValue::from_static("1")))
+            }
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,21 +11,23 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use sluice_daemon::{admin, files};
 use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::auth::{Fetcher, KeySets};
 use crate::body::MemoryBudget;
-use crate::client::ConnectionCount;
+use crate::client::{Connections, Orders};
 use crate::compile::Control;
 use crate::config::Configuration;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, server_config};
-use crate::listen::{ListenContext, MAX_CONNECTIONS, accept, bind};
+use crate::listen::{ListenContext, accept, bind, relief};
 use crate::observe::Recorder;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::overload::{Limits, Load, Memory};
 use crate::pipeline::Worker;
 use crate::state::State;
 use crate::timeouts::Timeouts;
@@ -40,9 +42,6 @@ pub enum LogSink {
     /// Anywhere else.
     Writer(Box<dyn Write + Send>),
 }
-
-/// Default of [`Settings::buffer_memory`].
-pub const BUFFER_MEMORY: u64 = 64 << 20;
 
 /// What a proxy needs to start.
 pub struct Settings {
@@ -60,8 +59,8 @@ pub struct Settings {
     pub allow_loopback: bool,
     /// Certificate authorities that are trusted in addition to the system's, for integrations and key sets.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Bytes that request bodies may take while they are buffered, all together.
-    pub buffer_memory: u64,
+    /// Limits of the whole process.
+    pub limits: Limits,
     /// Timeouts of client connections.
     pub timeouts: Timeouts,
     /// Runs what is not on the request path.
@@ -96,8 +95,10 @@ pub struct Proxy {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     control: Mutex<Served>,
-    drain: watch::Sender<bool>,
-    drain_began: Arc<AtomicBool>,
+    close: watch::Sender<bool>,
+    load: Arc<Load>,
+    connections: Arc<Connections>,
+    watching: tokio::task::AbortHandle,
     alive: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -129,23 +130,33 @@ impl Proxy {
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::empty()));
         let certificates = Arc::new(Certificates::default());
         let timeouts = settings.timeouts.upstream;
-        let (drain, draining) = watch::channel(false);
-        let drain_began = Arc::new(AtomicBool::new(false));
+        let (close, closed) = watch::channel(false);
         let log = Arc::new(log);
+        let descriptors = Descriptors::find(threads);
+        let memory = Memory::find(settings.limits.memory);
+        let limits = settings.limits.resolve(memory.limit(), descriptors.free);
+        metrics.show(&limits, memory.limit());
+        let load = Arc::new(Load::new(limits.requests, threads));
+        let connections =
+            Connections::new(limits.connections, limits.connections_per_source, metrics.connections.clone());
+        let watching = relief::watch(load.clone(), connections.clone(), memory, metrics.load.clone());
+        let watching = settings.runtime.spawn(watching).abort_handle();
         let no_stage = metrics.stage("");
         let shared = Arc::new(ListenContext {
-            connections: ConnectionCount::new(MAX_CONNECTIONS, metrics.connections.clone()),
-            connections_rejected: metrics.connections_rejected.clone(),
+            connections: connections.clone(),
+            load: load.clone(),
             timeouts: Arc::new(settings.timeouts),
-            draining,
-            drain_began: drain_began.clone(),
+            streams: limits.streams,
+            reserved_from: descriptors.reserved_from,
+            closed,
         });
         let egress = Egress::new(settings.allow_loopback);
-        let transport = Context { egress: egress.clone(), timeouts, limits: PoolLimits::default(), threads };
+        egress.limit_descriptors(descriptors.reserved_from);
+        let pool_limits = PoolLimits { requests: limits.requests_per_upstream, ..PoolLimits::default() };
+        let transport = Context { egress: egress.clone(), timeouts, limits: pool_limits, threads };
         let tls = Tls::new(settings.extra_roots)?;
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
-        metrics.buffer_limit.set(i64::try_from(settings.buffer_memory).unwrap_or(i64::MAX));
-        let memory = MemoryBudget::new(settings.buffer_memory, metrics.buffered.clone());
+        let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
         let state = State::new(key_sets, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state);
         let server = Arc::new(server_config(certificates)?);
@@ -155,8 +166,10 @@ impl Proxy {
             http: None,
             https: None,
             control: Mutex::new(Served { control, configuration: Configuration::default() }),
-            drain,
-            drain_began,
+            close,
+            load: load.clone(),
+            connections,
+            watching,
             alive,
             stop,
             threads: Mutex::default(),
@@ -171,7 +184,7 @@ impl Proxy {
             if index == 0 {
                 proxy.http.iter().chain(&proxy.https).for_each(|address| proxy.reserve(address.port()));
             }
-            let recorder = Recorder { worker: index, no_stage: no_stage.clone(), log: log.clone() };
+            let recorder = Recorder { worker: index, no_stage: no_stage.clone(), log: log.clone(), load: load.clone() };
             let worker = Worker::new(gateway.clone(), recorder);
             let sockets = Sockets {
                 http: http.map(|(_, socket)| socket),
@@ -240,14 +253,24 @@ impl Proxy {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops accepting, lets requests in progress end for at most `grace`, then ends the threads. Blocks.
+    /// Announces to all clients that their connections end: responses have `Connection: close`, HTTP/2 connections get
+    /// GOAWAY. Connections are accepted and requests are served until [`Proxy::shutdown`].
+    pub fn drain(&self) {
+        self.load.set_draining();
+        self.connections.order(Orders::ANNOUNCE);
+    }
+
+    /// Stops accepting, closes idle connections, lets requests in progress end for at most `grace`, then ends the threads.
+    /// Blocks.
     pub fn shutdown(&self, grace: Duration) {
-        self.drain_began.store(true, Ordering::Relaxed);
-        self.drain.send_replace(true);
+        self.drain();
+        self.close.send_replace(true);
+        self.connections.order(Orders::CLOSE);
         let deadline = Instant::now() + grace;
-        while self.metrics.connections.get() > 0 && Instant::now() < deadline {
+        while self.metrics.connections.open.get() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
+        self.watching.abort();
         self.stop.send_replace(true);
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -267,6 +290,24 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shutdown(Duration::ZERO);
+    }
+}
+
+/// The file descriptors of the process.
+struct Descriptors {
+    /// Connections of clients and to upstreams may have so many.
+    free: usize,
+    /// Larger ones are kept for the admin endpoint, the operator and files. A new descriptor is the smallest that is free, so
+    /// a connection with a larger one shows that all others are in use.
+    reserved_from: usize,
+}
+
+impl Descriptors {
+    fn find(threads: usize) -> Self {
+        let limit = files::raise_limit();
+        let reserved_from = limit.saturating_sub(admin::max_connections(limit) + 8);
+        // Each worker opens listeners and queues of events.
+        Self { free: reserved_from.saturating_sub(files::open() + 8 * threads), reserved_from }
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Timeouts {
     pub stream_idle: Duration,
     /// Without a byte in either direction of a WebSocket connection (AWS: 10 minutes).
     pub tunnel_idle: Duration,
+    /// From the head of a request to the end of its response or WebSocket (AWS: 2 hours for WebSockets). A caller
+    /// that was permitted then must be permitted again.
+    pub stream_age: Duration,
     /// How often an HTTP/2 connection is checked. A response without progress is reset after three checks, a connection
     /// without requests gets GOAWAY after six and is closed after three more.
     pub http2_check: Duration,
@@ -71,6 +74,7 @@ impl Default for Timeouts {
             upload: Duration::from_secs(30),
             stream_idle: Duration::from_secs(300),
             tunnel_idle: Duration::from_secs(600),
+            stream_age: Duration::from_secs(7200),
             http2_check: Duration::from_secs(10),
             upstream: UpstreamTimeouts::default(),
         }

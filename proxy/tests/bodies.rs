@@ -21,7 +21,8 @@ fn gate_with_limits(
     memory: u64,
 ) -> Gate {
     // One thread: requests one after the other use the same connection to the backend.
-    let mut gate = Gate::configured(|settings| (settings.buffer_memory, settings.threads) = (memory, Some(1)));
+    let mut gate =
+        Gate::configured(|settings| (settings.limits.buffer_memory, settings.threads) = (Some(memory), Some(1)));
     let served = RulePolicy { body_limit, buffer_limit, ..policy(service()) };
     let rules = vec![rule("r", "ANY", "/a", served)];
     gate.put(vec![stage_part(StagePart { behavior, ..stage() }), upstream(&[address]), route("r", rules)]);

@@ -8,8 +8,8 @@ use prometheus::Registry;
 pub use sluice_kit::backend::ok;
 pub use sluice_kit::http1::{read_head, read_response};
 pub use sluice_kit::{Backend, Http2, Response, eventually};
-use sluice_proxy::Timeouts;
-use sluice_proxy::run::{BUFFER_MEMORY, LogSink, Proxy, Settings};
+use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::{Limits, Timeouts};
 use sluice_wire::*;
 
 pub const STAGE: &str = "shop/prod";
@@ -73,7 +73,7 @@ impl Gate {
             registry: registry.clone(),
             allow_loopback: true,
             extra_roots: Vec::new(),
-            buffer_memory: BUFFER_MEMORY,
+            limits: Limits::default(),
             timeouts: Timeouts::default(),
             runtime: runtime.handle().clone(),
         };

@@ -86,7 +86,7 @@ impl Proxy {
             registry: prometheus::Registry::new(),
             allow_loopback: true,
             extra_roots: Vec::new(),
-            buffer_memory: sluice_proxy::run::BUFFER_MEMORY,
+            limits: sluice_proxy::Limits::default(),
             timeouts: sluice_proxy::Timeouts::default(),
             runtime: tokio::runtime::Handle::current(),
         });

@@ -13,8 +13,8 @@ use prometheus::Registry;
 use sluice_daemon::{Readiness, admin, signals};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{self, Loaded};
-use sluice_proxy::Timeouts;
-use sluice_proxy::run::{BUFFER_MEMORY, LogSink, Proxy, Settings};
+use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::{Limits, Timeouts};
 
 use crate::args;
 
@@ -117,7 +117,7 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         // Local backends listen on loopback addresses.
         allow_loopback: true,
         extra_roots: Vec::new(),
-        buffer_memory: BUFFER_MEMORY,
+        limits: Limits::default(),
         timeouts: Timeouts::default(),
         runtime: tokio::runtime::Handle::current(),
     });

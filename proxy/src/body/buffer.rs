@@ -1,11 +1,13 @@
 //! Reads a request body into memory, within its cap and the budget of the proxy.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http_body::Body;
 
-use super::budget::Reservation;
+use super::budget::{Arriving, Reservation};
 use super::error::BodyError;
 
 /// Memory that is reserved at a time for a body of unknown length.
@@ -36,15 +38,28 @@ impl AsRef<[u8]> for Buffered {
 
 /// Reads `body` to its end. `reservation` is the memory for its expected length; it grows with the body, and is released
 /// when the last copy of the returned bytes is dropped. A body of more than `cap` bytes is an error as soon as that is known.
-pub(crate) async fn buffer<B>(mut body: B, cap: u64, mut reservation: Reservation) -> Result<Bytes, BufferError>
+///
+/// `source` is where the client is: when the budget is exhausted, sources with less memory get that of sources with more.
+pub(crate) async fn buffer<B>(
+    mut body: B,
+    cap: u64,
+    reservation: Reservation,
+    source: u128,
+) -> Result<Bytes, BufferError>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {
     if body.size_hint().lower() > cap {
         return Err(BufferError::TooLarge);
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(reservation.bytes()).unwrap_or(0));
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    let mut arriving = Arriving::new(reservation, source);
+    let mut bytes = Vec::with_capacity(usize::try_from(arriving.bytes()).unwrap_or(0));
+    loop {
+        let frame = poll_fn(|cx| match arriving.poll_displaced(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(BufferError::NoMemory)),
+            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
+        });
+        let Some(frame) = frame.await? else { break };
         let Ok(data) = frame?.into_data() else { continue };
         let needed = bytes.len() + data.len();
         if needed as u64 > cap {
@@ -53,7 +68,7 @@ where
         if needed > bytes.capacity() {
             let most = usize::try_from(cap).unwrap_or(usize::MAX);
             let capacity = needed.max((bytes.capacity() * 2).max(STEP).min(most));
-            if !reservation.grow((capacity - bytes.capacity()) as u64) {
+            if !arriving.grow((capacity - bytes.capacity()) as u64).await {
                 return Err(BufferError::NoMemory);
             }
             bytes.reserve_exact(capacity - bytes.len());
@@ -61,7 +76,7 @@ where
         // A copy: the data is a slice of a read buffer, which would stay in memory as a whole.
         bytes.extend_from_slice(&data);
     }
-    Ok(Bytes::from_owner(Buffered { bytes, _reservation: reservation }))
+    Ok(Bytes::from_owner(Buffered { bytes, _reservation: arriving.arrived() }))
 }
 
 #[cfg(test)]
@@ -102,7 +117,7 @@ mod tests {
 
     async fn read(pieces: Chunks, cap: u64, budget: &Arc<MemoryBudget>) -> Result<Bytes, BufferError> {
         let reservation = budget.reserve(pieces.1).ok_or(BufferError::NoMemory)?;
-        buffer(pieces, cap, reservation).await
+        buffer(pieces, cap, reservation, 1).await
     }
 
     #[tokio::test]
@@ -133,5 +148,63 @@ mod tests {
         drop(held);
         assert_eq!(gauge.get(), 0);
         assert!(read(Chunks(vec![b"x"], 0), 5, &small).await.is_ok());
+    }
+
+    /// A body of some bytes, and then nothing more until its sender is dropped.
+    struct Slow(Option<usize>, tokio::sync::oneshot::Receiver<()>);
+
+    impl Body for Slow {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let this = self.get_mut();
+            match this.0.take() {
+                Some(size) => Poll::Ready(Some(Ok(Frame::data(vec![0; size].into())))),
+                None => std::future::Future::poll(Pin::new(&mut this.1), cx).map(|_| None),
+            }
+        }
+    }
+
+    /// Each row: the sources of bodies that hold the whole budget and do not end, how long they have held it in seconds, the
+    /// source of one more body, and the number of the body that gives it its memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_gets_the_memory_of_a_slow_one_or_of_a_source_with_more() {
+        for (holders, age, source, displaced) in [
+            (&[1, 1, 1, 1][..], 0, 2, Some(0)),
+            (&[1, 1, 2, 2], 0, 3, Some(0)),
+            (&[1, 2, 2, 2], 0, 1, None),
+            (&[1, 2, 2, 2, 2], 0, 1, Some(1)),
+            (&[1, 2, 3, 4], 0, 5, None),
+            (&[1, 2, 3, 4], 6, 5, Some(0)),
+            (&[1, 1, 1, 1], 0, 1, None),
+            (&[1, 1, 1, 1], 6, 1, Some(0)),
+            (&[2, 1, 1, 3], 6, 9, Some(1)),
+        ] {
+            let size = STEP * 2;
+            let (budget, gauge) = budget((holders.len() * size) as u64);
+            let mut ends = Vec::new();
+            let mut tasks = Vec::new();
+            for holder in holders {
+                let (end, ended) = tokio::sync::oneshot::channel();
+                let reservation = budget.reserve(0).unwrap();
+                tasks.push(tokio::spawn(buffer(Slow(Some(size), ended), 1 << 20, reservation, *holder)));
+                ends.push(end);
+            }
+            while gauge.get() < (holders.len() * size) as i64 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(std::time::Duration::from_secs(age)).await;
+            let one_more = Chunks(vec![b"hello"], 0);
+            let result = buffer(one_more, 1 << 20, budget.reserve(0).unwrap(), source).await;
+            assert_eq!(result.is_ok(), displaced.is_some(), "{holders:?} {age} {source}");
+            drop(ends);
+            for (at, task) in tasks.into_iter().enumerate() {
+                let arrived = task.await.unwrap();
+                assert_eq!(arrived.is_err(), displaced == Some(at), "{holders:?} {age} {source}: {at}");
+            }
+            drop(result);
+            assert_eq!(gauge.get(), 0, "{holders:?}");
+        }
     }
 }

@@ -7,6 +7,8 @@ pub(crate) enum BodyError {
     Read(#[from] hyper::Error),
     #[error("the client stopped sending the body")]
     Stalled,
+    #[error("the body took longer than a request may take")]
+    TooOld,
     #[error("the body exceeds the limit")]
     TooLarge,
 }

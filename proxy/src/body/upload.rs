@@ -18,6 +18,8 @@ use crate::client::Peer;
 
 /// The minimum rate is this many bytes per upload timeout: 273 bytes per second by default.
 const CHUNK: u64 = 8 * 1024;
+/// While the proxy is under pressure, a tenth of the timeout applies.
+const UNDER_PRESSURE: u32 = 10;
 
 /// Bounds the time that the proxy waits for a client. Only waiting counts: time that the upstream takes does not.
 struct MinRate {
@@ -48,18 +50,28 @@ impl MinRate {
     }
 
     /// Ready: the client was too slow. With an `idle` timeout, which applies once the response has begun, each wait may take
-    /// that long.
-    fn poll(&mut self, cx: &mut Context<'_>, idle: Option<Duration>) -> Poll<()> {
+    /// that long. While the proxy is `pressed`, a tenth of the time applies.
+    fn poll(&mut self, cx: &mut Context<'_>, idle: Option<Duration>, pressed: impl Fn() -> bool) -> Poll<()> {
         let (since, began) = match self.waiting_since {
             Some(since) => (since, false),
             None => (*self.waiting_since.insert(Instant::now()), true),
         };
         let deadline = since + idle.unwrap_or(self.left);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if began || (idle.is_some() && timer.deadline() < deadline) {
-            timer.as_mut().reset(deadline);
+        let step = idle.unwrap_or(self.timeout) / UNDER_PRESSURE;
+        let spent = if idle.is_some() { Duration::ZERO } else { self.timeout - self.left };
+        let early = since + step.saturating_sub(spent);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(early.min(deadline))));
+        if began {
+            timer.as_mut().reset(early.min(deadline));
         }
-        timer.as_mut().poll(cx)
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= deadline || (now >= early && pressed()) {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset((now + step).min(deadline));
+        }
     }
 }
 
@@ -185,7 +197,8 @@ impl http_body::Body for Upload {
             Poll::Pending => {
                 this.state.set_waiting();
                 let began = this.state.response_began.load(Ordering::Relaxed);
-                ready!(this.rate.poll(cx, began.then_some(this.peer.timeouts.stream_idle)));
+                let idle = began.then_some(this.peer.timeouts.stream_idle);
+                ready!(this.rate.poll(cx, idle, || this.peer.load.is_pressed()));
                 this.state.end(UploadState::STALLED);
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
@@ -231,10 +244,32 @@ mod tests {
         let (timeout, idle) = (Duration::from_millis(20), Duration::from_millis(200));
         let mut rate = MinRate::new(timeout);
         let began = Instant::now();
-        std::future::poll_fn(|cx| rate.poll(cx, None)).await;
+        std::future::poll_fn(|cx| rate.poll(cx, None, || false)).await;
         assert!(began.elapsed() >= timeout);
-        std::future::poll_fn(|cx| rate.poll(cx, Some(idle))).await;
+        std::future::poll_fn(|cx| rate.poll(cx, Some(idle), || false)).await;
         assert!(began.elapsed() >= idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_pressure_a_client_has_a_tenth_of_the_time_for_each_chunk() {
+        for (waits, left) in [(0, 3), (2, 1), (5, 0)] {
+            let mut rate = MinRate::new(TIMEOUT);
+            for _ in 0..waits {
+                let wait = std::future::poll_fn(|cx| rate.poll(cx, None, || false));
+                assert!(tokio::time::timeout(Duration::from_secs(1), wait).await.is_err());
+                rate.progress(1);
+            }
+            let began = Instant::now();
+            std::future::poll_fn(|cx| rate.poll(cx, None, || true)).await;
+            let took = began.elapsed().as_secs_f32();
+            assert!((took - left as f32).abs() < 0.1, "{waits}: {took}");
+        }
+        // Pressure that begins during a wait.
+        let (mut rate, began) = (MinRate::new(TIMEOUT), Instant::now());
+        let pressed = || began.elapsed() > Duration::from_secs(10);
+        std::future::poll_fn(|cx| rate.poll(cx, None, pressed)).await;
+        let took = began.elapsed().as_secs();
+        assert!((10..=14).contains(&took), "{took}");
     }
 
     #[test]

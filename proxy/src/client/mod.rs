@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::overload::Load;
 use crate::timeouts::Timeouts;
 
 pub(crate) use conn_state::ConnState;
-pub(crate) use connections::{ConnectionCount, OpenConnection};
+pub(crate) use connections::{ConnectionMetrics, Connections, OpenConnection, Orders};
 pub(crate) use flow::{Flow, TrackedBytes};
 
 /// Address and protocol of a client's connection, as header values that are made once.
@@ -28,12 +29,49 @@ pub(crate) struct Peer {
     /// Of HTTP/1.1.
     pub(crate) state: ConnState,
     pub(crate) timeouts: Arc<Timeouts>,
+    /// Of the whole process.
+    pub(crate) load: Arc<Load>,
     /// Counted until the last user of the connection is gone.
-    _open: OpenConnection,
+    pub(crate) connection: OpenConnection,
 }
 
 impl Peer {
-    pub(crate) fn new(origin: Origin, timeouts: Arc<Timeouts>, open: OpenConnection) -> Arc<Self> {
-        Arc::new(Self { origin, state: ConnState::new(), timeouts, _open: open })
+    pub(crate) fn new(
+        origin: Origin,
+        timeouts: Arc<Timeouts>,
+        load: Arc<Load>,
+        connection: OpenConnection,
+    ) -> Arc<Self> {
+        Arc::new(Self { origin, state: ConnState::new(), timeouts, load, connection })
+    }
+
+    /// Whether the connection gives its place to another one, and has received no complete request.
+    pub(crate) fn may_be_dropped(&self) -> bool {
+        self.connection.is_evicted() && self.state.is_reading_head()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use prometheus::{IntCounter, IntGauge};
+
+    use super::*;
+
+    pub(crate) fn metrics() -> ConnectionMetrics {
+        let counter = |name: &str| IntCounter::new(name, "Connections.").unwrap();
+        ConnectionMetrics {
+            open: IntGauge::new("open", "Connections.").unwrap(),
+            rejected: counter("rejected"),
+            evicted: counter("evicted"),
+            aborted: counter("aborted"),
+        }
+    }
+
+    /// A client on its only connection.
+    pub(crate) fn peer() -> Arc<Peer> {
+        let one = || HeaderValue::from_static("1");
+        let origin = Origin { source: one(), port: one(), tls: false };
+        let open = Connections::new(1, 1, metrics()).open([127, 0, 0, 1].into(), 0).unwrap();
+        Peer::new(origin, Arc::default(), Arc::new(Load::new(10, 1)), open)
     }
 }

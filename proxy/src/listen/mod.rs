@@ -1,6 +1,7 @@
 //! Sockets: accepting, TLS, protocol, limits of a connection, draining. Each worker thread has its own listeners.
 //! A [`Handler`] serves the requests.
 
+pub(crate) mod relief;
 mod streams;
 pub(crate) mod tls;
 mod write_timeout;
@@ -9,15 +10,15 @@ use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::IntCounter;
 use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
@@ -26,14 +27,13 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::client::{ConnectionCount, Flow, OpenConnection, Origin, Peer, TrackedBytes};
+use crate::client::{Connections, Flow, OpenConnection, Orders, Origin, Peer, TrackedBytes};
 use crate::deadline::Timer;
+use crate::overload::Load;
 use crate::timeouts::Timeouts;
-use streams::{MAX_STREAMS, StreamCheck, Streams, Watch};
+use streams::{StreamCheck, Streams, Watch};
 use write_timeout::WriteTimeout;
 
-/// Open client connections of the whole proxy.
-pub(crate) const MAX_CONNECTIONS: usize = 10_000;
 /// Request line and headers; admission counts more exactly.
 const HEAD_BUFFER: usize = 32 * 1024;
 /// The same with HTTP/2, where each field counts 32 bytes more (RFC 9113, 6.5.2).
@@ -46,6 +46,12 @@ const SEND_BUFFER: usize = 64 * 1024;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 const BACKLOG: i32 = 4096;
+/// A connection that is to be closed is closed after this time without a request. A request that has arrived is served.
+const CLOSE_IDLE: Duration = Duration::from_millis(20);
+/// The same with HTTP/2: the client acknowledges the end.
+const CLOSE_IDLE_2: Duration = Duration::from_secs(1);
+/// And before the first byte.
+const CLOSE_NEW: Duration = Duration::from_millis(500);
 
 /// Serves the requests of connections.
 pub(crate) trait Handler: Clone + Send + 'static {
@@ -63,13 +69,15 @@ pub(crate) trait Handler: Clone + Send + 'static {
 
 /// What the listeners of all worker threads share.
 pub(crate) struct ListenContext {
-    pub(crate) connections: Arc<ConnectionCount>,
-    /// Connections closed because there were too many.
-    pub(crate) connections_rejected: IntCounter,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) load: Arc<Load>,
     pub(crate) timeouts: Arc<Timeouts>,
-    pub(crate) draining: watch::Receiver<bool>,
-    /// The same as a flag that is cheap to read; set first.
-    pub(crate) drain_began: Arc<AtomicBool>,
+    /// Concurrent HTTP/2 streams of a connection.
+    pub(crate) streams: u32,
+    /// File descriptors from here on are not for clients.
+    pub(crate) reserved_from: usize,
+    /// Whether no connections are accepted any more.
+    pub(crate) closed: watch::Receiver<bool>,
 }
 
 /// Binds one of several listeners on the same address.
@@ -85,7 +93,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts connections until draining begins; `handler` serves their requests.
+/// Accepts connections until the listeners are closed; `handler` serves their requests.
 pub(crate) async fn accept(
     shared: Arc<ListenContext>,
     listener: TcpListener,
@@ -93,25 +101,28 @@ pub(crate) async fn accept(
     handler: impl Handler,
 ) {
     let port = listener.local_addr().map_or(0, |address| address.port());
-    let mut draining = shared.draining.clone();
+    let mut closed = shared.closed.clone();
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
+            biased; // connections that have arrived are accepted
             accepted = listener.accept() => accepted,
-            _ = draining.wait_for(|draining| *draining) => return,
+            _ = closed.wait_for(|closed| *closed) => return,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
+                shared.connections.evict_idle(128); // most likely there is no file descriptor left
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
-        let Some(open) = shared.connections.open() else {
-            shared.connections_rejected.inc();
+        if usize::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= shared.reserved_from) {
+            shared.connections.reject();
             continue;
-        };
+        }
+        let Some(open) = shared.connections.open(address.ip(), shared.load.clock()) else { continue };
         if stream.set_nodelay(true).is_err() {
             continue;
         }
@@ -130,8 +141,8 @@ async fn connection(
     open: OpenConnection,
     handler: impl Handler,
 ) {
-    let peer = Peer::new(origin, shared.timeouts.clone(), open);
-    let mut draining = shared.draining.clone();
+    let peer = Peer::new(origin, shared.timeouts.clone(), shared.load.clone(), open);
+    let unused = peer.clone();
     tokio::select! {
         biased;
         begun = begin(stream, tls, &shared.timeouts) => match begun {
@@ -142,7 +153,15 @@ async fn connection(
             Err(error) => tracing::debug!(%error, "client connection closed before its first request"),
         },
         // A client that has sent nothing yet loses nothing.
-        () = drained(&mut draining) => {}
+        () = closed_unused(&unused) => {}
+    }
+}
+
+/// Waits until a connection before its first byte is to be closed.
+async fn closed_unused(peer: &Peer) {
+    peer.connection.ordered(Orders::CLOSE).await;
+    if !peer.connection.is_evicted() {
+        tokio::time::sleep(CLOSE_NEW).await;
     }
 }
 
@@ -189,11 +208,6 @@ async fn preface(stream: &TcpStream) -> io::Result<Protocol> {
     }
 }
 
-/// The guard that `wait_for` gives must not be held while a connection ends.
-async fn drained(draining: &mut watch::Receiver<bool>) {
-    drop(draining.wait_for(|draining| *draining).await);
-}
-
 async fn http1<S>(shared: Arc<ListenContext>, stream: S, peer: Arc<Peer>, handler: impl Handler)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -202,7 +216,6 @@ where
     // hyper's default limit of 100 headers is ours too; set explicitly it would cost memory per request. Its timeout for a
     // head begins at the end of the response before.
     builder.timer(Timer).header_read_timeout(shared.timeouts.idle).max_buf_size(HEAD_BUFFER);
-    let mut draining = shared.draining.clone();
     let io = TokioIo::new(WriteTimeout::new(stream, peer.clone(), shared.timeouts.write));
     let at = peer.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -211,20 +224,29 @@ where
     });
     let connection = builder.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
-    let drained = drained(&mut draining);
-    tokio::pin!(drained);
-    let (mut polled_drain, mut shut_down) = (false, false);
+    let (mut orders, mut watched, mut shut_down) = (Orders::default(), false, false);
+    let mut closing = None;
     let mut head = None;
     let served = poll_fn(|cx| {
-        // Polled once, draining wakes this task; until then it is not polled for each request.
-        if !shut_down && (!polled_drain || shared.drain_began.load(Ordering::Relaxed)) {
-            polled_drain = true;
-            if drained.as_mut().poll(cx).is_ready() {
-                shut_down = true;
-                connection.as_mut().graceful_shutdown();
+        // Orders wake this task, so that it does not register for each request.
+        if !watched || orders != at.connection.orders() {
+            watched = true;
+            at.connection.watch(cx);
+            orders = at.connection.orders();
+            if orders.contain(Orders::ABORT) || at.may_be_dropped() {
+                return Poll::Ready(Ok(()));
             }
         }
-        let polled = connection.as_mut().poll(cx);
+        let mut polled = connection.as_mut().poll(cx);
+        // hyper would drop a head that has arrived in part.
+        if orders.contain(Orders::CLOSE) && !shut_down && polled.is_pending() && !at.state.is_reading_head() {
+            let timer = closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_IDLE)));
+            if timer.as_mut().poll(cx).is_ready() {
+                shut_down = true;
+                connection.as_mut().graceful_shutdown();
+                polled = connection.as_mut().poll(cx);
+            }
+        }
         // Most heads arrive in one piece, and then a request has begun by now.
         if polled.is_ready() || !at.state.is_reading_head() {
             head = None;
@@ -240,11 +262,11 @@ async fn http2<S>(shared: Arc<ListenContext>, stream: S, peer: Arc<Peer>, handle
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let streams = Streams::default();
+    let streams = Streams::new(shared.streams);
     let mut builder = hyper::server::conn::http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(shared.streams)
         .max_header_list_size(HEAD_BUFFER_2)
         .max_pending_accept_reset_streams(32)
         .keep_alive_interval(Duration::from_secs(30))
@@ -252,9 +274,9 @@ where
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(SEND_BUFFER);
-    let mut draining = shared.draining.clone();
     let begun = streams.clone();
     let io = TokioIo::new(WriteTimeout::new(stream, peer.clone(), shared.timeouts.write));
+    let at = peer.clone();
     let service =
         service_fn(move |request: Request<Incoming>| handler.handle(peer.clone(), Some(begun.begin()), request));
     let connection = builder.serve_connection(io, service);
@@ -262,21 +284,51 @@ where
     let every = shared.timeouts.http2_check;
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     let mut watch = Watch::default();
-    let mut draining_begun = false;
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => return ended(result),
-            () = drained(&mut draining), if !draining_begun => {
-                draining_begun = true;
-                connection.as_mut().graceful_shutdown();
+    let (mut orders, mut watched, mut shut_down) = (Orders::default(), false, false);
+    let mut closing = None;
+    let served = poll_fn(|cx| {
+        let mut check = ticks.poll_tick(cx).is_ready();
+        if check {
+            // Registers for the next tick, which is not due yet.
+            check = ticks.poll_tick(cx).is_pending();
+        }
+        if !watched || orders != at.connection.orders() {
+            check |= watched;
+            watched = true;
+            at.connection.watch(cx);
+            orders = at.connection.orders();
+            if orders.contain(Orders::ABORT) {
+                streams.abort();
+                return Poll::Ready(Ok(()));
             }
-            _ = ticks.tick() => match watch.check(&streams) {
+        }
+        if check {
+            match watch.check(&streams) {
                 StreamCheck::Keep => {}
                 StreamCheck::Shutdown => connection.as_mut().graceful_shutdown(),
-                StreamCheck::Close => return,
-            },
+                StreamCheck::Close => return Poll::Ready(Ok(())),
+            }
         }
-    }
+        if orders.contain(Orders::CLOSE) {
+            let timer = closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_IDLE_2)));
+            while timer.as_mut().poll(cx).is_ready() {
+                if at.connection.active() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                timer.as_mut().reset(tokio::time::Instant::now() + CLOSE_IDLE_2);
+            }
+        }
+        let polled = connection.as_mut().poll(cx);
+        // A client that gets GOAWAY before its first response may give up: a new connection serves one request at least.
+        let end = orders.contain(Orders::CLOSE) || (orders.contain(Orders::ANNOUNCE) && streams.have_begun());
+        if end && !shut_down && polled.is_pending() {
+            shut_down = true;
+            connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(cx);
+        }
+        polled
+    });
+    ended(served.await);
 }
 
 fn ended(result: hyper::Result<()>) {

@@ -7,8 +7,6 @@ use tokio::task::AbortHandle;
 
 use crate::client::Flow;
 
-/// Streams of one connection at a time.
-pub(super) const MAX_STREAMS: u32 = 128;
 /// A response of which fewer than [`MIN_BYTES`] bytes are sent in this many checks, while more wait, is aborted: 30 to 40 s.
 const STALLED: u32 = 3;
 const MIN_BYTES: u64 = 8 * 1024;
@@ -49,8 +47,12 @@ impl RequestStream {
 }
 
 /// The streams of a connection, and the executor that runs them.
-#[derive(Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<Vec<RequestStream>>>);
+#[derive(Clone)]
+pub(super) struct Streams {
+    list: Arc<Mutex<Vec<RequestStream>>>,
+    /// Streams at a time.
+    max: usize,
+}
 
 /// The streams of a connection at one check.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,20 +64,40 @@ struct Check {
 }
 
 impl Streams {
+    /// For at most `max` streams at a time.
+    pub(super) fn new(max: u32) -> Self {
+        Self { list: Arc::default(), max: max as usize }
+    }
+
     fn list(&self) -> MutexGuard<'_, Vec<RequestStream>> {
         // Poisoned only by a panic between statements that cannot panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new request. hyper gives its task to [`execute`](hyper::rt::Executor::execute) before the next one begins.
     pub(super) fn begin(&self) -> Arc<Flow> {
         let flow = Arc::new(Flow::default());
         let mut list = self.list();
-        if list.len() >= 2 * MAX_STREAMS as usize {
+        if list.len() >= 2 * self.max {
             list.retain(|stream| !stream.ended());
         }
         list.push(RequestStream { flow: flow.clone(), task: None, since: None, stalled: 0 });
         flow
+    }
+
+    /// Whether requests have begun since the last check.
+    pub(super) fn have_begun(&self) -> bool {
+        !self.list().is_empty()
+    }
+
+    /// Ends all requests.
+    pub(super) fn abort(&self) {
+        for stream in self.list().iter() {
+            stream.flow.abort();
+            if let Some(task) = &stream.task {
+                task.abort();
+            }
+        }
     }
 
     fn check(&self) -> Check {
@@ -158,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_without_progress_is_aborted_and_others_are_not() {
-        let streams = Streams::default();
+        let streams = Streams::new(128);
         let stuck = streams.begin();
         let chunk = TrackedBytes::new(Bytes::from_static(b"a"), Some(&stuck));
         streams.execute(std::future::pending::<()>());

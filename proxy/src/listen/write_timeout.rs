@@ -22,6 +22,9 @@ pub(crate) struct WriteTimeout<S> {
     waiting: bool,
 }
 
+/// While the proxy is under pressure, a tenth of the timeout applies.
+const UNDER_PRESSURE: u32 = 10;
+
 impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S, peer: Arc<Peer>, timeout: Duration) -> Self {
         Self { stream, peer, timeout, timer: None, waiting: false }
@@ -38,9 +41,11 @@ impl<S> WriteTimeout<S> {
             self.waiting = true;
             timer.as_mut().reset(deadline);
         }
+        // Under pressure, the connection is polled every second.
+        let pressed = self.peer.load.is_pressed() && timer.deadline() < deadline - self.timeout / UNDER_PRESSURE;
         match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing"))),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if !pressed => Poll::Pending,
+            _ => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing"))),
         }
     }
 }
@@ -100,17 +105,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::client::{ConnectionCount, Origin};
+    use crate::client::testing;
 
     #[tokio::test]
     async fn a_client_that_stops_reading_is_disconnected_and_one_that_reads_is_not() {
         let (near, mut far) = tokio::io::duplex(16);
-        let one = || http::HeaderValue::from_static("1");
-        let origin = Origin { source: one(), port: one(), tls: false };
-        let gauge = prometheus::IntGauge::new("connections", "ConnectionCount.").unwrap();
-        let open = ConnectionCount::new(1, gauge).open().unwrap();
-        let peer = Peer::new(origin, Arc::default(), open);
-        let mut socket = WriteTimeout::new(near, peer, Duration::from_millis(50));
+        let mut socket = WriteTimeout::new(near, testing::peer(), Duration::from_millis(50));
         let writing = tokio::spawn(async move {
             let result = socket.write_all(&[1; 64]).await;
             (result, socket)

@@ -12,6 +12,9 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
 use super::counters::{Histogram, PerWorker, count};
 use crate::cache::Phase;
+use crate::client::ConnectionMetrics;
+use crate::listen::relief::LoadMetrics;
+use crate::overload::Resolved;
 use crate::reject::REASONS;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -35,10 +38,13 @@ pub(crate) struct Metrics {
     pub(crate) applied: Gauge,
     pub(crate) rejected: IntCounter,
     pub(crate) log_dropped: IntCounter,
-    pub(crate) connections: IntGauge,
+    pub(crate) connections: ConnectionMetrics,
+    pub(crate) connection_limit: IntGauge,
+    pub(crate) load: LoadMetrics,
+    pub(crate) request_limit: IntGauge,
+    pub(crate) memory_limit: IntGauge,
     pub(crate) buffered: IntGauge,
     pub(crate) buffer_limit: IntGauge,
-    pub(crate) connections_rejected: IntCounter,
 }
 
 /// The counters of one stage.
@@ -86,16 +92,34 @@ impl Metrics {
         let applied =
             Gauge::new("sluice_config_last_applied_timestamp_seconds", "Time of the last configuration change.")?;
         registry.register(Box::new(applied.clone()))?;
-        let connections = IntGauge::new("sluice_connections", "Open client connections, including WebSockets.")?;
-        registry.register(Box::new(connections.clone()))?;
-        let buffered =
-            IntGauge::new("sluice_buffered_body_bytes", "Memory in use for request bodies that are buffered.")?;
-        registry.register(Box::new(buffered.clone()))?;
-        let buffer_limit = IntGauge::new(
-            "sluice_buffered_body_limit_bytes",
-            "Limit of the memory for request bodies that are buffered.",
-        )?;
-        registry.register(Box::new(buffer_limit.clone()))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let connections = ConnectionMetrics {
+            open: gauge("sluice_connections", "Open client connections, including WebSockets.")?,
+            rejected: single(
+                "sluice_connections_rejected_total",
+                "Client connections closed because of a connection limit while no other connection was idle.",
+            )?,
+            evicted: single(
+                "sluice_connections_evicted_total",
+                "Idle client connections closed to make room for others, or to free memory.",
+            )?,
+            aborted: single(
+                "sluice_connections_aborted_total",
+                "Client connections with requests closed because memory was almost exhausted.",
+            )?,
+        };
+        let load = LoadMetrics {
+            requests: gauge("sluice_requests_in_flight", "Requests in progress.")?,
+            memory: gauge("sluice_memory_bytes", "Memory in use, as far as it is limited.")?,
+            shedding: gauge(
+                "sluice_load_shedding",
+                "Which requests are rejected because of load: 0 none, 1 those of clients with many requests, 2 all.",
+            )?,
+        };
         Ok(Self {
             stages,
             version,
@@ -106,13 +130,25 @@ impl Metrics {
                 "Access log lines dropped because standard output is read too slowly.",
             )?,
             connections,
-            buffered,
-            buffer_limit,
-            connections_rejected: single(
-                "sluice_connections_rejected_total",
-                "Client connections closed because of the connection limit.",
+            connection_limit: gauge("sluice_connections_limit", "Limit of open client connections.")?,
+            load,
+            request_limit: gauge("sluice_requests_in_flight_limit", "Limit of requests in progress.")?,
+            memory_limit: gauge("sluice_memory_limit_bytes", "Limit of the memory; 0 if there is none.")?,
+            buffered: gauge("sluice_buffered_body_bytes", "Memory in use for request bodies that are buffered.")?,
+            buffer_limit: gauge(
+                "sluice_buffered_body_limit_bytes",
+                "Limit of the memory for request bodies that are buffered.",
             )?,
         })
+    }
+
+    /// Shows the limits of the process.
+    pub(crate) fn show(&self, limits: &Resolved, memory: Option<u64>) {
+        let bytes = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.connection_limit.set(bytes(limits.connections as u64));
+        self.request_limit.set(bytes(limits.requests as u64));
+        self.buffer_limit.set(bytes(limits.buffer_memory));
+        self.memory_limit.set(bytes(memory.unwrap_or(0)));
     }
 
     pub(crate) fn set_version(&self, version: &str) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::metrics::StageMetrics;
 use super::record::Record;
+use crate::overload::Load;
 use crate::template::Variables;
 
 /// Records the requests of one worker thread.
@@ -14,6 +15,8 @@ pub(crate) struct Recorder {
     /// Counts requests without a stage.
     pub(crate) no_stage: Arc<StageMetrics>,
     pub(crate) log: Arc<AccessLog>,
+    /// Of the whole process.
+    pub(crate) load: Arc<Load>,
 }
 
 impl Recorder {

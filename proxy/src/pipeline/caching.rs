@@ -197,9 +197,8 @@ async fn fetch(
         && stored.is_ok()
         && cache::not_modified(&exchange.method, &request, reply.status, &reply.headers, received)
     {
-        let idle = exchange.peer.timeouts.stream_idle;
         if let ReplyBody::Stream { incoming, connection, keep } = reply.body {
-            response_body::fill(incoming, connection, keep, idle);
+            response_body::fill(incoming, connection, keep, &exchange.peer.timeouts);
         }
         return Ok(not_modified(reply.headers));
     }

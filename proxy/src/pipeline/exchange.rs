@@ -16,6 +16,7 @@ use crate::id::RequestId;
 use crate::key::KeyRecord;
 use crate::observe::{Record, Recorder};
 use crate::template::{Value, Variables};
+use crate::transport::Entered;
 
 /// One request.
 pub(crate) struct Exchange {
@@ -44,6 +45,10 @@ pub(crate) struct Exchange {
     pub(crate) sent: u64,
     /// Whether the response's body reached its end.
     pub(crate) complete: bool,
+    /// Whether it counts towards the limit of requests in flight.
+    counted: bool,
+    /// It counts towards the limit of its upstream.
+    pub(crate) entered: Option<Entered>,
 }
 
 impl Exchange {
@@ -53,7 +58,9 @@ impl Exchange {
         parts: &Parts,
         host: String,
         path: Arc<str>,
+        counted: bool,
     ) -> Box<Self> {
+        peer.connection.request_began();
         Box::new(Self {
             recorder,
             started: Instant::now(),
@@ -74,6 +81,8 @@ impl Exchange {
             upstream: None,
             sent: 0,
             complete: false,
+            counted,
+            entered: None,
         })
     }
 }
@@ -81,6 +90,10 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.peer.state.request_ended();
+        self.peer.connection.request_ended(self.recorder.load.clock());
+        if self.counted {
+            self.recorder.load.release(self.recorder.worker);
+        }
         let took = self.started.elapsed();
         self.recorder.record(&Record {
             stage: self.stage.as_ref().map(|stage| (&*stage.metrics, stage.log.as_deref())),

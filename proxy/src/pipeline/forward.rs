@@ -25,7 +25,7 @@ use crate::headers;
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, CallKind, call};
+use crate::transport::{self, CallKind, ConnectError, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -106,6 +106,9 @@ async fn send(
     path: &str,
     host: Option<HeaderValue>,
 ) -> Result<Reply, Reject> {
+    // Until the exchange ends, with its response or tunnel.
+    let entered = upstream.in_flight().enter(|| exchange.peer.connection.over_share());
+    exchange.entered = Some(entered.ok_or(Reject::UpstreamLimit)?);
     let parts = &mut request.parts;
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
@@ -179,6 +182,7 @@ fn target(uri: &Uri, path: &str) -> Result<Uri, Reject> {
 fn rejection(error: &transport::Error) -> Reject {
     match error {
         transport::Error::NoEndpoints => Reject::NoEndpoints,
+        transport::Error::Connect(error) if matches!(**error, ConnectError::Descriptors) => Reject::RequestLimit,
         transport::Error::Connect(_) => Reject::ConnectFailed,
         transport::Error::Host => Reject::Malformed("The host is not a valid host name."),
         transport::Error::Http(_) => Reject::InvalidResponse,

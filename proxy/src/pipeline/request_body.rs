@@ -84,14 +84,15 @@ pub(crate) async fn prepare(
     let state = Arc::new(UploadState::new());
     let upload = Upload::new(body, policy.buffer_limit, state.clone(), exchange.peer.clone());
     // In a box: most requests do not wait for it.
-    let bytes: Bytes = match Box::pin(buffer(upload, policy.buffer_limit, reservation)).await {
-        Ok(bytes) => bytes,
-        Err(BufferError::NoMemory) => return Err(Reject::BufferMemory),
-        Err(BufferError::TooLarge) => return Err(Reject::BodyTooLarge),
-        Err(BufferError::Body(_)) => {
-            return Err(failed(&state).unwrap_or(Reject::Malformed("The request body is invalid.")));
-        }
-    };
+    let bytes: Bytes =
+        match Box::pin(buffer(upload, policy.buffer_limit, reservation, exchange.peer.connection.source())).await {
+            Ok(bytes) => bytes,
+            Err(BufferError::NoMemory) => return Err(Reject::BufferMemory),
+            Err(BufferError::TooLarge) => return Err(Reject::BodyTooLarge),
+            Err(BufferError::Body(_)) => {
+                return Err(failed(&state).unwrap_or(Reject::Malformed("The request body is invalid.")));
+            }
+        };
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     Ok(Outgoing { body: RequestBody::in_memory(bytes), upload: None })
 }

@@ -118,6 +118,11 @@ pub(crate) fn finish(
         // The client may already use another protocol: nothing more is read from it.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let version = exchange.version;
+    let ends = exchange.recorder.load.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS;
+    if ends && version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if exchange.method == Method::HEAD && !expected.head {
         // The client sent another method than HEAD: it would wait for as many bytes as the header announces.
         headers.remove(CONTENT_LENGTH);
@@ -133,6 +138,10 @@ pub(crate) fn finish(
     };
     let body = if expected.head { body.head_only() } else { body.tracked(expected.flow) };
     let mut response = Response::new(body);
+    if ends && version == Version::HTTP_10 {
+        // Otherwise hyper adds `keep-alive` where the client asks for it.
+        *response.version_mut() = Version::HTTP_10;
+    }
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

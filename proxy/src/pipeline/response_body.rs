@@ -15,23 +15,28 @@ use super::exchange::Exchange;
 use crate::body::BodyError;
 use crate::cache::Fill;
 use crate::client::{Flow, TrackedBytes};
+use crate::deadline::lately;
 use crate::integration::UpstreamConnection;
+use crate::timeouts::Timeouts;
 
-/// A timeout that each frame starts again; a timer is set only while waiting.
+/// A timeout that each frame starts again; a timer is set only while waiting. It never ends later than the exchange may.
 struct IdleTimeout {
     timer: Option<Pin<Box<Sleep>>>,
     timeout: Duration,
+    /// The end of the exchange.
+    end: Instant,
 }
 
 impl IdleTimeout {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+        let until = || (Instant::now() + self.timeout).min(self.end);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until())));
         timer.as_mut().poll(cx)
     }
 
     fn progress(&mut self) {
         if let Some(timer) = &mut self.timer {
-            timer.as_mut().reset(Instant::now() + self.timeout);
+            timer.as_mut().reset((Instant::now() + self.timeout).min(self.end));
         }
     }
 }
@@ -84,7 +89,9 @@ impl ResponseBody {
             }
             return Self::empty(Some(exchange));
         }
-        let idle = IdleTimeout { timer: None, timeout: exchange.peer.timeouts.stream_idle };
+        let timeouts = &exchange.peer.timeouts;
+        let end = (exchange.started + timeouts.stream_age).into();
+        let idle = IdleTimeout { timer: None, timeout: timeouts.stream_idle, end };
         let download = Download { incoming, idle, connection: Some(connection), keep };
         Self { kind: BodyKind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
     }
@@ -126,9 +133,9 @@ impl Drop for ResponseBody {
 }
 
 /// Reads a response to its end and stores it: its client has it already.
-pub(crate) fn fill(incoming: Incoming, connection: UpstreamConnection, keep: Option<Box<Fill>>, timeout: Duration) {
-    let mut download =
-        Download { incoming, idle: IdleTimeout { timer: None, timeout }, connection: Some(connection), keep };
+pub(crate) fn fill(incoming: Incoming, connection: UpstreamConnection, keep: Option<Box<Fill>>, timeouts: &Timeouts) {
+    let idle = IdleTimeout { timer: None, timeout: timeouts.stream_idle, end: Instant::now() + timeouts.stream_age };
+    let mut download = Download { incoming, idle, connection: Some(connection), keep };
     if download.incoming.is_end_stream() {
         return download.end();
     }
@@ -142,6 +149,10 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if lately() > self.idle.end.into_std() {
+                    self.keep = None;
+                    return Poll::Ready(Some(Err(BodyError::TooOld)));
+                }
                 self.idle.progress();
                 if let (Some(keep), Some(data)) = (&mut self.keep, frame.data_ref())
                     && !keep.add(data)

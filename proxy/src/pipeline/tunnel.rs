@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exchange::Exchange;
+use crate::client::Orders;
 use crate::integration::UpstreamConnection;
 
 /// Of each direction.
@@ -49,6 +50,10 @@ async fn copy(ends: Ends, mut exchange: Box<Exchange>) {
             tracing::debug!(%error, "tunnel failed");
         },
         () = idle(&up, &down, timeouts.tunnel_idle) => tracing::debug!("tunnel closed by its idle timeout"),
+        () = tokio::time::sleep_until((exchange.started + timeouts.stream_age).into()) => {
+            tracing::debug!("tunnel closed because of its age");
+        }
+        () = exchange.peer.connection.ordered(Orders::ABORT) => tracing::debug!("tunnel closed to free memory"),
     }
     exchange.sent += down.bytes.load(Ordering::Relaxed);
     exchange.complete = true;

@@ -49,6 +49,9 @@ fn rows() -> Vec<Row> {
         ),
         // Silent.
         (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
+        (Reject::RequestLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
+        (Reject::MemoryLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
+        (Reject::UpstreamLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // No stage, so no behavior either.
         (Reject::NotReady, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // 1.1, 1.3, 1.4, 5.5 MISSING_AUTHENTICATION_TOKEN.

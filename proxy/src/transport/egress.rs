@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
@@ -24,6 +26,8 @@ pub(crate) enum EgressError {
     Forbidden(IpAddr),
     #[error("cannot connect to the host")]
     Io(#[from] io::Error),
+    #[error("the file descriptors of this proxy are in use")]
+    Descriptors,
 }
 
 /// The addresses that connections may go to.
@@ -34,6 +38,8 @@ pub(crate) struct Egress {
     api_server: Option<IpAddr>,
     /// Ports that this proxy listens on.
     own: Arc<Mutex<Vec<u16>>>,
+    /// File descriptors from here on are not for upstreams.
+    reserved_from: Arc<AtomicUsize>,
 }
 
 impl Default for Egress {
@@ -46,12 +52,17 @@ impl Egress {
     /// The policy of every proxy. Loopback addresses are allowed for development.
     pub(crate) fn new(allow_loopback: bool) -> Self {
         let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
-        Self { allow_loopback, api_server, own: Arc::default() }
+        Self { allow_loopback, api_server, own: Arc::default(), reserved_from: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
     /// Denies a port of this machine from now on: the proxy itself listens there.
     pub(crate) fn reserve(&self, port: u16) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+    }
+
+    /// Keeps file descriptors from this one on free.
+    pub(crate) fn limit_descriptors(&self, reserved_from: usize) {
+        self.reserved_from.store(reserved_from, Ordering::Relaxed);
     }
 
     /// Whether connections to an address are allowed at all. Metadata services of clouds have link-local addresses; servers
@@ -85,6 +96,11 @@ impl Egress {
             return Err(EgressError::Forbidden(address.ip()));
         }
         let stream = TcpStream::connect(address).await?;
+        // A new descriptor is the smallest that is free.
+        let reserved_from = self.reserved_from.load(Ordering::Relaxed);
+        if usize::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= reserved_from) {
+            return Err(EgressError::Descriptors);
+        }
         if self.is_own(address.port()) && is_local(&stream)? {
             return Err(EgressError::Forbidden(address.ip()));
         }
@@ -120,7 +136,7 @@ mod tests {
     use super::*;
 
     fn egress(allow_loopback: bool) -> Egress {
-        Egress { allow_loopback, api_server: Some("10.96.0.1".parse().unwrap()), own: Arc::default() }
+        Egress { allow_loopback, api_server: Some("10.96.0.1".parse().unwrap()), ..Egress::default() }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum ConnectError {
     Forbidden(IpAddr),
     #[error("cannot look up or connect to the host")]
     Io(#[source] io::Error),
+    #[error("the file descriptors of this proxy are in use")]
+    Descriptors,
     #[error("cannot complete the TLS handshake")]
     Tls(#[source] io::Error),
     #[error("the server does not support HTTP/2")]
@@ -31,6 +33,7 @@ impl From<EgressError> for ConnectError {
         match error {
             EgressError::Forbidden(address) => Self::Forbidden(address),
             EgressError::Io(error) => Self::Io(error),
+            EgressError::Descriptors => Self::Descriptors,
         }
     }
 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::body::SendBody;
 use super::dial::{Dialer, ServerAddress, Transport};
 use super::endpoint::Endpoint;
+use super::in_flight::InFlight;
 use super::settings::Context;
 use crate::id::random;
 
@@ -15,12 +16,19 @@ use crate::id::random;
 pub(crate) struct Pool<B: SendBody> {
     endpoints: ArcSwap<Vec<Arc<Endpoint<B>>>>,
     context: Context,
+    in_flight: InFlight,
 }
 
 impl<B: SendBody> Pool<B> {
     /// Without endpoints.
     pub(crate) fn new(context: Context) -> Self {
-        Self { endpoints: ArcSwap::from_pointee(Vec::new()), context }
+        let in_flight = InFlight::new(context.limits.requests);
+        Self { endpoints: ArcSwap::from_pointee(Vec::new()), context, in_flight }
+    }
+
+    /// The requests in flight to it. A request is counted by the code that forwards it, for as long as its response or tunnel lasts.
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     /// With one endpoint.

@@ -16,11 +16,13 @@ pub(crate) struct PoolLimits {
     pub(crate) stream_window: u32,
     /// Requests that wait for a free HTTP/2 stream.
     pub(crate) waiting: usize,
+    /// Requests in flight to all endpoints of a pool, on all threads.
+    pub(crate) requests: usize,
 }
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { idle: 256, connections: 32, streams: 100, stream_window: 256 << 10, waiting: 1024 }
+        Self { idle: 256, connections: 32, streams: 100, stream_window: 256 << 10, waiting: 1024, requests: usize::MAX }
     }
 }
 

@@ -1,0 +1,177 @@
+//! What the process takes on: requests in flight, memory, file descriptors. Decides whether a request is served or rejected
+//! because of the load of the whole process. Which connections are closed to reduce the load is decided in `listen`.
+
+mod limits;
+mod memory;
+mod permits;
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use tokio::sync::Notify;
+
+pub use limits::Limits;
+pub(crate) use limits::{MEMORY_CRITICAL, Resolved};
+pub(crate) use memory::Memory;
+use permits::Permits;
+
+/// Why a request is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shed {
+    /// Memory is almost exhausted.
+    Memory,
+    /// Too many requests are in flight, or there are many and this client has more than its part.
+    Requests,
+}
+
+/// Many requests are in flight: connections and sources with many of them get no more.
+const BUSY: u8 = 1;
+/// The same because of memory.
+const MEMORY_HIGH: u8 = 2;
+/// Memory is almost exhausted: no request is accepted.
+const MEMORY_FULL: u8 = 4;
+/// The proxy is stopping.
+const DRAINING: u8 = 8;
+
+/// The load of the process. Read by each request.
+pub(crate) struct Load {
+    state: AtomicU8,
+    /// Counts the rounds of the task that watches the load: a clock that costs one load to read.
+    clock: AtomicU32,
+    permits: Permits,
+    /// Notified when many requests are in flight.
+    pub(crate) pressed: Notify,
+}
+
+impl Load {
+    /// For `requests` in flight on a number of worker threads.
+    pub(crate) fn new(requests: usize, workers: usize) -> Self {
+        Self {
+            state: AtomicU8::new(0),
+            clock: AtomicU32::new(0),
+            permits: Permits::new(requests, workers),
+            pressed: Notify::new(),
+        }
+    }
+
+    /// Counts a request that `worker` begins to serve. `over_share` is asked only under pressure: whether the client has
+    /// more requests in flight than its part.
+    #[inline]
+    pub(crate) fn admit(&self, worker: usize, over_share: impl FnOnce() -> bool) -> Result<(), Shed> {
+        let state = self.state.load(Ordering::Relaxed);
+        if state & MEMORY_FULL != 0 {
+            return Err(Shed::Memory);
+        }
+        if state & (BUSY | MEMORY_HIGH) != 0 && over_share() {
+            return Err(Shed::Requests);
+        }
+        if self.permits.take(worker) { Ok(()) } else { self.refill(worker) }
+    }
+
+    #[cold]
+    fn refill(&self, worker: usize) -> Result<(), Shed> {
+        let taken = self.permits.refill(worker);
+        if self.permits.is_high() && self.set(BUSY, true) {
+            self.pressed.notify_one();
+        }
+        if taken { Ok(()) } else { Err(Shed::Requests) }
+    }
+
+    /// A request that was counted has ended.
+    #[inline]
+    pub(crate) fn release(&self, worker: usize) {
+        self.permits.release(worker);
+    }
+
+    /// Requests in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.permits.in_flight()
+    }
+
+    /// Requests that may be in flight.
+    pub(crate) fn max_requests(&self) -> usize {
+        self.permits.max()
+    }
+
+    /// The time in rounds of the task that watches the load.
+    #[inline]
+    pub(crate) fn clock(&self) -> u32 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Starts a round with the part of the memory that is in use, in thousandths.
+    pub(crate) fn round(&self, memory: u64) {
+        self.clock.fetch_add(1, Ordering::Relaxed);
+        self.set(BUSY, self.permits.is_high());
+        self.set(MEMORY_HIGH, memory >= limits::MEMORY_HIGH);
+        self.set(MEMORY_FULL, memory >= limits::MEMORY_FULL);
+    }
+
+    /// Whether clients that do not make progress are disconnected earlier, and clients with many requests get no more.
+    #[inline]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & (BUSY | MEMORY_HIGH) != 0
+    }
+
+    /// Whether memory is the reason.
+    pub(crate) fn is_memory_high(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & MEMORY_HIGH != 0
+    }
+
+    /// Whether no request is accepted.
+    pub(crate) fn is_memory_full(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & MEMORY_FULL != 0
+    }
+
+    /// From now on responses announce the end of their connections.
+    pub(crate) fn set_draining(&self) {
+        self.set(DRAINING, true);
+    }
+
+    /// Whether responses announce the end of their connections.
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & DRAINING != 0
+    }
+
+    /// Whether this changed the flag from false to true.
+    fn set(&self, flag: u8, on: bool) -> bool {
+        if on {
+            self.state.fetch_or(flag, Ordering::Relaxed) & flag == 0
+        } else {
+            self.state.fetch_and(!flag, Ordering::Relaxed);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_pressure_a_client_with_its_part_gets_no_more_and_with_full_memory_nobody_does() {
+        let load = Load::new(8, 1);
+        for _ in 0..6 {
+            assert_eq!(load.admit(0, || true), Ok(()));
+        }
+        assert!(load.is_pressed());
+        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
+        assert_eq!(load.admit(0, || false), Ok(()));
+        assert_eq!(load.admit(0, || false), Ok(()));
+        assert_eq!(load.admit(0, || false), Err(Shed::Requests));
+        assert_eq!(load.in_flight(), 8);
+        for _ in 0..8 {
+            load.release(0);
+        }
+        load.round(0);
+        assert!(!load.is_pressed());
+        assert_eq!(load.admit(0, || true), Ok(()));
+        load.round(limits::MEMORY_HIGH);
+        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
+        load.round(limits::MEMORY_FULL);
+        assert_eq!(load.admit(0, || false), Err(Shed::Memory));
+        load.round(0);
+        assert_eq!(load.admit(0, || true), Ok(()));
+        assert_eq!(load.in_flight(), 2);
+    }
+}
