@@ -80,3 +80,16 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- prepend (keys .Values.fleets | sortAlpha) .Values.proxy.fleet | toYaml }}
 {{- end }}
+
+{{- /* Flags for the limits of a proxy. Call with `limits` of its values; numbers from a file are floating-point. */ -}}
+{{- define "sluice.limits" -}}
+{{- $flags := dict "connections" "max-connections" "connectionsPerSource" "max-connections-per-source"
+    "streamsPerConnection" "max-streams-per-connection" "requests" "max-requests"
+    "requestsPerUpstream" "max-requests-per-upstream" "bufferMemory" "buffer-memory" "maxStreamAge" "max-stream-age" }}
+{{- range $value, $flag := $flags }}
+{{- $number := get $ $value }}
+{{- if not (kindIs "invalid" $number) }}{{ if ne (toString $number) "" }}
+- --{{ $flag }}={{ int64 $number }}
+{{- end }}{{ end }}
+{{- end }}
+{{- end }}
