@@ -32,6 +32,8 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
 /// Write timeout: a proxy that reads nothing for this long is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// A stream ends after this time, and the proxy connects again with a valid credential: the lifetime of the chart's tokens.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,8 @@ pub(crate) enum DisconnectReason {
     NotAcknowledging,
     #[error("a newer connection of the same proxy replaced this one")]
     Replaced,
+    #[error("the stream is too old: the proxy has to authenticate again")]
+    TooOld,
     #[error("the operator is stopping")]
     Stopping,
 }
@@ -122,6 +126,7 @@ struct ProxyStream {
     in_flight: Option<InFlight>,
     /// The size of the fleet that was sent to the proxy.
     fleet_size: u32,
+    max_age: Duration,
 }
 
 /// Serves a stream until it ends.
@@ -170,6 +175,7 @@ where
         acknowledged: None,
         in_flight: None,
         fleet_size: 0,
+        max_age: max_age(&proxy),
     };
     if welcome && let Err(ended) = stream.welcome().await {
         return ended;
@@ -177,6 +183,12 @@ where
     let ended = stream.serve(&mut frames, &mut current, &proxies).await;
     tracing::info!(proxy.name = proxy, reason = %ended, "proxy disconnected");
     ended
+}
+
+/// Up to a tenth less than the maximum, by the proxy's name: proxies of a fleet do not reconnect at the same moment.
+fn max_age(proxy: &str) -> Duration {
+    let sum = proxy.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    MAX_AGE - MAX_AGE / 10 * (sum % 100) / 100
 }
 
 impl ProxyStream {
@@ -194,6 +206,7 @@ impl ProxyStream {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_frame = Instant::now();
         let replaced = self.membership.replaced.clone();
+        let mut end = std::pin::pin!(tokio::time::sleep(self.max_age));
         loop {
             if let Err(ended) = self.notify_fleet_size(proxies).await {
                 return ended;
@@ -214,6 +227,7 @@ impl ProxyStream {
                 changed = current.changed() => changed.map_err(|_| DisconnectReason::Stopping),
                 changed = members.changed() => changed.map_err(|_| DisconnectReason::Stopping),
                 () = replaced.cancelled() => Err(DisconnectReason::Replaced),
+                () = end.as_mut() => Err(DisconnectReason::TooOld),
                 _ = ping.tick() => {
                     if last_frame.elapsed() > IDLE_TIMEOUT { Err(DisconnectReason::Idle) } else { self.send(&Down::Ping).await }
                 }
@@ -370,6 +384,32 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.push(&rig.down.recv().await?);
         decoder.next().map(|frame| frame.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_it_is_too_old() {
+        let mut rig = rig().await;
+        let begun = Instant::now();
+        let mut decoder = Decoder::new();
+        while let Some(bytes) = rig.down.recv().await {
+            decoder.push(&bytes);
+            while let Some(frame) = decoder.next() {
+                let reply = match frame.unwrap() {
+                    Down::Ping => Up::Pong,
+                    Down::Delta(delta) => {
+                        Up::Ack(Ack { version: delta.version, outcome: Outcome::Applied, diagnostics: Vec::new() })
+                    }
+                    _ => continue,
+                };
+                // An error: the stream has ended.
+                rig.up.send(Bytes::from(codec::encode(&reply).unwrap())).await.unwrap_or_default();
+            }
+        }
+        assert!(matches!(rig.stream.await.unwrap(), DisconnectReason::TooOld));
+        let age = begun.elapsed();
+        assert!(age <= MAX_AGE && age >= MAX_AGE * 9 / 10, "{age:?}");
+        let ages: Vec<Duration> = ["a", "b", "sluice-proxy-7d-x", "sluice-proxy-7d-y"].map(max_age).into();
+        assert!(ages.iter().all(|age| *age <= MAX_AGE && *age >= MAX_AGE * 9 / 10) && ages[0] != ages[1]);
     }
 
     #[tokio::test(start_paused = true)]
