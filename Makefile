@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate lint fuzz microbench bench test-cluster
+.PHONY: help run test check generate lint fuzz microbench bench test-cluster test-overload
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ microbench: ## Measure single steps of a request: router, tokens, API keys, cach
 
 bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.
 	tests/bench/run
+
+test-overload: ## Run the proxy with 256 MiB of memory under clients that take more. Needs root, nginx and Python.
+	$(CARGO) build --locked --profile quick --workspace --bin sluice-proxy
+	tests/cluster/overload
 
 test-cluster: ## Install the charts in a real single-node cluster and use them. Needs root.
 	tests/cluster/run

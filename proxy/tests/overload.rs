@@ -80,16 +80,13 @@ fn status_from(gate: &Gate, last: u8, path: &str) -> u16 {
 fn admitted(gate: &Gate, last: u8, path: &str, backend: &Waiting) -> (TcpStream, TcpStream) {
     loop {
         let client = send_from(gate, last, path);
-        client.set_nonblocking(true).unwrap();
-        loop {
+        // Either the backend gets it, or there is a rejection.
+        client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        while client.peek(&mut [0]).is_err() {
             if let Ok(served) = backend.arrived.try_recv() {
-                client.set_nonblocking(false).unwrap();
+                client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 return (client, served);
             }
-            if client.peek(&mut [0]).is_ok() {
-                break;
-            }
-            std::thread::yield_now();
         }
     }
 }

@@ -4,6 +4,8 @@ mod api_server;
 mod cel;
 mod changes;
 mod churn;
+mod descriptors;
+mod drain;
 mod fixtures;
 mod fleets;
 mod grpc;

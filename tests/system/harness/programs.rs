@@ -38,7 +38,7 @@ pub(crate) struct Proxy {
     folder: PathBuf,
     flags: Vec<String>,
     pub(crate) http: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     process: Option<Process>,
 }
 
@@ -157,6 +157,16 @@ impl Proxy {
         ready(&self.name, self.process.insert(process), self.admin).await
     }
 
+    /// Restarts it with a limit of file descriptors.
+    pub(crate) async fn restart_with_descriptors(&mut self, limit: u32) -> anyhow::Result<()> {
+        self.kill();
+        let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        let mut arguments = vec!["-c".to_owned(), limited, program("sluice-proxy")?.display().to_string()];
+        arguments.extend(self.flags.iter().cloned());
+        let process = Process::start(&self.name, Path::new("/bin/sh"), &arguments, &self.folder)?;
+        ready(&self.name, self.process.insert(process), self.admin).await
+    }
+
     /// Starts it without waiting.
     pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
         self.process = Some(Process::start(&self.name, &program("sluice-proxy")?, &self.flags, &self.folder)?);
@@ -192,6 +202,21 @@ impl Proxy {
         let kept = self.flags.iter().filter(|&flag| !replaced.contains(&name_of(flag))).cloned();
         let flags = kept.chain(own).collect();
         Ok(Self { name: name.to_owned(), folder: self.folder.clone(), flags, http, admin, process: None })
+    }
+
+    /// Changes the time in which it accepts connections after the signal to stop; takes effect at its next start.
+    pub(crate) fn drain_delay(&mut self, seconds: u64) {
+        self.flags.retain(|flag| !flag.starts_with("--drain-delay="));
+        self.flags.push(format!("--drain-delay={seconds}"));
+    }
+
+    /// Stops it, as Kubernetes does, and waits until it has ended.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        let process = self.process.take().context("the proxy is not running")?;
+        process.signal("TERM")?;
+        eventually(format!("{} ends", self.name), READY, || async { process.ended()?.context("it is still running") })
+            .await?;
+        Ok(())
     }
 
     /// The proxy with another fleet; to be started again.
