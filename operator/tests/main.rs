@@ -4,6 +4,7 @@
 
 mod fleets;
 mod golden;
+mod grants;
 mod incremental;
 mod objects;
 mod references;

@@ -12,10 +12,10 @@ use sluice_operator::translate::{Translation, Translator};
 use crate::objects::object;
 
 /// The namespace of the objects that are referred to; those that refer are in `shop`.
-const SHARED: &str = "shared";
+pub(crate) const SHARED: &str = "shared";
 
 /// A manifest of the kind of the field, with only this field referring to another namespace.
-fn referrer(field: &ReferenceField) -> Value {
+pub(crate) fn referrer(field: &ReferenceField) -> Value {
     let there = json!({"name": "target", "namespace": SHARED});
     let with = |mut value: Value, members: Value| {
         value.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -59,7 +59,7 @@ fn referrer(field: &ReferenceField) -> Value {
 }
 
 /// An object that can be referred to.
-fn target(kind: &str, namespace: &str, name: &str) -> Value {
+pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     let metadata = json!({"name": name, "namespace": namespace});
     let key_set = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
     let mock = json!({"type": "Mock", "mock": {}});
@@ -88,7 +88,7 @@ fn group(kind: &str) -> String {
     Kind::named(kind).unwrap().group()
 }
 
-fn grant(namespace: &str, from: (&str, &str), to: &str) -> Value {
+pub(crate) fn grant(namespace: &str, from: (&str, &str), to: &str) -> Value {
     json!({"kind": "ReferenceGrant", "metadata": {"name": "grant", "namespace": namespace}, "spec": {
         "from": [{"group": group(from.0), "kind": from.0, "namespace": from.1}],
         "to": [{"group": group(to), "kind": to}],

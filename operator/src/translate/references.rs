@@ -64,9 +64,6 @@ pub(crate) fn resolve<'a, K: Stored + Target>(
 
 /// Whether a ReferenceGrant in the namespace of the target permits the reference.
 pub(crate) fn is_permitted(view: &View<'_>, from: Referrer<'_>, to: (Kind, &ObjectKey)) -> bool {
-    let (from_group, to_group) = (from.kind.group(), to.0.group());
-    let from = (from_group.as_str(), from.kind.as_str(), from.namespace);
-    let target = (to_group.as_str(), to.0.as_str(), to.1.name.as_str());
-    let mut grants = view.group::<ReferenceGrant>(&ReferenceGrant::of_namespace(&to.1.namespace));
-    grants.any(|grant| grant.permits(from, target))
+    let grants = view.group::<ReferenceGrant>(&ReferenceGrant::of_namespace(&to.1.namespace));
+    ReferenceGrant::any_permits(grants.map(|grant| &**grant), (from.kind, from.namespace), to)
 }

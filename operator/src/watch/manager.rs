@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::ClusterState;
+use crate::gateway_api::ReferenceGrant;
 use crate::objects::{Kind, Object, ObjectKey, Watch};
 use crate::watch::barrier::SyncBarrier;
 use crate::watch::event::{Change, Failure, Scope, WatchEvent};
 use crate::watch::follow::Follow;
+use crate::watch::named::{NamedObjects, WatchChanges};
 
 /// Changes that wait to be applied.
 const QUEUE: usize = 1024;
@@ -90,10 +92,9 @@ struct WatchManager {
     events: mpsc::Sender<WatchEvent>,
     watches: BTreeMap<Scope, Running>,
     next: u64,
-    /// The objects that are watched by name, by the object that names them.
-    named: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
-    /// The number of objects that name each of them.
-    owners: BTreeMap<(Kind, ObjectKey), usize>,
+    named: NamedObjects,
+    /// The namespaces whose ReferenceGrants changed with the current event.
+    regranted: BTreeSet<String>,
     state: ClusterState,
     barrier: SyncBarrier,
 }
@@ -108,8 +109,8 @@ impl WatchManager {
             events,
             watches: BTreeMap::new(),
             next: 0,
-            named: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            named: NamedObjects::default(),
+            regranted: BTreeSet::new(),
             state: ClusterState::default(),
             barrier: SyncBarrier::new(kinds.iter().copied()),
         };
@@ -164,6 +165,7 @@ impl WatchManager {
             }
             (Change::All(objects), scope) => self.listed(scope, objects, changed),
         }
+        self.recheck(changed);
     }
 
     fn listed(&mut self, scope: Scope, objects: Vec<Object>, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
@@ -179,6 +181,8 @@ impl WatchManager {
         for object in objects {
             self.apply(object, changed);
         }
+        // Before the list counts as complete: start-up waits for the objects that the grants permit to watch.
+        self.recheck(changed);
         match scope {
             Scope::All(kind) => self.complete(kind, changed),
             Scope::One(kind, key) => {
@@ -200,50 +204,59 @@ impl WatchManager {
 
     fn apply(&mut self, object: Object, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
         let identity = object.identity();
-        self.name(&identity, object.names().into_iter().collect(), changed);
+        let names = object.names().into_iter().collect();
         self.state.apply(object);
-        changed.insert(identity);
+        self.name(identity, names, changed);
     }
 
     fn remove(&mut self, kind: Kind, key: &ObjectKey, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
-        let identity = (kind, key.clone());
-        self.name(&identity, BTreeSet::new(), changed);
         self.state.remove(kind, key);
-        changed.insert(identity);
+        self.name((kind, key.clone()), BTreeSet::new(), changed);
     }
 
-    /// Starts and stops the watches of named objects as `owner` names others than before.
+    /// `owner` changed, and names these objects now.
     fn name(
         &mut self,
-        owner: &(Kind, ObjectKey),
+        owner: (Kind, ObjectKey),
         now: BTreeSet<(Kind, ObjectKey)>,
         changed: &mut BTreeSet<(Kind, ObjectKey)>,
     ) {
-        let before = self.named.remove(owner).unwrap_or_default();
-        if !now.is_empty() {
-            self.named.insert(owner.clone(), now.clone());
+        let state = &self.state;
+        let changes = self.named.replace(&owner, now, |from, to| permits(state, from, to));
+        self.rewatch(changes, changed);
+        if owner.0 == Kind::ReferenceGrant {
+            self.regranted.insert(owner.1.namespace.clone());
         }
-        for (kind, key) in before.difference(&now) {
-            let named = (*kind, key.clone());
-            let left = self.owners.get_mut(&named).map_or(0, |owners| {
-                *owners -= 1;
-                *owners
-            });
-            if left == 0 {
-                self.owners.remove(&named);
-                self.watches.remove(&Scope::One(*kind, key.clone()));
-                self.barrier.end(&named);
-                self.state.remove(*kind, key);
-                changed.insert(named);
-            }
-        }
-        for (kind, key) in now.difference(&before) {
-            let owners = self.owners.entry((*kind, key.clone())).or_default();
-            *owners += 1;
-            if *owners == 1 {
-                self.watch(Scope::One(*kind, key.clone()));
-                changed.insert((*kind, key.clone()));
-            }
+        changed.insert(owner);
+    }
+
+    /// Decides again about references to the namespaces whose ReferenceGrants changed.
+    fn recheck(&mut self, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        for namespace in std::mem::take(&mut self.regranted) {
+            let state = &self.state;
+            let changes = self.named.recheck(&namespace, |from, to| permits(state, from, to));
+            self.rewatch(changes, changed);
         }
     }
+
+    /// Starts and stops watches of named objects.
+    fn rewatch(&mut self, changes: WatchChanges, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        for named in changes.end {
+            self.watches.remove(&Scope::One(named.0, named.1.clone()));
+            self.barrier.end(&named);
+            self.state.remove(named.0, &named.1);
+            changed.insert(named);
+        }
+        for (kind, key) in changes.begin {
+            self.watch(Scope::One(kind, key.clone()));
+            changed.insert((kind, key));
+        }
+    }
+}
+
+/// Whether a ReferenceGrant permits the reference. Without one the object is not even looked up: whoever may write an object of
+/// Sluice must not make the operator read Secrets of other namespaces.
+fn permits(state: &ClusterState, (kind, key): &(Kind, ObjectKey), to: &(Kind, ObjectKey)) -> bool {
+    let grants = state.reference_grants.group(&ReferenceGrant::of_namespace(&to.1.namespace));
+    ReferenceGrant::any_permits(grants.map(|(_, grant)| &**grant), (*kind, &key.namespace), (to.0, &to.1))
 }

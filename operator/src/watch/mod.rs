@@ -6,6 +6,7 @@ mod barrier;
 mod event;
 mod follow;
 mod manager;
+mod named;
 
 pub use manager::{WatchSettings, run};
 
