@@ -1,8 +1,8 @@
 //! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log. ApiRoutes attach to Stages.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -378,6 +378,48 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub rules: Option<i32>,
+    /// The host names that the Stage claims, and since when. Of several Stages that claim a name, the one that has claimed it
+    /// for the longest time has it. `*` means the hosts that no Stage lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub hostnames: Vec<ClaimedHostname>,
+    /// The base path that the Stage claims on its host names, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_path: Option<ClaimedBasePath>,
+}
+
+/// A host name that a Stage claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedHostname {
+    /// The host name as in `spec.hostnames`; `*` for a Stage without hostnames.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Since when the Stage claims it.
+    #[schemars(schema_with = "time_schema")]
+    pub since: MicroTime,
+}
+
+/// The base path that a Stage claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedBasePath {
+    /// The base path as in `spec.basePath`.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+    /// The fleet that serves the Stage.
+    #[schemars(length(min = 1, max = 63))]
+    pub fleet: String,
+    /// Since when the Stage claims this base path in this fleet.
+    #[schemars(schema_with = "time_schema")]
+    pub since: MicroTime,
+}
+
+fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
 }
 
 /// The proxies that serve a generation.

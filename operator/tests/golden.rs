@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sluice_crds::condition::reason;
 use sluice_kit::golden::compare;
-use sluice_operator::translate::{Detail, Served, Translation, translate};
+use sluice_operator::translate::{ClaimTime, Detail, Served, Translation, translate};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -42,6 +42,14 @@ fn parts(translation: &Translation) -> Value {
     )
 }
 
+fn claim_time(time: ClaimTime) -> Value {
+    match time {
+        ClaimTime::Since(since) => json!(format!("since {since}")),
+        ClaimTime::Now => json!("now"),
+        ClaimTime::Later => json!("after another"),
+    }
+}
+
 fn statuses(translation: &Translation) -> Value {
     let mut all = BTreeMap::new();
     for (object, desired) in &translation.statuses {
@@ -55,7 +63,19 @@ fn statuses(translation: &Translation) -> Value {
         }
         match &desired.detail {
             Detail::None => {}
-            Detail::Stage { rules } | Detail::ApiRoute { rules } => drop(status.insert("rules".into(), json!(rules))),
+            Detail::ApiRoute { rules } => drop(status.insert("rules".into(), json!(rules))),
+            Detail::Stage { rules, claims } => {
+                status.insert("rules".into(), json!(rules));
+                let times = claims.hostnames.iter().map(|(name, time)| (name.clone(), time));
+                let path = claims.base_path.iter().map(|(path, fleet, time)| (format!("{path} in {fleet}"), time));
+                // Most are recorded when the status is written.
+                let times = times.chain(path).filter(|(_, time)| **time != ClaimTime::Now);
+                let times: serde_json::Map<String, Value> =
+                    times.map(|(name, time)| (name, claim_time(*time))).collect();
+                if !times.is_empty() {
+                    status.insert("claims".into(), Value::Object(times));
+                }
+            }
             Detail::ApiKey { prefix, secret, must_generate } => {
                 status.insert("prefix".into(), json!(prefix));
                 status.insert("secretName".into(), json!(secret));

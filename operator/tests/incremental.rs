@@ -113,6 +113,17 @@ fn value(step: &Step) -> Value {
         }
         Kind::Namespace => value["metadata"]["labels"] = json!({"tenant": if low == 0 { "a" } else { "b" }}),
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),
+        Kind::Stage => {
+            value["spec"] = spec;
+            let since = format!("2026-01-01T00:00:{:02}Z", shape / 16);
+            let name = value["spec"]["hostnames"].get(0).cloned().unwrap_or_else(|| json!("*"));
+            if shape % 4 > 0 {
+                value["status"] = json!({"hostnames": [{"name": name, "since": since}]});
+            }
+            if shape % 4 > 1 {
+                value["status"]["basePath"] = json!({"path": "/", "fleet": "default", "since": since});
+            }
+        }
         _ => value["spec"] = spec,
     }
     value

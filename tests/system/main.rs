@@ -12,6 +12,7 @@ mod grpc;
 mod harness;
 mod many_keys;
 mod metrics;
+mod names;
 mod outages;
 mod quickstart;
 mod rights;

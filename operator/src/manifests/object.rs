@@ -116,7 +116,7 @@ fn read_object(node: &YamlNode, kind: Kind, mut errors: Vec<(Mark, String)>, out
         map.remove("status");
     }
     let key = key_of(kind, &value);
-    let stage = UnparsableStage::read(kind, &value);
+    let stage = UnparsableStage::read(kind, &value).map(Box::new);
     match validator(kind) {
         Ok(validator) => {
             let sensitive = for_kind!(kind, K => K::SENSITIVE);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource as _;
+use serde::Deserialize as _;
 use serde_json::Value;
+use sluice_crds::stage::{ClaimedBasePath, ClaimedHostname};
 
 use crate::objects::key::ObjectKey;
 use crate::objects::table::{Kind, Tabled as _, for_kind, kinds};
@@ -104,7 +106,7 @@ pub struct Unparsable {
     /// When it was created.
     pub created: Option<Time>,
     /// If it is a Stage whose list of hosts can be read: the list and the fleet.
-    pub stage: Option<UnparsableStage>,
+    pub stage: Option<Box<UnparsableStage>>,
     /// What is wrong, for the object's author.
     pub why: String,
 }
@@ -119,7 +121,7 @@ impl Unparsable {
             generation: meta.generation,
             uid: meta.uid,
             created: meta.creation_timestamp,
-            stage: UnparsableStage::read(kind, object),
+            stage: UnparsableStage::read(kind, object).map(Box::new),
             why,
         }
     }
@@ -132,6 +134,10 @@ pub struct UnparsableStage {
     pub hostnames: Vec<String>,
     /// The name of the fleet that serves it.
     pub fleet: Option<String>,
+    /// The claims that its status records.
+    pub claimed: Vec<ClaimedHostname>,
+    /// The claim of a base path that its status records.
+    pub claimed_base_path: Option<ClaimedBasePath>,
 }
 
 impl UnparsableStage {
@@ -144,7 +150,11 @@ impl UnparsableStage {
         let list = spec.get("hostnames").map_or(Some(&[][..]), |list| list.as_array().map(Vec::as_slice))?;
         let hostnames: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let fleet = spec.get("fleet").and_then(|fleet| fleet.get("name")).and_then(Value::as_str).map(str::to_owned);
-        (list.is_empty() || !hostnames.is_empty()).then_some(Self { hostnames, fleet })
+        let status = object.get("status");
+        let claimed = status.and_then(|status| status.get("hostnames")).and_then(Value::as_array);
+        let claimed = claimed.into_iter().flatten().filter_map(|one| ClaimedHostname::deserialize(one).ok()).collect();
+        let claimed_base_path = status.and_then(|status| ClaimedBasePath::deserialize(status.get("basePath")?).ok());
+        (list.is_empty() || !hostnames.is_empty()).then_some(Self { hostnames, fleet, claimed, claimed_base_path })
     }
 }
 

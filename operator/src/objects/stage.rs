@@ -10,7 +10,10 @@ use crate::objects::watched::{Target, Watched, same_own};
 
 impl Watched for Stage {
     fn same(&self, other: &Self) -> bool {
-        self.spec == other.spec && same_own(&self.metadata, &other.metadata)
+        let claimed = |stage: &Self| {
+            stage.status.as_ref().map(|status| (status.hostnames.clone(), status.base_path.clone())).unwrap_or_default()
+        };
+        self.spec == other.spec && same_own(&self.metadata, &other.metadata) && claimed(self) == claimed(other)
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {

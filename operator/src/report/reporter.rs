@@ -97,7 +97,18 @@ impl Reporter {
         let writer = StatusWriter::new(client.clone());
         let settled = Instant::now() + settle;
         let (written, taken, debounce) = (Mutex::default(), Mutex::default(), Mutex::new(Debounce::new()));
-        Self { client, writer, current, proxies, cache, metrics, settled, written, taken, debounce }
+        Self {
+            client,
+            writer,
+            current,
+            proxies,
+            cache,
+            metrics,
+            settled,
+            written,
+            taken,
+            debounce,
+        }
     }
 
     /// Reports until `stop`.
@@ -248,8 +259,8 @@ impl Reporter {
         let programmed = programmed(object, desired, rollout);
         let stages = desired.stages.iter().map(|(_, at_stage)| self::programmed(object, at_stage, rollout));
         let stages: Vec<_> = stages.collect();
-        let now = Time(Timestamp::now());
-        let patch = status::patch(&status::present(&present), desired, &programmed, &stages, self.phase(), &now)?;
+        let clock = status::Clock { now: Time(Timestamp::now()), claims: self.cache.next_claim(Timestamp::now()) };
+        let patch = status::patch(&status::present(&present), desired, &programmed, &stages, self.phase(), &clock)?;
         // A status that was written already only has to arrive here.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let again = written.get(object).is_some_and(|(version, status)| {
@@ -269,7 +280,8 @@ impl Reporter {
         }
         let version = resource_version(&present);
         let without_times = timeless(&patch.status);
-        let outcome = self.writer.apply(object, present.uid(), &patch.status).await;
+        let only_to = patch.claims.then(|| version.clone()).flatten();
+        let outcome = self.writer.apply(object, present.uid(), only_to, &patch.status).await;
         let label = match &outcome {
             Ok(true) => "written",
             Ok(false) => "gone",
@@ -329,6 +341,13 @@ fn without_key(desired: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
 
 fn timeless(status: &serde_json::Value) -> serde_json::Value {
     let mut status = status.clone();
+    let hostnames = status.get_mut("hostnames").and_then(serde_json::Value::as_array_mut);
+    for hostname in hostnames.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+        hostname.remove("since");
+    }
+    if let Some(base_path) = status.get_mut("basePath").and_then(serde_json::Value::as_object_mut) {
+        base_path.remove("since");
+    }
     let conditions = status.get_mut("conditions").and_then(serde_json::Value::as_array_mut);
     for condition in conditions.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
         condition.remove("lastTransitionTime");

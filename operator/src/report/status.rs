@@ -1,13 +1,14 @@
 //! Compares the status that an object has with the one that it should have.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_crds::condition::{self, PROGRAMMED, Status, TYPES, reason};
 use sluice_crds::stage::ProxyCount;
 
 use crate::objects::{Kind, Object, ObjectKey, Own as _, for_own_kind, for_own_object};
 use crate::publish::Programmed;
-use crate::translate::{DesiredStatus, Translate as _};
+use crate::translate::{DesiredStatus, Detail, Translate as _};
 
 /// A change of a condition for which an Event is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,18 @@ pub(crate) struct Patch {
     pub(crate) transitions: Vec<Transition>,
     /// Whether nothing but the number of proxies differs.
     pub(crate) recounts: bool,
+    /// Whether it records the time of a claim. Such a patch must not replace a status that is newer than the one that it was
+    /// made from: another operator may have recorded the time.
+    pub(crate) claims: bool,
+}
+
+/// The times that a status is written with.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    /// Of conditions.
+    pub(crate) now: Time,
+    /// Of new claims: later than those of all claims that are recorded, even if clocks differ.
+    pub(crate) claims: Timestamp,
 }
 
 /// The present status of an object.
@@ -80,8 +93,9 @@ pub(crate) fn patch(
     programmed: &Programmed,
     stages: &[Programmed],
     fleet: Fleet,
-    now: &Time,
+    clock: &Clock,
 ) -> Option<Patch> {
+    let now = &clock.now;
     let mut conditions = present.conditions.clone();
     let mut changes = Changes { changed: present.generation != desired.generation, ..Changes::default() };
     let kept = fleet == Fleet::Settling && keeps(&present.conditions, desired, programmed);
@@ -89,7 +103,7 @@ pub(crate) fn patch(
     let at_stages = at_stages(present, desired, stages, fleet, &mut changes, now);
     let kept_proxies = || present.detail.get("proxies").cloned().unwrap_or_default();
     let proxies = if kept { kept_proxies() } else { counted_proxies(programmed) };
-    let detail = detail(present.kind, desired, proxies);
+    let detail = detail(present.kind, desired, proxies, clock.claims);
     let (rest, present_rest) = (without_counts(&detail), without_counts(&present.detail));
     changes.changed |= rest != present_rest;
     changes.counted |= detail != present.detail;
@@ -109,7 +123,8 @@ pub(crate) fn patch(
             fields.extend(detail.into_iter().filter(|(_, value)| !value.is_null()));
         }
     }
-    Some(Patch { status, transitions: changes.transitions, recounts: !changes.changed })
+    let claims = matches!(&desired.detail, Detail::Stage { claims, .. } if claims.has_new());
+    Some(Patch { status, transitions: changes.transitions, recounts: !changes.changed, claims })
 }
 
 /// How a status differs from the present one.
@@ -216,8 +231,8 @@ fn counted_proxies(programmed: &Programmed) -> Value {
     json!(ProxyCount::new(count(programmed.serving), count(programmed.total)))
 }
 
-fn detail(kind: Kind, desired: &DesiredStatus, proxies: Value) -> Value {
-    for_own_kind!(kind, K => K::desired_detail(&desired.detail, proxies)).unwrap_or_default()
+fn detail(kind: Kind, desired: &DesiredStatus, proxies: Value, now: Timestamp) -> Value {
+    for_own_kind!(kind, K => K::desired_detail(&desired.detail, proxies, now)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -233,6 +248,10 @@ mod tests {
 
     fn time(second: u8) -> Time {
         serde_json::from_value(json!(format!("2026-01-01T00:00:{second:02}Z"))).unwrap()
+    }
+
+    fn clock(second: u8) -> Clock {
+        Clock { now: time(second), claims: time(second).0 }
     }
 
     fn stage(status: &Value) -> Stage {
@@ -257,7 +276,7 @@ mod tests {
         let object = ObjectRef::new("Stage", "shop", "prod");
         let desired = translation.statuses[&object].clone();
         let programmed = programmed(&object, &desired, &Rollout::of(proxies, &Current::from(translation)));
-        patch(&present(&Object::from(stage)), &desired, &programmed, &[], fleet, &time(second))
+        patch(&present(&Object::from(stage)), &desired, &programmed, &[], fleet, &clock(second))
     }
 
     /// The patch for a route at the Stage `prod`, which exists, and at `absent`, which does not.
@@ -277,7 +296,7 @@ mod tests {
         let rollout = Rollout::of(proxies, &Current::from(translation));
         let stages: Vec<_> = desired.stages.iter().map(|(_, at)| programmed(&object, at, &rollout)).collect();
         let programmed = programmed(&object, &desired, &rollout);
-        patch(&present(&Object::from(route)), &desired, &programmed, &stages, Fleet::Settled, &time(1))
+        patch(&present(&Object::from(route)), &desired, &programmed, &stages, Fleet::Settled, &clock(1))
     }
 
     #[test]
@@ -322,6 +341,27 @@ mod tests {
         // A condition of an older generation is not kept.
         status["conditions"][2]["observedGeneration"] = json!(1);
         assert!(patch_of(&status, Fleet::Settling, 5).is_some());
+    }
+
+    #[test]
+    fn the_time_of_a_claim_is_recorded_once_and_removed_with_the_claim() {
+        let first = patch_of(&Value::Null, Fleet::Settled, 1).unwrap();
+        assert!(first.claims);
+        let since = "2026-01-01T00:00:01.000000Z";
+        assert_eq!(first.status["hostnames"], json!([{"name": "*", "since": since}]));
+        assert_eq!(first.status["basePath"], json!({"path": "/", "fleet": "default", "since": since}));
+        let mut status = first.status;
+        status["rules"] = json!(9);
+        let second = patch_of(&status, Fleet::Settled, 2).unwrap();
+        assert!(!second.claims);
+        assert_eq!(second.status["hostnames"], json!([{"name": "*", "since": since}]));
+        status["hostnames"] =
+            json!([{"name": "gone.example", "since": since}, {"name": "*", "since": "2026-01-01T00:00:00Z"}]);
+        status["basePath"]["path"] = json!("/gone");
+        let third = patch_of(&status, Fleet::Settled, 3).unwrap();
+        assert!(third.claims);
+        assert_eq!(third.status["hostnames"], json!([{"name": "*", "since": "2026-01-01T00:00:00.000000Z"}]));
+        assert_eq!(third.status["basePath"]["since"], "2026-01-01T00:00:03.000000Z");
     }
 
     fn good() -> Value {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use sluice_wire::ObjectRef;
 use tokio::sync::watch;
 
@@ -23,6 +24,8 @@ struct Objects {
     changed: BTreeSet<ObjectRef>,
     /// Why keys cannot be generated.
     failed_keys: BTreeMap<ObjectRef, String>,
+    /// The latest time of a claim in any status.
+    last_claim: Option<Timestamp>,
 }
 
 impl StatusCache {
@@ -45,6 +48,7 @@ impl StatusCache {
             for (kind, key) in own {
                 let found = state.object(*kind, key);
                 let object = kind.object(key);
+                objects.last_claim = objects.last_claim.max(found.as_ref().and_then(last_claim));
                 match found {
                     Some(found) => drop(objects.all.insert(object.clone(), found)),
                     None => drop(objects.all.remove(&object)),
@@ -76,6 +80,12 @@ impl StatusCache {
         self.lock().failed_keys.get(object).cloned()
     }
 
+    /// The time of a claim that is new `now`: later than those of all recorded claims, so that it comes after them.
+    pub(crate) fn next_claim(&self, now: Timestamp) -> Timestamp {
+        let after = |last: Timestamp| last.checked_add(SignedDuration::from_micros(1)).unwrap_or(last);
+        self.lock().last_claim.map_or(now, |last| now.max(after(last)))
+    }
+
     /// One object.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<Object> {
         self.lock().all.get(object).cloned()
@@ -89,7 +99,7 @@ impl StatusCache {
     /// The changes since the last call.
     pub(crate) fn take_changed(&self) -> BTreeSet<ObjectRef> {
         let mut objects = self.lock();
-        let Objects { all, changed, failed_keys } = &mut *objects;
+        let Objects { all, changed, failed_keys, .. } = &mut *objects;
         failed_keys.retain(|object, _| all.contains_key(object));
         std::mem::take(changed)
     }
@@ -98,6 +108,14 @@ impl StatusCache {
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
+}
+
+/// The latest time of a claim in the status of an object.
+fn last_claim(object: &Object) -> Option<Timestamp> {
+    let Object::Stage(stage) = object else { return None };
+    let status = stage.status.as_ref()?;
+    let hostnames = status.hostnames.iter().map(|claimed| claimed.since.0);
+    hostnames.chain(status.base_path.iter().map(|claimed| claimed.since.0)).max()
 }
 
 #[cfg(test)]
@@ -116,5 +134,32 @@ mod tests {
         assert!(changes.has_changed().unwrap());
         assert_eq!(live.take_changed().len(), 1);
         assert!(live.take_changed().is_empty());
+    }
+
+    #[test]
+    fn a_new_claim_is_later_than_all_recorded_ones_even_if_their_clock_was_ahead() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let cache = StatusCache::default();
+        let now = at("2026-01-01T00:00:00Z");
+        assert_eq!(cache.next_claim(now), now);
+        let stage = |path: &str| -> sluice_crds::Stage {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "prod", "namespace": "shop"}, "spec": {}, "status": {
+                    "hostnames": [{"name": "*", "since": "2026-01-01T00:00:05Z"}],
+                    "basePath": {"path": "/", "fleet": "default", "since": path},
+                },
+            }))
+            .unwrap()
+        };
+        let changed = BTreeSet::from([(Kind::Stage, ObjectKey::new("shop", "prod"))]);
+        for (path, next) in [
+            ("2025-01-01T00:00:00Z", "2026-01-01T00:00:05.000001Z"),
+            ("2026-01-01T00:00:09.000001Z", "2026-01-01T00:00:09.000002Z"),
+            ("2025-01-01T00:00:00Z", "2026-01-01T00:00:09.000002Z"),
+        ] {
+            cache.update(&ClusterState::from_objects([stage(path).into()]), &changed);
+            assert_eq!(cache.next_claim(now), at(next), "{path}");
+        }
+        assert_eq!(cache.next_claim(at("2027-01-01T00:00:00Z")), at("2027-01-01T00:00:00Z"));
     }
 }

@@ -32,11 +32,13 @@ impl StatusWriter {
         Self { recorder: Recorder::new(client.clone(), reporter), client }
     }
 
-    /// Applies a status by server-side apply; false: the object is gone, or another object has its name now.
+    /// Applies a status by server-side apply; false: the object is gone, another object has its name now, or it does not have
+    /// the version `only_to` any more.
     pub(crate) async fn apply(
         &self,
         object: &ObjectRef,
         uid: Option<String>,
+        only_to: Option<String>,
         status: &serde_json::Value,
     ) -> Result<bool, String> {
         let kind = Kind::named(&object.kind);
@@ -44,12 +46,15 @@ impl StatusWriter {
             return Ok(false);
         };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.namespace, &resource);
-        let body = json!({
+        let mut body = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,
             "metadata": {"name": object.name, "namespace": object.namespace, "uid": uid},
             "status": status,
         });
+        if let Some(version) = only_to {
+            body["metadata"]["resourceVersion"] = json!(version);
+        }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = KubePatch::Apply(&body);
         match tokio::time::timeout(PATCH_TIMEOUT, api.patch_status(&object.name, &parameters, &patch)).await {

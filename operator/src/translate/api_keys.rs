@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_crds::api_key::SECRET_DATA_KEY;
 use sluice_crds::condition::reason;
@@ -80,7 +81,7 @@ impl Translate for ApiKey {
         Translated { key: entry, ..Translated::of([], Detail::ApiKey { prefix, secret, must_generate }) }
     }
 
-    fn desired_detail(detail: &Detail, _proxies: Value) -> Value {
+    fn desired_detail(detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {
         let Detail::ApiKey { prefix, secret, .. } = detail else { return Value::Null };
         json!({"prefix": prefix, "secretName": secret})
     }

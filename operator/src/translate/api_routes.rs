@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_crds::ApiRoute;
 use sluice_crds::api_route::RouteStageStatus;
@@ -30,7 +31,7 @@ impl Translate for ApiRoute {
         routes::translate(view, &lower::api_route(key, self), problems)
     }
 
-    fn desired_detail(detail: &Detail, _proxies: Value) -> Value {
+    fn desired_detail(detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {
         let Detail::ApiRoute { rules } = detail else { return Value::Null };
         json!({"rules": i32::try_from(*rules).unwrap_or(i32::MAX)})
     }

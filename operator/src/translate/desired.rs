@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use k8s_openapi::jiff::Timestamp;
 use sluice_crds::condition;
 use sluice_wire::{FleetName, PartName};
 
@@ -49,6 +50,8 @@ pub enum Detail {
     Stage {
         /// The number of rules of all ApiRoutes that it serves.
         rules: usize,
+        /// What it claims.
+        claims: StageClaims,
     },
     /// Of an ApiRoute.
     ApiRoute {
@@ -66,13 +69,42 @@ pub enum Detail {
     },
 }
 
+/// What a Stage claims, with the times that its status should record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageClaims {
+    /// Its host names; `*` for the hosts that no Stage lists.
+    pub hostnames: Vec<(String, ClaimTime)>,
+    /// Its base path in its fleet, if both are valid.
+    pub base_path: Option<(String, FleetName, ClaimTime)>,
+}
+
+/// Since when a claim counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimTime {
+    /// As the status records it.
+    Since(Timestamp),
+    /// The time when the status is written.
+    Now,
+    /// It is recorded after a claim that comes before it.
+    Later,
+}
+
+impl StageClaims {
+    /// Whether a time is recorded with the next status.
+    #[must_use]
+    pub fn has_new(&self) -> bool {
+        let path = self.base_path.iter().map(|(_, _, time)| time);
+        self.hostnames.iter().map(|(_, time)| time).chain(path).any(|time| *time == ClaimTime::Now)
+    }
+}
+
 /// As one line for people.
 impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
-            Self::Stage { rules: 1 } | Self::ApiRoute { rules: 1 } => f.write_str("1 rule"),
-            Self::Stage { rules } | Self::ApiRoute { rules } => write!(f, "{rules} rules"),
+            Self::Stage { rules: 1, .. } | Self::ApiRoute { rules: 1 } => f.write_str("1 rule"),
+            Self::Stage { rules, .. } | Self::ApiRoute { rules } => write!(f, "{rules} rules"),
             Self::ApiKey { prefix: Some(prefix), secret, .. } => write!(f, "{prefix} in Secret {secret}"),
             Self::ApiKey { prefix: None, secret, .. } => write!(f, "Secret {secret}"),
         }

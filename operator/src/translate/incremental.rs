@@ -420,10 +420,12 @@ impl Translator {
         }
         let count = self.rules.get(stage).map_or(0, |rules| rules.values().sum());
         if let Some(desired) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
-            && desired.detail != (Detail::Stage { rules: count })
+            && matches!(desired.detail, Detail::Stage { rules, .. } if rules != count)
         {
             let mut now = DesiredStatus::clone(desired);
-            now.detail = Detail::Stage { rules: count };
+            if let Detail::Stage { rules, .. } = &mut now.detail {
+                *rules = count;
+            }
             *desired = Arc::new(now);
         }
     }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use sluice_wire::{FleetName, KeyEntry, PartBody, PartName};
 
 use crate::cluster_state::Stored;
 use crate::objects::{ObjectKey, Own, Unparsable};
 use crate::problem::Problems;
-use crate::translate::conflicts::Claim;
+use crate::translate::conflicts::{Claim, Since};
 use crate::translate::desired::Detail;
 use crate::translate::node::Node;
 use crate::translate::view::View;
@@ -27,6 +28,16 @@ pub(crate) trait Translate: Stored + Own {
         BTreeSet::new()
     }
 
+    /// Since when the object claims something, as its status records it.
+    fn since(&self, _claim: &Claim) -> Since {
+        Since::Unrecorded
+    }
+
+    /// The same for an object that cannot be parsed.
+    fn since_of_unparsable(_object: &Unparsable, _claim: &Claim) -> Since {
+        Since::Unrecorded
+    }
+
     /// The part of an object that cannot be parsed, which serves nothing.
     fn translate_unparsable(_view: &View<'_>, _key: &ObjectKey, _object: &Unparsable) -> Option<Translated> {
         None
@@ -40,8 +51,8 @@ pub(crate) trait Translate: Stored + Own {
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated;
 
     /// The members that the status of this kind has besides conditions and generation, as they should be. `proxies` is the
-    /// number of proxies that serve the object.
-    fn desired_detail(_detail: &Detail, _proxies: Value) -> Value {
+    /// number of proxies that serve the object, `now` the time that is recorded for new claims.
+    fn desired_detail(_detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {
         Value::Null
     }
 

@@ -11,6 +11,7 @@ mod changes;
 mod conflicts;
 mod desired;
 mod fleets;
+mod hosts;
 mod incremental;
 mod kind;
 mod node;
@@ -25,7 +26,7 @@ mod upstreams;
 mod usage_plans;
 mod view;
 
-pub use desired::{DesiredStatus, Detail, Served};
+pub use desired::{ClaimTime, DesiredStatus, Detail, Served, StageClaims};
 pub use incremental::Translator;
 pub(crate) use kind::Translate;
 pub use translation::Translation;

@@ -1,7 +1,7 @@
 //! Translates one object of any kind to its parts and its desired status. Which objects are translated, and when, is decided
 //! by `incremental`; what each kind is translated to, by its own file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::Resource as _;
@@ -12,7 +12,7 @@ use crate::objects::{Kind, ObjectKey, for_own_kind};
 use crate::problem::Problems;
 use crate::translate::api_keys;
 use crate::translate::budget;
-use crate::translate::conflicts::{Claim, Claimant, age};
+use crate::translate::conflicts::{Claimant, Standing, age};
 use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Links;
 use crate::translate::kind::{AtStage, Translate, Translated};
@@ -21,18 +21,19 @@ use crate::translate::view::View;
 
 /// The claims of an object; none when it has none, or is gone. An object that cannot be parsed keeps what must not become
 /// another's.
-pub(crate) fn claims(
-    view: &View<'_>,
-    state: &ClusterState,
-    kind: Kind,
-    key: &ObjectKey,
-) -> Option<(Claimant, BTreeSet<Claim>)> {
+pub(crate) fn claims(view: &View<'_>, state: &ClusterState, kind: Kind, key: &ObjectKey) -> Option<Standing> {
     for_own_kind!(kind, K => {
         let (created, claims) = match K::store(state).get(key) {
-            Some(object) => (object.meta().creation_timestamp.as_ref(), object.claims(view, key)),
+            Some(object) => {
+                let claims = object.claims(view, key).into_iter();
+                let since = claims.map(|claim| (object.since(&claim), claim)).map(|(since, claim)| (claim, since));
+                (object.meta().creation_timestamp.as_ref(), since.collect::<BTreeMap<_, _>>())
+            }
             None => {
                 let unparsable = state.unparsable.get(&(kind, key.clone()))?;
-                (unparsable.created.as_ref(), K::claims_of_unparsable(unparsable))
+                let claims = K::claims_of_unparsable(unparsable).into_iter();
+                let since = claims.map(|claim| (K::since_of_unparsable(unparsable, &claim), claim));
+                (unparsable.created.as_ref(), since.map(|(since, claim)| (claim, since)).collect())
             }
         };
         (!claims.is_empty()).then(|| (Claimant::new(kind, key, created), claims))

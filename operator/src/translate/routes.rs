@@ -15,7 +15,7 @@ use crate::translate::kind::{AtStage, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::Referrer;
 use crate::translate::view::View;
-use crate::translate::{policy, stages};
+use crate::translate::{hosts, policy, stages};
 
 /// An index of a rule, and a method of it.
 type RuleMethod = (usize, &'static str);
@@ -90,7 +90,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         let mut here = Problems::default();
         match stages::attach(view, &route.key.namespace, stage) {
             Err(unresolved) => here.accept(unresolved.reason, field, &unresolved.why),
-            Ok(found) if !stages::is_served(view, stage, found) => {
+            Ok(found) if !hosts::is_served(view, stage, found) => {
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
                 here.accept(reason::STAGE_NOT_SERVED, field, why);
             }

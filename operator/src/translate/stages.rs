@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -12,22 +13,22 @@ use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, FleetName, HostPattern, Invalidation, ParseFleetError, PartBody, PartKind,
-    PartName, StageCache, StagePart, Unauthorized,
+    Behavior, CertificatePart, Cors, FleetName, HostPattern, Invalidation, PartBody, PartKind, PartName, StageCache,
+    StagePart, Unauthorized,
 };
 
 use crate::fields;
 use crate::objects::{Kind, ObjectKey, Unparsable, UnparsableStage};
 use crate::problem::Problems;
-use crate::translate::conflicts::{Claim, Claimant, HostName};
+use crate::translate::conflicts::{Claim, HostName, Since};
 use crate::translate::desired::Detail;
+use crate::translate::hosts::{
+    self, Recorded, base_path_problem, claims, conflict, conflict_of_other_hosts, fleet, is_served, lost, names,
+};
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
-use crate::translate::references::{Referrer, Unresolved, is_permitted, resolve};
+use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
-
-/// The longest base path.
-const MAX_BASE_PATH: usize = 256;
 
 /// The name of a Stage's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -37,65 +38,6 @@ pub(crate) fn part_name(key: &ObjectKey) -> PartName {
 /// The name of the part for the certificate in a Secret.
 pub(crate) fn certificate_name(secret: &ObjectKey) -> PartName {
     PartName::of_object(PartKind::Certificate, &secret.namespace, &secret.name)
-}
-
-fn claim(fleet: &FleetName, host: &HostName, base_path: &str) -> Claim {
-    Claim::Host { fleet: fleet.clone(), host: host.clone(), base_path: base_path.to_owned() }
-}
-
-/// The fleet that serves the Stage. With an invalid name no fleet does.
-fn fleet(stage: &Stage) -> Result<FleetName, ParseFleetError> {
-    stage.spec.fleet.as_ref().map_or_else(|| Ok(FleetName::default()), |fleet| fleet.name.parse())
-}
-
-/// The host names of a Stage; the hosts that no Stage names, when it has none.
-fn names(hostnames: &[String]) -> Vec<HostName> {
-    if hostnames.is_empty() {
-        return vec![HostName::any()];
-    }
-    let hosts = hostnames.iter().filter_map(|host| host.parse::<HostPattern>().ok());
-    hosts.map(|host| HostName::from(&host)).collect()
-}
-
-/// The host names that the Stage claims, and its base path below each of them. A wrong base path or fleet gives up no name, so that
-/// no other namespace takes it over.
-fn claims(stage: &Stage) -> BTreeSet<Claim> {
-    let base_path = &stage.spec.base_path;
-    let names = names(&stage.spec.hostnames);
-    let mut claims: BTreeSet<Claim> = names.iter().cloned().map(Claim::Name).collect();
-    if base_path_problem(base_path).is_none()
-        && let Ok(fleet) = fleet(stage)
-    {
-        claims.extend(names.iter().map(|host| claim(&fleet, host, base_path)));
-    }
-    claims
-}
-
-/// Why a Stage does not serve a host that it names.
-enum Lost<'a> {
-    /// The name belongs to the namespace of this older Stage.
-    Name(&'a Claimant),
-    /// This older Stage of the namespace serves the base path there, in the same fleet.
-    BasePath(&'a Claimant),
-}
-
-/// Whether another Stage has the host. A ReferenceGrant in the owner's namespace, from Stages to Stages, shares the names
-/// with another namespace. The conflict between namespaces comes first: a Stage that lost the name takes part
-/// in no conflict about base paths.
-fn lost<'a>(view: &View<'a>, key: &ObjectKey, fleet: &FleetName, host: &HostName, base_path: &str) -> Option<Lost<'a>> {
-    let owner = view.claims.owner(host)?;
-    let shares = |with: &ObjectKey| {
-        with.namespace == owner.key.namespace
-            || is_permitted(view, Referrer::new(Kind::Stage, with), (Kind::Stage, &owner.key))
-    };
-    if !shares(key) {
-        return Some(Lost::Name(owner));
-    }
-    // The owner's Stages come first, then the oldest of those that it shares the name with.
-    let claim = claim(fleet, host, base_path);
-    let own = view.claims.winner_in(&claim, &owner.key.namespace);
-    let winner = own.or_else(|| view.claims.claimants(&claim).find(|claimant| shares(&claimant.key)))?;
-    (winner.key != *key).then_some(Lost::BasePath(winner))
 }
 
 /// The Stage that routes of a namespace attach to. For a Stage of another namespace, `spec.accepts` decides, and the message
@@ -121,63 +63,6 @@ pub(crate) fn attach<'a>(view: &View<'a>, namespace: &str, stage: &ObjectKey) ->
     })
 }
 
-/// Whether any host is left for the Stage, so that routes that attach to it are served at all.
-pub(crate) fn is_served(view: &View<'_>, key: &ObjectKey, stage: &Stage) -> bool {
-    let base_path = &stage.spec.base_path;
-    let Ok(fleet) = fleet(stage) else { return false };
-    base_path_problem(base_path).is_none()
-        && names(&stage.spec.hostnames).iter().any(|host| lost(view, key, &fleet, host, base_path).is_none())
-}
-
-/// The message about a host that another Stage has. A Stage of another namespace is not named, only its namespace.
-fn conflict(lost: &Lost<'_>, namespace: &str, host: &str, base_path: &str) -> String {
-    match lost {
-        Lost::Name(owner) => format!(
-            "{host} belongs to namespace {}, which has the oldest Stage that lists the name or a wildcard above it; use \
-             another host name",
-            owner.key.namespace
-        ),
-        Lost::BasePath(winner) => {
-            format!("{host} with base path {base_path} belongs to {}", named(winner, namespace))
-        }
-    }
-}
-
-fn named(winner: &Claimant, namespace: &str) -> String {
-    if winner.key.namespace == namespace {
-        format!("the older Stage {}", winner.key)
-    } else {
-        format!("a Stage of namespace {}", winner.key.namespace)
-    }
-}
-
-/// The same for a Stage without hostnames, which serves the hosts that no Stage names.
-fn conflict_of_other_hosts(lost: &Lost<'_>, namespace: &str, base_path: &str) -> String {
-    match lost {
-        Lost::Name(owner) => format!(
-            "the hosts that no Stage names belong to namespace {}, which has the oldest Stage without hostnames; list \
-             hostnames",
-            owner.key.namespace
-        ),
-        Lost::BasePath(winner) => format!(
-            "base path {base_path} of the hosts that no Stage names belongs to {}; list hostnames or choose another base \
-             path",
-            named(winner, namespace)
-        ),
-    }
-}
-
-fn base_path_problem(path: &str) -> Option<String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(good);
-    let fine = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
-    (!fine || path.len() > MAX_BASE_PATH).then(|| {
-        format!(
-            "{path:?} is not a base path: use / or /segment/segment with letters, digits and - . _ ~, without a slash at the end"
-        )
-    })
-}
-
 impl Translate for Stage {
     fn claims(&self, _view: &View<'_>, _key: &ObjectKey) -> BTreeSet<Claim> {
         claims(self)
@@ -188,14 +73,27 @@ impl Translate for Stage {
         object.stage.iter().flat_map(|stage| names(&stage.hostnames)).map(Claim::Name).collect()
     }
 
+    fn since(&self, claim: &Claim) -> Since {
+        Recorded::of(self).since(claim)
+    }
+
+    fn since_of_unparsable(object: &Unparsable, claim: &Claim) -> Since {
+        Recorded::of_unparsable(object.stage.as_deref()).since(claim)
+    }
+
     fn translate_unparsable(view: &View<'_>, key: &ObjectKey, object: &Unparsable) -> Option<Translated> {
-        let UnparsableStage { hostnames, fleet } = object.stage.as_ref()?;
+        let stage = object.stage.as_deref()?;
+        let UnparsableStage { hostnames, fleet, .. } = stage;
         let fleet = fleet.as_ref().and_then(|name| name.parse().ok()).unwrap_or_default();
-        let part = closed_part(view, key, &fleet, hostnames, "it cannot be parsed")?;
+        let part = closed_part(view, key, &fleet, hostnames, "it cannot be parsed");
+        let claims = hosts::times_of_unparsable(view, key, stage);
         Some(Translated {
             fleet: Some(fleet),
             closed: true,
-            ..Translated::of([(part_name(key), PartBody::Stage(part))], Detail::Stage { rules: 0 })
+            ..Translated::of(
+                part.map(|part| (part_name(key), PartBody::Stage(part))),
+                Detail::Stage { rules: 0, claims },
+            )
         })
     }
 
@@ -210,21 +108,27 @@ impl Translate for Stage {
             needs: secrets.into_iter().map(Node::Certificate).collect(),
             fleet: fleet(self).ok(),
             closed: !is_served(view, key, self),
-            ..Translated::of(part.map(|part| (part_name(key), part)), Detail::Stage { rules: 0 })
+            ..Translated::of(
+                part.map(|part| (part_name(key), part)),
+                Detail::Stage { rules: 0, claims: hosts::times_of(view, key, self) },
+            )
         }
     }
 
-    fn desired_detail(detail: &Detail, proxies: Value) -> Value {
-        let Detail::Stage { rules } = detail else { return Value::Null };
-        json!({"proxies": proxies, "rules": i32::try_from(*rules).unwrap_or(i32::MAX)})
+    fn desired_detail(detail: &Detail, proxies: Value, now: Timestamp) -> Value {
+        let Detail::Stage { rules, claims } = detail else { return Value::Null };
+        let mut status = hosts::as_status(claims, now);
+        status["proxies"] = proxies;
+        status["rules"] = json!(i32::try_from(*rules).unwrap_or(i32::MAX));
+        status
     }
 
     fn present_detail(&self) -> Value {
-        let status = self.status.as_ref();
-        json!({
-            "proxies": status.and_then(|status| status.proxies.as_ref()),
-            "rules": status.and_then(|status| status.rules),
-        })
+        let found = self.status.as_ref();
+        let mut status = Recorded::of(self).as_status();
+        status["proxies"] = json!(found.and_then(|found| found.proxies.as_ref()));
+        status["rules"] = json!(found.and_then(|found| found.rules));
+        status
     }
 }
 

@@ -136,7 +136,7 @@ where
     let key = key_of(&object);
     let (generation, uid) = (object.metadata.generation, object.metadata.uid.clone());
     let created = object.metadata.creation_timestamp.clone();
-    let stage = UnparsableStage::read(K::KIND, &object.data);
+    let stage = UnparsableStage::read(K::KIND, &object.data).map(Box::new);
     object.metadata.managed_fields = None;
     match object.try_parse::<K>() {
         Ok(object) => Object::from(object),

@@ -106,9 +106,11 @@ cases! {
     stage_every_host_lost
     stage_fleets
     stage_full
+    stage_guests_of_a_shared_name_keep_their_base_paths
     stage_host_belongs_to_another_namespace
     stage_host_belongs_to_older
     stage_only_bad_hosts_serves_nothing
+    stage_recorded_claims_come_before_the_age_of_stages
     stage_same_host_other_base_path
     stage_that_cannot_be_parsed_keeps_its_hosts
     stage_that_serves_nothing_keeps_its_hosts_from_others
@@ -119,7 +121,9 @@ cases! {
     stage_tls_secret_missing
     stage_tls_without_key
     stage_unparsable
+    stage_unparsable_keeps_its_recorded_claims
     stage_wildcard_above_an_older_host_of_another_namespace
     stage_with_a_bad_base_path_keeps_its_host
     stage_without_hosts_in_two_namespaces
+    stage_without_hosts_recorded_before_an_older_one
 }
