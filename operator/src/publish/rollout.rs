@@ -172,6 +172,22 @@ pub struct Programmed {
     pub contradicted: bool,
 }
 
+impl Programmed {
+    /// The same if there are `expected` proxies, some of which may not have reconnected to a restarted operator.
+    #[must_use]
+    pub(crate) fn among(mut self, expected: usize) -> Self {
+        let missing = self.total < expected;
+        let waits = [reason::PROGRAMMED, reason::PENDING, reason::NO_PROXIES].contains(&self.condition.reason);
+        if missing && waits {
+            self.total = expected;
+            self.condition.status = Status::False;
+            self.condition.reason = reason::PENDING;
+            self.condition.message = format!("{} of {expected} proxies", self.serving);
+        }
+        self
+    }
+}
+
 /// The `Programmed` condition of an object: whether every proxy that has to serves it as it is published.
 #[must_use]
 pub fn programmed(object: &ObjectRef, desired: &DesiredStatus, rollout: &Rollout) -> Programmed {
@@ -287,6 +303,31 @@ mod tests {
         assert_eq!(check(&fleet, &published("b"), &["keys/a"]).0, "Pending");
         drop(two);
         assert_eq!(check(&fleet, &current, &["route/shop/orders"]).1, "1 of 1 proxies");
+    }
+
+    #[test]
+    fn an_object_is_not_programmed_among_more_proxies_than_are_connected() {
+        let (fleet, current) = (proxies(), published("a"));
+        let object = ObjectRef::new("ApiRoute", "shop", "orders");
+        let among = |parts: &[&str], expected: usize| {
+            let found = programmed(&object, &desired(parts), &Rollout::of(&fleet, &of_default(&current)));
+            let found = found.among(expected);
+            (found.condition.reason, found.condition.message, found.total)
+        };
+        let route = ["route/shop/orders"];
+        assert_eq!(among(&route, 0).0, "NoProxies");
+        assert_eq!(among(&route, 2), ("Pending", "0 of 2 proxies".into(), 2));
+        let one = fleet.join(&Hello::new("one", "test"), Parts::new());
+        one.applied(&current, Vec::new());
+        assert_eq!(among(&route, 2), ("Pending", "1 of 2 proxies".into(), 2));
+        assert_eq!(among(&route, 1), ("Programmed", "1 of 1 proxies".into(), 1));
+        let two = fleet.join(&Hello::new("two", "test"), Parts::new());
+        assert_eq!(among(&route, 2), ("Pending", "1 of 2 proxies".into(), 2));
+        two.applied(&current, Vec::new());
+        assert_eq!(among(&route, 2), ("Programmed", "2 of 2 proxies".into(), 2));
+        // What is certain is reported at once.
+        two.applied(&current, vec![Diagnostic { object: object.clone(), message: "no".into() }]);
+        assert_eq!(among(&route, 3).0, "Rejected");
     }
 
     #[test]

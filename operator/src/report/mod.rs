@@ -1,6 +1,7 @@
 //! Writes statuses and Events about objects, and generates the API keys that are missing.
 
 mod debounce;
+mod expected;
 mod key_provisioner;
 pub mod keys;
 mod reporter;

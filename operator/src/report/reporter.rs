@@ -2,11 +2,11 @@
 //! status should be is decided by `translate`, by the proxies and by `status`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use sluice_crds::condition::ACCEPTED;
@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::objects::{Kind, Object};
 use crate::publish::{Current, Proxies, Rollout, programmed};
 use crate::report::debounce::Debounce;
+use crate::report::expected::ExpectedProxies;
 use crate::report::key_provisioner::KeyProvisioner;
 use crate::report::status;
 use crate::report::status_cache::StatusCache;
@@ -81,6 +82,7 @@ pub struct Reporter {
     written: Mutex<BTreeMap<ObjectRef, (Option<String>, serde_json::Value)>>,
     taken: Mutex<Option<Taken>>,
     debounce: Mutex<Debounce>,
+    expected: OnceLock<ExpectedProxies>,
 }
 
 impl Reporter {
@@ -108,6 +110,7 @@ impl Reporter {
             written,
             taken,
             debounce,
+            expected: OnceLock::new(),
         }
     }
 
@@ -241,6 +244,11 @@ impl Reporter {
         rollout
     }
 
+    /// The numbers of proxies before the operator restarted. Statuses that are written from now on do not change them.
+    fn expected(&self) -> &ExpectedProxies {
+        self.expected.get_or_init(|| ExpectedProxies::of(self.cache.reported_fleets()))
+    }
+
     fn phase(&self) -> status::Fleet {
         if self.settled > Instant::now() { status::Fleet::Settling } else { status::Fleet::Settled }
     }
@@ -256,11 +264,19 @@ impl Reporter {
             Some(Some(status)) => status,
             None => desired,
         };
-        let programmed = programmed(object, desired, rollout);
-        let stages = desired.stages.iter().map(|(_, at_stage)| self::programmed(object, at_stage, rollout));
+        let observed = status::present(&present);
+        let counted = |desired: &DesiredStatus, conditions: &[Condition]| {
+            let found = programmed(object, desired, rollout);
+            match self.phase() {
+                status::Fleet::Settling => found.among(self.expected().for_object(desired, conditions)),
+                status::Fleet::Settled => found,
+            }
+        };
+        let programmed = counted(desired, &observed.conditions);
+        let stages = desired.stages.iter().map(|(stage, at_stage)| counted(at_stage, observed.at_stage(stage)));
         let stages: Vec<_> = stages.collect();
         let clock = status::Clock { now: Time(Timestamp::now()), claims: self.cache.next_claim(Timestamp::now()) };
-        let patch = status::patch(&status::present(&present), desired, &programmed, &stages, self.phase(), &clock)?;
+        let patch = status::patch(&observed, desired, &programmed, &stages, self.phase(), &clock)?;
         // A status that was written already only has to arrive here.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let again = written.get(object).is_some_and(|(version, status)| {

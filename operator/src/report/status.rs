@@ -53,6 +53,14 @@ pub(crate) struct Present {
     detail: Value,
 }
 
+impl Present {
+    /// The conditions of a route at one of its Stages.
+    pub(crate) fn at_stage(&self, stage: &ObjectKey) -> &[Condition] {
+        let found = self.stages.iter().find(|(known, _)| known == stage);
+        found.map(|(_, conditions)| conditions.as_slice()).unwrap_or_default()
+    }
+}
+
 /// The present status of an object.
 pub(crate) fn present(object: &Object) -> Present {
     let (kind, key) = object.identity();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use sluice_wire::ObjectRef;
+use sluice_wire::{FleetName, ObjectRef};
 use tokio::sync::watch;
 
 use crate::cluster_state::ClusterState;
@@ -89,6 +89,21 @@ impl StatusCache {
     /// One object.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<Object> {
         self.lock().all.get(object).cloned()
+    }
+
+    /// The fleet of each Stage, with the number of proxies in its status.
+    pub(crate) fn reported_fleets(&self) -> Vec<(FleetName, usize)> {
+        let objects = self.lock();
+        let stages = objects.all.values().filter_map(|object| match object {
+            Object::Stage(stage) => Some(stage),
+            _ => None,
+        });
+        let fleets = stages.filter_map(|stage| {
+            let proxies = stage.status.as_ref()?.proxies.as_ref()?;
+            let fleet = stage.spec.fleet.as_ref().map_or(Some(FleetName::default()), |fleet| fleet.name.parse().ok());
+            Some((fleet?, usize::try_from(proxies.total).ok()?))
+        });
+        fleets.collect()
     }
 
     /// The number of objects.
