@@ -35,7 +35,8 @@ pub fn query_pairs(query: &str) -> Vec<(String, String)> {
 /// Writes versions of a configuration one after the other, as a proxy does that receives them.
 pub async fn save_all(store: &Store, versions: &[Parts<Part>]) {
     for parts in versions {
-        store.save(parts).await;
+        store.save(parts);
+        store.flush().await;
     }
 }
 

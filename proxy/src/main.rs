@@ -123,6 +123,9 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
                     .map(|dir| Store::open(dir, &flags.fleet))
                     .transpose()
                     .context("cannot use --state-dir")?;
+                let counting = proxy.clone();
+                let store =
+                    store.map(|store| store.on_failure(Arc::new(move |operation| counting.state_failed(operation))));
                 let settings = stream::StreamSettings {
                     operator: operator.clone(),
                     authority: flags.operator_ca.clone(),

@@ -21,6 +21,7 @@ use crate::body::MemoryBudget;
 use crate::client::{Connections, Orders};
 use crate::compile::Control;
 use crate::config::Configuration;
+use crate::config::store::Operation;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, server_config};
 use crate::listen::{ListenContext, accept, bind, relief};
@@ -242,6 +243,15 @@ impl Proxy {
     /// Counts a configuration that was rejected.
     pub fn rejected(&self) {
         self.metrics.rejected.inc();
+    }
+
+    /// Counts a failure to read or write the last known good configuration.
+    pub fn state_failed(&self, operation: Operation) {
+        let operation = match operation {
+            Operation::Read => "read",
+            Operation::Write => "write",
+        };
+        self.metrics.state_errors.with_label_values(&[operation]).inc();
     }
 
     /// How many proxies share each limit.

@@ -17,11 +17,12 @@ use super::store::{StateError, check};
 pub fn load(path: &Path) -> Result<Parts<Part>, StateError> {
     let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let read = fs::File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
+    read.map_err(StateError::Read)?;
     if bytes.len() > MAX_FRAME_BYTES {
         return Err(StateError::Format);
     }
-    let parts = check(serde_json::from_slice(&bytes)?)?;
+    let parts = check(serde_json::from_slice(&bytes).map_err(StateError::Decode)?)?;
     Ok(parts.into_iter().map(|part| (part.name.clone(), part)).collect())
 }
 

@@ -3,8 +3,6 @@
 
 use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, Hello, Outcome, PartName, Up};
 
-use tracing::Instrument as _;
-
 use super::sink::Sink;
 use super::step::{Configuration, DeltaError};
 use super::store::Store;
@@ -69,7 +67,7 @@ impl Subscriber {
     }
 
     /// Handles a frame and returns the one to send back. After [`Outcome::Rejected`] the stream must be opened again.
-    pub async fn on_frame(&mut self, frame: Down) -> Option<Up> {
+    pub fn on_frame(&mut self, frame: Down) -> Option<Up> {
         match frame {
             Down::Welcome(welcome) => {
                 tracing::info!(operator.version = welcome.program, "the operator accepted the stream");
@@ -79,7 +77,7 @@ impl Subscriber {
             Down::Fleet { proxies } => {
                 (self.sink.set_fleet)(proxies.max(1));
                 if let Some(store) = &self.store {
-                    store.save_fleet(proxies.max(1)).await;
+                    store.save_fleet(proxies.max(1));
                 }
                 None
             }
@@ -91,7 +89,7 @@ impl Subscriber {
                     config.upsert = delta.upsert.len(),
                     config.remove = delta.remove.len()
                 );
-                let outcome = match self.apply(delta).instrument(span).await {
+                let outcome = match span.in_scope(|| self.apply(delta)) {
                     Ok(()) => Outcome::Applied,
                     Err(error) => {
                         let chain = sluice_daemon::logging::chain(&error);
@@ -110,7 +108,7 @@ impl Subscriber {
         }
     }
 
-    async fn apply(&mut self, delta: Delta) -> Result<(), DeltaError> {
+    fn apply(&mut self, delta: Delta) -> Result<(), DeltaError> {
         let step = self.configuration.step(delta)?;
         if self.started && step.changed.is_empty() && step.removed.is_empty() {
             return Ok(());
@@ -126,7 +124,7 @@ impl Subscriber {
             "configuration applied"
         );
         if let Some(store) = &self.store {
-            store.save(&self.configuration.parts).await;
+            store.save(&self.configuration.parts);
         }
         Ok(())
     }

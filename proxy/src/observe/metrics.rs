@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::counters::{Histogram, PerWorker, count};
 use crate::cache::Phase;
@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) memory_limit: IntGauge,
     pub(crate) buffered: IntGauge,
     pub(crate) buffer_limit: IntGauge,
+    pub(crate) state_errors: IntCounterVec,
 }
 
 /// The counters of one stage.
@@ -120,6 +121,17 @@ impl Metrics {
                 "Which requests are rejected because of load: 0 none, 1 those of clients with many requests, 2 all.",
             )?,
         };
+        let state_errors = IntCounterVec::new(
+            Opts::new(
+                "sluice_state_errors_total",
+                "Failures to read or write the last known good configuration on disk, by operation.",
+            ),
+            &["operation"],
+        )?;
+        registry.register(Box::new(state_errors.clone()))?;
+        for operation in ["read", "write"] {
+            state_errors.with_label_values(&[operation]).reset();
+        }
         Ok(Self {
             stages,
             version,
@@ -139,6 +151,7 @@ impl Metrics {
                 "sluice_buffered_body_limit_bytes",
                 "Limit of the memory for request bodies that are buffered.",
             )?,
+            state_errors,
         })
     }
 
