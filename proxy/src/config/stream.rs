@@ -22,6 +22,10 @@ use super::subscriber::Subscriber;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// The longest pause while the operator is not there. An attempt costs it nothing then, and a proxy must be back within two
+/// seconds when the operator is.
+const MAX_ABSENT_BACKOFF: Duration = Duration::from_millis(1600);
+/// The longest pause after the operator rejected the proxy or its configuration: each attempt costs it work.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Frames that wait to be sent.
@@ -70,23 +74,58 @@ enum StreamError {
     Rejected,
 }
 
+impl StreamError {
+    /// The longest pause before the next attempt.
+    fn max_backoff(&self) -> Duration {
+        match self {
+            Self::Dial(DialError::Connect { .. }) | Self::Http(_) | Self::Idle | Self::Ended | Self::Stuck => {
+                MAX_ABSENT_BACKOFF
+            }
+            Self::Dial(_)
+            | Self::Token { .. }
+            | Self::TokenText(_)
+            | Self::Unauthorized(_)
+            | Self::Status(_)
+            | Self::Request(_)
+            | Self::Codec(_)
+            | Self::Rejected => MAX_BACKOFF,
+        }
+    }
+}
+
+/// The pauses between connections.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Self {
+        Self(FIRST_BACKOFF)
+    }
+
+    /// The pause after another failure: twice the last one, at most `max`, with jitter.
+    fn next(&mut self, max: Duration) -> Duration {
+        let wait = self.0.min(max);
+        self.0 = (wait * 2).min(MAX_BACKOFF);
+        jittered(wait)
+    }
+}
+
 /// Follows the operator and never returns. Dropped when the proxy stops.
 pub async fn run(settings: &StreamSettings, subscriber: &mut Subscriber) -> Infallible {
-    let mut wait = FIRST_BACKOFF;
+    let mut backoff = Backoff::new();
     loop {
         let mut applied = false;
         let result = follow(settings, subscriber, &mut applied).await;
         subscriber.set_connected(false);
         if applied {
-            wait = FIRST_BACKOFF;
+            backoff = Backoff::new();
         }
-        let pause = jittered(wait);
+        let max = result.as_ref().err().map_or(MAX_ABSENT_BACKOFF, StreamError::max_backoff);
+        let pause = backoff.next(max);
         if let Err(error) = result {
             let error = sluice_daemon::logging::chain(&error);
             tracing::warn!(operator.url = %settings.operator, error, retry.ms = pause.as_millis(), "disconnected from the operator; keeping the current configuration");
         }
         tokio::time::sleep(pause).await;
-        wait = (wait * 2).min(MAX_BACKOFF);
     }
 }
 
@@ -116,7 +155,7 @@ async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied:
         decoder.push(&data);
         while let Some(frame) = decoder.next() {
             let frame = frame?;
-            let Some(up) = subscriber.on_frame(frame).await else { continue };
+            let Some(up) = subscriber.on_frame(frame) else { continue };
             send(&replies, &up).await?;
             if let Up::Ack(ack) = &up {
                 if matches!(ack.outcome, Outcome::Rejected { .. }) {

@@ -108,3 +108,47 @@ async fn a_token_never_travels_in_the_clear_to_another_machine() {
     let error = follow(&settings, &mut subscriber, &mut false).await.unwrap_err();
     assert!(matches!(error, StreamError::Dial(DialError::Address(_))), "{error}");
 }
+
+#[test]
+fn a_proxy_is_back_within_two_seconds_of_the_operator_and_a_fleet_spreads_its_attempts() {
+    let refused = StreamError::Dial(DialError::Connect {
+        host: "operator:9443".to_owned(),
+        source: crate::transport::ConnectError::Io(std::io::ErrorKind::ConnectionRefused.into()),
+    });
+    for error in [refused, StreamError::Ended, StreamError::Idle] {
+        let max = error.max_backoff();
+        // The times of the attempts of each proxy in ten minutes without the operator.
+        let attempts = |_| {
+            let (mut backoff, mut at) = (Backoff::new(), Duration::ZERO);
+            std::iter::from_fn(move || {
+                at += backoff.next(max);
+                Some(at)
+            })
+            .take_while(|at| *at < Duration::from_secs(600))
+            .collect::<Vec<Duration>>()
+        };
+        let fleet: Vec<Vec<Duration>> = (0..200).map(attempts).collect();
+        for attempts in &fleet {
+            let longest = attempts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(longest < Duration::from_secs(2), "{longest:?}");
+            assert!(attempts.len() < 800, "{} attempts in ten minutes", attempts.len());
+        }
+        // Nobody is ahead of the others: in the second after its return the operator sees about the same as in the next.
+        let returned = Duration::from_secs(300);
+        let first = fleet.iter().map(|attempts| attempts.iter().find(|at| **at >= returned).unwrap().as_millis());
+        let mut counts = [0; 20];
+        first.for_each(|at| counts[usize::try_from((at - returned.as_millis()) / 100).unwrap()] += 1);
+        assert!(counts.iter().all(|count| *count < 40), "within each 100 ms: {counts:?}");
+    }
+}
+
+#[test]
+fn after_a_rejection_the_pauses_become_longer_than_while_the_operator_is_away() {
+    let mut backoff = Backoff::new();
+    for error in [StreamError::Rejected, StreamError::Unauthorized(StatusCode::UNAUTHORIZED)] {
+        let longest = (0..20).map(|_| backoff.next(error.max_backoff())).max().unwrap();
+        assert!(longest > MAX_BACKOFF / 2 && longest <= MAX_BACKOFF, "{longest:?}");
+    }
+    let absent = backoff.next(StreamError::Ended.max_backoff());
+    assert!(absent <= MAX_ABSENT_BACKOFF, "{absent:?}");
+}
