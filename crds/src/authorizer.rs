@@ -128,6 +128,16 @@ pub struct JwtAuthorizer {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "claims_schema")]
     pub required_claims: BTreeMap<String, String>,
+    /// The accepted types of tokens (RFC 8725, section 3.11): values of `typ` in the token's header, not case-sensitive and
+    /// with or without `application/`. A token without `typ` is a `JWT`. Tokens of other types, such as `logout+jwt`, are
+    /// rejected. Unset: `[JWT, at+jwt]`. From 1 to 8. Example: `[at+jwt]`.
+    #[serde(default = "default_token_types")]
+    #[schemars(
+        length(min = 1, max = 8),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$&^_.+/-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub token_types: Vec<String>,
 }
 
 /// One issuer of tokens.
@@ -271,6 +281,10 @@ fn claims_schema(_: &mut SchemaGenerator) -> Schema {
 
 fn default_algorithms() -> Vec<JwtAlgorithm> {
     vec![JwtAlgorithm::RS256, JwtAlgorithm::ES256]
+}
+
+fn default_token_types() -> Vec<String> {
+    vec!["JWT".to_owned(), "at+jwt".to_owned()]
 }
 
 fn default_token_from() -> Vec<TokenFrom> {

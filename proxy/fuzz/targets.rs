@@ -16,6 +16,7 @@ use sluice_proxy::internals::{self, Tokens};
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
     Algorithm, AuthorizerPart, Down, Frame, Hash, Issuer, Jwt, KeySource, ObjectRef, Template, TokenSource, Up,
+    default_token_types,
 };
 
 /// A path has one canonical form or none, and nothing that decodes it again finds another path in it.
@@ -81,6 +82,7 @@ pub fn accepts(authorization: &[u8]) -> bool {
             token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
             clock_skew_s: 0,
             required_claims: BTreeMap::new(),
+            token_types: default_token_types(),
         };
         let object = ObjectRef::new("Authorizer", "shop", "idp");
         let part = AuthorizerPart { object, kind: sluice_wire::AuthorizerKind::Jwt(jwt) };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode};
-use sluice_wire::{AuthorizerPart, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts};
+use sluice_wire::{AuthorizerPart, Behavior, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts};
 
 use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets};
 use crate::cache::{Cache, Head, Key};
@@ -60,7 +60,8 @@ impl Tokens {
     #[must_use]
     pub fn accept(&self, headers: &HeaderMap) -> bool {
         // Nothing is fetched, so nothing is waited for.
-        let decision = self.0.authorize(&AuthRequest { headers, variables: &NoVariables }).now_or_never();
+        let request = AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables };
+        let decision = self.0.authorize(&request).now_or_never();
         matches!(decision, Some(Decision::Allow(_)))
     }
 }

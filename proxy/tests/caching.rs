@@ -208,6 +208,7 @@ fn login(set: String) -> (PartName, PartBody) {
             token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
             clock_skew_s: 0,
             required_claims: Default::default(),
+            token_types: default_token_types(),
         }),
     };
     (name, PartBody::Authorizer(part))

@@ -318,6 +318,7 @@ fn tokens_identify_callers_and_the_backend_gets_their_claims() {
             token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
             clock_skew_s: 0,
             required_claims: Default::default(),
+            token_types: default_token_types(),
         }),
     };
     let backend = Backend::echo();
@@ -353,4 +354,69 @@ fn tokens_identify_callers_and_the_backend_gets_their_claims() {
     let diagnostics = gate.remove(name);
     assert!(diagnostics[0].message.contains("shop/login"), "{diagnostics:?}");
     assert_eq!(ask(&gate, &token).status, 500);
+}
+
+#[test]
+fn a_credential_that_was_not_verified_does_not_reach_the_backend_beside_one_that_was() {
+    let (key, set) = signer();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.kid = Some("k".into());
+    let claims = serde_json::json!({"iss": "https://id.example", "aud": "shop", "sub": "ann", "exp": now + 600});
+    let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    let bearer = format!("Bearer {token}");
+    let place =
+        |header: &str, scheme: Option<&str>| TokenSource { header: header.into(), scheme: scheme.map(Into::into) };
+    let name = PartName::new(PartKind::Authorizer, "shop/login");
+    let login = AuthorizerPart {
+        object: ObjectRef::new("Authorizer", "shop", "login"),
+        kind: AuthorizerKind::Jwt(Jwt {
+            issuers: vec![Issuer {
+                issuer: "https://id.example".into(),
+                audiences: vec!["shop".into()],
+                keys: KeySource::Inline(set),
+            }],
+            algorithms: vec![Algorithm::ES256],
+            token_from: vec![
+                place("authorization", Some("Bearer")),
+                place("x-id-token", None),
+                place("x-session", Some("Token")),
+            ],
+            clock_skew_s: 0,
+            required_claims: Default::default(),
+            token_types: default_token_types(),
+        }),
+    };
+    let backend = Backend::echo();
+    let mut guarded = policy(service());
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    let mut gate = Gate::start();
+    let open = rule("open", "GET", "/open", policy(service()));
+    let parts = vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        (name, PartBody::Authorizer(login)),
+        route("r", vec![rule("r", "GET", "/a", guarded), open]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    let rows: [(&[(&str, &str)], u16); 8] = [
+        (&[("authorization", &bearer), ("x-id-token", "forged")], 200),
+        (&[("authorization", &bearer), ("x-session", "Token forged"), ("x-id-token", "forged")], 200),
+        (&[("authorization", "Basic forged"), ("x-id-token", &token)], 200),
+        (&[("authorization", "Bearer"), ("x-id-token", &token)], 401),
+        (&[("x-session", &format!("Token {token}")), ("x-id-token", "")], 200),
+        (&[("x-session", &format!("Token {token}")), ("authorization", "Digest forged")], 200),
+        (&[("authorization", "Bearer forged"), ("x-id-token", &token)], 401),
+        (&[("authorization", &bearer), ("x-session", "Other forged"), ("x-other", "kept")], 200),
+    ];
+    for (headers, status) in rows {
+        let response = gate.request("GET", "/a", headers, "");
+        assert_eq!(response.status, status, "{headers:?} {response:?}");
+        if status == 200 {
+            assert!(response.body.contains(&token) && !response.body.contains("forged"), "{headers:?} {response:?}");
+        }
+    }
+    // Where nothing is verified, nothing is removed.
+    let response = gate.request("GET", "/open", &[("x-id-token", "anything")], "");
+    assert!(response.body.contains("x-id-token: anything"), "{response:?}");
 }

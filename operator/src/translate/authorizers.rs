@@ -7,8 +7,8 @@ use sluice_crds::condition::reason;
 use sluice_crds::reference::KeyReference;
 use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{
-    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, PartBody, PartKind, PartName, PublicKey,
-    TokenSource,
+    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySetError, KeySource, PartBody, PartKind, PartName,
+    PublicKey, TokenSource, normalized_token_type,
 };
 
 use crate::fields;
@@ -20,6 +20,8 @@ use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
+/// Keys of an unusable set that its condition explains.
+const MAX_REASONS: usize = 4;
 
 /// The name of an Authorizer's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -63,6 +65,9 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
     if spec.token_from.is_empty() {
         problems.invalid("spec.jwt.tokenFrom", "at least one entry is required");
     }
+    if spec.token_types.is_empty() {
+        problems.invalid("spec.jwt.tokenTypes", "at least one type is required");
+    }
     let clock_skew_s = fields::whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
     if clock_skew_s > MAX_CLOCK_SKEW_S {
         problems.invalid("spec.jwt.clockSkew", "must be at most 5m");
@@ -86,6 +91,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
         token_from,
         clock_skew_s,
         required_claims: spec.required_claims.clone(),
+        token_types: spec.token_types.iter().map(|text| normalized_token_type(text)).collect(),
     }
 }
 
@@ -169,10 +175,14 @@ fn public_keys(
             why: format!("{kind} {holder} has no data key {name:?}; add it or correct the name"),
         });
     };
-    match PublicKey::parse_set(bytes) {
-        Ok(keys) => Ok(PublicKey::write_set(&keys)),
-        Err(why) => Err(Unresolved { reason, why: format!("the key {name:?} of {kind} {holder} {why}") }),
+    let unusable = |why: String| Unresolved { reason, why: format!("the key {name:?} of {kind} {holder} {why}") };
+    let set = PublicKey::read_set(bytes).map_err(|why| unusable(why.to_string()))?;
+    if set.keys.is_empty() {
+        let reasons: Vec<String> = set.skipped.iter().take(MAX_REASONS).map(ToString::to_string).collect();
+        return Err(unusable(format!("{}: {}", KeySetError::NoUsableKey, reasons.join("; "))));
     }
+    let keys: Vec<PublicKey> = set.keys.into_iter().map(|(_, key)| key).collect();
+    Ok(PublicKey::write_set(&keys))
 }
 
 fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {

@@ -12,6 +12,7 @@ cases! {
     authorizer_keys_private_and_symmetric
     authorizer_long_skew
     authorizer_skew_of_half_a_second
+    authorizer_token_types
     authorizer_two_key_sources
     authorizer_unparsable
     authorizer_without_discovery

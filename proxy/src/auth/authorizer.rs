@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
-use sluice_wire::{AuthorizerKind, AuthorizerPart, Variable};
+use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Variable};
 use tracing::Instrument as _;
 
 use super::decision::Decision;
@@ -21,6 +21,7 @@ const MAX_WAIT: Duration = Duration::from_secs(11);
 /// address) as variables, so that it is computed only for the kinds that need it.
 pub(crate) struct AuthRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) behavior: Behavior,
     pub(crate) variables: &'a (dyn Variables + Sync),
 }
 
@@ -103,6 +104,11 @@ impl Authorizer {
         }
     }
 
+    /// The headers in which a request may have a credential.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &HeaderName> {
+        self.kind.as_ref().ok().into_iter().flat_map(|Kind::Jwt(jwt)| jwt.places())
+    }
+
     fn evaluate(&self, request: &AuthRequest<'_>, now: SystemTime) -> Evaluation {
         let kind = match &self.kind {
             Ok(kind) => kind,
@@ -115,14 +121,13 @@ impl Authorizer {
             Ok(credential) => credential,
             Err(decision) => return Evaluation::Done(decision),
         };
-        if let Some(identity) = self.remembered.get(credential, now, |source| kind.generation(source)) {
-            return Evaluation::Done(Decision::Allow(identity));
+        if let Some(grant) = self.remembered.get(credential, now, |source| kind.generation(source)) {
+            return Evaluation::Done(granted(grant, request.behavior));
         }
         match kind.verify(credential, now) {
             Verdict::Grant(grant) => {
-                let identity = Arc::clone(&grant.identity);
-                self.remembered.insert(credential, grant);
-                Evaluation::Done(Decision::Allow(identity))
+                self.remembered.insert(credential, grant.clone());
+                Evaluation::Done(granted(grant, request.behavior))
             }
             Verdict::Reject(decision) => Evaluation::Done(decision),
             Verdict::Wait(wait) => Evaluation::Wait(wait),
@@ -139,6 +144,14 @@ impl Authorizer {
             Evaluation::Wait(PendingCheck::Keys(wait)) => wait.given_up().into(),
         }
     }
+}
+
+/// AWS HTTP APIs reject tokens that do not name their key; all stages share the verified tokens of an authorizer.
+fn granted(grant: Grant, behavior: Behavior) -> Decision {
+    if behavior == Behavior::AwsHttp && !grant.names_key {
+        return jwt::TokenError::NoKeyId.into();
+    }
+    Decision::Allow(grant.identity)
 }
 
 impl Kind {

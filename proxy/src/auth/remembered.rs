@@ -22,6 +22,8 @@ pub(super) struct Grant {
     pub(super) source: usize,
     /// The state of that source: the grant ends when the source has another one.
     pub(super) generation: u64,
+    /// Whether the credential names the key that verifies it.
+    pub(super) names_key: bool,
 }
 
 #[derive(Clone)]
@@ -47,10 +49,10 @@ impl Remembered {
         credential: &str,
         now: SystemTime,
         generation: impl FnOnce(usize) -> Option<u64>,
-    ) -> Option<Arc<Identity>> {
+    ) -> Option<Grant> {
         let grant = self.0.get(credential)?;
         if grant.identity.expires > now && generation(grant.source) == Some(grant.generation) {
-            return Some(grant.identity);
+            return Some(grant);
         }
         self.0.remove(credential);
         None

@@ -8,9 +8,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
+use super::edits;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
-use crate::auth::{AuthRequest, Decision};
+use crate::auth::{AuthRequest, Authorizer, Decision};
 use crate::gateway::{Gateway, Matched, Policy};
 use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
@@ -31,11 +32,12 @@ pub(crate) async fn pass(
     gateway: &Gateway,
     matched: &Matched<'_>,
     policy: &Policy,
-    parts: &Parts,
+    parts: &mut Parts,
 ) -> Result<Passed, Reject> {
     if let Some((authorizer, scopes)) = &policy.authorizer {
         let variables = RequestContext::unchanged(exchange, matched, parts);
-        let request = AuthRequest { headers: &parts.headers, variables: &variables };
+        let behavior = matched.stage.behavior;
+        let request = AuthRequest { headers: &parts.headers, behavior, variables: &variables };
         match authorizer.authorize(&request).await {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
@@ -43,6 +45,7 @@ pub(crate) async fn pass(
                 if !enough {
                     return Err(Reject::ScopeMissing);
                 }
+                remove_unverified(authorizer, &mut parts.headers);
             }
             Decision::Reject { reject, reason } => {
                 exchange.reason = reason;
@@ -56,6 +59,18 @@ pub(crate) async fn pass(
     };
     limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
     Ok(Passed(()))
+}
+
+/// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings of each. A backend
+/// might use one of them, and none of them was verified.
+fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap) {
+    let verified = authorizer.credential_header(headers).cloned();
+    for place in authorizer.places() {
+        if verified.as_ref() != Some(place) {
+            headers.remove(place);
+        }
+        edits::remove_aliases(headers, place);
+    }
 }
 
 fn api_key<'a>(

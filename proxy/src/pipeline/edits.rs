@@ -22,7 +22,8 @@ pub(crate) fn apply(headers: &mut HeaderMap, edits: Option<&Edits>, variables: &
     }
 }
 
-fn remove_aliases(headers: &mut HeaderMap, name: &HeaderName) {
+/// Removes other spellings of a name that a server might take for the same header.
+pub(super) fn remove_aliases(headers: &mut HeaderMap, name: &HeaderName) {
     let same = |other: &HeaderName| {
         let plain = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
         other.as_str().len() == name.as_str().len()

@@ -79,6 +79,30 @@ pub struct Jwt {
     pub clock_skew_s: u64,
     /// Claims that must have exactly this text.
     pub required_claims: BTreeMap<String, String>,
+    /// Accepted types of tokens (`typ` of the header) in lower case and without `application/`; a token without a type is a `jwt`.
+    #[serde(default = "default_token_types", skip_serializing_if = "is_default_token_types")]
+    pub token_types: Vec<String>,
+}
+
+/// Tokens without a specific type, and access tokens (RFC 9068).
+#[must_use]
+pub fn default_token_types() -> Vec<String> {
+    vec!["jwt".into(), "at+jwt".into()]
+}
+
+fn is_default_token_types(types: &[String]) -> bool {
+    types == default_token_types()
+}
+
+/// The form of a token's type that types are compared in: lower case, without `application/` (RFC 7515, 4.1.9). `JOSE`, which SPIFFE
+/// permits, names no specific type.
+#[must_use]
+pub fn normalized_token_type(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    match lower.strip_prefix("application/").unwrap_or(&lower) {
+        "jose" => "jwt".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// One issuer.
@@ -134,6 +158,8 @@ impl Algorithm {
     /// The algorithm with a registered name. `none` and symmetric algorithms have no value at all.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
+        // The name without parameters (RFC 9864).
+        let name = if name == "Ed25519" { "EdDSA" } else { name };
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
     }
 

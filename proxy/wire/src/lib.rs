@@ -38,7 +38,10 @@ mod template;
 mod upstream;
 mod variable;
 
-pub use authorizer::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource};
+pub use authorizer::{
+    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, TokenSource, default_token_types,
+    normalized_token_type,
+};
 pub use capability::Capabilities;
 pub use fleet::{FleetName, ParseFleetError};
 pub use frame::{
@@ -47,7 +50,7 @@ pub use frame::{
 pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
-pub use key_set::{Curve, KeyMaterial, KeySetError, MAX_KEY_SET_BYTES, PublicKey};
+pub use key_set::{Curve, KeyMaterial, KeySet, KeySetError, MAX_KEY_SET_BYTES, PublicKey, SkipReason, SkippedKey};
 pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
 pub use object::ObjectRef;
 pub use part::{DecodeError, Part, PartBody};

@@ -12,7 +12,9 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use sluice_proxy::internals::{self, ApiKeys, Responses, Routes, Tokens};
-use sluice_wire::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource};
+use sluice_wire::{
+    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource, default_token_types,
+};
 use tokio::runtime::Runtime;
 
 /// The allocator of the programs.
@@ -61,6 +63,7 @@ static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
         token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 0,
         required_claims: [].into(),
+        token_types: default_token_types(),
     };
     let object = ObjectRef::new("Authorizer", "shop", "idp");
     Signer { key, part: AuthorizerPart { object, kind: AuthorizerKind::Jwt(jwt) } }

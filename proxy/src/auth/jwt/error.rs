@@ -3,64 +3,111 @@
 use crate::auth::decision::Decision;
 use crate::reject::{Challenge, Reject};
 
-/// Why a token is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum TokenError {
-    /// There is no token.
-    Missing,
-    /// It is not a token, or breaks a rule of its format.
-    Malformed,
-    /// The issuer is not configured.
-    UnknownIssuer,
-    /// No permitted key and algorithm verifies the signature.
-    BadSignature,
-    /// It has expired.
-    Expired,
-    /// It is not valid yet.
-    NotYetValid,
-    /// It is for another audience.
-    WrongAudience,
-    /// A required claim is missing or different.
-    MissingClaim,
-    /// The issuer's keys are not available: not the caller's fault.
-    Unavailable,
+/// Writes [`TokenError`] and the texts of each error: its reason in the access log, and the description for the client.
+macro_rules! errors {
+    ($($(#[doc = $doc:literal])* $name:ident $reason:literal $text:expr;)*) => {
+        /// Why a token is not accepted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum TokenError {
+            /// There is no token.
+            Missing,
+            /// The issuer's keys are not available: not the caller's fault.
+            Unavailable,
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl TokenError {
+            /// The reason in the access log.
+            pub(crate) fn reason(self) -> &'static str {
+                match self {
+                    Self::Missing => "token_missing",
+                    Self::Unavailable => "issuer_unavailable",
+                    $(Self::$name => $reason,)*
+                }
+            }
+
+            fn reject(self) -> Reject {
+                let description = match self {
+                    Self::Missing => return Reject::Unauthorized(Challenge::Missing),
+                    Self::Unavailable => return Reject::AuthorizerUnavailable,
+                    $(Self::$name => $text,)*
+                };
+                Reject::Unauthorized(Challenge::InvalidToken(description))
+            }
+
+            #[cfg(test)]
+            const REASONS: &'static [&'static str] = &["token_missing", "issuer_unavailable", $($reason),*];
+        }
+    };
 }
 
-impl TokenError {
-    /// The reason in the access log.
-    pub(crate) fn reason(self) -> &'static str {
-        match self {
-            Self::Missing => "token_missing",
-            Self::Malformed => "token_malformed",
-            Self::UnknownIssuer => "token_unknown_issuer",
-            Self::BadSignature => "token_bad_signature",
-            Self::Expired => "token_expired",
-            Self::NotYetValid => "token_not_yet_valid",
-            Self::WrongAudience => "token_wrong_audience",
-            Self::MissingClaim => "token_missing_claim",
-            Self::Unavailable => "issuer_unavailable",
-        }
-    }
-
-    fn reject(self) -> Reject {
-        // The text of an AWS JWT authorizer.
-        let description = match self {
-            Self::Missing => return Reject::Unauthorized(Challenge::Missing),
-            Self::Unavailable => return Reject::AuthorizerUnavailable,
-            Self::Malformed => "the token is malformed",
-            Self::UnknownIssuer => "the token does not have a valid issuer",
-            Self::BadSignature => "the token is not signed by a key of its issuer",
-            Self::Expired => "the token has expired",
-            Self::NotYetValid => "the token is not valid yet",
-            Self::WrongAudience => "the token does not have a valid audience",
-            Self::MissingClaim => "the token does not have a required claim",
-        };
-        Reject::Unauthorized(Challenge::InvalidToken(description))
-    }
+// The texts of issuer, audience and `exp` are those of an AWS JWT authorizer.
+errors! {
+    /// It is not a token: three segments of base64url, of which two are JSON objects.
+    Malformed "token_malformed" "the token is malformed";
+    /// It is longer than 8 KiB.
+    TooLong "token_too_long" "the token is longer than 8192 bytes";
+    /// Its header is repeated.
+    Repeated "token_repeated" "the request has more than one token in one header";
+    /// A member of an object has two values, of which readers choose different ones (RFC 8725, 3.1; RFC 7515, 4).
+    Duplicate "token_duplicate_member" "a member of the token is repeated";
+    /// `typ` is that of another kind of token.
+    WrongType "token_wrong_type" "the token is of a type that is not accepted";
+    /// `alg` is missing or not accepted.
+    WrongAlgorithm "token_wrong_algorithm" "the token is signed with an algorithm that is not accepted";
+    /// It has critical extensions.
+    Critical "token_invalid_crit" "the token has critical extensions, which are not supported";
+    /// `kid` is not a text of at most 256 bytes.
+    InvalidKeyId "token_invalid_kid" "the kid of the token is not valid";
+    /// It has no `kid`, and the stage has AWS's behavior for HTTP APIs.
+    NoKeyId "token_no_kid" "the token has no kid";
+    /// It has no `iss`.
+    NoIssuer "token_no_iss" "the token has no iss claim";
+    /// `iss` is not a text.
+    InvalidIssuer "token_invalid_iss" "the iss claim of the token is not valid";
+    /// The issuer is not configured.
+    UnknownIssuer "token_unknown_issuer" "the token does not have a valid issuer";
+    /// No permitted key verifies the signature.
+    BadSignature "token_bad_signature" "the token is not signed by a key of its issuer";
+    /// It has no `exp`.
+    NoExpiry "token_no_exp" "the token has no exp claim";
+    /// `exp` is not a time.
+    InvalidExpiry "token_invalid_exp" "the exp claim of the token is not valid";
+    /// It has expired.
+    Expired "token_expired" "the token has expired";
+    /// `nbf` is not a time.
+    InvalidNotBefore "token_invalid_nbf" "the nbf claim of the token is not valid";
+    /// `iat` is not a time.
+    InvalidIssuedAt "token_invalid_iat" "the iat claim of the token is not valid";
+    /// It is not valid yet.
+    NotYetValid "token_not_yet_valid" "the token is not valid yet";
+    /// `aud` is neither a text nor a list of texts.
+    InvalidAudience "token_invalid_aud" "the aud claim of the token is not valid";
+    /// It is for another audience.
+    WrongAudience "token_wrong_audience" "the token does not have a valid audience";
+    /// `sub` is not a text.
+    InvalidSubject "token_invalid_sub" "the sub claim of the token is not valid";
+    /// `jti` is not a text.
+    InvalidId "token_invalid_jti" "the jti claim of the token is not valid";
+    /// A required claim is missing or different.
+    MissingClaim "token_missing_claim" "the token does not have a required claim";
 }
 
 impl From<TokenError> for Decision {
     fn from(error: TokenError) -> Self {
         Self::Reject { reject: error.reject(), reason: error.reason() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_docs() {
+        let docs = include_str!("../../../../docs/authorization.md");
+        for reason in TokenError::REASONS {
+            assert!(docs.contains(&format!("`{reason}`")), "{reason}");
+        }
     }
 }

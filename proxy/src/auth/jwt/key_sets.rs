@@ -15,6 +15,8 @@ use super::keys::{self, VerifyKey};
 use crate::auth::fetch::{Fetch, FetchError};
 
 const MAX_UNKNOWN: usize = 1024;
+/// Stands for the name of a key where a token has none.
+const UNNAMED: &str = "";
 
 /// Times of a registry.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +78,15 @@ pub(super) struct IssuerKeys {
 }
 
 impl IssuerKeys {
-    /// The keys of that name; without a name all of them.
-    pub(super) fn matching(&self, kid: Option<&str>) -> impl Iterator<Item = &VerifyKey> {
-        self.keys.iter().filter(move |key| kid.is_none() || key.kid.as_deref() == kid)
+    /// The keys that a token with this name may be signed with: those of the name, and those without one; for a token without a name all
+    /// of them.
+    pub(super) fn candidates(&self, kid: Option<&str>) -> impl Iterator<Item = &VerifyKey> {
+        self.keys.iter().filter(move |key| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid)
+    }
+
+    /// Whether a key has this name.
+    fn has(&self, kid: Option<&str>) -> bool {
+        kid.is_some() && self.keys.iter().any(|key| key.kid.as_deref() == kid)
     }
 }
 
@@ -153,7 +161,10 @@ impl KeySet {
         let hash = Hash::of(text);
         let same = self.keys.load().as_ref().is_some_and(|keys| keys.text == hash);
         if !same {
-            let keys = keys::parse(text)?;
+            let (keys, skipped) = keys::parse(text)?;
+            if let Some(reasons) = keys::unexpected(&skipped) {
+                tracing::warn!(issuer.name = self.issuer, reasons, "keys of a key set are skipped");
+            }
             tracing::info!(issuer.name = self.issuer, issuer.keys = keys.len(), "key set updated");
             let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
             self.keys.store(Some(Arc::new(IssuerKeys { keys, text: hash, generation })));
@@ -179,45 +190,52 @@ impl KeySet {
         self.in_time().then_some(generation)
     }
 
-    /// Finds the keys that a token may be signed with.
-    pub(super) fn find(&self, kid: Option<&str>) -> KeyLookup {
-        self.present(kid).unwrap_or_else(|| self.look(kid, &self.attempts()))
+    /// The keys that are in use.
+    pub(super) fn find(&self) -> KeyLookup {
+        self.present(None).unwrap_or_else(|| self.look(None, None, &self.attempts()))
     }
 
-    fn present(&self, kid: Option<&str>) -> Option<KeyLookup> {
+    /// What to do about a token that no key of this generation verifies: a key of its name may be new, and so may each key if it has no name.
+    pub(super) fn missing(&self, kid: Option<&str>, generation: u64) -> KeyLookup {
+        self.look(kid, Some(generation), &self.attempts())
+    }
+
+    /// The keys, if they are of another generation than the one that was tried.
+    fn present(&self, tried: Option<u64>) -> Option<KeyLookup> {
         let keys = self.keys.load_full().filter(|_| self.in_time())?;
         let generation = keys.generation;
-        (kid.is_none() || keys.matching(kid).next().is_some()).then_some(KeyLookup::Keys(keys, generation))
+        (tried != Some(generation)).then_some(KeyLookup::Keys(keys, generation))
     }
 
     /// While no attempt can end: a set that arrived after the first look is seen by this one.
-    fn look(&self, kid: Option<&str>, attempts: &Attempts) -> KeyLookup {
-        if let Some(found) = self.present(kid) {
+    fn look(&self, kid: Option<&str>, tried: Option<u64>, attempts: &Attempts) -> KeyLookup {
+        if let Some(found) = self.present(tried) {
             return found;
         }
         if !self.usable() {
             return if attempts.failing { KeyLookup::Unavailable } else { KeyLookup::Fetch };
         }
-        let may_fetch = !self.fixed && kid.is_some_and(|kid| attempts.may_ask(kid, &self.timing, Instant::now()));
+        let known = self.keys.load().as_ref().is_some_and(|keys| keys.has(kid));
+        let may_fetch = !self.fixed && !known && attempts.may_ask(kid.unwrap_or(UNNAMED), &self.timing, Instant::now());
         if may_fetch { KeyLookup::Fetch } else { KeyLookup::Unknown }
     }
 
-    /// Waits until a fetch has ended, and causes one for a key that is not in the set.
-    pub(super) async fn fetched(&self, kid: Option<&str>, at_most: Duration) {
-        let Some(awaited) = self.awaited(kid) else { return };
+    /// Waits until a fetch has ended, and causes one for a key that is not in the set of a generation.
+    pub(super) async fn fetched(&self, kid: Option<&str>, tried: Option<u64>, at_most: Duration) {
+        let Some(awaited) = self.awaited(kid, tried) else { return };
         let mut ended = self.ended.subscribe();
         drop(tokio::time::timeout(at_most, ended.wait_for(|ended| *ended >= awaited)).await);
-        if let Some(kid) = kid
-            && self.keys.load().as_ref().is_some_and(|keys| keys.matching(Some(kid)).next().is_none())
-        {
-            self.attempts().remember_unknown(kid, &self.timing, Instant::now());
+        // Without a name it is known only that the same keys do not verify the token.
+        let lacks = |keys: &IssuerKeys| if kid.is_some() { !keys.has(kid) } else { Some(keys.generation) == tried };
+        if self.keys.load().as_ref().is_some_and(|keys| lacks(keys)) {
+            self.attempts().remember_unknown(kid.unwrap_or(UNNAMED), &self.timing, Instant::now());
         }
     }
 
     /// The number of the attempt that a token waits for; none when the keys have arrived, or when no attempt may be caused.
-    fn awaited(&self, kid: Option<&str>) -> Option<u64> {
+    fn awaited(&self, kid: Option<&str>, tried: Option<u64>) -> Option<u64> {
         let mut attempts = self.attempts();
-        if !matches!(self.look(kid, &attempts), KeyLookup::Fetch) {
+        if !matches!(self.look(kid, tried, &attempts), KeyLookup::Fetch) {
             return None;
         }
         if !self.usable() {

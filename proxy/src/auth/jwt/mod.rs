@@ -2,6 +2,7 @@
 //! order. `token` parses tokens; `key_sets` holds the keys of issuers.
 
 mod error;
+mod json;
 mod key_sets;
 mod keys;
 mod token;
@@ -20,6 +21,9 @@ pub(crate) use key_sets::KeySets;
 use key_sets::{KeyLookup, KeySet, SetId};
 use token::{Source, Times, Token};
 
+/// Keys that are tried for one token.
+const MAX_TRIES: usize = 16;
+
 struct Issuer {
     issuer: String,
     audiences: Vec<String>,
@@ -33,6 +37,7 @@ pub(super) struct Jwt {
     sources: Vec<Source>,
     skew: Duration,
     required: BTreeMap<String, String>,
+    types: Vec<String>,
 }
 
 /// What verifying a token results in.
@@ -46,12 +51,14 @@ pub(super) enum Verified {
 pub(super) struct KeyWait {
     set: Arc<KeySet>,
     kid: Option<String>,
+    /// The keys that were tried.
+    tried: Option<u64>,
 }
 
 impl KeyWait {
     /// Waits for the fetch, and causes it where none is under way.
     pub(super) async fn ready(&self, at_most: Duration) {
-        self.set.fetched(self.kid.as_deref(), at_most).await;
+        self.set.fetched(self.kid.as_deref(), self.tried, at_most).await;
     }
 
     /// Why the token is not accepted when its request has waited already.
@@ -79,12 +86,18 @@ impl Jwt {
             sources: sources.ok_or("The Authorizer names a header that is not valid.")?,
             skew: Duration::from_secs(part.clock_skew_s),
             required: part.required_claims.clone(),
+            types: part.token_types.iter().map(|text| sluice_wire::normalized_token_type(text)).collect(),
         })
     }
 
     /// The token of a request, and its header.
     pub(super) fn credential<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a str, &HeaderName), TokenError> {
         token::find(&self.sources, headers)
+    }
+
+    /// The headers that may have a token.
+    pub(super) fn places(&self) -> impl Iterator<Item = &HeaderName> {
+        self.sources.iter().map(Source::header)
     }
 
     /// Which keys of an issuer are in use.
@@ -95,29 +108,36 @@ impl Jwt {
     /// Verifies a token.
     pub(super) fn verify(&self, text: &str, now: SystemTime) -> Result<Verified, TokenError> {
         let token = Token::parse(text)?;
+        if !token.is_of(&self.types) {
+            return Err(TokenError::WrongType);
+        }
         // Policy and key decide: the token only selects one of the permitted algorithms.
-        let algorithm = token.algorithm.filter(|a| self.algorithms.contains(a)).ok_or(TokenError::BadSignature)?;
+        let algorithm = token.algorithm.filter(|a| self.algorithms.contains(a)).ok_or(TokenError::WrongAlgorithm)?;
         let claimed = token.issuer()?;
         let mut issuers = self.issuers.iter().enumerate();
         let (source, issuer) = issuers.find(|(_, known)| known.issuer == claimed).ok_or(TokenError::UnknownIssuer)?;
-        let (keys, generation) = match issuer.set.find(token.kid.as_deref()) {
-            KeyLookup::Keys(keys, generation) => (keys, generation),
-            KeyLookup::Fetch => return Ok(Verified::Wait(KeyWait { set: Arc::clone(&issuer.set), kid: token.kid })),
-            KeyLookup::Unknown => return Err(TokenError::BadSignature),
-            KeyLookup::Unavailable => return Err(TokenError::Unavailable),
+        let kid = token.kid.as_deref();
+        let wait = |tried| {
+            let (set, kid) = (Arc::clone(&issuer.set), kid.map(str::to_owned));
+            Ok(Verified::Wait(KeyWait { set, kid, tried }))
         };
-        let mut fitting = keys.matching(token.kid.as_deref()).filter(|key| key.algorithms.contains(&algorithm));
-        let verified = match token.kid {
-            Some(_) => fitting.any(|key| key.verifies(algorithm, token.message, token.signature)),
-            // Without a name it must be the only key.
-            None => match (fitting.next(), fitting.next()) {
-                (Some(key), None) => key.verifies(algorithm, token.message, token.signature),
-                _ => false,
-            },
+        let mut lookup = issuer.set.find();
+        let generation = loop {
+            let (keys, generation) = match lookup {
+                KeyLookup::Keys(keys, generation) => (keys, generation),
+                KeyLookup::Fetch => return wait(None),
+                KeyLookup::Unknown => return Err(TokenError::BadSignature),
+                KeyLookup::Unavailable => return Err(TokenError::Unavailable),
+            };
+            let fitting = keys.candidates(kid).filter(|key| key.algorithms.contains(&algorithm));
+            if fitting.take(MAX_TRIES).any(|key| key.verifies(algorithm, token.message, token.signature)) {
+                break generation;
+            }
+            lookup = issuer.set.missing(kid, generation);
+            if matches!(lookup, KeyLookup::Fetch) {
+                return wait(Some(generation));
+            }
         };
-        if !verified {
-            return Err(TokenError::BadSignature);
-        }
         let times = Times::of(&token.claims)?;
         times.check(now, self.skew)?;
         if !token::audience_fits(&token.claims, &issuer.audiences)? {
@@ -129,7 +149,8 @@ impl Jwt {
         if !self.required.iter().all(has) {
             return Err(TokenError::MissingClaim);
         }
-        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation }))
+        let names_key = token.kid.is_some();
+        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation, names_key }))
     }
 }
 

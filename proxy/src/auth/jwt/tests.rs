@@ -14,7 +14,10 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Alg, EncodingKey};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
-use sluice_wire::{Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource, Unknown};
+use sluice_wire::{
+    Algorithm, AuthorizerKind, AuthorizerPart, Behavior, Issuer, Jwt, KeySource, ObjectRef, TokenSource, Unknown,
+    default_token_types,
+};
 
 use super::{KeySets, TokenError};
 use crate::auth::{AuthRequest, Authorizer, Decision, Identity};
@@ -110,6 +113,7 @@ fn jwt(keys: KeySource) -> Jwt {
         token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 60,
         required_claims: [("tier".to_owned(), "3".to_owned())].into(),
+        token_types: default_token_types(),
     }
 }
 
@@ -139,7 +143,7 @@ fn inline(keys: &[&Value]) -> Arc<Authorizer> {
 
 /// The caller, or the reason of the rejection.
 async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
-    match authorizer.authorize(&AuthRequest { headers, variables: &NoVariables }).await {
+    match authorizer.authorize(&AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables }).await {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
     }
@@ -174,34 +178,37 @@ fn each_kind_of_key_verifies_its_own_tokens() {
 
 #[test]
 fn claims_are_checked() {
-    use TokenError::{Expired, Malformed, MissingClaim, NotYetValid, UnknownIssuer, WrongAudience};
+    use TokenError::{
+        Expired, InvalidAudience, InvalidExpiry, InvalidId, InvalidIssuedAt, InvalidIssuer, InvalidNotBefore,
+        InvalidSubject, Malformed, MissingClaim, NoExpiry, NoIssuer, NotYetValid, UnknownIssuer, WrongAudience,
+    };
     let authorizer = inline(&[&EC.jwk]);
     let rows: Vec<(Value, Option<TokenError>)> = vec![
         (claims(), None),
         (with("exp", json!(now() - 30)), None),
         (with("exp", json!(now() - 90)), Some(Expired)),
         (with("exp", json!((now() + 60) as f64 + 0.5)), None),
-        (with("exp", json!((now() + 600).to_string())), Some(Malformed)),
-        (with("exp", json!(null)), Some(Malformed)),
-        (with("exp", json!(-1)), Some(Malformed)),
-        (with("exp", json!(1e300)), Some(Malformed)),
-        (without("exp"), Some(Malformed)),
+        (with("exp", json!((now() + 600).to_string())), Some(InvalidExpiry)),
+        (with("exp", json!(null)), Some(InvalidExpiry)),
+        (with("exp", json!(-1)), Some(InvalidExpiry)),
+        (with("exp", json!(1e300)), Some(InvalidExpiry)),
+        (without("exp"), Some(NoExpiry)),
         (with("nbf", json!(now() + 30)), None),
         (with("nbf", json!(now() + 90)), Some(NotYetValid)),
-        (with("nbf", json!("0")), Some(Malformed)),
-        (with("nbf", json!([])), Some(Malformed)),
+        (with("nbf", json!("0")), Some(InvalidNotBefore)),
+        (with("nbf", json!([])), Some(InvalidNotBefore)),
         (with("iat", json!(now() + 90)), Some(NotYetValid)),
-        (with("iat", json!({})), Some(Malformed)),
+        (with("iat", json!({})), Some(InvalidIssuedAt)),
         (with("iss", json!("https://idp.example/")), Some(UnknownIssuer)),
-        (with("iss", json!([ISSUER])), Some(Malformed)),
-        (without("iss"), Some(Malformed)),
-        (with("sub", json!(7)), Some(Malformed)),
-        (with("jti", json!(7)), Some(Malformed)),
+        (with("iss", json!([ISSUER])), Some(InvalidIssuer)),
+        (without("iss"), Some(NoIssuer)),
+        (with("sub", json!(7)), Some(InvalidSubject)),
+        (with("jti", json!(7)), Some(InvalidId)),
         (with("aud", json!(["other", "till"])), None),
         (with("aud", json!(["other"])), Some(WrongAudience)),
         (with("aud", json!([])), Some(WrongAudience)),
-        (with("aud", json!(["shop", 7])), Some(Malformed)),
-        (with("aud", json!({"shop": 1})), Some(Malformed)),
+        (with("aud", json!(["shop", 7])), Some(InvalidAudience)),
+        (with("aud", json!({"shop": 1})), Some(InvalidAudience)),
         (without("aud"), Some(WrongAudience)),
         (
             {
@@ -334,7 +341,7 @@ fn keys_and_algorithms_cannot_be_confused() {
     assert_eq!(rejected(&authorizer, &bearer(&good)), None);
     for (what, token) in rows {
         let reason = rejected(&authorizer, &bearer(&token));
-        assert!(matches!(reason, Some("token_bad_signature" | "token_malformed")), "{what}: {reason:?}");
+        assert!(reason.is_some_and(|reason| reason.starts_with("token_")), "{what}: {reason:?}");
     }
 }
 
@@ -371,12 +378,172 @@ fn keys_that_may_not_verify_are_passed_over() {
 }
 
 #[test]
-fn a_token_without_a_key_name_needs_an_only_key() {
+fn names_of_keys_may_be_missing_on_either_side() {
+    let named = |kid: Option<&str>, signer: &Signer| {
+        let mut jwk = signer.jwk.clone();
+        match kid {
+            Some(kid) => jwk["kid"] = json!(kid),
+            None => drop(jwk.as_object_mut().unwrap().remove("kid")),
+        }
+        jwk
+    };
+    let (a, b, c) = (named(Some("a"), &OTHER), named(Some("b"), &EC), named(Some("c"), &RSA));
+    let (nameless, nameless_other) = (named(None, &EC), named(None, &OTHER));
+    let bad = Some("token_bad_signature");
+    for (kid, keys, expected) in [
+        // A token without a name is tried with each key that fits.
+        (None, vec![&b], None),
+        (None, vec![&a, &b, &c], None),
+        (None, vec![&nameless_other, &nameless], None),
+        (None, vec![&a, &c], bad),
+        // A key without a name is tried for each token that it fits.
+        (Some("b"), vec![&a, &nameless], None),
+        (Some("a"), vec![&a, &nameless], None),
+        (Some("b"), vec![&nameless_other, &nameless], None),
+        (Some("b"), vec![&nameless_other, &c], bad),
+        // A name is compared where both have one.
+        (Some("a"), vec![&a, &b], bad),
+        (Some("d"), vec![&a, &b], bad),
+    ] {
+        let header = kid.map_or_else(|| json!({"alg": "ES256"}), |kid| json!({"alg": "ES256", "kid": kid}));
+        let token = EC.sign(&header, &claims());
+        assert_eq!(rejected(&inline(&keys), &bearer(&token)), expected, "{kid:?} {keys:?}");
+    }
+    // The number of keys that are tried is limited.
+    let many: Vec<Value> = (0..16).map(|n| named(Some(&n.to_string()), &OTHER)).collect();
+    let mut keys: Vec<&Value> = many.iter().collect();
+    keys.push(&b);
     let token = EC.sign(&json!({"alg": "ES256"}), &claims());
-    assert_eq!(rejected(&inline(&[&EC.jwk, &RSA.jwk]), &bearer(&token)), None);
-    let mut twin = OTHER.jwk.clone();
-    twin["kid"] = json!("twin");
-    assert_eq!(rejected(&inline(&[&EC.jwk, &twin]), &bearer(&token)), Some("token_bad_signature"));
+    assert_eq!(rejected(&inline(&keys), &bearer(&token)), bad);
+    assert_eq!(rejected(&inline(&keys[1..]), &bearer(&token)), None);
+}
+
+#[test]
+fn aws_http_apis_need_the_name_of_the_key() {
+    let authorizer = inline(&[&EC.jwk]);
+    let (named, nameless) = (EC.token(&claims()), EC.sign(&json!({"alg": "ES256"}), &claims()));
+    for _ in 0..2 {
+        for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
+            let decide = |token: &str| {
+                let headers = bearer(token);
+                let request = AuthRequest { headers: &headers, behavior, variables: &NoVariables };
+                match authorizer.authorize(&request).now_or_never().unwrap() {
+                    Decision::Allow(_) => None,
+                    Decision::Reject { reason, .. } => Some(reason),
+                }
+            };
+            assert_eq!(decide(&named), None, "{behavior:?}");
+            let expected = (behavior == Behavior::AwsHttp).then_some("token_no_kid");
+            assert_eq!(decide(&nameless), expected, "{behavior:?}");
+        }
+    }
+}
+
+#[test]
+fn tokens_have_an_accepted_type() {
+    let with_types = |types: &[&str]| {
+        let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
+        rules.token_types = types.iter().map(|text| (*text).to_owned()).collect();
+        Authorizer::compile(&part(rules), &KeySets::new(runtime(), Web::default()))
+    };
+    let token = |token_type: Value| {
+        let mut header = EC.header();
+        header["typ"] = token_type;
+        EC.sign(&header, &claims())
+    };
+    let usual = inline(&[&EC.jwk]);
+    let access_only = with_types(&["at+jwt"]);
+    for (token_type, accepted, accepted_as_access) in [
+        (json!("JWT"), true, false),
+        (json!("jwt"), true, false),
+        (json!("JOSE"), true, false),
+        (json!("application/jwt"), true, false),
+        (json!("at+jwt"), true, true),
+        (json!("application/AT+JWT"), true, true),
+        (json!("logout+jwt"), false, false),
+        (json!("dpop+jwt"), false, false),
+        (json!("application/secevent+jwt"), false, false),
+        (json!("kb+jwt"), false, false),
+        (json!("id_token+jwt"), false, false),
+        (json!("token-introspection+jwt"), false, false),
+        (json!("text/jwt"), false, false),
+        (json!("JWT "), false, false),
+        (json!(""), false, false),
+        (json!(null), false, false),
+        (json!(["JWT"]), false, false),
+    ] {
+        let headers = bearer(&token(token_type.clone()));
+        let reason = |accepted: bool| (!accepted).then_some("token_wrong_type");
+        assert_eq!(rejected(&usual, &headers), reason(accepted), "{token_type}");
+        assert_eq!(rejected(&access_only, &headers), reason(accepted_as_access), "{token_type}");
+    }
+    let untyped = bearer(&EC.sign(&json!({"alg": "ES256", "kid": "ec"}), &claims()));
+    assert_eq!(rejected(&usual, &untyped), None);
+    assert_eq!(rejected(&access_only, &untyped), Some("token_wrong_type"));
+    // A logout token without a type of its own.
+    let events = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+    assert_eq!(rejected(&usual, &bearer(&EC.token(&with("events", events)))), Some("token_wrong_type"));
+    assert_eq!(rejected(&usual, &bearer(&EC.token(&with("events", json!("x"))))), None);
+}
+
+#[test]
+fn repeated_members_of_a_token_are_rejected() {
+    let sign = |header: &str, claims: &str| {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        format!("{message}.{}", jsonwebtoken::crypto::sign(message.as_bytes(), &EC.key, Alg::ES256).unwrap())
+    };
+    let good = claims().to_string();
+    let open = good.strip_suffix('}').unwrap();
+    let header = r#"{"alg":"ES256","kid":"ec"}"#;
+    let authorizer = inline(&[&EC.jwk]);
+    for (header, claims, expected) in [
+        (header, good.clone(), None),
+        (r#"{"alg":"none","alg":"ES256","kid":"ec"}"#, good.clone(), Some("token_duplicate_member")),
+        (r#"{"alg":"ES256","kid":"ec","kid":"ec"}"#, good.clone(), Some("token_duplicate_member")),
+        (r#"{"alg":"ES256","kid":"ec","\u0061lg":"ES256"}"#, good.clone(), Some("token_duplicate_member")),
+        (header, format!(r#"{open},"sub":"root"}}"#), Some("token_duplicate_member")),
+        (header, format!(r#"{open},"exp":1}}"#), Some("token_duplicate_member")),
+        (header, format!(r#"{open},"address":{{"a":1,"a":2}}}}"#), Some("token_duplicate_member")),
+        (header, format!(r#"{open},"Sub":"x"}}"#), None),
+    ] {
+        assert_eq!(rejected(&authorizer, &bearer(&sign(header, &claims))), expected, "{header} {claims}");
+    }
+}
+
+#[test]
+fn a_token_that_is_too_long_and_a_bad_header_have_reasons_of_their_own() {
+    let authorizer = inline(&[&EC.jwk]);
+    let header = |name: &str, value: Value| {
+        let mut header = EC.header();
+        header[name] = value;
+        EC.sign(&header, &claims())
+    };
+    for (token, expected) in [
+        (EC.token(&with("x", json!("y".repeat(8192)))), "token_too_long"),
+        ("x".repeat(8193), "token_too_long"),
+        (header("alg", json!("PS256")), "token_wrong_algorithm"),
+        (header("alg", json!("none")), "token_wrong_algorithm"),
+        (header("alg", json!(null)), "token_wrong_algorithm"),
+        (header("kid", json!(7)), "token_invalid_kid"),
+        (header("kid", json!("k".repeat(257))), "token_invalid_kid"),
+        (header("crit", json!(["exp"])), "token_invalid_crit"),
+        ("a.b".to_owned(), "token_malformed"),
+    ] {
+        assert_eq!(rejected(&authorizer, &bearer(&token)), Some(expected), "{token}");
+    }
+}
+
+#[test]
+fn a_key_of_an_issuer_that_writes_leading_zeros_verifies() {
+    let mut jwk = RSA.jwk.clone();
+    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
+    jwk["n"] = json!(URL_SAFE.encode([&[0], modulus.as_slice()].concat()));
+    jwk["e"] = json!("AAEAAQ==");
+    assert_eq!(rejected(&inline(&[&jwk]), &bearer(&RSA.token(&claims()))), None);
+    let mut jwk = EC.jwk.clone();
+    let x = URL_SAFE_NO_PAD.decode(jwk["x"].as_str().unwrap()).unwrap();
+    jwk["x"] = json!(URL_SAFE_NO_PAD.encode([&[0], x.as_slice()].concat()));
+    assert_eq!(rejected(&inline(&[&jwk]), &bearer(&EC.token(&claims()))), None);
 }
 
 #[test]
@@ -399,8 +566,8 @@ fn places_of_tokens() {
         (vec![bearer.as_str()], None),
         (vec![&format!("bEARER   {token} ")], None),
         (vec![token.as_str()], Some(TokenError::Missing)),
-        (vec![bearer.as_str(), bearer.as_str()], Some(TokenError::Malformed)),
-        (vec!["Basic YTpi", bearer.as_str()], Some(TokenError::Malformed)),
+        (vec![bearer.as_str(), bearer.as_str()], Some(TokenError::Repeated)),
+        (vec!["Basic YTpi", bearer.as_str()], Some(TokenError::Repeated)),
         (vec!["Bearer \u{e9}"], Some(TokenError::Malformed)),
         (vec![&format!("Bearer {token}, Bearer {token}")], Some(TokenError::Malformed)),
     ] {
@@ -452,6 +619,11 @@ fn a_cache_identity_is_that_of_one_caller_whatever_its_token() {
         of(&without("sub")),
         of(&client),
         of(&with("sub", json!(""))),
+        of(&{
+            let mut nameless = with("sub", json!(""));
+            nameless["email"] = json!("bert@shop.example");
+            nameless
+        }),
     ];
     for (n, one) in all.iter().enumerate() {
         assert!(all.iter().skip(n + 1).all(|other| other != one), "{n}");

@@ -1,15 +1,17 @@
 //! Parses a token: its place in a request, its three segments, its registered claims. Nothing is verified here. Keys that a
 //! token names (`jwk`, `jku`, `x5u`) are never used.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
-use sluice_wire::{Algorithm, TokenSource};
+use sluice_wire::{Algorithm, TokenSource, normalized_token_type};
 
 use super::error::TokenError;
+use super::json;
 use crate::auth::identity::Identity;
 use crate::auth::identity::cache_identity;
 
@@ -29,6 +31,10 @@ impl Source {
         let header = HeaderName::from_bytes(part.header.as_bytes()).ok()?;
         Some(Self { header, scheme: part.scheme.clone() })
     }
+
+    pub(super) fn header(&self) -> &HeaderName {
+        &self.header
+    }
 }
 
 /// The token of a request and its header. The first place that has a token is used.
@@ -41,7 +47,7 @@ pub(super) fn find<'a, 's>(
         let Some(value) = values.next() else { continue };
         // The backend might use the other one.
         if values.next().is_some() {
-            return Err(TokenError::Malformed);
+            return Err(TokenError::Repeated);
         }
         // Not `to_str`, which checks each byte of a long token separately.
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| TokenError::Malformed)?.trim_ascii();
@@ -56,7 +62,7 @@ pub(super) fn find<'a, 's>(
         if token.is_empty() {
             continue;
         }
-        return if token.len() <= MAX_TOKEN_BYTES { Ok((token, &source.header)) } else { Err(TokenError::Malformed) };
+        return if token.len() <= MAX_TOKEN_BYTES { Ok((token, &source.header)) } else { Err(TokenError::TooLong) };
     }
     Err(TokenError::Missing)
 }
@@ -71,6 +77,8 @@ pub(super) struct Token<'a> {
     pub(super) algorithm: Option<Algorithm>,
     /// The key ID.
     pub(super) kid: Option<String>,
+    /// The type of the header, in the form that types are compared in; a token without one is a `jwt`.
+    pub(super) token_type: Cow<'static, str>,
     /// The claims.
     pub(super) claims: Map<String, Value>,
 }
@@ -85,27 +93,40 @@ impl<'a> Token<'a> {
         let (header, claims) = (object(header)?, object(claims)?);
         // Critical extensions are not supported (RFC 7515, 4.1.11).
         if header.contains_key("crit") {
-            return Err(TokenError::Malformed);
+            return Err(TokenError::Critical);
         }
-        let name = header.get("alg").and_then(Value::as_str).ok_or(TokenError::Malformed)?;
+        let name = header.get("alg").and_then(Value::as_str).ok_or(TokenError::WrongAlgorithm)?;
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
-            Some(_) => return Err(TokenError::Malformed),
+            Some(_) => return Err(TokenError::InvalidKeyId),
         };
-        Ok(Self { message, signature, algorithm: Algorithm::named(name), kid, claims })
+        let token_type = match header.get("typ") {
+            None => Cow::Borrowed("jwt"),
+            Some(Value::String(text)) => Cow::Owned(normalized_token_type(text)),
+            Some(_) => return Err(TokenError::WrongType),
+        };
+        Ok(Self { message, signature, algorithm: Algorithm::named(name), kid, token_type, claims })
+    }
+
+    /// Whether it is of one of these types. A token of a general type that reports events (RFC 8417), such as a logout token (OpenID Connect
+    /// Back-Channel Logout 1.0, 2.4), is none that permits a call.
+    pub(super) fn is_of(&self, types: &[String]) -> bool {
+        let reports = self.token_type == "jwt" && self.claims.get("events").is_some_and(Value::is_object);
+        types.iter().any(|accepted| *accepted == self.token_type) && !reports
     }
 
     /// `iss`, which must be a string.
     pub(super) fn issuer(&self) -> Result<&str, TokenError> {
-        self.claims.get("iss").and_then(Value::as_str).ok_or(TokenError::Malformed)
+        let claim = self.claims.get("iss").ok_or(TokenError::NoIssuer)?;
+        claim.as_str().ok_or(TokenError::InvalidIssuer)
     }
 }
 
 /// Base64 without padding (RFC 7515, 2). With padding, one token would have several encodings.
 fn object(segment: &str) -> Result<Map<String, Value>, TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
+    json::object(&bytes)
 }
 
 /// The times of a token.
@@ -119,8 +140,9 @@ pub(super) struct Times {
 impl Times {
     /// `exp` is required; each must be a number.
     pub(super) fn of(claims: &Map<String, Value>) -> Result<Self, TokenError> {
-        let expires = time(claims, "exp")?.ok_or(TokenError::Malformed)?;
-        Ok(Self { expires, not_before: time(claims, "nbf")?, issued: time(claims, "iat")? })
+        let expires = time(claims, "exp", TokenError::InvalidExpiry)?.ok_or(TokenError::NoExpiry)?;
+        let not_before = time(claims, "nbf", TokenError::InvalidNotBefore)?;
+        Ok(Self { expires, not_before, issued: time(claims, "iat", TokenError::InvalidIssuedAt)? })
     }
 
     /// `exp` with the tolerance of the authorizer.
@@ -140,11 +162,10 @@ impl Times {
     }
 }
 
-fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, TokenError> {
+fn time(claims: &Map<String, Value>, name: &str, invalid: TokenError) -> Result<Option<SystemTime>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_f64().ok_or(TokenError::Malformed)?;
-    let since = Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Malformed)?;
-    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(TokenError::Malformed)
+    let since = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or(invalid)?;
+    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(invalid)
 }
 
 /// Whether one of `accepted` is in `aud`, or equals `client_id` if there is no `aud`.
@@ -154,22 +175,23 @@ pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) ->
         Some(Value::String(text)) => Ok(known(text)),
         Some(Value::Array(list)) => {
             let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            Ok(texts.ok_or(TokenError::Malformed)?.into_iter().any(known))
+            Ok(texts.ok_or(TokenError::InvalidAudience)?.into_iter().any(known))
         }
-        Some(_) => Err(TokenError::Malformed),
+        Some(_) => Err(TokenError::InvalidAudience),
         None => Ok(claims.get("client_id").and_then(Value::as_str).is_some_and(known)),
     }
 }
 
 /// The caller of a verified token.
 pub(super) fn identity(issuer: &str, claims: Map<String, Value>, expires: SystemTime) -> Result<Identity, TokenError> {
-    let text = |name: &str| match claims.get(name) {
+    let text = |name: &str, invalid| match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(TokenError::Malformed),
+        Some(_) => Err(invalid),
     };
-    let id = text("sub")?;
-    text("jti")?;
+    // An empty name distinguishes no caller from another.
+    let id = text("sub", TokenError::InvalidSubject)?.filter(|id| !id.is_empty());
+    text("jti", TokenError::InvalidId)?;
     let mut scopes = Vec::new();
     for name in ["scope", "scp"] {
         match claims.get(name) {

@@ -241,3 +241,24 @@ fn a_key_that_was_taken_away_takes_its_remembered_tokens_along() {
         eventually("a rejection", || rejected(&authorizer, &token) == Some("token_bad_signature")).await;
     });
 }
+
+#[test]
+fn a_rotated_key_is_found_for_a_token_without_its_name() {
+    let web = Web::default();
+    web.put("https://keys.example", &set(&[&EC.jwk]));
+    let authorizer = fetched(&web, QUICK);
+    block(async {
+        let nameless =
+            |signer: &Signer| bearer(&signer.sign(&json!({"alg": format!("{:?}", signer.algorithm)}), &claims()));
+        assert!(authorize(&authorizer, &nameless(&EC)).await.is_ok());
+        assert_eq!(web.fetches(), 1);
+        web.put("https://keys.example", &set(&[&EC.jwk, &ED.jwk]));
+        assert!(authorize(&authorizer, &nameless(&ED)).await.is_ok());
+        assert_eq!(web.fetches(), 2);
+        // A storm of tokens that no key verifies causes no more.
+        for _ in 0..100 {
+            assert_eq!(authorize(&authorizer, &nameless(&OTHER)).await.err(), Some("token_bad_signature"));
+        }
+        assert_eq!(web.fetches(), 2);
+    });
+}
