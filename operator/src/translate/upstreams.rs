@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use sluice_wire::{Endpoints, PartBody, PartName, UpstreamPart};
 
 use crate::objects::{Kind, ObjectKey};
@@ -77,21 +77,74 @@ fn addresses(view: &View<'_>, key: &ObjectKey, service: &Service, listed: &Servi
     let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
     let family = families.and_then(|families| families.first());
     let expected = listed.name.as_deref().unwrap_or_default();
-    let mut found = BTreeSet::new();
+    let (mut ready, mut draining) = (BTreeSet::new(), BTreeSet::new());
     for slice in
         view.group::<EndpointSlice>(key).filter(|slice| family.is_none_or(|family| *family == slice.address_type))
     {
         let ports = slice.ports.iter().flatten();
         let numbers = ports.filter(|port| port.name.as_deref().unwrap_or_default() == expected);
         let numbers: Vec<u16> = numbers.filter_map(|port| port.port.and_then(|n| u16::try_from(n).ok())).collect();
-        let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
-            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
-        };
-        for address in slice.endpoints.iter().filter(ready).flat_map(|endpoint| endpoint.addresses.first()) {
-            if let Ok(ip) = address.parse::<IpAddr>() {
+        for endpoint in &slice.endpoints {
+            let found = match use_of(endpoint.conditions.as_ref()) {
+                Use::Always => &mut ready,
+                Use::WithoutReady => &mut draining,
+                Use::Never => continue,
+            };
+            if let Some(ip) = endpoint.addresses.first().and_then(|address| address.parse::<IpAddr>().ok()) {
                 found.extend(numbers.iter().map(|number| SocketAddr::new(ip, *number)));
             }
         }
     }
+    let found = if ready.is_empty() { draining } else { ready };
     found.into_iter().take(MAX_ADDRESSES).collect()
+}
+
+/// When an endpoint gets requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Always,
+    /// Only when no endpoint of the port is ready.
+    WithoutReady,
+    Never,
+}
+
+/// As kube-proxy decides it: ready endpoints; without any, those that terminate and still serve, so that a rollout with one
+/// replica loses no request. A condition that is not set has the value that the API documents: ready and serving are true,
+/// terminating is false.
+fn use_of(conditions: Option<&EndpointConditions>) -> Use {
+    let Some(conditions) = conditions else { return Use::Always };
+    if conditions.ready != Some(false) {
+        return Use::Always;
+    }
+    let drains = conditions.serving != Some(false) && conditions.terminating == Some(true);
+    if drains { Use::WithoutReady } else { Use::Never }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_gets_requests_when_it_is_ready_or_drains_and_none_is_ready() {
+        let (no, yes) = (Some(false), Some(true));
+        for (ready, serving, terminating, expected) in [
+            (None, None, None, Use::Always),
+            (yes, None, None, Use::Always),
+            (yes, yes, no, Use::Always),
+            // Of a Service with publishNotReadyAddresses.
+            (yes, no, yes, Use::Always),
+            (None, no, yes, Use::Always),
+            (no, yes, yes, Use::WithoutReady),
+            (no, None, yes, Use::WithoutReady),
+            (no, no, yes, Use::Never),
+            (no, yes, no, Use::Never),
+            (no, yes, None, Use::Never),
+            (no, no, no, Use::Never),
+            (no, None, None, Use::Never),
+        ] {
+            let conditions = EndpointConditions { ready, serving, terminating };
+            assert_eq!(use_of(Some(&conditions)), expected, "{conditions:?}");
+        }
+        assert_eq!(use_of(None), Use::Always);
+    }
 }

@@ -79,6 +79,7 @@ cases! {
     route_service_dual_stack
     route_service_external_name
     route_service_many_slices
+    route_service_terminating
     route_service_missing
     route_service_port_missing
     route_service_without_endpoints
