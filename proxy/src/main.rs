@@ -12,7 +12,7 @@ use clap::Parser;
 use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
-use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings};
 use sluice_wire::FleetName;
 
 #[global_allocator]
@@ -101,6 +101,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         extra_roots: Vec::new(),
         limits: flags.limits.limits(),
         timeouts: flags.limits.timeouts(),
+        names: NameFiles::default(),
         runtime: tokio::runtime::Handle::current(),
     })?);
     proxy.reserve(flags.admin.port());

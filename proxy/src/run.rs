@@ -32,7 +32,8 @@ use crate::overload::{Limits, Load, Memory};
 use crate::pipeline::Worker;
 use crate::state::State;
 use crate::timeouts::Timeouts;
-use crate::transport::{Context, Egress, PoolLimits, Tls};
+pub use crate::transport::NameFiles;
+use crate::transport::{Context, Egress, PoolLimits, Resolver, Tls};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -64,6 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Timeouts of client connections.
     pub timeouts: Timeouts,
+    /// How names are looked up.
+    pub names: NameFiles,
     /// Runs what is not on the request path.
     pub runtime: tokio::runtime::Handle,
 }
@@ -154,7 +157,8 @@ impl Proxy {
         let egress = Egress::new(settings.allow_loopback);
         egress.limit_descriptors(descriptors.reserved_from);
         let pool_limits = PoolLimits { requests: limits.requests_per_upstream, ..PoolLimits::default() };
-        let transport = Context { egress: egress.clone(), timeouts, limits: pool_limits, threads };
+        let resolver = Resolver::new(settings.names, settings.runtime.clone());
+        let transport = Context { egress: egress.clone(), resolver, timeouts, limits: pool_limits, threads };
         let tls = Tls::new(settings.extra_roots)?;
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());

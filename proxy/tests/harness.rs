@@ -8,7 +8,7 @@ use prometheus::Registry;
 pub use sluice_kit::backend::ok;
 pub use sluice_kit::http1::{read_head, read_response};
 pub use sluice_kit::{Backend, Http2, Response, eventually};
-use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings};
 use sluice_proxy::{Limits, Timeouts};
 use sluice_wire::*;
 
@@ -75,6 +75,7 @@ impl Gate {
             extra_roots: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            names: NameFiles::default(),
             runtime: runtime.handle().clone(),
         };
         change(&mut settings);

@@ -303,9 +303,11 @@ fn a_limit_that_is_lowered_while_requests_run_is_respected_and_blocks_no_request
 
 #[test]
 fn connections_that_go_away_under_load_fail_no_request() {
-    // With 100 streams a connection has streams to spare, with 4 it has none. Fewer requests are in flight than a connection
-    // processes: otherwise the same request may be rejected each time, and the proxy gives up after 50 times.
-    for (limit, goes, in_flight) in [(100, 30, 12), (4, 30, 12), (100, 5, 3), (4, 5, 3)] {
+    // With 100 streams a connection has streams to spare, with 4 it has none. In the last rows more requests are in flight than
+    // a connection processes: those that were rejected come first on the next one.
+    for (limit, goes, in_flight) in
+        [(100, 30, 12), (4, 30, 12), (100, 5, 3), (4, 5, 3), (100, 5, 12), (4, 5, 12), (100, 2, 8)]
+    {
         let react = move |number: Number| {
             if number.of_connection >= goes { Reaction::GoAway } else { Reaction::Respond }
         };

@@ -20,6 +20,7 @@ mod harness;
 mod http2;
 mod http2_pool;
 mod limits;
+mod names;
 mod overload;
 mod policy;
 mod routing;

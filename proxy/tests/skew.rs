@@ -88,6 +88,7 @@ impl Proxy {
             extra_roots: Vec::new(),
             limits: sluice_proxy::Limits::default(),
             timeouts: sluice_proxy::Timeouts::default(),
+            names: sluice_proxy::run::NameFiles::default(),
             runtime: tokio::runtime::Handle::current(),
         });
         let proxy = Arc::new(proxy.unwrap());

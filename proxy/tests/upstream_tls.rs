@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::Full;
@@ -142,7 +143,7 @@ fn a_protocol_upgrade_uses_http1_with_a_server_that_prefers_http2() {
 fn secure(port: u16, name: &str, h2c: bool) -> Vec<(PartName, PartBody)> {
     let (part, body) = upstream(&[std::net::SocketAddr::from(([127, 0, 0, 1], port))]);
     let PartBody::Upstream(body) = body else { unreachable!() };
-    let tls = Some(UpstreamTls { server_name: name.into() });
+    let tls = Some(UpstreamTls { server_name: name.into(), roots: None });
     let rules = vec![rule("r", "ANY", "/{p+}", policy(service()))];
     vec![stage_part(stage()), (part, PartBody::Upstream(UpstreamPart { tls, h2c, ..body })), route("r", rules)]
 }
@@ -178,4 +179,39 @@ fn a_service_with_tls_is_never_called_without() {
     // Valid again.
     assert_eq!(gate.put(secure(server.port, "orders.shop.svc", false)), []);
     assert_eq!(gate.get("/a").status, 200);
+}
+
+#[test]
+fn a_service_with_authorities_of_its_own_trusts_no_others() {
+    let (own, other) = (issue("orders.shop.svc"), issue("orders.shop.svc"));
+    let server = Server::start(&own, &["http/1.1"]);
+    // The proxy itself trusts the server.
+    let mut gate = trusting(&own);
+    let with = |roots: &[&str]| {
+        let mut parts = secure(server.port, "orders.shop.svc", false);
+        let PartBody::Upstream(part) = &mut parts[1].1 else { unreachable!() };
+        part.tls.as_mut().unwrap().roots = Some(roots.iter().map(|root| (*root).to_owned()).collect());
+        parts
+    };
+    let text = |issued: &Issued| base64::engine::general_purpose::STANDARD.encode(&issued.der);
+    let (own, other) = (text(&own), text(&other));
+    for (roots, status) in [
+        (vec![own.as_str()], 200),
+        (vec![other.as_str()], 502),
+        (vec![&other, &own], 200),
+        (vec![], 502),
+        (vec![&own], 200),
+    ] {
+        assert_eq!(gate.put(with(&roots)), []);
+        assert_eq!(gate.get("/a").status, status, "{roots:?}");
+    }
+    // Endpoints change, and the authorities do not: the connection stays.
+    let before = server.connections.load(Ordering::SeqCst);
+    gate.put(with(&[&own]));
+    assert_eq!((gate.get("/a").status, server.connections.load(Ordering::SeqCst)), (200, before));
+    for bad in ["no base64", "AAAA"] {
+        let diagnostics = gate.put(with(&[bad]));
+        assert!(diagnostics.iter().any(|one| one.message.contains("certificate authority 0")), "{diagnostics:?}");
+        assert_eq!(gate.get("/a").status, 503);
+    }
 }

@@ -13,7 +13,7 @@ use prometheus::Registry;
 use sluice_daemon::{Readiness, admin, signals};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{self, Loaded};
-use sluice_proxy::run::{LogSink, Proxy, Settings};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings};
 use sluice_proxy::{Limits, Timeouts};
 
 use crate::args;
@@ -119,6 +119,7 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         extra_roots: Vec::new(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        names: NameFiles::default(),
         runtime: tokio::runtime::Handle::current(),
     });
     proxy.context("cannot start the proxy")

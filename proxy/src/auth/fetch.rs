@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
 
 use crate::transport::{
-    self, CallKind, CollectError, ConnectError, Context, Http, Payload, Pool, ServerAddress, Tls, TlsTarget, Transport,
+    self, CallKind, CollectError, ConnectError, Context, Failures, Http, Payload, Pool, Tls, TlsTarget, Transport,
     call, collect_capped,
 };
 
@@ -96,8 +96,9 @@ impl Fetcher {
             .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .body(Payload::from(Empty::<Bytes>::new()))?;
         // Documents are fetched every few minutes: their connections are not kept.
-        let place = ServerAddress::Name(host.into(), port);
-        let pool = Pool::single(place, Transport { tls, http: Http::Alpn }, self.transport.clone());
+        let pool = Pool::new(Failures::unlogged(), self.transport.clone());
+        // A host of which names are never resolved delays no key set of another host.
+        pool.update_name(host, port, &format!("issuer {host}"), &Transport { tls, http: Http::Alpn });
         let received = call(&pool, 0, Box::new(request), CallKind::Plain, DEADLINE, || None).await;
         let failed = |error| match error {
             transport::Error::Connect(source) => match &*source {
@@ -137,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::timeouts::UpstreamTimeouts;
-    use crate::transport::{Egress, PoolLimits};
+    use crate::transport::{Egress, NameFiles, PoolLimits, Resolver};
 
     /// An issuer that sends the same response to every request.
     async fn issuer(response: String) -> SocketAddr {
@@ -158,9 +159,9 @@ mod tests {
     }
 
     fn trusting(roots: Vec<CertificateDer<'static>>, allow_loopback: bool) -> Fetcher {
-        let egress = Egress::new(allow_loopback);
-        let context =
-            Context { egress, timeouts: UpstreamTimeouts::default(), limits: PoolLimits::default(), threads: 1 };
+        let (egress, timeouts) = (Egress::new(allow_loopback), UpstreamTimeouts::default());
+        let resolver = Resolver::new(NameFiles::default(), tokio::runtime::Handle::current());
+        let context = Context { egress, resolver, timeouts, limits: PoolLimits::default(), threads: 1 };
         Fetcher::new(Tls::new(roots).unwrap(), context)
     }
 

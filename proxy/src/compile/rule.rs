@@ -145,7 +145,8 @@ fn policy(
     let throttle = policy.throttle.or(site.stage.throttle);
     let request = edits(&policy.request_headers, Message::Request)?;
     let response = edits(&policy.response_headers, Message::Response)?;
-    let integration = integration(rule, &policy.integration, state)?;
+    let namespace = &site.route.object.namespace;
+    let integration = integration(rule, namespace, &policy.integration, state)?;
     let body_limit = policy.body_limit.unwrap_or(u64::MAX).min(body_limit(site.stage.behavior));
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
@@ -225,12 +226,17 @@ fn value(name: &str, template: &Template) -> Result<HeaderTemplate, Problem> {
         .ok_or_else(|| format!("the value of the header {name} has characters that a header cannot have."))
 }
 
-fn integration(rule: &wire::Rule, integration: &wire::Integration, state: &mut State) -> Result<Integration, Problem> {
+fn integration(
+    rule: &wire::Rule,
+    namespace: &str,
+    integration: &wire::Integration,
+    state: &mut State,
+) -> Result<Integration, Problem> {
     match integration {
         wire::Integration::Service(part) => Ok(Integration::Service(state.upstream(part))),
         wire::Integration::Http(target) => {
             let bad = || format!("{:?} is not a host name or address.", target.host);
-            let upstream = state.external(target).ok_or_else(bad)?;
+            let upstream = state.external(target, namespace).ok_or_else(bad)?;
             let usual = if target.tls { 443 } else { 80 };
             let host =
                 if target.port == usual { target.host.clone() } else { format!("{}:{}", target.host, target.port) };

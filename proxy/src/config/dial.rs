@@ -12,7 +12,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::transport::{
-    ConnectError, Dedicated, Dialer, Http, Reach, SendBody, ServerAddress, Tls, TlsTarget, Transport, dedicated,
+    ConnectError, Dedicated, Dialer, Http, Name, NameFiles, Reach, Resolver, SendBody, ServerAddress, Tls, TlsTarget,
+    Transport, dedicated,
 };
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -63,7 +64,10 @@ pub(super) async fn dial<B: SendBody>(url: &Uri, authority: Option<&Path>) -> Re
     };
     // The operator's address comes from the proxy's flags: the egress policy for what users configure does not apply.
     let reach = if secure { Reach::Any } else { Reach::Loopback };
-    let dialer = Dialer::new(ServerAddress::Name(bare.into(), port), Transport { tls, http: Http::H2 }, reach);
+    // The files of the resolver are read for each connection, as the certificate is.
+    let resolver = Resolver::new(NameFiles::default(), tokio::runtime::Handle::current());
+    let place = ServerAddress::Name(Name::new(bare, port, &resolver, "operator"));
+    let dialer = Dialer::new(place, Transport { tls, http: Http::H2 }, reach);
     let settings = Dedicated { connect: CONNECT_DEADLINE, window: WINDOW_BYTES, ping: PING };
     dedicated(&dialer, settings).await.map_err(|source| match source {
         ConnectError::Forbidden(_) => DialError::NotLoopback(host.to_owned()),

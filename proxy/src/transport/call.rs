@@ -72,16 +72,18 @@ async fn attempts<B: SendBody>(
     let mut failure = Error::NoEndpoints;
     let mut wanted = if kind == CallKind::Upgrade { Requirement::Upgrade } else { Requirement::Any };
     let mut unprocessed = 0;
+    pool.refresh().await?;
     while tried.len() < ATTEMPTS {
         let Some(endpoint) = pool.pick(&tried) else { break };
         let outstanding = endpoint.enter();
-        let checkout = match endpoint.checkout(thread, request.body_mut(), wanted).await {
+        let checkout = match endpoint.checkout(thread, request.body_mut(), wanted, unprocessed).await {
             Ok(checkout) => checkout,
             Err(error) => {
                 tracing::debug!(error = %sluice_daemon::logging::chain(&error), "no connection to an upstream");
                 if matches!(error, Error::Connect(_)) {
                     endpoint.eject();
                 }
+                endpoint.failed(&error);
                 failure = error;
                 tried.push(endpoint);
                 continue;
@@ -99,6 +101,7 @@ async fn attempts<B: SendBody>(
         };
         match sent {
             Ok((response, held)) => {
+                endpoint.responded();
                 let held = if kind == CallKind::Upgrade { Held::Upgraded } else { held };
                 return Ok(Received { response, connection: PooledConnection::new(held, thread, outstanding) });
             }
@@ -119,7 +122,10 @@ async fn attempts<B: SendBody>(
                 request = copy;
                 wanted = Requirement::Fresh;
             }
-            Err(Failed::For(error)) => return Err(error),
+            Err(Failed::For(error)) => {
+                endpoint.failed(&error);
+                return Err(error);
+            }
         }
     }
     Err(failure)
@@ -285,15 +291,16 @@ fn failed<B: SendBody>(error: hyper::Error) -> Failed<B> {
 mod tests {
     use super::*;
     use crate::timeouts::UpstreamTimeouts;
-    use crate::transport::{Context, Egress, PoolLimits};
+    use crate::transport::{Context, Egress, Failures, NameFiles, PoolLimits, Resolver};
 
     type Body = http_body_util::Empty<bytes::Bytes>;
 
     #[tokio::test]
     async fn a_call_has_no_room_for_what_few_requests_need() {
         let timeouts = UpstreamTimeouts::default();
-        let context = Context { egress: Egress::new(true), timeouts, limits: PoolLimits::default(), threads: 1 };
-        let pool = Pool::<Body>::new(context);
+        let resolver = Resolver::new(NameFiles::default(), tokio::runtime::Handle::current());
+        let (egress, limits) = (Egress::new(true), PoolLimits::default());
+        let pool = Pool::<Body>::new(Failures::unlogged(), Context { egress, resolver, timeouts, limits, threads: 1 });
         let request = Box::new(Request::new(Payload::from(Body::new())));
         let work = call(&pool, 0, request, CallKind::Plain, Duration::from_secs(1), || None);
         // With the handshakes of TLS and HTTP/2 in it, it would have 12 KiB, which each request would copy.

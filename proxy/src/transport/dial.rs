@@ -1,7 +1,6 @@
 //! Connects to a server: name look-up, egress policy, racing of addresses, TCP, TLS.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +12,16 @@ use tokio_rustls::client::TlsStream;
 
 use super::egress::{Egress, EgressError};
 use super::error::ConnectError;
-use super::names::{self, Name};
+use super::names::Name;
+use super::race::race;
+use super::resolver::NameError;
 use super::tls::Tls;
 
 /// The address of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerAddress {
     Address(SocketAddr),
-    /// A host name, or an address as text, and a port. A name is looked up for new connections.
-    Name(Box<str>, u16),
+    /// Looked up for each connection; the connection is to any of its addresses.
+    Name(Arc<Name>),
 }
 
 /// Which version of HTTP is used.
@@ -99,20 +99,14 @@ pub(crate) enum Reach {
 
 /// Connects to one place.
 pub(crate) struct Dialer {
-    pub(super) place: ServerAddress,
-    /// Of a place that is a name.
-    name: Option<Arc<Name>>,
+    place: ServerAddress,
     pub(super) transport: Transport,
     reach: Reach,
 }
 
 impl Dialer {
     pub(crate) fn new(place: ServerAddress, transport: Transport, reach: Reach) -> Self {
-        let name = match &place {
-            ServerAddress::Address(_) => None,
-            ServerAddress::Name(host, port) => Some(Name::new(host, *port)),
-        };
-        Self { place, name, transport, reach }
+        Self { place, transport, reach }
     }
 
     /// Connects, with TLS where the transport has it. `http` is what is offered by ALPN.
@@ -126,15 +120,13 @@ impl Dialer {
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let not_found = || ConnectError::Io(io::ErrorKind::NotFound.into());
-        match (&self.place, &self.name) {
-            (ServerAddress::Address(address), _) => Ok(self.connect(*address).await?),
-            (ServerAddress::Name(..), Some(name)) => {
-                let addresses = name.addresses().await.map_err(ConnectError::Io)?;
-                let connected = names::race(&addresses, |address| self.connect(address)).await;
-                Ok(connected.ok_or_else(not_found)??)
+        match &self.place {
+            ServerAddress::Address(address) => Ok(self.connect(*address).await?),
+            ServerAddress::Name(name) => {
+                let addresses = name.addresses().await?;
+                let connected = race(&addresses.all, |address| self.connect(address)).await;
+                Ok(connected.ok_or(NameError::NotFound)??)
             }
-            (ServerAddress::Name(..), None) => Err(not_found()),
         }
     }
 

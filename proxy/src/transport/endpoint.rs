@@ -1,15 +1,17 @@
 //! One endpoint and its connections: established, kept for each worker thread, checked out and released.
 //! Which endpoint gets a request is decided by the pool.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use hyper::client::conn::{http1, http2};
 
 use super::body::{Payload, SendBody};
-use super::dial::{Dialer, Http, Reach, ServerAddress, Transport, in_time};
+use super::dial::{Dialer, Http, in_time};
 use super::error::{ConnectError, Error};
+use super::failures::Failures;
 use super::http1::{self as http1_connection, IdleConnections, Upgrades};
 use super::http2::connection::{self, Owned};
 use super::http2::queue::{Granted, Http2Connections};
@@ -17,9 +19,13 @@ use super::http2::stream::{OpenStream, Owner};
 use super::settings::Context;
 use crate::deadline::lately;
 
-/// One address, or one name, with its connections.
+/// One address with its connections.
 pub(super) struct Endpoint<B: SendBody> {
+    address: SocketAddr,
     pub(super) dialer: Dialer,
+    failures: Arc<Failures>,
+    /// Whether it is among the failures.
+    failing: AtomicBool,
     pub(super) context: Context,
     outstanding: AtomicU32,
     /// Milliseconds since `born`.
@@ -108,20 +114,42 @@ impl<B: SendBody> PooledConnection<B> {
 }
 
 impl<B: SendBody> Endpoint<B> {
-    pub(super) fn new(place: ServerAddress, transport: Transport, context: Context) -> Self {
-        let dialer = Dialer::new(place, transport, Reach::Policy(context.egress.clone()));
+    pub(super) fn new(address: SocketAddr, dialer: Dialer, failures: Arc<Failures>, context: Context) -> Self {
         let thread = |_| {
             let state = ThreadState { idle: IdleConnections::default(), http2: Http2Connections::default() };
             Thread { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
         };
         Self {
+            address,
             dialer,
+            failures,
+            failing: AtomicBool::new(false),
             outstanding: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             born: Instant::now(),
             chosen: AtomicU8::new(0),
             threads: (0..context.threads).map(thread).collect(),
             context,
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A request failed here.
+    pub(super) fn failed(&self, error: &Error) {
+        if let Some(cause) = error.cause().filter(|cause| cause.is_lasting()) {
+            self.failing.store(true, Ordering::Relaxed);
+            self.failures.failed(self.address, cause, error);
+        }
+    }
+
+    /// There was a response.
+    pub(super) fn responded(&self) {
+        if self.failing.load(Ordering::Relaxed) {
+            self.failing.store(false, Ordering::Relaxed);
+            self.failures.recovered(self.address);
         }
     }
 
@@ -188,17 +216,19 @@ impl<B: SendBody> Endpoint<B> {
         self.state(thread).idle.put(sender, lately(), timeout, limit);
     }
 
-    /// A connection or a stream for a request. For HTTP/2, what has arrived of its body is read.
+    /// A connection or a stream for a request that servers have rejected that often. For HTTP/2, what has arrived of its
+    /// body is read.
     pub(super) async fn checkout(
         self: &Arc<Self>,
         thread: usize,
         body: &mut Payload<B>,
         wanted: Requirement,
+        rejected: u32,
     ) -> Result<Checkout<B>, Error> {
         loop {
             if self.version(wanted) == Http::H2 {
                 // Boxed, so that it costs HTTP/1.1 nothing.
-                match Box::pin(self.stream(thread, body)).await? {
+                match Box::pin(self.stream(thread, body, rejected)).await? {
                     Granted::Http2 { sender, stream } => return Ok(Checkout::Http2 { sender, stream }),
                     Granted::Http1(sender) => return Ok(Checkout::Http1 { sender, reused: false }),
                     Granted::Retry => continue,

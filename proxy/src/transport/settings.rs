@@ -1,6 +1,7 @@
 //! What all endpoints of the HTTP client have in common: egress policy, timeouts, limits.
 
 use super::egress::Egress;
+use super::resolver::Resolver;
 use crate::timeouts::UpstreamTimeouts;
 
 /// Limits of each endpoint and worker thread.
@@ -38,6 +39,7 @@ impl PoolLimits {
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) egress: Egress,
+    pub(crate) resolver: Resolver,
     pub(crate) timeouts: UpstreamTimeouts,
     pub(crate) limits: PoolLimits,
     /// Worker threads; each has connections of its own.

@@ -15,7 +15,12 @@ use crate::deadline::{lately, within};
 
 impl<B: SendBody> Endpoint<B> {
     /// A stream for a request. What has arrived of its body is read, to see how large it is.
-    pub(super) async fn stream(self: &Arc<Self>, thread: usize, body: &mut Payload<B>) -> Result<Granted<B>, Error> {
+    pub(super) async fn stream(
+        self: &Arc<Self>,
+        thread: usize,
+        body: &mut Payload<B>,
+        rejected: u32,
+    ) -> Result<Granted<B>, Error> {
         *body = std::mem::replace(body, Payload::Empty).look().await;
         let upload = UploadSize::of(body);
         let now = Instant::now();
@@ -28,7 +33,7 @@ impl<B: SendBody> Endpoint<B> {
             if connections.waiting() >= limits.waiting {
                 return Err(Error::Busy);
             }
-            let receiver = connections.wait(upload);
+            let receiver = connections.wait(upload, rejected);
             let dials = connections.dials(limits, now);
             self.waiting(thread).store(connections.waiting(), Ordering::Relaxed);
             (receiver, dials)

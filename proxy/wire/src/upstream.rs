@@ -23,11 +23,15 @@ pub struct UpstreamPart {
     pub tls: Option<UpstreamTls>,
 }
 
-/// TLS to a Service. Its certificate is verified against the proxy's root certificates.
+/// TLS to a Service. Its certificate is always verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamTls {
     /// The DNS name or address that the certificate must be for; it is also sent as server name (SNI).
     pub server_name: String,
+    /// The only certificate authorities that are trusted, as base64 of their DER; none: those of the proxy's system. A proxy
+    /// that does not know this field trusts those as well, and does not call a server with another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roots: Option<Vec<String>>,
 }
 
 /// Where a Service is.

@@ -61,7 +61,20 @@ impl Backend {
         tls: Option<&Issued>,
         respond: impl Fn(&str, &str) -> String + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((address, 0)).unwrap();
+        Self::start_at(SocketAddr::new(address, 0), tls, respond)
+    }
+
+    /// The same on a certain port: a host with several addresses has one port.
+    ///
+    /// # Panics
+    ///
+    /// When the address is not of this machine, or the port is not free.
+    pub fn start_at(
+        address: SocketAddr,
+        tls: Option<&Issued>,
+        respond: impl Fn(&str, &str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let open = Arc::new(Open::default());

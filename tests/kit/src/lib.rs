@@ -12,6 +12,7 @@
 //! | a backend whose responses a closure makes | [`Backend`] |
 //! | an HTTP/2 backend with stream limits, GOAWAY, rejected streams | [`http2_backend`] |
 //! | the server of a stream of messages in both directions | [`duplex`] |
+//! | a name server whose responses change | [`dns`] |
 //! | to compare with a committed file, and see the lines that differ | [`golden`] |
 //! | a certificate, and TLS settings that trust it | [`tls`] |
 
@@ -24,6 +25,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod dns;
 pub mod duplex;
 pub mod golden;
 pub mod http1;

@@ -29,6 +29,8 @@ pub(crate) type StreamResult<B> = Result<Granted<B>, Arc<ConnectError>>;
 
 struct Waiter<B: SendBody> {
     upload: UploadSize,
+    /// How often servers have rejected the request.
+    rejected: u32,
     result: oneshot::Sender<StreamResult<B>>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) struct Http2Connections<B: SendBody> {
     allowed: u32,
     /// After a failure no further connection is tried until then, as long as there is one.
     dial_after: Option<Instant>,
-    /// By kind of upload: those of one kind wait in the order in which they came.
+    /// By kind of upload. Those that servers rejected most often come first, otherwise in the order in which they came.
     waiting: [VecDeque<Waiter<B>>; 3],
 }
 
@@ -101,14 +103,18 @@ impl<B: SendBody> Http2Connections<B> {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    pub(crate) fn wait(&mut self, upload: UploadSize) -> oneshot::Receiver<StreamResult<B>> {
+    /// Adds a request. One that servers have rejected is not behind those that came later: it would share the last streams
+    /// of a connection with them, and be rejected again.
+    pub(crate) fn wait(&mut self, upload: UploadSize, rejected: u32) -> oneshot::Receiver<StreamResult<B>> {
         let (result, receiver) = oneshot::channel();
         let queue = match upload {
             UploadSize::None => 0,
             UploadSize::Small(_) => 1,
             UploadSize::Large => 2,
         };
-        self.waiting[queue].push_back(Waiter { upload, result });
+        let queue = &mut self.waiting[queue];
+        let at = if rejected == 0 { queue.len() } else { queue.partition_point(|other| other.rejected >= rejected) };
+        queue.insert(at, Waiter { upload, rejected, result });
         receiver
     }
 
