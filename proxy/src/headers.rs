@@ -47,6 +47,18 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes fields that trailers cannot have: framing, routing, and what belongs to one connection (RFC 9110, 6.5.1).
+pub(crate) fn strip_trailers(fields: &mut HeaderMap) {
+    let refused: SmallVec<[HeaderName; 2]> = fields
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()) || **name == HOST || name.as_str().starts_with("content-"))
+        .cloned()
+        .collect();
+    for name in refused {
+        fields.remove(name);
+    }
+}
+
 /// Removes headers in which a client could claim another address, or another method than the one that was authorized.
 pub(crate) fn strip_claims(headers: &mut HeaderMap) {
     let claimed = |name: &HeaderName| match name.as_str().strip_prefix("x-") {

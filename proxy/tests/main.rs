@@ -29,4 +29,6 @@ mod slow;
 mod stored;
 mod swap;
 mod tls;
+mod trailers;
+mod upstream_failures;
 mod upstream_tls;

@@ -197,8 +197,8 @@ async fn fetch(
         && stored.is_ok()
         && cache::not_modified(&exchange.method, &request, reply.status, &reply.headers, received)
     {
-        if let ReplyBody::Stream { incoming, connection, keep } = reply.body {
-            response_body::fill(incoming, connection, keep, &exchange.peer.timeouts);
+        if let ReplyBody::Stream { first, incoming, connection, keep } = reply.body {
+            response_body::fill(first, incoming, connection, keep, &exchange.peer.timeouts);
         }
         return Ok(not_modified(reply.headers));
     }
@@ -248,6 +248,8 @@ fn store(
         }
     };
     let mut headers = reply.headers.clone();
+    // Trailers are not stored.
+    headers.remove(http::header::TRAILER);
     // Placeholders for the headers of each stored response, so that the map does not grow.
     for name in [http::header::AGE, CACHE_STATUS, response::request_id(behavior)] {
         headers.insert(name, HeaderValue::from_static(""));

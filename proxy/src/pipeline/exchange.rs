@@ -16,7 +16,7 @@ use crate::id::RequestId;
 use crate::key::KeyRecord;
 use crate::observe::{Record, Recorder};
 use crate::template::{Value, Variables};
-use crate::transport::Entered;
+use crate::transport::{Cause, Entered};
 
 /// One request.
 pub(crate) struct Exchange {
@@ -41,6 +41,8 @@ pub(crate) struct Exchange {
     /// Result of the cache; empty for a rule without one.
     pub(crate) cache: &'static str,
     pub(crate) upstream: Option<Duration>,
+    /// Why the upstream failed, before or in its response.
+    pub(crate) upstream_error: Option<Cause>,
     /// Bytes of the response's body.
     pub(crate) sent: u64,
     /// Whether the response's body reached its end.
@@ -79,11 +81,21 @@ impl Exchange {
             response_type: "",
             cache: "",
             upstream: None,
+            upstream_error: None,
             sent: 0,
             complete: false,
             counted,
             entered: None,
         })
+    }
+}
+
+/// No response was begun: the client disconnected, or the proxy stopped. nginx logs this status as well.
+const CLIENT_CLOSED: u16 = 499;
+
+impl Exchange {
+    fn status(&self) -> u16 {
+        if self.status == 0 { CLIENT_CLOSED } else { self.status }
     }
 }
 
@@ -99,7 +111,7 @@ impl Drop for Exchange {
             stage: self.stage.as_ref().map(|stage| (&*stage.metrics, stage.log.as_deref())),
             rule: self.rule.as_ref().map(|rule| (&*rule.metrics, &*rule.log)),
             took,
-            status: self.status,
+            status: self.status(),
             variables: &Ended { exchange: self, took },
             complete: self.complete,
         });
@@ -131,7 +143,8 @@ impl Variables for Exchange {
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
-            Variable::Status => Some(Value::Number(self.status.into())),
+            Variable::IntegrationError => self.upstream_error.map(|cause| Value::Plain(cause.name())),
+            Variable::Status => Some(Value::Number(self.status().into())),
             Variable::ResponseLength => Some(Value::Number(self.sent)),
             Variable::ErrorReason => Some(self.reason).filter(|text| !text.is_empty()).map(Value::Plain),
             Variable::ErrorResponseType => Some(self.response_type).filter(|text| !text.is_empty()).map(Value::Plain),

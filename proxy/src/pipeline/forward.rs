@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
@@ -18,6 +18,7 @@ use super::edits;
 use super::exchange::Exchange;
 use super::request_body::{self, Outgoing};
 use super::response::{Reply, ReplyBody};
+use super::response_body::First;
 use super::tunnel;
 use super::variables::RequestContext;
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
@@ -25,7 +26,7 @@ use crate::headers;
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, CallKind, ConnectError, call};
+use crate::transport::{self, CallKind, Cause, ConnectError, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -156,12 +157,25 @@ async fn send(
     let took = started.elapsed();
     exchange.upstream = Some(took);
     matched.rule.metrics.upstream(exchange.recorder.worker, took);
-    // Where the client's body made the call fail, the rejection is the one for that.
-    let received = sent.map_err(|error| upload.and_then(request_body::failed).unwrap_or_else(|| rejection(&error)))?;
+    let received = match sent {
+        Ok(received) => received,
+        Err(error) => {
+            // Where the client's body made the call fail, the rejection is the one for that.
+            if let Some(reject) = upload.and_then(request_body::failed) {
+                return Err(reject);
+            }
+            exchange.upstream_error = error.cause();
+            return Err(rejection(&error));
+        }
+    };
     if let Some(upload) = upload {
         upload.response_began();
     }
-    receive(received, upgrade, matched.stage.behavior)
+    let version = exchange.version;
+    receive(received, upgrade, matched.stage.behavior, version).await.map_err(|cause| {
+        exchange.upstream_error = Some(cause);
+        Reject::InvalidResponse
+    })
 }
 
 /// `path` with the query of `uri`. Most requests are passed on with the target they came with.
@@ -191,29 +205,42 @@ fn rejection(error: &transport::Error) -> Reject {
     }
 }
 
-/// Whether a response has one length: its only Content-Length, its only transfer coding `chunked`, or neither. hyper follows
-/// the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
-fn one_length(headers: &HeaderMap) -> bool {
+/// The length of a response: its only Content-Length, its only transfer coding `chunked`, or neither; none: it is ambiguous.
+/// hyper follows the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
+fn length(headers: &HeaderMap) -> Option<Length> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (lengths.next(), codings.next()) {
-        (None, None) => true,
+    let valid = match (lengths.next(), codings.next()) {
+        (None, None) => return Some(Length::Unknown),
         (Some(length), None) => {
-            lengths.next().is_none() && !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+            let valid =
+                lengths.next().is_none() && !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+            return valid.then_some(Length::Known);
         }
         (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
-    }
+    };
+    valid.then_some(Length::Unknown)
 }
 
-fn receive(received: UpstreamResponse, upgrade: Option<Upgrade>, behavior: Behavior) -> Result<Reply, Reject> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Known,
+    /// The end of the body is its length. Trailers may follow it.
+    Unknown,
+}
+
+async fn receive(
+    received: UpstreamResponse,
+    upgrade: Option<Upgrade>,
+    behavior: Behavior,
+    client: Version,
+) -> Result<Reply, Cause> {
     let UpstreamResponse { mut response, connection } = received;
-    if !one_length(response.headers()) {
-        return Err(Reject::InvalidResponse);
-    }
+    let length = length(response.headers()).ok_or(Cause::MalformedResponse)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // An upstream that switches without being asked is not speaking HTTP any more.
-        let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Reject::InvalidResponse) };
+        let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Cause::MalformedResponse) };
         let server = hyper::upgrade::on(&mut response);
         let (parts, _) = response.into_parts();
         let mut headers = parts.headers;
@@ -223,15 +250,24 @@ fn receive(received: UpstreamResponse, upgrade: Option<Upgrade>, behavior: Behav
         let body = ReplyBody::Upgraded(Box::new(tunnel::Ends { client, server, connection }));
         return Ok(Reply { status: parts.status, headers, body });
     }
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, mut incoming) = response.into_parts();
+    let first = First::of(&mut incoming).await.map_err(|error| Cause::of_exchange(&error))?;
+    // An HTTP/1.1 client gets trailers if it accepts them (`TE`) and the response names them.
+    let named = match length {
+        Length::Unknown if client == Version::HTTP_11 => parts.headers.remove(TRAILER),
+        _ => None,
+    };
     if behavior == Behavior::AwsRest {
         headers::remap_aws_rest(&mut parts.headers);
     } else {
         headers::strip_hop_by_hop(&mut parts.headers);
     }
+    if let Some(named) = named {
+        parts.headers.insert(TRAILER, named);
+    }
     Ok(Reply {
         status: parts.status,
         headers: parts.headers,
-        body: ReplyBody::Stream { incoming, connection, keep: None },
+        body: ReplyBody::Stream { first, incoming, connection, keep: None },
     })
 }

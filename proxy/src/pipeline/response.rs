@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use super::exchange::Exchange;
-use super::response_body::ResponseBody;
+use super::response_body::{First, ResponseBody};
 use super::tunnel;
 use crate::cache::Fill;
 use crate::client::Flow;
@@ -46,6 +46,7 @@ pub(crate) struct Reply {
 pub(crate) enum ReplyBody {
     Full(Bytes),
     Stream {
+        first: First,
         incoming: Incoming,
         connection: UpstreamConnection,
         keep: Option<Box<Fill>>,
@@ -64,7 +65,7 @@ impl Reply {
     pub(crate) fn length(&self) -> Option<u64> {
         match &self.body {
             ReplyBody::Full(bytes) => Some(bytes.len() as u64),
-            ReplyBody::Stream { incoming, .. } => incoming.size_hint().exact(),
+            ReplyBody::Stream { first, incoming, .. } => Some(incoming.size_hint().exact()? + first.length()),
             ReplyBody::Upgraded(_) => None,
         }
     }
@@ -130,7 +131,9 @@ pub(crate) fn finish(
     let body = match body {
         ReplyBody::Full(bytes) if bytes.is_empty() => ResponseBody::empty(Some(exchange)),
         ReplyBody::Full(bytes) => ResponseBody::full(bytes, Some(exchange)),
-        ReplyBody::Stream { incoming, connection, keep } => ResponseBody::stream(incoming, connection, keep, exchange),
+        ReplyBody::Stream { first, incoming, connection, keep } => {
+            ResponseBody::stream(first, incoming, connection, keep, exchange)
+        }
         ReplyBody::Upgraded(ends) => {
             ends.join(exchange);
             ResponseBody::empty(None)

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -16,8 +17,10 @@ use crate::body::BodyError;
 use crate::cache::Fill;
 use crate::client::{Flow, TrackedBytes};
 use crate::deadline::lately;
+use crate::headers;
 use crate::integration::UpstreamConnection;
 use crate::timeouts::Timeouts;
+use crate::transport::Cause;
 
 /// A timeout that each frame starts again; a timer is set only while waiting. It never ends later than the exchange may.
 struct IdleTimeout {
@@ -55,8 +58,52 @@ enum BodyKind {
     Stream(Box<Download>),
 }
 
+/// What of an upstream's body has arrived when its response is received. A body that is malformed from its beginning is
+/// known before anything is sent to the client.
+pub(crate) enum First {
+    /// It has not arrived.
+    Nothing,
+    Data(Bytes),
+    Trailers(Box<HeaderMap>),
+    /// The body has ended.
+    End,
+}
+
+impl First {
+    /// Reads what has arrived, without waiting for it.
+    pub(crate) async fn of(incoming: &mut Incoming) -> Result<Self, hyper::Error> {
+        if incoming.is_end_stream() {
+            return Ok(Self::Nothing);
+        }
+        std::future::poll_fn(|cx| {
+            Poll::Ready(match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Pending => Ok(Self::Nothing),
+                Poll::Ready(None) => Ok(Self::End),
+                Poll::Ready(Some(frame)) => frame.map(|frame| match frame.into_data() {
+                    Ok(data) => Self::Data(data),
+                    Err(frame) => Self::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+                }),
+            })
+        })
+        .await
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        if let Self::Data(data) = self { data.len() as u64 } else { 0 }
+    }
+
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        match std::mem::replace(self, Self::Nothing) {
+            Self::Nothing | Self::End => None,
+            Self::Data(data) => Some(Frame::data(data)),
+            Self::Trailers(fields) => Some(Frame::trailers(*fields)),
+        }
+    }
+}
+
 /// An upstream's body that is forwarded as it arrives.
 struct Download {
+    first: First,
     incoming: Incoming,
     idle: IdleTimeout,
     /// Released when the response was read to its end, closed otherwise.
@@ -77,12 +124,13 @@ impl ResponseBody {
     }
 
     pub(crate) fn stream(
+        first: First,
         incoming: Incoming,
         connection: UpstreamConnection,
         keep: Option<Box<Fill>>,
         exchange: Box<Exchange>,
     ) -> Self {
-        if incoming.is_end_stream() {
+        if matches!(first, First::End) || (matches!(first, First::Nothing) && incoming.is_end_stream()) {
             connection.release();
             if let Some(keep) = keep {
                 keep.finish();
@@ -92,7 +140,7 @@ impl ResponseBody {
         let timeouts = &exchange.peer.timeouts;
         let end = (exchange.started + timeouts.stream_age).into();
         let idle = IdleTimeout { timer: None, timeout: timeouts.stream_idle, end };
-        let download = Download { incoming, idle, connection: Some(connection), keep };
+        let download = Download { first, incoming, idle, connection: Some(connection), keep };
         Self { kind: BodyKind::Stream(Box::new(download)), exchange: Some(exchange), flow: None }
     }
 
@@ -111,6 +159,17 @@ impl ResponseBody {
     fn count(&mut self, bytes: usize) {
         if let Some(exchange) = &mut self.exchange {
             exchange.sent += bytes as u64;
+        }
+    }
+
+    fn fail(&mut self, error: &BodyError) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.upstream_error = match error {
+                BodyError::Read(error) => Some(Cause::of_exchange(error)),
+                BodyError::Stalled => Some(Cause::Stalled),
+                // Limits of the proxy.
+                BodyError::TooOld | BodyError::TooLarge => None,
+            };
         }
     }
 
@@ -133,10 +192,16 @@ impl Drop for ResponseBody {
 }
 
 /// Reads a response to its end and stores it: its client has it already.
-pub(crate) fn fill(incoming: Incoming, connection: UpstreamConnection, keep: Option<Box<Fill>>, timeouts: &Timeouts) {
+pub(crate) fn fill(
+    first: First,
+    incoming: Incoming,
+    connection: UpstreamConnection,
+    keep: Option<Box<Fill>>,
+    timeouts: &Timeouts,
+) {
     let idle = IdleTimeout { timer: None, timeout: timeouts.stream_idle, end: Instant::now() + timeouts.stream_age };
-    let mut download = Download { incoming, idle, connection: Some(connection), keep };
-    if download.incoming.is_end_stream() {
+    let mut download = Download { first, incoming, idle, connection: Some(connection), keep };
+    if matches!(download.first, First::End) || download.is_end_stream() {
         return download.end();
     }
     drop(tokio::spawn(async move {
@@ -147,13 +212,22 @@ pub(crate) fn fill(incoming: Incoming, connection: UpstreamConnection, keep: Opt
 
 impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let polled = match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 if lately() > self.idle.end.into_std() {
                     self.keep = None;
                     return Poll::Ready(Some(Err(BodyError::TooOld)));
                 }
                 self.idle.progress();
+                // Trailers are the end (RFC 9112, 7.1.2): hyper does not poll again after them.
+                if let Some(fields) = frame.trailers_mut() {
+                    headers::strip_trailers(fields);
+                    self.end();
+                }
                 if let (Some(keep), Some(data)) = (&mut self.keep, frame.data_ref())
                     && !keep.add(data)
                     && let Some(keep) = self.keep.take()
@@ -180,6 +254,22 @@ impl Download {
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.first, First::Nothing) && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.size_hint();
+        let first = self.first.length();
+        if first > 0 {
+            match hint.exact() {
+                Some(rest) => hint.set_exact(rest + first),
+                None => hint.set_lower(hint.lower() + first),
+            }
+        }
+        hint
     }
 
     fn end(&mut self) {
@@ -212,13 +302,18 @@ impl http_body::Body for ResponseBody {
             }
             BodyKind::Stream(download) => {
                 let polled = ready!(download.poll(cx));
-                let ended = polled.is_none() || download.incoming.is_end_stream();
-                if let Some(Ok(frame)) = &polled {
-                    let size = frame.data_ref().map_or(0, Bytes::len);
-                    this.count(size);
-                }
-                if ended {
-                    this.complete();
+                let ended = download.incoming.is_end_stream();
+                match &polled {
+                    Some(Ok(frame)) => {
+                        let size = frame.data_ref().map_or(0, Bytes::len);
+                        let ended = ended || frame.is_trailers();
+                        this.count(size);
+                        if ended {
+                            this.complete();
+                        }
+                    }
+                    Some(Err(error)) => this.fail(error),
+                    None => this.complete(),
                 }
                 let flow = this.flow.as_ref();
                 Poll::Ready(
@@ -232,7 +327,7 @@ impl http_body::Body for ResponseBody {
         match &self.kind {
             BodyKind::Empty => true,
             BodyKind::Full(_) => false,
-            BodyKind::Stream(download) => download.incoming.is_end_stream(),
+            BodyKind::Stream(download) => download.is_end_stream(),
         }
     }
 
@@ -240,7 +335,7 @@ impl http_body::Body for ResponseBody {
         match &self.kind {
             BodyKind::Empty => SizeHint::with_exact(0),
             BodyKind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            BodyKind::Stream(download) => download.incoming.size_hint(),
+            BodyKind::Stream(download) => download.size_hint(),
         }
     }
 }

@@ -59,6 +59,8 @@ pub enum Variable {
     ResponseLatency,
     /// `context.integrationLatency`: milliseconds until the head of the integration's response.
     IntegrationLatency,
+    /// `context.integration.error`: why the integration failed, before or in its response.
+    IntegrationError,
     /// `context.error.reason`: why the gateway rejected the request.
     ErrorReason,
     /// `context.error.responseType`: the type of AWS's gateway response, on stages with AWS's behavior.
@@ -100,7 +102,7 @@ const PREFIXES: [(&str, NamedVariable); 4] = [
 ];
 
 /// All others.
-const NAMES: [(&str, Variable, Known); 21] = [
+const NAMES: [(&str, Variable, Known); 22] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
@@ -110,6 +112,7 @@ const NAMES: [(&str, Variable, Known); 21] = [
     ("context.identity.apiKeyId", Variable::ApiKeyId, Known::Request),
     ("context.identity.customerId", Variable::CustomerId, Known::Request),
     ("context.identity.sourceIp", Variable::SourceIp, Known::Request),
+    ("context.integration.error", Variable::IntegrationError, Known::End),
     ("context.integrationLatency", Variable::IntegrationLatency, Known::End),
     ("context.path", Variable::Path, Known::Request),
     ("context.protocol", Variable::Protocol, Known::Request),
