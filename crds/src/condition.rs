@@ -43,6 +43,8 @@ pub mod reason {
     pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
     /// The Service has no such port.
     pub const PORT_NOT_FOUND: &str = "PortNotFound";
+    /// The `appProtocol` of the Service's port is not one that proxies support.
+    pub const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     /// The Authorizer does not exist.
     pub const AUTHORIZER_NOT_FOUND: &str = "AuthorizerNotFound";
     /// The Secret does not exist.
@@ -84,6 +86,7 @@ pub mod reason {
         REF_NOT_PERMITTED,
         BACKEND_NOT_FOUND,
         PORT_NOT_FOUND,
+        UNSUPPORTED_PROTOCOL,
         AUTHORIZER_NOT_FOUND,
         SECRET_NOT_FOUND,
         SECRET_INVALID,

@@ -18,6 +18,10 @@ pub const DNS_LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A host name in lower case; its first label may be `*`.
 pub const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
+/// The name of a server in its certificate: a DNS name in lower case, or an IP address.
+pub const SERVER_NAME: &str =
+    r"^([a-z0-9_]([-a-z0-9_]*[a-z0-9])?(\.[a-z0-9_]([-a-z0-9_]*[a-z0-9])?)*|[0-9a-f]*:[0-9a-f:.]+)$";
+
 /// A header name (RFC 9110, token).
 pub const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 

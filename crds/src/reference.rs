@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{DATA_KEY, NAMESPACE_NAME, OBJECT_NAME};
+use crate::field::{DATA_KEY, NAMESPACE_NAME, OBJECT_NAME, SERVER_NAME};
 
 /// A reference to an object by name. The field determines the kind.
 ///
@@ -58,6 +58,74 @@ pub struct ServiceReference {
     /// The number of the port in the Service's `ports` (not its `targetPort`). From 1 to 65535. Example: `80`.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    /// TLS to the Service, and how its certificate is verified. Unset: TLS if the `appProtocol` of the port is `https`,
+    /// `grpcs` or `kubernetes.io/wss`, with the values that the fields of `tls` have when they are unset.
+    /// Example: `{ca: {type: ConfigMap, configMap: {name: internal-ca}}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BackendTls>,
+}
+
+/// TLS to a Service. The proxy always verifies its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTls {
+    /// The name that the certificate must have; also sent as server name (SNI). Unset: `NAME.NAMESPACE.svc` of the Service;
+    /// of a Service of type ExternalName its external name. At most 253 characters. Example: `orders.internal.example`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SERVER_NAME))]
+    pub hostname: Option<String>,
+    /// The certificate authorities that may have issued the certificate; no others are trusted then. Unset: those of the
+    /// system of the proxy. Example: `{type: ConfigMap, configMap: {name: internal-ca}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+}
+
+/// Certificates of authorities, as PEM, in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.configMap) == (self.type == 'ConfigMap')",
+    "message": "type ConfigMap requires the field configMap, which is not allowed with other types"
+}, {
+    "rule": "has(self.secret) == (self.type == 'Secret')",
+    "message": "type Secret requires the field secret, which is not allowed with other types"
+}]))]
+pub struct CaSource {
+    /// The kind of the object with the certificates. Example: `ConfigMap`.
+    #[serde(rename = "type")]
+    pub type_: CaSourceType,
+    /// The ConfigMap and its data key. Required with type `ConfigMap`. Example: `{name: internal-ca}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<CaReference>,
+    /// The Secret and its data key. Required with type `Secret`. Example: `{name: internal-ca}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<CaReference>,
+}
+
+/// The kind of object that has certificates of authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum CaSourceType {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// A reference to one key of a ConfigMap or Secret that holds certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaReference {
+    /// The ConfigMap or Secret.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// The key in its `data` that holds the certificates. Unset: `ca.crt`. At most 253 characters. Example: `bundle.pem`.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
 }
 
 fn default_jwks_key() -> String {
@@ -86,6 +154,8 @@ pub const FIELDS: &[ReferenceField] = &[
     field("ApiRoute", "spec.authorization.authorizer", "Authorizer"),
     field("ApiRoute", "spec.rules[].authorization.authorizer", "Authorizer"),
     field("ApiRoute", "spec.rules[].integration.service", "Service"),
+    field("ApiRoute", "spec.rules[].integration.service.tls.ca.configMap", "ConfigMap"),
+    field("ApiRoute", "spec.rules[].integration.service.tls.ca.secret", "Secret"),
     field("ApiRoute", "spec.stages[]", "Stage"),
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),

@@ -35,6 +35,11 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         let issuer = json!({"issuer": "https://idp.example", "audiences": ["a"], "jwks": source});
         json!({"type": "Jwt", "jwt": {"issuers": [issuer]}})
     };
+    let ca = |kind: &str, member: &str| {
+        let tls = json!({"ca": {"type": kind, member: there}});
+        let service = json!({"name": "local", "port": 80, "tls": tls});
+        route(json!({}), rule(json!({"integration": {"type": "Service", "service": service}})))
+    };
     let throttle = json!({"route": there, "rule": "a", "rate": 1, "burst": 1});
     let spec = match (field.kind, field.path) {
         ("ApiKey", "spec.plans[]") => json!({"plans": [there], "secret": {"name": "local"}}),
@@ -45,6 +50,8 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
             let service = with(there, json!({"port": 80}));
             route(json!({}), rule(json!({"integration": {"type": "Service", "service": service}})))
         }
+        ("ApiRoute", "spec.rules[].integration.service.tls.ca.configMap") => ca("ConfigMap", "configMap"),
+        ("ApiRoute", "spec.rules[].integration.service.tls.ca.secret") => ca("Secret", "secret"),
         ("ApiRoute", "spec.stages[]") => route(json!({"stages": [there]}), rule(json!({}))),
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
@@ -67,9 +74,11 @@ pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     match kind {
         "Secret" => json!({"kind": kind, "metadata": metadata, "stringData": {
             "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()),
-            "tls.crt": certificate.cert.pem(), "tls.key": certificate.signing_key.serialize_pem(),
+            "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "tls.key": certificate.signing_key.serialize_pem(),
         }}),
-        "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {"jwks.json": key_set}}),
+        "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {
+            "jwks.json": key_set, "ca.crt": certificate.cert.pem(),
+        }}),
         "Service" => json!({"kind": kind, "metadata": metadata, "spec": {"ports": [{"port": 80}]}}),
         "Stage" => json!({"kind": kind, "metadata": metadata, "spec": {"hostnames": [format!("{namespace}.example")]}}),
         "UsagePlan" => json!({"kind": kind, "metadata": metadata, "spec": {"stages": [{"name": "target"}]}}),
@@ -110,6 +119,7 @@ fn state(field: &ReferenceField) -> ClusterState {
     }
     state.apply(object(target("Stage", "shop", "local")));
     state.apply(object(target("Secret", "shop", "local")));
+    state.apply(object(target("Service", "shop", "local")));
     state.apply(object(referrer(field)));
     state
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sluice_kit::dns::{Answer, Dns};
+use sluice_kit::dns::{Dns, Entry};
 use sluice_proxy::run::NameFiles;
 use sluice_wire::*;
 
@@ -76,21 +76,21 @@ fn names_are_looked_up_as_the_system_does() {
     let right = || vec![IpAddr::from(host(1))];
     let wrong = || vec![IpAddr::from(host(9))];
     let port = backend.address.port();
-    dns.set("direct.example", 60, Answer::Addresses(right()));
-    dns.set("brief.example", 0, Answer::Addresses(right()));
-    dns.set("alias.example", 60, Answer::Alias("other.example".into()));
-    dns.set("other.example", 60, Answer::Alias("direct.example".into()));
-    dns.set("long.example", 60, Answer::Truncated(right()));
+    dns.set("direct.example", 60, Entry::Addresses(right()));
+    dns.set("brief.example", 0, Entry::Addresses(right()));
+    dns.set("alias.example", 60, Entry::Alias("other.example".into()));
+    dns.set("other.example", 60, Entry::Alias("direct.example".into()));
+    dns.set("long.example", 60, Entry::Truncated(right()));
     // A domain of the search list comes first where a name has few dots.
-    dns.set("orders.shop.svc.cluster.local", 60, Answer::Addresses(right()));
-    dns.set("orders", 60, Answer::Addresses(wrong()));
-    dns.set("stock.other.svc.cluster.local", 60, Answer::Addresses(right()));
-    dns.set("a.b.c.d.e.f", 60, Answer::Addresses(right()));
-    dns.set("a.b.c.d.e.f.shop.svc.cluster.local", 60, Answer::Addresses(wrong()));
+    dns.set("orders.shop.svc.cluster.local", 60, Entry::Addresses(right()));
+    dns.set("orders", 60, Entry::Addresses(wrong()));
+    dns.set("stock.other.svc.cluster.local", 60, Entry::Addresses(right()));
+    dns.set("a.b.c.d.e.f", 60, Entry::Addresses(right()));
+    dns.set("a.b.c.d.e.f.shop.svc.cluster.local", 60, Entry::Addresses(wrong()));
     // A failure in one domain hides no other.
-    dns.set("broken.example.shop.svc.cluster.local", 60, Answer::Failure);
-    dns.set("broken.example", 60, Answer::Addresses(right()));
-    dns.set("fixed", 60, Answer::Addresses(wrong()));
+    dns.set("broken.example.shop.svc.cluster.local", 60, Entry::Failure);
+    dns.set("broken.example", 60, Entry::Addresses(right()));
+    dns.set("fixed", 60, Entry::Addresses(wrong()));
     let hosts = "# a comment\n127.0.0.1 fixed fixed.example # another\n";
     let (_files, names) = Files::new(&dns, SEARCH, hosts);
     let mut gate = Gate::configured(|settings| settings.names = names);
@@ -128,9 +128,9 @@ fn a_name_with_ipv6_addresses_only_is_reached() {
     }
     let dns = Dns::start();
     let backend = backend(Ipv6Addr::LOCALHOST, 0, "six");
-    dns.set("six.example", 60, Answer::Addresses(vec![Ipv6Addr::LOCALHOST.into()]));
+    dns.set("six.example", 60, Entry::Addresses(vec![Ipv6Addr::LOCALHOST.into()]));
     // Nothing listens on the IPv4 address.
-    dns.set("both.example", 60, Answer::Addresses(vec![host(7).into(), Ipv6Addr::LOCALHOST.into()]));
+    dns.set("both.example", 60, Entry::Addresses(vec![host(7).into(), Ipv6Addr::LOCALHOST.into()]));
     let (mut gate, _files) = gate(&dns);
     for name in ["six.example", "both.example"] {
         gate.put(one(by_url(name, backend.address.port())));
@@ -156,20 +156,20 @@ fn traffic_follows_a_name_whose_address_changes_while_the_old_one_responds() {
         let old = backend(host(1), 0, "old");
         let port = old.address.port();
         let _new = backend(host(2), port, "new");
-        dns.set("moves.example", ttl, Answer::Addresses(vec![host(1).into()]));
+        dns.set("moves.example", ttl, Entry::Addresses(vec![host(1).into()]));
         let (mut gate, _files) = gate(&dns);
         for parts in [one(by_url("moves.example", port)), external_name("moves.example", port)] {
-            dns.set("moves.example", ttl, Answer::Addresses(vec![host(1).into()]));
+            dns.set("moves.example", ttl, Entry::Addresses(vec![host(1).into()]));
             gate.put(parts);
             eventually("the old address", || seen(&gate) == bodies(&["old"]));
             // One more address, and then only the other one.
-            dns.set("moves.example", ttl, Answer::Addresses(vec![host(1).into(), host(2).into()]));
+            dns.set("moves.example", ttl, Entry::Addresses(vec![host(1).into(), host(2).into()]));
             eventually("both addresses", || seen(&gate) == bodies(&["new", "old"]));
-            dns.set("moves.example", ttl, Answer::Addresses(vec![host(2).into()]));
+            dns.set("moves.example", ttl, Entry::Addresses(vec![host(2).into()]));
             eventually("the new address", || seen(&gate) == bodies(&["new"]));
             // The target of an alias changes.
-            dns.set("moves.example", ttl, Answer::Alias("target.example".into()));
-            dns.set("target.example", ttl, Answer::Addresses(vec![host(1).into()]));
+            dns.set("moves.example", ttl, Entry::Alias("target.example".into()));
+            dns.set("target.example", ttl, Entry::Addresses(vec![host(1).into()]));
             eventually("the address of the alias", || seen(&gate) == bodies(&["old"]));
         }
     }
@@ -182,7 +182,7 @@ fn the_addresses_of_a_name_are_balanced_and_one_that_does_not_listen_is_ejected(
     let port = one_of.address.port();
     let _two = backend(host(2), port, "two");
     let all = [1, 2, 3].map(|number| IpAddr::from(host(number)));
-    dns.set("three.example", 60, Answer::Addresses(all.to_vec()));
+    dns.set("three.example", 60, Entry::Addresses(all.to_vec()));
     let (mut gate, _files) = gate(&dns);
     gate.put(one(by_url("three.example", port)));
     assert_eq!(seen(&gate), bodies(&["one", "two"]));
@@ -192,10 +192,10 @@ fn the_addresses_of_a_name_are_balanced_and_one_that_does_not_listen_is_ejected(
 fn a_name_without_addresses_is_an_error_with_its_cause_until_it_has_some() {
     let dns = Dns::start();
     let backend = backend(host(1), 0, "back");
-    dns.set("fails.example", 0, Answer::Failure);
-    dns.set("silent.example", 0, Answer::Silence);
-    dns.set("empty.example", 0, Answer::Addresses(Vec::new()));
-    dns.set("loop.example", 0, Answer::Alias("gone.example".into()));
+    dns.set("fails.example", 0, Entry::Failure);
+    dns.set("silent.example", 0, Entry::Silence);
+    dns.set("empty.example", 0, Entry::Addresses(Vec::new()));
+    dns.set("loop.example", 0, Entry::Alias("nowhere.example".into()));
     let (mut gate, _files) = gate(&dns);
     for (name, cause) in [
         ("gone.example", "NameNotFound"),
@@ -209,17 +209,17 @@ fn a_name_without_addresses_is_an_error_with_its_cause_until_it_has_some() {
         assert_eq!(gate.get(&path).status, 502, "{name}");
         let line = eventually(name, || gate.log.lines().into_iter().find(|line| line["path"] == path.as_str()));
         assert_eq!((&line["upstreamError"], &line["reason"]), (&cause.into(), &"ConnectFailed".into()), "{name}");
-        dns.set(name, 0, Answer::Addresses(vec![host(1).into()]));
+        dns.set(name, 0, Entry::Addresses(vec![host(1).into()]));
         eventually(format!("{name} is found"), || gate.get("/a").status == 200);
     }
 }
 
 #[test]
 fn the_last_addresses_are_used_while_the_name_server_fails_and_not_when_the_name_is_gone() {
-    for failure in [Answer::Failure, Answer::Silence] {
+    for failure in [Entry::Failure, Entry::Silence] {
         let dns = Dns::start();
         let backend = backend(host(1), 0, "still");
-        dns.set("stays.example", 0, Answer::Addresses(vec![host(1).into()]));
+        dns.set("stays.example", 0, Entry::Addresses(vec![host(1).into()]));
         let (mut gate, _files) = gate(&dns);
         gate.put(one(by_url("stays.example", backend.address.port())));
         assert_eq!(gate.get("/a").status, 200);
@@ -230,7 +230,7 @@ fn the_last_addresses_are_used_while_the_name_server_fails_and_not_when_the_name
             dns.asked().len() > asked + 2
         });
         assert_eq!(gate.get("/a").status, 200, "{failure:?}");
-        dns.set("stays.example", 0, Answer::NotFound);
+        dns.set("stays.example", 0, Entry::NotFound);
         eventually("it is gone", || gate.get("/a").status == 502);
     }
 }
@@ -244,15 +244,15 @@ fn in_namespace(namespace: &str, path: &str, name: &str, port: u16) -> (PartName
 }
 
 #[test]
-fn names_that_nobody_responds_for_delay_no_other_namespace() {
+fn names_without_a_response_delay_no_other_namespace() {
     let dns = Dns::start();
     let backend = backend(host(1), 0, "quick");
-    dns.set("good.example", 60, Answer::Addresses(vec![host(1).into()]));
+    dns.set("good.example", 60, Entry::Addresses(vec![host(1).into()]));
     let (mut gate, _files) = gate(&dns);
     let mut parts = vec![stage_part(stage()), in_namespace("good", "/good", "good.example", backend.address.port())];
     for number in 0..200 {
         let name = format!("silent-{number}.example");
-        dns.set(&name, 60, Answer::Silence);
+        dns.set(&name, 60, Entry::Silence);
         parts.push(in_namespace("bad", &format!("/bad/{number}"), &name, 80));
     }
     gate.put(parts);

@@ -9,7 +9,7 @@ use sluice_wire::*;
 
 use crate::harness::*;
 
-/// A server that sends the same text to everybody, once a request has arrived, and closes the connection.
+/// A server that sends the same text to each client, once a request has arrived, and closes the connection.
 fn sends(text: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -70,7 +70,7 @@ fn a_response_that_cannot_be_forwarded_is_a_502_with_its_cause() {
     };
     let mut gate = Gate::start();
     for (what, address, status, cause) in [
-        ("nobody listens", refused, 502, "ConnectRefused"),
+        ("a closed port", refused, 502, "ConnectRefused"),
         ("no response", silent.local_addr().unwrap(), 504, "Timeout"),
         ("an end before the response", sends(""), 502, "ConnectionLost"),
         ("half a head", sends("HTTP/1.1 200 OK\r\ncontent-le"), 502, "ConnectionLost"),

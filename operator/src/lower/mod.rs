@@ -9,4 +9,6 @@ mod route;
 pub(crate) use api_route::api_route;
 #[cfg(test)]
 pub(crate) use route::Rule;
-pub(crate) use route::{ANY, Authorization, Integration, Match, Policy, Reference, Route, ServicePort};
+pub(crate) use route::{
+    ANY, Authorities, Authorization, Integration, Match, Policy, Reference, Route, ServicePort, ServiceTls,
+};

@@ -118,6 +118,28 @@ pub(crate) struct ServicePort {
     pub(crate) port: u16,
     /// The field of the port.
     pub(crate) port_field: String,
+    /// TLS as the rule demands it; none: as the port says.
+    pub(crate) tls: Option<ServiceTls>,
+}
+
+/// TLS to a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServiceTls {
+    /// The name that the certificate must have; none: the Service's.
+    pub(crate) hostname: Option<String>,
+    /// Who may have issued the certificate; none: the authorities of the proxy's system.
+    pub(crate) ca: Option<Authorities>,
+}
+
+/// Certificates of authorities in a key of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authorities {
+    /// ConfigMap or Secret.
+    pub(crate) kind: Kind,
+    /// The object.
+    pub(crate) object: Reference,
+    /// The key of its data.
+    pub(crate) key: String,
 }
 
 impl Match {

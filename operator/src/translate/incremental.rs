@@ -281,9 +281,7 @@ impl Translator {
         }
         let view = View::new(state, &self.claims);
         let made = match &node {
-            Node::Upstream(service, port) => {
-                upstreams::translate(&view, service, *port).map(|body| (upstreams::part_name(service, *port), body))
-            }
+            Node::Upstream(id) => upstreams::translate(&view, id).map(|body| (upstreams::part_name(id), body)),
             Node::Certificate(secret) => {
                 stages::certificate_part(&view, secret).map(|body| (stages::certificate_name(secret), body))
             }

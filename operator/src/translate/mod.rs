@@ -7,6 +7,7 @@ mod api_keys;
 mod api_routes;
 mod authorizers;
 mod budget;
+mod ca;
 mod changes;
 mod conflicts;
 mod desired;

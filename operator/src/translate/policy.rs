@@ -8,12 +8,12 @@ use sluice_crds::Authorizer;
 use sluice_crds::condition::reason;
 use sluice_wire::{AuthorizerUse, Integration, PartName, RuleAction, RulePolicy};
 
-use crate::lower::{self, Authorization, Policy, ServicePort};
-use crate::objects::ObjectKey;
+use crate::lower::{self, Authorities, Authorization, Policy, ServicePort, ServiceTls};
 use crate::problem::Problems;
+use crate::translate::node::{CaId, UpstreamId, UpstreamTlsId};
 use crate::translate::references::{Referrer, resolve};
 use crate::translate::view::View;
-use crate::translate::{authorizers, upstreams};
+use crate::translate::{authorizers, ca, upstreams};
 
 /// What proxies do with the requests of a rule. `services` collects the ports that it forwards to.
 pub(crate) fn action(
@@ -21,7 +21,7 @@ pub(crate) fn action(
     from: Referrer<'_>,
     policy: Option<&Policy>,
     problems: &mut Problems,
-    services: &mut BTreeSet<(ObjectKey, u16)>,
+    services: &mut BTreeSet<UpstreamId>,
 ) -> RuleAction {
     let translated = policy.and_then(|policy| translate(view, from, policy, problems, services));
     match translated.filter(|_| problems.count() == 0) {
@@ -35,7 +35,7 @@ fn translate(
     from: Referrer<'_>,
     policy: &Policy,
     problems: &mut Problems,
-    services: &mut BTreeSet<(ObjectKey, u16)>,
+    services: &mut BTreeSet<UpstreamId>,
 ) -> Option<RulePolicy> {
     let authorizer = authorizer(view, from, &policy.authorization, problems);
     let integration = match &policy.integration {
@@ -73,9 +73,9 @@ fn authorizer(
 fn upstream(
     view: &View<'_>,
     from: Referrer<'_>,
-    ServicePort { service, port, port_field }: &ServicePort,
+    ServicePort { service, port, port_field, tls }: &ServicePort,
     problems: &mut Problems,
-    services: &mut BTreeSet<(ObjectKey, u16)>,
+    services: &mut BTreeSet<UpstreamId>,
 ) -> Option<PartName> {
     let key = &service.key;
     let found = match resolve::<Service>(view, from, key) {
@@ -90,6 +90,36 @@ fn upstream(
         problems.unresolved(reason::PORT_NOT_FOUND, port_field, why);
         return None;
     }
-    services.insert((key.clone(), *port));
-    Some(upstreams::part_name(key, *port))
+    if let Err(why) = upstreams::protocol(found, *port) {
+        problems.unresolved(reason::UNSUPPORTED_PROTOCOL, port_field, format_args!("Service {key}: {why}"));
+        return None;
+    }
+    let tls = match tls {
+        Some(tls) => Some(service_tls(view, from, tls, problems)?),
+        None => None,
+    };
+    let id = UpstreamId { service: key.clone(), port: *port, tls };
+    let name = upstreams::part_name(&id);
+    services.insert(id);
+    Some(name)
+}
+
+fn service_tls(
+    view: &View<'_>,
+    from: Referrer<'_>,
+    ServiceTls { hostname, ca }: &ServiceTls,
+    problems: &mut Problems,
+) -> Option<UpstreamTlsId> {
+    let ca = match ca {
+        None => None,
+        Some(Authorities { kind, object, key }) => {
+            let id = CaId { kind: *kind, object: object.key.clone(), key: key.clone() };
+            if let Err(unresolved) = ca::permitted(view, from, &id) {
+                unresolved.report(&object.field, problems);
+                return None;
+            }
+            Some(id)
+        }
+    };
+    Some(UpstreamTlsId { namespace: from.namespace().to_owned(), hostname: hostname.clone(), ca })
 }

@@ -38,6 +38,10 @@ impl<'a> Referrer<'a> {
     pub(crate) fn new(kind: Kind, key: &'a ObjectKey) -> Self {
         Self { kind, namespace: &key.namespace }
     }
+
+    pub(crate) fn namespace(self) -> &'a str {
+        self.namespace
+    }
 }
 
 /// The object that a reference names. An object of another namespace is looked up only when a ReferenceGrant permits the

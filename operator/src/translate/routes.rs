@@ -12,7 +12,7 @@ use crate::problem::Problems;
 use crate::translate::conflicts::{Claim, Operation};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{AtStage, Translated};
-use crate::translate::node::Node;
+use crate::translate::node::{Node, UpstreamId};
 use crate::translate::references::Referrer;
 use crate::translate::view::View;
 use crate::translate::{hosts, policy, stages};
@@ -102,7 +102,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         at_stages.push(AtStage { stage: stage.clone(), problems: all, part: None });
     }
     let mut translated = Translated::of([], Detail::None);
-    translated.needs = services.into_iter().map(|(key, port)| Node::Upstream(key, port)).collect();
+    translated.needs = services.into_iter().map(Node::Upstream).collect();
     let mut served = BTreeSet::new();
     for (lost, stages) in groups {
         let kept = rules.iter().enumerate().filter_map(|(at, rule)| {
@@ -147,7 +147,7 @@ fn rules(
     view: &View<'_>,
     route: &Route,
     problems: &mut Problems,
-    services: &mut BTreeSet<(ObjectKey, u16)>,
+    services: &mut BTreeSet<UpstreamId>,
 ) -> Vec<Option<Rule>> {
     let mut rules: Vec<Option<Rule>> = Vec::new();
     let mut seen: BTreeSet<Operation> = BTreeSet::new();
@@ -269,6 +269,7 @@ mod tests {
                 service: reference("orders", "servers[0].host"),
                 port: 80,
                 port_field: "servers[0].port".to_owned(),
+                tls: None,
             }),
         };
         let matches = Match {

@@ -79,9 +79,11 @@ cases! {
     route_service_dual_stack
     route_service_external_name
     route_service_many_slices
-    route_service_terminating
     route_service_missing
     route_service_port_missing
+    route_service_terminating
+    route_service_tls
+    route_service_tls_bad
     route_service_without_endpoints
     route_stage_missing
     route_stage_of_another_namespace

@@ -1,5 +1,5 @@
 //! Looks up names as the system does: `/etc/hosts`, then the name servers, search domains and `ndots` of `/etc/resolv.conf`.
-//! Look-ups are asynchronous, and those of one namespace are bounded: names that nobody responds for take no thread, and
+//! Look-ups are asynchronous, and those of one namespace are bounded: names without a response take no thread, and
 //! delay no other namespace. How long a result is used is decided by `names`.
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts, ServerOrderingStrategy};
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -235,9 +236,8 @@ impl Settings {
         let mut name = Name::from_ascii(host).ok()?;
         name.set_fqdn(true);
         let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
-        let records = [of(RecordType::A), of(RecordType::AAAA)];
-        let addresses = records.iter().flatten().flat_map(|found| found.answers()).filter_map(|one| address(&one.data));
-        let addresses: BTreeSet<IpAddr> = addresses.collect();
+        let records = [of(RecordType::A), of(RecordType::AAAA)].into_iter().flatten();
+        let addresses: BTreeSet<IpAddr> = records.flat_map(|found| addresses(&LookupIp::from(found))).collect();
         (!addresses.is_empty()).then(|| Resolved { addresses: addresses.into_iter().collect(), ttl: HOSTS_TTL })
     }
 
@@ -297,8 +297,10 @@ async fn one_family(servers: &TokioResolver, name: &Name, kind: RecordType) -> R
             _ => NameError::Failed,
         }
     })?;
-    let addresses: BTreeSet<IpAddr> = found.answers().iter().filter_map(|record| address(&record.data)).collect();
-    let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+    let counts =
+        |record: &&Record| matches!(record.record_type(), RecordType::A | RecordType::AAAA | RecordType::CNAME);
+    let ttl = found.message().all_sections().filter(counts).map(|record| record.ttl).min().unwrap_or_default();
+    let addresses = addresses(&LookupIp::from(found));
     if addresses.is_empty() {
         return Err(NameError::NotFound);
     }
@@ -306,10 +308,6 @@ async fn one_family(servers: &TokioResolver, name: &Name, kind: RecordType) -> R
     Ok(Resolved { addresses, ttl: Duration::from_secs(ttl.into()) })
 }
 
-fn address(data: &RData) -> Option<IpAddr> {
-    match data {
-        RData::A(address) => Some(address.0.into()),
-        RData::AAAA(address) => Some(address.0.into()),
-        _ => None,
-    }
+fn addresses(found: &LookupIp) -> BTreeSet<IpAddr> {
+    found.iter().collect()
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 /// What the server knows of a name.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Entry {
     /// Its addresses, of one or both families.
     Addresses(Vec<IpAddr>),
     /// The same, in a response that does not fit in a datagram.
@@ -32,7 +32,7 @@ pub struct Dns {
 
 #[derive(Debug, Default)]
 struct State {
-    names: HashMap<String, (u32, Answer)>,
+    names: HashMap<String, (u32, Entry)>,
     asked: Vec<String>,
 }
 
@@ -82,8 +82,8 @@ impl Dns {
     /// # Panics
     ///
     /// When a thread of the server has panicked.
-    pub fn set(&self, name: &str, ttl: u32, answer: Answer) {
-        self.state.lock().unwrap().names.insert(name.to_owned(), (ttl, answer));
+    pub fn set(&self, name: &str, ttl: u32, entry: Entry) {
+        self.state.lock().unwrap().names.insert(name.to_owned(), (ttl, entry));
     }
 
     /// The names that were asked for so far, once for each query, in lower case.
@@ -120,24 +120,24 @@ impl Dns {
         let mut at = name;
         // As a recursive server: with the addresses of the name that is meant.
         for _ in 0..8 {
-            let (ttl, answer) = state.names.get(&at).cloned().unwrap_or((0, Answer::NotFound));
-            match answer {
-                Answer::Alias(to) => {
+            let (ttl, entry) = state.names.get(&at).cloned().unwrap_or((0, Entry::NotFound));
+            match entry {
+                Entry::Alias(to) => {
                     records.push(record(&at, CNAME, ttl, &labels(&to)));
                     at = to;
                     continue;
                 }
-                Answer::Truncated(_) if datagram => truncated = true,
-                Answer::Addresses(list) | Answer::Truncated(list) => {
+                Entry::Truncated(_) if datagram => truncated = true,
+                Entry::Addresses(list) | Entry::Truncated(list) => {
                     records.extend(list.iter().filter_map(|address| match (kind, address) {
                         (A, IpAddr::V4(address)) => Some(record(&at, A, ttl, &address.octets())),
                         (AAAA, IpAddr::V6(address)) => Some(record(&at, AAAA, ttl, &address.octets())),
                         _ => None,
                     }));
                 }
-                Answer::NotFound => code = 3,
-                Answer::Failure => code = 2,
-                Answer::Silence => return None,
+                Entry::NotFound => code = 3,
+                Entry::Failure => code = 2,
+                Entry::Silence => return None,
             }
             break;
         }
