@@ -13,8 +13,8 @@ use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, FleetName, HostPattern, Invalidation, PartBody, PartKind, PartName, StageCache,
-    StagePart, Unauthorized,
+    Behavior, CertificatePart, Cors, FleetName, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PlainHttp,
+    StageCache, StagePart, StageTls, Unauthorized,
 };
 
 use crate::fields;
@@ -29,6 +29,9 @@ use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
+
+/// The longest time of `Strict-Transport-Security`: two years, in seconds.
+const MAX_HSTS_S: u64 = 17_520 * 3_600;
 
 /// The name of a Stage's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -175,6 +178,7 @@ fn part(
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
     let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
+    let tls = spec.tls.as_ref().map(|settings| tls(key, settings, &secrets, problems));
     if base_path_problem(&spec.base_path).is_some() {
         let part = closed_part(view, key, &fleet, &spec.hostnames, "its base path is invalid");
         return (part.map(PartBody::Stage), Vec::new());
@@ -193,6 +197,7 @@ fn part(
             api::Behavior::AwsHttp => Behavior::AwsHttp,
         },
         certificates: secrets.iter().map(certificate_name).collect(),
+        tls,
         throttle,
         cache,
         cors,
@@ -222,6 +227,7 @@ fn closed_part(
         base_path: "/".to_owned(),
         behavior: Behavior::Native,
         certificates: Vec::new(),
+        tls: None,
         throttle: None,
         cache: None,
         cors: None,
@@ -271,6 +277,24 @@ fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
         allow_credentials: settings.allow_credentials && !any_origin,
         max_age_s,
     }
+}
+
+/// The settings of TLS. `usable`: the Secrets of certificates that can be used.
+fn tls(key: &ObjectKey, settings: &api::StageTls, usable: &[ObjectKey], problems: &mut Problems) -> StageTls {
+    let hsts = settings.hsts.map(|hsts| {
+        let max_age_s = fields::whole_seconds("spec.tls.hsts.maxAge", hsts.max_age, problems);
+        if max_age_s > MAX_HSTS_S {
+            problems.invalid("spec.tls.hsts.maxAge", "must be at most 17520h");
+        }
+        Hsts { max_age_s: max_age_s.min(MAX_HSTS_S), subdomains: hsts.scope == api::HstsScope::HostAndSubdomains }
+    });
+    let http = match settings.http {
+        api::PlainHttp::Redirect => PlainHttp::Redirect,
+        api::PlainHttp::Serve => PlainHttp::Serve,
+        api::PlainHttp::Off => PlainHttp::Off,
+    };
+    let incomplete = settings.certificates.iter().any(|reference| !usable.contains(&key.target(reference)));
+    StageTls { http, hsts, incomplete }
 }
 
 /// The Secrets of the certificates that can be used, in order.

@@ -119,6 +119,8 @@ cases! {
     stage_that_cannot_be_parsed_keeps_its_hosts
     stage_that_serves_nothing_keeps_its_hosts_from_others
     stage_tls
+    stage_tls_hsts_too_long
+    stage_tls_http_and_hsts
     stage_tls_key_of_another
     stage_tls_no_pem
     stage_tls_of_three_one_is_missing

@@ -61,7 +61,9 @@ pub use route::{
     ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
     RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
-pub use stage::{Behavior, Cors, Invalidation, StageCache, StagePart, Throttle, Unauthorized};
+pub use stage::{
+    Behavior, Cors, Hsts, Invalidation, PlainHttp, StageCache, StagePart, StageTls, Throttle, Unauthorized,
+};
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};

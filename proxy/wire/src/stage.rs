@@ -18,6 +18,9 @@ pub struct StagePart {
     /// Certificate parts in order of preference; with any, the Stage is served over TLS as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<PartName>,
+    /// TLS; none: the Stage is served over plain HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<StageTls>,
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
@@ -32,6 +35,42 @@ pub struct StagePart {
     /// Set if the Stage cannot be served as written: the reason. All its requests are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+}
+
+/// TLS of a Stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTls {
+    /// What happens to requests over plain HTTP.
+    #[serde(default)]
+    pub http: PlainHttp,
+    /// `Strict-Transport-Security`; none: no header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Hsts>,
+    /// Whether some of the Stage's certificates cannot be used: hosts for which no other is valid get none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
+}
+
+/// What happens to requests over plain HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlainHttp {
+    /// They are redirected to HTTPS.
+    #[default]
+    Redirect,
+    /// They are served.
+    Serve,
+    /// They are rejected.
+    Off,
+}
+
+/// HTTP Strict Transport Security.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hsts {
+    /// In seconds.
+    pub max_age_s: u64,
+    /// Whether it applies to the hosts below the Stage's hosts too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subdomains: bool,
 }
 
 /// Whose rejections, status codes and header names a Stage imitates.
