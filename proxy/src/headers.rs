@@ -103,13 +103,25 @@ pub(crate) fn passes(value: &HeaderValue) -> usize {
     names.filter(|info| name(info)).count()
 }
 
-/// Sets the forwarding headers.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Option<HeaderValue>) {
+/// Whether a client uses TLS, here or at a load balancer that is known to terminate it.
+pub(crate) fn is_secure(origin: &Origin, headers: &HeaderMap) -> bool {
+    origin.tls.is_some() || (origin.terminates_tls && forwarded_over_tls(headers))
+}
+
+#[cold]
+fn forwarded_over_tls(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(FORWARDED_PROTO).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    only.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// Sets the forwarding headers; `secure`: the client uses TLS.
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, secure: bool, host: Option<HeaderValue>) {
     // Capacity for these headers and the host.
     headers.reserve(6);
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     headers.insert(FORWARDED_FOR, origin.source.clone());
-    let proto = if origin.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
+    let proto = if secure { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     headers.insert(FORWARDED_PROTO, proto);
     headers.insert(FORWARDED_PORT, origin.port.clone());
     if let Some(host) = host {
@@ -118,13 +130,18 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, host: Opti
 }
 
 /// Sets the forwarding information in one header (RFC 7239), as AWS HTTP APIs do.
-pub(crate) fn set_forwarded_element(headers: &mut HeaderMap, origin: &Origin, host: Option<&HeaderValue>) {
+pub(crate) fn set_forwarded_element(
+    headers: &mut HeaderMap,
+    origin: &Origin,
+    secure: bool,
+    host: Option<&HeaderValue>,
+) {
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
     let source = origin.source.to_str().unwrap_or("unknown");
     // An IPv6 address is quoted and in brackets (RFC 7239, 6.1).
     let source = if source.contains(':') { format!("\"[{source}]\"") } else { source.to_owned() };
     let host = host.and_then(|host| host.to_str().ok()).map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
-    let proto = if origin.tls { "https" } else { "http" };
+    let proto = if secure { "https" } else { "http" };
     if let Ok(value) = HeaderValue::try_from(format!("for={source}{host};proto={proto}")) {
         headers.insert(FORWARDED, value);
     }

@@ -12,7 +12,7 @@ use clap::Parser;
 use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
-use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
 use sluice_wire::FleetName;
 
 #[global_allocator]
@@ -46,6 +46,17 @@ struct Flags {
     /// Address for HTTPS. Unset: no HTTPS.
     #[arg(long, env = "SLUICE_HTTPS")]
     https: Option<SocketAddr>,
+    /// Port where clients reach HTTPS: where requests over plain HTTP are redirected.
+    #[arg(long, env = "SLUICE_HTTPS_PORT", default_value_t = 443)]
+    https_port: u16,
+    /// Networks of load balancers that terminate TLS, separated by commas: `X-Forwarded-Proto: https` from them counts as
+    /// HTTPS. Example: 10.0.0.0/8.
+    #[arg(long, env = "SLUICE_TLS_TERMINATORS", value_delimiter = ',')]
+    tls_terminators: Vec<ipnet::IpNet>,
+    /// HTTP/1.1 requests that programs read differently (Content-Length beside Transfer-Encoding, bare LF, white space in
+    /// chunk sizes): `strict` rejects them, `lenient` repairs them.
+    #[arg(long, env = "SLUICE_HTTP1_PARSING", value_enum, default_value = "strict")]
+    http1_parsing: Parsing,
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9091")]
     admin: SocketAddr,
@@ -75,6 +86,15 @@ struct Flags {
     drain_grace: u64,
 }
 
+/// How requests are read that programs read differently.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Parsing {
+    /// They are rejected.
+    Strict,
+    /// They are repaired.
+    Lenient,
+}
+
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     logging::init(&flags.log)?;
@@ -102,6 +122,12 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         limits: flags.limits.limits(),
         timeouts: flags.limits.timeouts(),
         names: NameFiles::default(),
+        strictness: match flags.http1_parsing {
+            Parsing::Strict => Strictness::Strict,
+            Parsing::Lenient => Strictness::Lenient,
+        },
+        https_port: Some(flags.https_port),
+        tls_terminators: flags.tls_terminators,
         runtime: tokio::runtime::Handle::current(),
     })?);
     proxy.reserve(flags.admin.port());

@@ -3,12 +3,14 @@
 mod admission;
 mod caching;
 mod checks;
+mod early;
 mod edits;
 mod exchange;
 mod forward;
 mod request_body;
 mod response;
 mod response_body;
+mod secure;
 mod tunnel;
 mod variables;
 mod worker;
@@ -16,6 +18,7 @@ mod worker;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
@@ -26,7 +29,7 @@ use crate::client::{Flow, Peer};
 use crate::gateway::router::RouteInput;
 use crate::gateway::{Action, Gateway, Matched, RequestHead, Stage, below};
 use crate::headers;
-use crate::listen::Handler;
+use crate::listen::{EarlyRequest, Handler};
 use crate::observe::Recorder;
 use crate::overload::Shed;
 use crate::reject::Reject;
@@ -52,6 +55,14 @@ impl Handler for Arc<Worker> {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
         serve(self.snapshot(), self.recorder.clone(), peer, flow, request)
+    }
+
+    fn reject(&self, peer: Arc<Peer>, request: EarlyRequest, reject: &Reject) -> Response<Bytes> {
+        early::reject(self, peer, request, reject)
+    }
+
+    fn reject_connection(&self, peer: &Arc<Peer>, protocol: &'static str, host: &str, reject: &Reject) {
+        early::reject_connection(&self.recorder, peer, protocol, host, reject);
     }
 }
 
@@ -104,10 +115,15 @@ fn shed(why: Shed) -> Reject {
 /// The steps of an admitted request; `whole` is its canonical path.
 async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>, whole: &str) -> Result<Reply, Reject> {
     let parts = &mut request.parts;
-    let stage = find_stage(gateway, &exchange.host, whole)?;
-    exchange.stage = Some(stage.clone());
+    let found = find_stage(gateway, &exchange.host, whole);
+    exchange.stage = found.as_ref().ok().cloned();
+    secure::covered(exchange)?;
+    let stage = found?;
     if stage.invalid {
         return Err(Reject::InvalidConfig);
+    }
+    if let Some(reply) = secure::plain_http(exchange, &stage, parts)? {
+        return Ok(reply);
     }
     checks::head_size(stage.behavior, parts)?;
     // First, so that the steps see the request that the integration will see.

@@ -73,6 +73,48 @@ rejections! {
         rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
         http BAD_REQUEST message!("Bad Request");
 
+    /// The head of the request stopped arriving.
+    HeadTimeout: "DEFAULT_4XX",
+        native REQUEST_TIMEOUT "The request head was not received in time.",
+        rest REQUEST_TIMEOUT "BadRequestException" message!("Request Timeout"),
+        http REQUEST_TIMEOUT message!("Request Timeout");
+
+    /// The client has opened more HTTP/2 streams than it may; there is no response.
+    StreamLimit: "DEFAULT_5XX",
+        native SERVICE_UNAVAILABLE "The connection has too many streams. Try again later.",
+        rest SERVICE_UNAVAILABLE "ServiceUnavailableException" message!("Service Unavailable"),
+        http SERVICE_UNAVAILABLE message!("Service Unavailable");
+
+    /// HTTP on the port for HTTPS.
+    HttpOnTlsPort: "DEFAULT_4XX",
+        native BAD_REQUEST "This port serves HTTPS: the request must be sent over TLS.",
+        rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
+        http BAD_REQUEST message!("Bad Request");
+
+    /// A TLS handshake on the port for HTTP.
+    TlsOnHttpPort: "DEFAULT_4XX",
+        native BAD_REQUEST "This port serves HTTP: a TLS handshake is not possible.",
+        rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
+        http BAD_REQUEST message!("Bad Request");
+
+    /// A TLS handshake failed; there is no response.
+    TlsHandshake: "DEFAULT_4XX",
+        native BAD_REQUEST "The TLS handshake failed.",
+        rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
+        http BAD_REQUEST message!("Bad Request");
+
+    /// The certificate of the connection is not valid for the host.
+    MisdirectedRequest: "ACCESS_DENIED",
+        native MISDIRECTED_REQUEST "This host is not served on this TLS connection: open another connection for it.",
+        rest MISDIRECTED_REQUEST "ForbiddenException" message!("Misdirected Request"),
+        http MISDIRECTED_REQUEST message!("Misdirected Request");
+
+    /// Plain HTTP for a stage that is served over TLS only.
+    HttpsRequired: "ACCESS_DENIED",
+        native FORBIDDEN "This API is served over HTTPS only.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// The target is longer than allowed.
     UriTooLong: "REQUEST_TOO_LARGE",
         native URI_TOO_LONG "The path and query are longer than 8192 bytes.",

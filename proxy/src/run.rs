@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use prometheus::Registry;
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use sluice_daemon::{admin, files};
 use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts};
@@ -23,7 +23,7 @@ use crate::compile::Control;
 use crate::config::Configuration;
 use crate::config::store::Operation;
 use crate::gateway::Gateway;
-use crate::listen::tls::{Certificates, server_config};
+use crate::listen::tls::{Certificates, TlsServer};
 use crate::listen::{ListenContext, accept, bind, relief};
 use crate::observe::Recorder;
 use crate::observe::access_log::AccessLog;
@@ -34,6 +34,8 @@ use crate::state::State;
 use crate::timeouts::Timeouts;
 pub use crate::transport::NameFiles;
 use crate::transport::{Context, Egress, PoolLimits, Resolver, Tls};
+
+pub use crate::listen::Strictness;
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -67,6 +69,12 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How names are looked up.
     pub names: NameFiles,
+    /// What HTTP/1.1 requests may look like where programs read them differently.
+    pub strictness: Strictness,
+    /// The port where clients reach HTTPS: where plain HTTP is redirected. Unset: the port of `https`.
+    pub https_port: Option<u16>,
+    /// Networks of load balancers that terminate TLS: their `X-Forwarded-Proto` is true.
+    pub tls_terminators: Vec<IpNet>,
     /// Runs what is not on the request path.
     pub runtime: tokio::runtime::Handle,
 }
@@ -153,6 +161,8 @@ impl Proxy {
             streams: limits.streams,
             reserved_from: descriptors.reserved_from,
             closed,
+            strictness: settings.strictness,
+            tls_terminators: settings.tls_terminators,
         });
         let egress = Egress::new(settings.allow_loopback);
         egress.limit_descriptors(descriptors.reserved_from);
@@ -164,7 +174,7 @@ impl Proxy {
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
         let state = State::new(key_sets, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state);
-        let server = Arc::new(server_config(certificates)?);
+        let server = Arc::new(TlsServer::new(certificates)?);
         let (stop, stopping) = watch::channel(false);
         let alive = Arc::new(AtomicUsize::new(0));
         let mut proxy = Self {
@@ -200,6 +210,9 @@ impl Proxy {
             let thread =
                 spawn(shared.clone(), worker, sockets, stopping.clone(), running).map_err(StartError::Thread)?;
             proxy.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        if let Some(port) = settings.https_port.or_else(|| Some(proxy.https?.port())) {
+            proxy.served().control.set_https_port(port);
         }
         Ok(proxy)
     }
@@ -344,7 +357,7 @@ impl Drop for Running {
 struct Sockets {
     http: Option<std::net::TcpListener>,
     https: Option<std::net::TcpListener>,
-    tls: Arc<ServerConfig>,
+    tls: Arc<TlsServer>,
 }
 
 fn listen(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {

@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) caches: BTreeMap<PartName, Arc<Cache>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Arc<MemoryBudget>,
+    /// Where clients reach HTTPS.
+    pub(crate) https_port: u16,
     upstreams: BTreeMap<PartName, Arc<Upstream>>,
     /// By namespace: names that one namespace calls delay no look-up of another.
     external: HashMap<(String, bool, String, u16), Arc<Upstream>>,
@@ -49,6 +51,7 @@ impl State {
             caches: BTreeMap::new(),
             metrics,
             memory,
+            https_port: 443,
             upstreams: BTreeMap::new(),
             external: HashMap::new(),
             tls,

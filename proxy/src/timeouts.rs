@@ -14,6 +14,9 @@ pub struct Timeouts {
     pub head: Duration,
     /// Between two requests of an HTTP/1.1 connection: longer than the 60 seconds for which load balancers keep theirs.
     pub idle: Duration,
+    /// From the end of a client's stream to the beginning of the response to its last request. A client that is gone looks the
+    /// same, so that the request is not served for longer.
+    pub half_closed: Duration,
     /// Without progress of a write to a client's socket.
     pub write: Duration,
     /// For each 8 KiB of a request body, until the response begins; only time spent waiting for the client counts.
@@ -70,6 +73,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            half_closed: Duration::from_secs(10),
             write: Duration::from_secs(30),
             upload: Duration::from_secs(30),
             stream_idle: Duration::from_secs(300),

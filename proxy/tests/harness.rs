@@ -76,6 +76,9 @@ impl Gate {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             names: NameFiles::default(),
+            strictness: sluice_proxy::run::Strictness::Strict,
+            https_port: None,
+            tls_terminators: Vec::new(),
             runtime: runtime.handle().clone(),
         };
         change(&mut settings);
@@ -157,6 +160,7 @@ pub fn stage() -> StagePart {
         base_path: "/".into(),
         behavior: Behavior::Native,
         certificates: Vec::new(),
+        tls: None,
         throttle: None,
         cache: None,
         cors: None,

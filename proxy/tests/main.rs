@@ -13,6 +13,7 @@
 mod aws;
 mod bodies;
 mod caching;
+mod early;
 mod edge;
 mod forwarding;
 mod fuzz;

@@ -89,6 +89,9 @@ impl Proxy {
             limits: sluice_proxy::Limits::default(),
             timeouts: sluice_proxy::Timeouts::default(),
             names: sluice_proxy::run::NameFiles::default(),
+            strictness: sluice_proxy::run::Strictness::Strict,
+            https_port: None,
+            tls_terminators: Vec::new(),
             runtime: tokio::runtime::Handle::current(),
         });
         let proxy = Arc::new(proxy.unwrap());

@@ -17,13 +17,18 @@ fn certificate(name: &str, issued: &Issued) -> (PartName, PartBody) {
 }
 
 fn https(gate: &Gate, name: &str, trusted: &Issued) -> std::io::Result<Response> {
+    https_host(gate, name, name, trusted)
+}
+
+/// A request for a host on a connection for the name.
+fn https_host(gate: &Gate, name: &str, host: &str, trusted: &Issued) -> std::io::Result<Response> {
     let config = Arc::new(client_config(&[trusted], &[]));
     let connection =
         ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).map_err(std::io::Error::other)?;
     let stream = std::net::TcpStream::connect(gate.proxy.https_addr().unwrap())?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     let mut stream = StreamOwned::new(connection, stream);
-    stream.write_all(format!("GET /a HTTP/1.1\r\nhost: {name}\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET /a HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
     Ok(read_response(&mut stream))
 }
 
@@ -123,6 +128,232 @@ fn a_host_without_a_certificate_gets_none_of_another_namespace() {
             assert_eq!(https(&gate, host, trusted).is_err(), closed, "{host} of {namespace}");
         }
         assert!(https(&gate, "other.shop.example", &wild).is_ok());
+    }
+}
+
+fn named(name: &str) -> Vec<PartName> {
+    vec![PartName::new(PartKind::Certificate, format!("shop/{name}"))]
+}
+
+/// A Stage of its own, which serves `/a`.
+fn stage_of(namespace: &str, name: &str, hosts: &[&str], certificates: Vec<PartName>) -> Vec<(PartName, PartBody)> {
+    let hostnames = hosts.iter().map(|host| host.parse().unwrap()).collect();
+    let tls =
+        (!certificates.is_empty()).then_some(StageTls { http: PlainHttp::Redirect, hsts: None, incomplete: false });
+    let object = ObjectRef::new("Stage", namespace, name);
+    let part = StagePart { object, hostnames, certificates, tls, ..stage() };
+    let stage_name = PartName::of_object(PartKind::Stage, namespace, name);
+    let rules = vec![rule("a", "GET", "/a", policy(mock(name)))];
+    let served = RoutePart {
+        object: ObjectRef::new("ApiRoute", namespace, name),
+        stages: vec![stage_name.clone()],
+        version: None,
+        rules,
+    };
+    vec![
+        (stage_name, PartBody::Stage(part)),
+        (PartName::of_object(PartKind::Route, namespace, name), PartBody::Route(served)),
+    ]
+}
+
+#[test]
+fn a_connection_serves_the_hosts_of_its_certificate_only() {
+    let (shop, pay, wild, any) =
+        (issue("shop.example"), issue("pay.example"), issue("*.wild.example"), issue("any.example"));
+    let mut gate = Gate::start();
+    let mut parts = vec![
+        certificate("shop", &shop),
+        certificate("pay", &pay),
+        certificate("wild", &wild),
+        certificate("any", &any),
+    ];
+    parts.extend(stage_of("shop", "shop", &["shop.example", "www.shop.example"], named("shop")));
+    parts.extend(stage_of("shop", "pay", &["pay.example"], named("pay")));
+    parts.extend(stage_of("shop", "wild", &["*.wild.example"], named("wild")));
+    parts.extend(stage_of("tenant", "guest", &["guest.wild.example"], Vec::new()));
+    parts.extend(stage_of("shop", "plain", &["plain.example"], Vec::new()));
+    assert_eq!(gate.put(parts), []);
+    for (name, host, trusted, status) in [
+        ("shop.example", "shop.example", &shop, 200),
+        ("shop.example", "SHOP.example:443", &shop, 200),
+        ("a.wild.example", "b.wild.example", &wild, 200),
+        // Another certificate, the same one that is not valid for the host, and Stages without one.
+        ("shop.example", "pay.example", &shop, 421),
+        ("pay.example", "shop.example", &pay, 421),
+        ("shop.example", "www.shop.example", &shop, 421),
+        ("shop.example", "plain.example", &shop, 421),
+        ("a.wild.example", "guest.wild.example", &wild, 421),
+        ("shop.example", "unknown.example", &shop, 421),
+    ] {
+        let response = https_host(&gate, name, host, trusted).unwrap();
+        assert_eq!(response.status, status, "{host} on a connection for {name}");
+        if status == 421 {
+            assert!(response.header("x-request-id").is_some() && response.body.contains("connection"), "{response:?}");
+        }
+    }
+    let count =
+        |stage: &str| gate.metric(&format!(r#"sluice_rejects_total{{reason="MisdirectedRequest",stage="{stage}"}}"#));
+    assert_eq!((count("shop/pay"), count("tenant/guest"), count("")), (1.0, 1.0, 1.0));
+    // Over plain HTTP no certificate is involved.
+    let get = |host: &str| gate.request("GET", "/a", &[("host", host)], "").status;
+    assert_eq!((get("plain.example"), get("guest.wild.example")), (200, 200));
+    // A client without a name, as with an address, gets the Stages without hosts.
+    gate.put(stage_of("shop", "any", &[], named("any")));
+    let mut config = client_config(&[&any, &shop], &[]);
+    config.enable_sni = false;
+    for (host, status) in [("127.0.0.1", 200), ("any.example", 200), ("shop.example", 421)] {
+        let connection = ClientConnection::new(Arc::new(config.clone()), "any.example".try_into().unwrap()).unwrap();
+        let stream = sluice_kit::http1::connect(gate.proxy.https_addr().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        stream.write_all(format!("GET /a HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).status, status, "{host} without a name");
+    }
+}
+
+#[test]
+fn a_host_with_an_unusable_certificate_gets_no_other_one() {
+    let (wild, one, two) = (issue("*.shop.example"), issue("one.shop.example"), issue("two.example"));
+    let broken = Issued { key_pem: "no key".into(), ..one.clone() };
+    let incomplete = |parts: &mut Vec<(PartName, PartBody)>| {
+        for (_, body) in parts {
+            if let PartBody::Stage(stage) = body {
+                stage.tls = Some(StageTls { http: PlainHttp::Redirect, hsts: None, incomplete: true });
+            }
+        }
+    };
+    // Below a wildcard of the same namespace: the proxy cannot use the certificate, or the operator has left it out.
+    for left_out in [false, true] {
+        let mut gate = Gate::start();
+        let mut parts =
+            stage_of("shop", "one", &["one.shop.example"], if left_out { Vec::new() } else { named("one") });
+        if left_out {
+            incomplete(&mut parts);
+        }
+        parts.extend(stage_of("shop", "wild", &["*.shop.example"], named("wild")));
+        parts.extend([certificate("wild", &wild), certificate("one", &broken)]);
+        gate.put(parts);
+        assert!(is_refused(&gate, "one.shop.example", &wild), "left out: {left_out}");
+        assert!(https(&gate, "other.shop.example", &wild).is_ok());
+        gate.put(stage_of("shop", "one", &["one.shop.example"], named("one")));
+        gate.put(vec![certificate("one", &one)]);
+        assert_eq!(https(&gate, "one.shop.example", &one).unwrap().body, "one");
+    }
+    // Of two hosts of one Stage, each with its own certificate.
+    for left_out in [false, true] {
+        let mut gate = Gate::start();
+        let both = if left_out { named("two") } else { [named("two"), named("one")].concat() };
+        let mut parts = stage_of("shop", "both", &["one.shop.example", "two.example"], both);
+        if left_out {
+            incomplete(&mut parts);
+        }
+        parts.extend([certificate("two", &two), certificate("one", &broken)]);
+        gate.put(parts);
+        assert!(is_refused(&gate, "one.shop.example", &two), "left out: {left_out}");
+        assert!(https(&gate, "two.example", &two).is_ok());
+    }
+}
+
+/// Whether the proxy ends the handshake for a name, because it has no certificate.
+fn is_refused(gate: &Gate, name: &str, trusted: &Issued) -> bool {
+    https(gate, name, trusted).is_err_and(|error| error.to_string().contains("fatal alert"))
+}
+
+#[test]
+fn plain_http_for_a_stage_with_tls_is_redirected_served_or_rejected() {
+    let issued = issue("shop.example");
+    let hsts = Some(Hsts { max_age_s: 3600, subdomains: true });
+    let with = |behavior, http| {
+        let tls = Some(StageTls { http, hsts, incomplete: false });
+        stage_part(StagePart { behavior, tls, certificates: named("tls"), ..stage() })
+    };
+    let mut gate = Gate::configured(|settings| settings.https_port = Some(443));
+    let mut guarded = policy(mock("guarded"));
+    guarded.api_key = true;
+    let rules = vec![rule("a", "ANY", "/a", policy(mock("a"))), rule("k", "ANY", "/key", guarded)];
+    gate.put(vec![certificate("tls", &issued), route("r", rules)]);
+    for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
+        gate.put(vec![with(behavior, PlainHttp::Redirect)]);
+        for (method, path, headers) in [
+            ("GET", "/a", &[][..]),
+            ("POST", "/a?b=%20c&d", &[("content-type", "text/plain")]),
+            ("GET", "/none", &[]),
+            ("GET", "/key", &[("x-api-key", "secret")]),
+            ("DELETE", "/a/b", &[("authorization", "Bearer x")]),
+            ("OPTIONS", "/a", &[("origin", "https://x.example"), ("access-control-request-method", "GET")]),
+            ("GET", "/a", &[("x-forwarded-proto", "https")]),
+            ("GET", "/a", &[("host", "SHOP.example:8080")]),
+        ] {
+            let response = gate.request(method, path, headers, "");
+            assert_eq!(response.status, 308, "{behavior:?} {method} {path} {headers:?}");
+            let location = format!("https://shop.example{path}");
+            assert_eq!(response.header("location"), Some(location.as_str()), "{method} {path}");
+            assert!(response.header("strict-transport-security").is_none(), "{response:?}");
+        }
+        let response = https(&gate, "shop.example", &issued).unwrap();
+        let wanted = Some("max-age=3600; includeSubDomains");
+        assert_eq!((response.status, response.header("strict-transport-security")), (200, wanted));
+        gate.put(vec![with(behavior, PlainHttp::Off)]);
+        let response = gate.get("/a");
+        assert_eq!(response.status, 403, "{behavior:?}");
+        assert!(response.header("location").is_none() && !response.body.is_empty());
+        assert_eq!(https(&gate, "shop.example", &issued).unwrap().status, 200);
+        gate.put(vec![with(behavior, PlainHttp::Serve)]);
+        let response = gate.get("/a");
+        assert_eq!((response.status, response.header("strict-transport-security")), (200, None));
+    }
+    let lines = gate.log.lines();
+    assert!(lines.iter().any(|line| line["status"] == 308 && line["reason"] == "HttpsRedirect"), "{lines:?}");
+    assert_eq!(gate.metric(r#"sluice_rejects_total{reason="HttpsRequired",stage="shop/prod"}"#), 3.0);
+    // Without a usable certificate, and for a Stage without hosts.
+    gate.put(vec![with(Behavior::Native, PlainHttp::Redirect)]);
+    gate.remove(named("tls").remove(0));
+    assert_eq!(gate.get("/a").status, 308);
+    let tls = Some(StageTls { http: PlainHttp::Redirect, hsts: None, incomplete: true });
+    gate.put(vec![stage_part(StagePart { tls, hostnames: vec![], ..stage() })]);
+    assert_eq!(gate.request("GET", "/a", &[("host", "[::1]:8080")], "").header("location"), Some("https://[::1]/a"));
+    assert_eq!(gate.raw("GET /a HTTP/1.0\r\n\r\n").status, 403, "there is no host to redirect to");
+}
+
+#[test]
+fn a_load_balancer_that_terminates_tls_is_trusted_if_it_is_named() {
+    let tls = Some(StageTls {
+        http: PlainHttp::Redirect,
+        hsts: Some(Hsts { max_age_s: 60, subdomains: false }),
+        incomplete: false,
+    });
+    for (networks, trusted) in
+        [(&["127.0.0.0/8", "::1/128"][..], true), (&["10.0.0.0/8", "127.0.0.2/32"], false), (&[], false)]
+    {
+        let backend = Backend::echo();
+        let mut gate = Gate::configured(|settings| {
+            settings.https = None;
+            settings.tls_terminators = networks.iter().map(|network| network.parse().unwrap()).collect();
+        });
+        let rules = vec![rule("a", "GET", "/a", policy(service()))];
+        gate.put(vec![stage_part(StagePart { tls, ..stage() }), upstream(&[backend.address]), route("r", rules)]);
+        let get = |headers: &[(&str, &str)]| gate.request("GET", "/a", headers, "");
+        let response = get(&[("x-forwarded-proto", "HTTPS")]);
+        assert_eq!(response.status, if trusted { 200 } else { 308 }, "{networks:?}");
+        if trusted {
+            assert!(response.body.to_ascii_lowercase().contains("x-forwarded-proto: https\r\n"), "{}", response.body);
+            assert_eq!(response.header("strict-transport-security"), Some("max-age=60"));
+            eventually("logged", || gate.log.lines().iter().any(|line| line["scheme"] == "https"));
+        }
+        for headers in [
+            &[][..],
+            &[("x-forwarded-proto", "http")],
+            &[("x-forwarded-proto", "https, http")],
+            &[("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")],
+            &[("x-forwarded-proto", "https"), ("x-forwarded-proto", "https")],
+            &[("forwarded", "proto=https")],
+        ] {
+            let response = get(headers);
+            assert_eq!(
+                (response.status, response.header("location")),
+                (308, Some("https://shop.example/a")),
+                "{headers:?}"
+            );
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Example calls as `curl` lines: one for each check that a rule can have. The lines are generated from the objects, so
 //! that they are correct for any folder. Rules whose credentials are unknown are left out.
 
+use std::net::SocketAddr;
+
 use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::stage::Stage;
+use sluice_crds::stage::{PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::ObjectKey;
 
@@ -17,6 +19,8 @@ pub(crate) struct Context<'a> {
     pub(crate) local: &'a Local,
     /// The URL of the API: `http://127.0.0.1:8080`.
     pub(crate) base: &'a str,
+    /// The address for TLS, if any.
+    pub(crate) https: Option<SocketAddr>,
 }
 
 /// A rule as it is served in one stage.
@@ -26,6 +30,8 @@ struct Served<'a> {
     rule: &'a Rule,
     /// The curl arguments that match it, without credentials.
     target: String,
+    /// What happens instead: the Stage needs HTTPS, and there is no address for it.
+    no_tls: Option<PlainHttp>,
 }
 
 /// Which example calls have been written.
@@ -42,6 +48,15 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut shown = Shown::default();
     for served in context.served() {
+        if let Some(http) = served.no_tls {
+            if shown.open < 3 {
+                let status = if http == PlainHttp::Off { 403 } else { 308 };
+                let (target, name) = (&served.target, &served.rule.name);
+                lines.push(format!("curl -i {target}   # {status}: {name} needs HTTPS, which --https ADDR serves"));
+                shown.open += 1;
+            }
+            continue;
+        }
         let authorization = served.rule.authorization.as_ref().unwrap_or(&served.route.spec.authorization);
         let needs_key = served.rule.api_key.unwrap_or(served.route.spec.api_key) == ApiKeyRequirement::Required;
         let open = authorization.type_ == AuthorizationType::None;
@@ -63,9 +78,15 @@ impl<'a> Context<'a> {
             for stage_ref in &route.spec.stages {
                 let stage_key = key.target(stage_ref);
                 let Some(stage) = self.cluster.stages.get(&stage_key) else { continue };
+                let plain = stage.spec.tls.as_ref().map(|tls| tls.http).filter(|http| *http != PlainHttp::Serve);
+                let https = plain.and(self.https);
                 for rule in &route.spec.rules {
-                    let target = target(self.base, stage, route, rule);
-                    all.push(Served { stage_key: stage_key.clone(), route, rule, target });
+                    let target = match https {
+                        Some(address) => tls_target(address, stage, route, rule),
+                        None => target(self.base, stage, route, rule),
+                    };
+                    let no_tls = plain.filter(|_| https.is_none());
+                    all.push(Served { stage_key: stage_key.clone(), route, rule, target, no_tls });
                 }
             }
         }
@@ -162,6 +183,17 @@ fn method(rule: &Rule) -> &'static str {
         None | Some(HttpMethod::Any) => "GET",
         Some(method) => method.as_str(),
     }
+}
+
+/// The curl arguments for a request over TLS; the certificate may be a self-signed one.
+fn tls_target(address: SocketAddr, stage: &Stage, route: &ApiRoute, rule: &Rule) -> String {
+    let Some(host) = stage.spec.hostnames.first().map(|host| host.replace("*.", "any.")) else {
+        return format!("--insecure {}", target(&format!("https://{address}"), stage, route, rule));
+    };
+    let named = Stage { spec: StageSpec { hostnames: Vec::new(), ..stage.spec.clone() }, ..stage.clone() };
+    let (port, ip) = (address.port(), address.ip());
+    let target = target(&format!("https://{host}:{port}"), &named, route, rule);
+    format!("--insecure --resolve {host}:{port}:{ip} {target}")
 }
 
 /// The curl arguments for a request that the rule matches.

@@ -13,7 +13,7 @@ use prometheus::Registry;
 use sluice_daemon::{Readiness, admin, signals};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{self, Loaded};
-use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
 use sluice_proxy::{Limits, Timeouts};
 
 use crate::args;
@@ -118,6 +118,9 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         allow_loopback: true,
         extra_roots: Vec::new(),
         limits: Limits::default(),
+        strictness: Strictness::default(),
+        https_port: None,
+        tls_terminators: Vec::new(),
         timeouts: Timeouts::default(),
         names: NameFiles::default(),
         runtime: tokio::runtime::Handle::current(),

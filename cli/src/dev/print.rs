@@ -37,7 +37,9 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     }
     report::print(&report::of_files(loaded));
     problems(session, &session.statuses, loaded);
-    let lines = curl::lines(&curl::Context { cluster: &session.cluster, local: &session.local, base: places.base });
+    let context =
+        curl::Context { cluster: &session.cluster, local: &session.local, base: places.base, https: places.https };
+    let lines = curl::lines(&context);
     if !lines.is_empty() {
         println!("\nTry it in another terminal:\n");
         lines.iter().for_each(|line| println!("  {line}"));

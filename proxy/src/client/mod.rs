@@ -20,7 +20,16 @@ pub(crate) use flow::{Flow, TrackedBytes};
 pub(crate) struct Origin {
     pub(crate) source: HeaderValue,
     pub(crate) port: HeaderValue,
-    pub(crate) tls: bool,
+    /// What the proxy has proved to the client; none: the connection is plain HTTP.
+    pub(crate) tls: Option<Arc<dyn Certified>>,
+    /// Whether the other end is a load balancer that terminates TLS: its `X-Forwarded-Proto` is true.
+    pub(crate) terminates_tls: bool,
+}
+
+/// The certificate of a TLS connection.
+pub(crate) trait Certified: Send + Sync {
+    /// Whether the proxy may respond for a host on this connection.
+    fn covers(&self, host: &str) -> bool;
 }
 
 /// One connection of a client. Requests, request bodies and tunnels hold it for as long as they use the connection.
@@ -70,7 +79,7 @@ pub(crate) mod testing {
     /// A client on its only connection.
     pub(crate) fn peer() -> Arc<Peer> {
         let one = || HeaderValue::from_static("1");
-        let origin = Origin { source: one(), port: one(), tls: false };
+        let origin = Origin { source: one(), port: one(), tls: None, terminates_tls: false };
         let open = Connections::new(1, 1, metrics()).open([127, 0, 0, 1].into(), 0).unwrap();
         Peer::new(origin, Arc::default(), Arc::new(Load::new(10, 1)), open)
     }

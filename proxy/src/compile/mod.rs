@@ -19,7 +19,7 @@ use sluice_wire::{
 use crate::auth::Authorizer;
 use crate::cors::Cors;
 use crate::gateway::router::{Position, Router};
-use crate::gateway::{Gateway, HostTable, Rule, Stage};
+use crate::gateway::{Gateway, HostTable, Rule, Stage, TlsPolicy};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
@@ -126,6 +126,11 @@ impl Control {
         self.store(old.version, old.stages.clone());
     }
 
+    /// The port where clients reach HTTPS.
+    pub(crate) fn set_https_port(&mut self, port: u16) {
+        self.state.https_port = port;
+    }
+
     fn store(&self, version: Hash, stages: BTreeMap<PartName, Arc<Stage>>) {
         let hosts = HostTable::new(stages.values());
         let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet };
@@ -137,7 +142,7 @@ impl Control {
             PartKind::Stage => {
                 if let Some(stage) = self.stages.remove(name) {
                     self.state.metrics.remove_stage(&stage.object.id());
-                    dirty.certificates |= !stage.certificates.is_empty();
+                    dirty.certificates |= has_tls(&stage);
                 }
                 dirty.stages.insert(name.clone());
             }
@@ -184,8 +189,7 @@ impl Control {
             PartBody::Stage(stage) => {
                 let stage = Arc::new(stage);
                 let old = self.stages.insert(name.clone(), stage.clone());
-                dirty.certificates |=
-                    !stage.certificates.is_empty() || old.as_ref().is_some_and(|s| !s.certificates.is_empty());
+                dirty.certificates |= has_tls(&stage) || old.as_deref().is_some_and(has_tls);
                 let framed = old.is_some_and(|old| rule::sees_no_difference(&old, &stage));
                 if framed {
                     dirty.frames.insert(name.clone())
@@ -362,6 +366,11 @@ impl Control {
     }
 }
 
+/// Whether the hosts of a Stage have certificates, or must not have those of others.
+fn has_tls(stage: &StagePart) -> bool {
+    stage.tls.is_some() || !stage.certificates.is_empty()
+}
+
 fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state: &State) -> Stage {
     Stage {
         part: name.clone(),
@@ -370,6 +379,7 @@ fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state:
         base: part.base_path.trim_end_matches('/').into(),
         behavior: part.behavior,
         invalid: part.invalid.is_some(),
+        tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
         cors: part.cors.as_ref().map(Cors::compile),
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
         router,

@@ -16,7 +16,7 @@ use crate::key::Keys;
 pub(crate) use hosts::{HostTable, below};
 pub(crate) use stage::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, RequestHead, Rule,
-    Stage, body_limit,
+    Stage, TlsPolicy, body_limit,
 };
 
 /// One configuration, complete.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use sluice_wire::{Behavior, HostPattern, ObjectRef, PartName};
+use sluice_wire::{Behavior, HostPattern, ObjectRef, PartName, PlainHttp, StageTls};
 
 use super::router::{self, Captures, Router};
 use crate::auth::Authorizer;
@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) behavior: Behavior,
     /// All its requests are rejected.
     pub(crate) invalid: bool,
+    /// None: it is served over plain HTTP only.
+    pub(crate) tls: Option<TlsPolicy>,
     pub(crate) cors: Option<Cors>,
     /// The stage's part of an access log line; none: it has no access log.
     pub(crate) log: Option<Box<str>>,
@@ -36,6 +38,26 @@ pub(crate) struct Stage {
     pub(crate) memory: Arc<MemoryBudget>,
     /// The stored responses that requests with unsafe methods invalidate.
     pub(crate) cache: Option<Arc<Cache>>,
+}
+
+/// What happens to requests that are not sent over TLS, and to responses that are.
+pub(crate) struct TlsPolicy {
+    pub(crate) http: PlainHttp,
+    /// Where clients reach HTTPS.
+    pub(crate) https_port: u16,
+    /// The value of `Strict-Transport-Security`.
+    pub(crate) hsts: Option<HeaderValue>,
+}
+
+impl TlsPolicy {
+    pub(crate) fn compile(part: &StageTls, https_port: u16) -> Self {
+        let hsts = part.hsts.map(|hsts| {
+            let scope = if hsts.subdomains { "; includeSubDomains" } else { "" };
+            let value = HeaderValue::try_from(format!("max-age={}{scope}", hsts.max_age_s));
+            value.unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+        });
+        Self { http: part.http, https_port, hsts }
+    }
 }
 
 /// AWS's limit for bodies, and the default for bodies that are buffered.

@@ -142,6 +142,8 @@ pub(super) enum StreamCheck {
     /// Accept no new requests and finish those that are being served.
     Shutdown,
     Close,
+    /// Close it without sending what the client has not read.
+    Reset,
 }
 
 /// Decides about a connection at each check.
@@ -159,7 +161,11 @@ impl Watch {
     fn decide(&mut self, check: &Check) -> StreamCheck {
         self.idle = if check.busy { 0 } else { self.idle + 1 };
         if self.shut_down {
-            return if self.idle >= CLOSE { StreamCheck::Close } else { StreamCheck::Keep };
+            return match self.idle >= CLOSE {
+                true if check.stuck => StreamCheck::Reset,
+                true => StreamCheck::Close,
+                false => StreamCheck::Keep,
+            };
         }
         if check.stuck || self.idle >= IDLE {
             self.shut_down = true;
@@ -220,6 +226,10 @@ mod tests {
             };
             assert_eq!(*action, expected, "{at}");
         }
+        let mut watch = Watch::default();
+        let stuck = || Check { busy: false, stuck: true };
+        let actions: Vec<StreamCheck> = (0..=CLOSE).map(|_| watch.decide(&stuck())).collect();
+        assert_eq!((actions.first(), actions.last()), (Some(&StreamCheck::Shutdown), Some(&StreamCheck::Reset)));
         let mut watch = Watch::default();
         assert_eq!(watch.decide(&Check { busy: true, stuck: true }), StreamCheck::Shutdown);
         for _ in 0..10 {

@@ -2,16 +2,22 @@
 //! The host table decides what is served for a host.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, crypto::aws_lc_rs};
 use sluice_wire::{CertificatePart, Diagnostic, HostPattern, PartName, StagePart};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::client::Certified;
 
 #[derive(Default, Debug)]
 struct Table {
@@ -26,29 +32,39 @@ struct Table {
 #[derive(Default, Debug)]
 struct Candidates {
     keys: Vec<Arc<CertifiedKey>>,
+    /// Some certificates of the Stages cannot be used: a host for which none of the others is valid gets none of them.
+    incomplete: bool,
     /// The namespace of the Stages: a host belongs to one.
     namespace: Arc<str>,
 }
 
 impl Candidates {
-    fn add(&mut self, keys: &[Arc<CertifiedKey>], namespace: &Arc<str>) {
+    fn add(&mut self, keys: &[Arc<CertifiedKey>], incomplete: bool, namespace: &Arc<str>) {
         for key in keys {
             if !self.keys.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
                 self.keys.push(key.clone());
             }
         }
+        self.incomplete |= incomplete;
         self.namespace = namespace.clone();
     }
 
     /// The first certificate that is valid for the name and has a key of a type that the client supports. Without such a
     /// one the client's support matters more than the name: the client reports which name is wrong.
     fn select(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let [_, _, ..] = self.keys.as_slice() else { return self.keys.first().cloned() };
+        if self.keys.len() < 2 && !self.incomplete {
+            return self.keys.first().cloned();
+        }
         let name = name.and_then(|name| ServerName::try_from(name).ok());
         let supported = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
         let valid = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_valid_for(key, name));
-        let first = self.keys.iter().filter(supported).find(valid).or_else(|| self.keys.iter().find(supported));
-        first.or(self.keys.first()).cloned()
+        if let Some(first) = self.keys.iter().filter(supported).find(valid) {
+            return Some(first.clone());
+        }
+        if self.incomplete {
+            return None;
+        }
+        self.keys.iter().find(supported).or(self.keys.first()).cloned()
     }
 }
 
@@ -77,6 +93,7 @@ impl Certificates {
         let mut parsed: HashMap<&PartName, Option<Arc<CertifiedKey>>> = HashMap::new();
         for stage in stages {
             let mut keys = Vec::new();
+            let mut incomplete = stage.tls.is_some_and(|tls| tls.incomplete);
             for name in &stage.certificates {
                 let key = parsed.entry(name).or_insert_with(|| {
                     let part = parts.get(name)?;
@@ -91,6 +108,7 @@ impl Certificates {
                 match key {
                     Some(key) => keys.push(key.clone()),
                     None => {
+                        incomplete = true;
                         let message = format!(
                             "The certificate {} cannot be used: it needs a PEM certificate chain and the private key that \
                              belongs to it. The Stage is served over TLS with its other certificates only, if it has any.",
@@ -107,10 +125,10 @@ impl Certificates {
             let namespace = &stage.object.namespace;
             for host in &stage.hostnames {
                 let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
-                map.entry(host.name().into()).or_default().add(&keys, namespace);
+                map.entry(host.name().into()).or_default().add(&keys, incomplete, namespace);
             }
             if stage.hostnames.is_empty() {
-                table.any.add(&keys, namespace);
+                table.any.add(&keys, incomplete, namespace);
             }
         }
         table.close(&without);
@@ -140,37 +158,43 @@ fn certified(part: &CertificatePart) -> Result<Arc<CertifiedKey>, CertificateErr
     Ok(Arc::new(key))
 }
 
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+impl Certificates {
+    /// The certificate for a client.
+    fn find(&self, hello: &ClientHello<'_>, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
         let schemes = hello.signature_schemes();
-        let Some(name) = hello.server_name() else { return table.any.select(None, schemes) };
-        let name = name.to_ascii_lowercase();
-        table.of(&name).select(Some(&name), schemes)
+        let Some(name) = name else { return table.any.select(None, schemes) };
+        table.of(name).select(Some(name), schemes)
+    }
+
+    /// Whether a certificate is one of those for a host.
+    fn are_for(&self, host: &str, shown: &CertifiedKey) -> bool {
+        self.table.load().of(host).keys.iter().any(|key| key.cert == shown.cert)
     }
 }
 
 impl Table {
-    /// Hosts of Stages without certificates get none of another namespace: neither that of a wildcard above them, nor that
-    /// of a Stage without hosts.
+    /// Hosts of Stages without usable certificates get none of another namespace: neither that of a wildcard above them, nor
+    /// that of a Stage without hosts. Hosts of Stages that name certificates get none of their own namespace either.
     fn close(&mut self, without: &[&StagePart]) {
         let hosts = |stage: &&StagePart| {
-            let namespace = stage.object.namespace.clone();
-            stage.hostnames.iter().map(|host| (host.clone(), namespace.clone())).collect::<Vec<_>>()
+            let (namespace, closed) =
+                (stage.object.namespace.clone(), stage.tls.is_some() || !stage.certificates.is_empty());
+            stage.hostnames.iter().map(|host| (host.clone(), namespace.clone(), closed)).collect::<Vec<_>>()
         };
-        let mut hosts: Vec<(HostPattern, Arc<str>)> = without.iter().flat_map(hosts).collect();
+        let mut hosts: Vec<(HostPattern, Arc<str>, bool)> = without.iter().flat_map(hosts).collect();
         // Wildcards first, the shortest first: they decide what the names below them would get.
-        hosts.sort_by_key(|(host, _)| (!host.is_wildcard(), host.name().len()));
-        for (host, namespace) in hosts {
+        hosts.sort_by_key(|(host, _, closed)| (!host.is_wildcard(), host.name().len(), !closed));
+        for (host, namespace, closed) in hosts {
             let own = if host.is_wildcard() { &self.wildcard } else { &self.exact };
             if own.contains_key(host.name()) {
                 continue;
             }
             let above = if host.is_wildcard() { self.below_wildcards(host.name()) } else { self.of(host.name()) };
-            if above.namespace != namespace && !above.keys.is_empty() {
-                let closed = Candidates { keys: Vec::new(), namespace };
+            if (closed || above.namespace != namespace) && !above.keys.is_empty() {
+                let none = Candidates { namespace, ..Candidates::default() };
                 let own = if host.is_wildcard() { &mut self.wildcard } else { &mut self.exact };
-                own.insert(host.name().into(), closed);
+                own.insert(host.name().into(), none);
             }
         }
     }
@@ -196,10 +220,87 @@ impl Table {
 }
 
 /// TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1.
-pub(crate) fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+pub(crate) struct TlsServer {
+    config: ServerConfig,
+    certificates: Arc<Certificates>,
+}
+
+/// A handshake that failed.
+pub(super) struct HandshakeError {
+    pub(super) error: io::Error,
+    /// The host that the client named; empty: none.
+    pub(super) host: Box<str>,
+}
+
+impl TlsServer {
+    pub(crate) fn new(certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Chosen(None)));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { config, certificates })
+    }
+
+    /// Makes the handshake with the certificate for the host that the client names.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Arc<Shown>), HandshakeError> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+        let start = start.map_err(|error| HandshakeError { error, host: Box::default() })?;
+        let hello = start.client_hello();
+        let host: Option<Box<str>> = hello.server_name().map(|name| name.to_ascii_lowercase().into());
+        let key = self.certificates.find(&hello, host.as_deref());
+        let mut config = self.config.clone();
+        // Without a certificate the client gets an alert.
+        config.cert_resolver = Arc::new(Chosen(key.clone()));
+        let stream = start.into_stream(Arc::new(config)).await;
+        match (stream, key) {
+            (Ok(stream), Some(key)) => {
+                let shown = Shown { key, host, certificates: self.certificates.clone(), last: Mutex::default() };
+                Ok((stream, Arc::new(shown)))
+            }
+            (stream, _) => {
+                let error = stream.err().unwrap_or_else(|| io::Error::other("no certificate"));
+                Err(HandshakeError { error, host: host.unwrap_or_default() })
+            }
+        }
+    }
+}
+
+/// The certificate that was chosen for a handshake.
+#[derive(Debug)]
+struct Chosen(Option<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+/// The certificate that a client was shown.
+pub(super) struct Shown {
+    key: Arc<CertifiedKey>,
+    /// The host that the client named.
+    host: Option<Box<str>>,
+    certificates: Arc<Certificates>,
+    /// The last other host that was found to be covered.
+    last: Mutex<Box<str>>,
+}
+
+impl Certified for Shown {
+    /// The host that the client named, and hosts that have the same certificate and for which it is valid. A client that named
+    /// none, because it uses an address, gets what has the same certificate.
+    fn covers(&self, host: &str) -> bool {
+        if self.host.as_deref() == Some(host) {
+            return true;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !host.is_empty() && **last == *host {
+            return true;
+        }
+        let valid = || ServerName::try_from(host).is_ok_and(|name| is_valid_for(&self.key, &name));
+        let covered = self.certificates.are_for(host, &self.key) && (self.host.is_none() || valid());
+        if covered {
+            *last = host.into();
+        }
+        covered
+    }
 }

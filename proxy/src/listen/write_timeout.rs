@@ -1,5 +1,5 @@
-//! Sockets with a write timeout: a client that reads nothing of its response is disconnected. Timeouts of request heads are in
-//! `listen`, of request bodies in `body`, between requests in hyper.
+//! Sockets with a write timeout: a client that reads nothing of its response is disconnected, and the kernel forgets what it
+//! has not read. Timeouts of request heads are in `http1`, of request bodies in `body`, between requests in hyper.
 
 use std::future::Future as _;
 use std::io;
@@ -8,13 +8,42 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 
 use crate::client::Peer;
 
+/// A socket that can be closed without the kernel sending the bytes that it has buffered.
+pub(super) trait Reset {
+    /// Makes closing the socket a reset: otherwise the kernel keeps the buffered bytes for minutes.
+    fn reset_on_close(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset_on_close(&self) {
+        if let Err(error) = SockRef::from(self).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "cannot reset a client connection");
+        }
+    }
+}
+
+impl<S: Reset> Reset for TlsStream<S> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+}
+
+impl<S: Reset> Reset for Box<S> {
+    fn reset_on_close(&self) {
+        (**self).reset_on_close();
+    }
+}
+
 /// A stream on which a write that makes no progress for a while fails.
-pub(crate) struct WriteTimeout<S> {
+pub(super) struct WriteTimeout<S: Reset> {
     stream: S,
     peer: Arc<Peer>,
     timeout: Duration,
@@ -25,8 +54,16 @@ pub(crate) struct WriteTimeout<S> {
 /// While the proxy is under pressure, a tenth of the timeout applies.
 const UNDER_PRESSURE: u32 = 10;
 
-impl<S> WriteTimeout<S> {
-    pub(crate) fn new(stream: S, peer: Arc<Peer>, timeout: Duration) -> Self {
+impl<S: Reset> Drop for WriteTimeout<S> {
+    fn drop(&mut self) {
+        if self.peer.state.is_slow() {
+            self.stream.reset_on_close();
+        }
+    }
+}
+
+impl<S: Reset> WriteTimeout<S> {
+    pub(super) fn new(stream: S, peer: Arc<Peer>, timeout: Duration) -> Self {
         Self { stream, peer, timeout, timer: None, waiting: false }
     }
 
@@ -45,12 +82,15 @@ impl<S> WriteTimeout<S> {
         let pressed = self.peer.load.is_pressed() && timer.deadline() < deadline - self.timeout / UNDER_PRESSURE;
         match timer.as_mut().poll(cx) {
             Poll::Pending if !pressed => Poll::Pending,
-            _ => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing"))),
+            _ => {
+                self.peer.state.set_slow();
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+            }
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
+impl<S: Reset + AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -63,7 +103,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
+impl<S: Reset + AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
@@ -106,6 +146,10 @@ mod tests {
 
     use super::*;
     use crate::client::testing;
+
+    impl Reset for tokio::io::DuplexStream {
+        fn reset_on_close(&self) {}
+    }
 
     #[tokio::test]
     async fn a_client_that_stops_reading_is_disconnected_and_one_that_reads_is_not() {

@@ -32,4 +32,9 @@ impl Recorder {
             self.log.write(self.worker, record);
         }
     }
+
+    /// Logs a connection that had no request.
+    pub(crate) fn record_connection(&self, record: &Record<'_, impl Variables>) {
+        self.log.write(self.worker, record);
+    }
 }

@@ -346,7 +346,7 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Ca
         method: &exchange.method,
         path: matched.path,
         authority: call.authority.as_ref(),
-        tls: origin.tls,
+        tls: exchange.secure,
         port: &origin.port,
     };
     caching.policy.key(&target, caller, &variables)

@@ -12,6 +12,7 @@ use sluice_wire::Variable;
 use crate::auth::Identity;
 use crate::client::Peer;
 use crate::gateway::{Rule, Stage};
+use crate::headers;
 use crate::id::RequestId;
 use crate::key::KeyRecord;
 use crate::observe::{Record, Recorder};
@@ -29,6 +30,8 @@ pub(crate) struct Exchange {
     pub(crate) host: String,
     /// Canonical, with base path and version; as the client wrote it where it has no canonical form.
     pub(crate) path: Arc<str>,
+    /// Whether the client uses TLS, here or at a load balancer.
+    pub(crate) secure: bool,
     pub(crate) stage: Option<Arc<Stage>>,
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) identity: Option<Arc<Identity>>,
@@ -63,6 +66,7 @@ impl Exchange {
         counted: bool,
     ) -> Box<Self> {
         peer.connection.request_began();
+        let secure = headers::is_secure(&peer.origin, &parts.headers);
         Box::new(Self {
             recorder,
             started: Instant::now(),
@@ -72,6 +76,7 @@ impl Exchange {
             version: parts.version,
             host,
             path,
+            secure,
             stage: None,
             rule: None,
             identity: None,
@@ -126,7 +131,7 @@ impl Variables for Exchange {
             Variable::RequestId => Some(Value::Plain(self.id.as_str())),
             Variable::SourceIp => Some(Value::Plain(self.peer.origin.source.to_str().unwrap_or_default())),
             Variable::HttpMethod => text(self.method.as_str()),
-            Variable::Scheme => Some(Value::Plain(if self.peer.origin.tls { "https" } else { "http" })),
+            Variable::Scheme => Some(Value::Plain(if self.secure { "https" } else { "http" })),
             Variable::DomainName => text(&self.host),
             Variable::Path => text(&self.path),
             Variable::Protocol => Some(Value::Plain(match self.version {

@@ -120,10 +120,10 @@ async fn send(
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => {
-            headers::set_forwarded_element(&mut parts.headers, origin, request.authority.as_ref());
+            headers::set_forwarded_element(&mut parts.headers, origin, exchange.secure, request.authority.as_ref());
         }
         Behavior::Native | Behavior::AwsRest => {
-            headers::set_forwarded(&mut parts.headers, origin, request.authority.take());
+            headers::set_forwarded(&mut parts.headers, origin, exchange.secure, request.authority.take());
         }
     }
     match host {

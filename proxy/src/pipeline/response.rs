@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, STRICT_TRANSPORT_SECURITY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -32,6 +32,11 @@ impl Expected {
     pub(crate) fn of(parts: &Parts, flow: Option<Arc<Flow>>) -> Self {
         let upgrade = parts.version == Version::HTTP_11 && parts.headers.contains_key(UPGRADE);
         Self { head: parts.method == Method::HEAD, upgrade, flow }
+    }
+
+    /// Of a response whose body is sent separately.
+    pub(crate) fn head_only() -> Self {
+        Self { head: true, upgrade: false, flow: None }
     }
 }
 
@@ -115,6 +120,7 @@ pub(crate) fn finish(
     {
         cors.decorate(origin, &mut headers);
     }
+    strict_transport(&exchange, &mut headers);
     if expected.upgrade && status != StatusCode::SWITCHING_PROTOCOLS {
         // The client may already use another protocol: nothing more is read from it.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -148,6 +154,16 @@ pub(crate) fn finish(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Adds `Strict-Transport-Security`; browsers ignore it over plain HTTP (RFC 6797, 8.1).
+fn strict_transport(exchange: &Exchange, headers: &mut HeaderMap) {
+    if let Some(tls) = exchange.stage.as_ref().and_then(|stage| stage.tls.as_ref())
+        && let Some(hsts) = &tls.hsts
+        && exchange.secure
+    {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
 }
 
 /// The response to a preflight has its own headers; it has no rule.

@@ -10,6 +10,8 @@ fn rows() -> Vec<Row> {
     let internal_http = r#"{"message":"Internal Server Error"}"#;
     let forbidden = r#"{"message":"Forbidden"}"#;
     let unavailable = r#"{"message":"Service Unavailable"}"#;
+    let bad = r#"{"message":"Bad Request"}"#;
+    let misdirected = r#"{"message":"Misdirected Request"}"#;
     let not_found = r#"{"message":"Not Found"}"#;
     let missing = ("MissingAuthenticationTokenException", r#"{"message":"Missing Authentication Token"}"#);
     vec![
@@ -47,6 +49,20 @@ fn rows() -> Vec<Row> {
             (408, "BadRequestException", r#"{"message":"Request Timeout"}"#),
             (408, r#"{"message":"Request Timeout"}"#),
         ),
+        // Silent: they are about connections, not requests.
+        (
+            Reject::HeadTimeout,
+            408,
+            (408, "BadRequestException", r#"{"message":"Request Timeout"}"#),
+            (408, r#"{"message":"Request Timeout"}"#),
+        ),
+        (Reject::HttpOnTlsPort, 400, (400, "BadRequestException", bad), (400, bad)),
+        (Reject::TlsOnHttpPort, 400, (400, "BadRequestException", bad), (400, bad)),
+        (Reject::TlsHandshake, 400, (400, "BadRequestException", bad), (400, bad)),
+        (Reject::StreamLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
+        // AWS responds with 403; clients repeat the request on another connection only for 421.
+        (Reject::MisdirectedRequest, 421, (421, "ForbiddenException", misdirected), (421, misdirected)),
+        (Reject::HttpsRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // Silent.
         (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         (Reject::RequestLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
