@@ -13,8 +13,8 @@ use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, FleetName, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PlainHttp,
-    StageCache, StagePart, StageTls, Unauthorized,
+    Behavior, CertificatePart, Cors, FleetName, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName,
+    PlainHttp, StageCache, StagePart, StageTls, Unauthorized,
 };
 
 use crate::fields;
