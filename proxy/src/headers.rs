@@ -147,6 +147,13 @@ pub(crate) fn set_forwarded_element(
     }
 }
 
+/// Whether a value begins or ends with white space. In HTTP/2 such a message is malformed (RFC 9113, 8.2.1); with HTTP/1.1
+/// it cannot happen, because white space around a value is not part of it.
+pub(crate) fn is_padded(value: &HeaderValue) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    space(value.as_bytes().first()) || space(value.as_bytes().last())
+}
+
 /// Joins cookies that HTTP/2 splits (RFC 9113, 8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {

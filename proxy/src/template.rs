@@ -55,7 +55,7 @@ impl HeaderTemplate {
     /// None: the text cannot be a header's value.
     pub(crate) fn compile(template: &Template) -> Option<Self> {
         match template.fixed() {
-            Some(text) => HeaderValue::from_str(text).ok().map(Self::Fixed),
+            Some(text) => HeaderValue::from_str(trimmed(text)).ok().map(Self::Fixed),
             None => Some(Self::Rendered(template.clone())),
         }
     }
@@ -67,11 +67,16 @@ impl HeaderTemplate {
         match self {
             Self::Fixed(value) => value.clone(),
             Self::Rendered(template) => {
-                let value = render(template, variables).and_then(|text| HeaderValue::from_str(&text).ok());
+                let value = render(template, variables).and_then(|text| HeaderValue::from_str(trimmed(&text)).ok());
                 value.unwrap_or_else(|| HeaderValue::from_static(""))
             }
         }
     }
+}
+
+/// White space around a value is not part of it (RFC 9110, 5.5), and with HTTP/2 a message with it is malformed (RFC 9113, 8.2.1).
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
 fn render(template: &Template, variables: &impl Variables) -> Option<String> {
@@ -134,7 +139,8 @@ mod tests {
             ("[${context.path}]", "[]", vec!["context.path"]),
             ("${context.authorizer.claims.lines}", "", vec!["context.authorizer.claims.lines"]),
             ("of ${context.authorizer.claims.spaces}", "", vec!["context.authorizer.claims.spaces"]),
-            ("${request.querystring.q}", " x", vec!["request.querystring.q"]),
+            ("\t two words ", "two words", vec![]),
+            ("${request.querystring.q}\t", "x", vec!["request.querystring.q"]),
             ("${context.authorizer.claims.x}", "é", vec!["context.authorizer.claims.x"]),
         ] {
             let variables = Asked::default();

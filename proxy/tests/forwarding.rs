@@ -142,6 +142,21 @@ fn a_slow_backend_is_a_504() {
 }
 
 #[test]
+fn white_space_before_the_colon_of_a_backends_header_is_removed() {
+    for head in [
+        "x-bad : 1\r\ncontent-length: 2",
+        "x-bad\t: 1\r\ncontent-length : 2",
+        "x-bad \t :1 \r\ntransfer-encoding : chunked",
+    ] {
+        let body = if head.contains("chunked") { "2\r\nok\r\n0\r\n\r\n" } else { "ok" };
+        let backend = Backend::start(move |_, _| format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"));
+        let response = gate(&[backend.address], "/a").get("/a");
+        assert_eq!((response.status, response.header("x-bad")), (200, Some("1")), "{head}: {response:?}");
+        assert!(response.body.contains("ok"), "{head}: {response:?}");
+    }
+}
+
+#[test]
 fn nonsense_from_a_backend_is_a_502() {
     let backend = Backend::start(|_, _| "NONSENSE\r\n\r\n".into());
     assert_eq!(gate(&[backend.address], "/a").get("/a").status, 502);
@@ -178,27 +193,40 @@ fn websockets_pass_through_both_ways() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let head = String::from_utf8(read_until_blank(&mut stream)).unwrap().to_ascii_lowercase();
-        assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-key: abc"), "{head}");
-        stream
-            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-            .unwrap();
-        let mut buffer = [0; 4];
-        stream.read_exact(&mut buffer).unwrap();
-        stream.write_all(&buffer).unwrap();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = String::from_utf8(read_until_blank(&mut stream)).unwrap().to_ascii_lowercase();
+            assert!(head.contains("upgrade: websocket") && head.contains("sec-websocket-key: abc"), "{head}");
+            assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+            stream
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+                .unwrap();
+            let mut buffer = [0; 4];
+            stream.read_exact(&mut buffer).unwrap();
+            stream.write_all(&buffer).unwrap();
+        }
     });
     let gate = gate(&[address], "/a");
-    let mut client = gate.connect();
-    let request = "GET /a HTTP/1.1\r\nhost: shop.example\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n\r\n";
-    client.write_all(request.as_bytes()).unwrap();
-    assert_eq!(read_head(&mut client).status, 101);
-    client.write_all(b"ping").unwrap();
-    let mut buffer = [0; 4];
-    client.read_exact(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"ping");
-    drop(client);
-    eventually("recorded", || gate.log.lines().iter().any(|line| line["status"] == 101));
+    // Fields that announce no content change nothing (RFC 9110, 8.6).
+    for fields in [
+        "connection: Upgrade\r\n",
+        "connection: Upgrade\r\ncontent-length: 0\r\n",
+        "content-length:  00 \r\nconnection: keep-alive, Upgrade\r\n",
+        "connection: upgrade, content-length\r\ncontent-length: 0\r\n",
+        "connection: Upgrade\r\nexpect: 100-continue\r\ncontent-length: 0\r\n",
+    ] {
+        let mut client = gate.connect();
+        let request = format!(
+            "GET /a HTTP/1.1\r\nhost: shop.example\r\n{fields}upgrade: websocket\r\nsec-websocket-key: abc\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).unwrap();
+        assert_eq!(read_head(&mut client).status, 101, "{fields}");
+        client.write_all(b"ping").unwrap();
+        let mut buffer = [0; 4];
+        client.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"ping", "{fields}");
+    }
+    eventually("recorded", || gate.log.lines().iter().filter(|line| line["status"] == 101).count() == 5);
 }
 
 fn read_until_blank(stream: &mut std::net::TcpStream) -> Vec<u8> {

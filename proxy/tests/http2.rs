@@ -64,6 +64,23 @@ fn trailers_of_responses_are_forwarded_and_those_of_requests_are_not() {
 }
 
 #[test]
+fn a_response_with_white_space_around_a_value_is_malformed() {
+    let runtime = runtime();
+    let padded = |request: Request<Incoming>| async move {
+        let value = match request.uri().path() {
+            "/front" => " x",
+            "/back" => "x\t",
+            _ => "x y",
+        };
+        Response::builder().header("x-value", value).body(frames(vec![])).unwrap()
+    };
+    let gate = gate(Http2Backend::start(&runtime, 100, padded).address);
+    for (path, status) in [("/front", 502), ("/back", 502), ("/inside", 200)] {
+        assert_eq!(gate.get(path).status, status, "{path}");
+    }
+}
+
+#[test]
 fn a_request_that_the_backend_did_not_process_is_sent_again() {
     let runtime = runtime();
     let every_second =

@@ -41,7 +41,7 @@ pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
     if target > MAX_TARGET {
         return Err(Reject::UriTooLong);
     }
-    fields(&parts.headers)?;
+    fields(parts)?;
     framing(parts)?;
     let authority = authority(parts)?;
     let host = match &authority {
@@ -54,7 +54,8 @@ pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
 
 /// A fragment is not checked: the `http` crate drops `#` and what follows it, in both versions of HTTP, so a fragment is
 /// neither checked nor forwarded.
-fn fields(fields: &HeaderMap) -> Result<(), Reject> {
+fn fields(parts: &Parts) -> Result<(), Reject> {
+    let fields = &parts.headers;
     if fields.len() > MAX_HEADERS {
         return Err(Reject::HeadersTooLarge);
     }
@@ -68,6 +69,9 @@ fn fields(fields: &HeaderMap) -> Result<(), Reject> {
         // No field value has control characters except the tab: hyper has rejected them.
         if !value.as_bytes().is_ascii() {
             return Err(Reject::Malformed("Header values must have only printable ASCII characters."));
+        }
+        if parts.version == Version::HTTP_2 && headers::is_padded(value) {
+            return Err(Reject::Malformed("Header values must not start or end with white space."));
         }
         if name == headers::CDN_LOOP {
             passes += headers::passes(value);
@@ -179,10 +183,15 @@ fn websocket(parts: &Parts) -> bool {
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
         && parts.headers.contains_key(UPGRADE)
-        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && parts.headers.get(CONTENT_LENGTH).is_none_or(is_zero)
         && !parts.headers.contains_key(TRANSFER_ENCODING)
         && has(CONNECTION, "upgrade")
         && has(UPGRADE, "websocket")
+}
+
+/// `Content-Length: 0` is no content (RFC 9110, 8.6). Proxies in front of this one may add it.
+fn is_zero(length: &HeaderValue) -> bool {
+    !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0')
 }
 
 #[cfg(test)]

@@ -132,6 +132,8 @@ async fn send(
     };
     let kind = if request.upgrade.is_some() { CallKind::Upgrade } else { CallKind::Plain };
     if kind == CallKind::Upgrade {
+        // At most `Content-Length: 0`: what follows the head is not a body.
+        parts.headers.remove(CONTENT_LENGTH);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
@@ -238,6 +240,9 @@ async fn receive(
 ) -> Result<Reply, Cause> {
     let UpstreamResponse { mut response, connection } = received;
     let length = length(response.headers()).ok_or(Cause::MalformedResponse)?;
+    if response.version() == Version::HTTP_2 && response.headers().values().any(headers::is_padded) {
+        return Err(Cause::MalformedResponse);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // An upstream that switches without being asked is not speaking HTTP any more.
         let Some(client) = upgrade.and_then(|upgrade| upgrade.client) else { return Err(Cause::MalformedResponse) };

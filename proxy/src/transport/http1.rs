@@ -69,7 +69,10 @@ where
     B: SendBody,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
+    let mut builder = http1::Builder::new();
+    // White space between a header's name and the colon is removed, as a proxy must do in responses (RFC 9112, 5.1).
+    builder.max_buf_size(READ_BUFFER).allow_spaces_after_header_name_in_responses(true);
+    let (sender, connection) = builder.handshake(io).await?;
     let log = |result: Result<(), hyper::Error>| {
         if let Err(error) = result {
             tracing::debug!(%error, "HTTP/1.1 connection to an upstream failed");
