@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
+use sluice_wire::RequestPolicy;
 
 /// Serves and validates Sluice manifests without a cluster.
 #[derive(Debug, Parser)]
@@ -79,6 +80,10 @@ pub(crate) struct Dev {
     /// Address of a Service's port; can be repeated. In the environment, separated by commas.
     #[arg(long = "service", env = "SLUICE_SERVICE", value_delimiter = ',', value_name = "NAMESPACE/NAME:PORT=ADDR")]
     pub(crate) services: Vec<Mapping>,
+    /// What happens to requests that two programs could interpret differently, as NAME=VALUE with the names and values of
+    /// Stage.spec.requestPolicy, at Stages that do not set it; can be repeated. In the environment, separated by commas.
+    #[arg(long, env = "SLUICE_REQUEST_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub(crate) request_policy: Vec<RequestPolicy>,
 }
 
 /// Settings of `sluice lint`.

@@ -193,6 +193,28 @@ fn the_stages_of_all_fleets_are_served_and_those_that_need_two_proxies_are_repor
 }
 
 #[test]
+fn ambiguous_requests_are_treated_as_the_example_describes_and_as_the_flag_says() {
+    let folder = examples().join("request-policy");
+    let sluice = Sluice::dev(&folder);
+    let (status, body) = get(sluice.address(), "/lenient/projects/group%2Fname").unwrap();
+    assert!(status == 200 && body.contains("group%2Fname"), "{status} {body}");
+    for (path, status) in [
+        ("/strict/projects/group%2Fname", 400),
+        ("/strict/projects//7", 400),
+        ("/lenient//projects//7", 200),
+        ("/lenient/admin%2F", 400),
+    ] {
+        assert_eq!(get(sluice.address(), path).unwrap().0, status, "{path}");
+    }
+    let flags =
+        ["--request-policy", "emptySegments=Collapse,semicolons=Drop", "--request-policy", "encodedSlashes=Decode"];
+    let sluice = Sluice::dev_with(&folder, &flags);
+    let (status, body) = get(sluice.address(), "/strict//projects;a%2F7").unwrap();
+    assert!(status == 200 && body.contains(r#""path":"/projects/7""#), "{status} {body}");
+    assert!(get(sluice.address(), "/lenient/projects/a%2Fb").unwrap().1.contains("a%2Fb"));
+}
+
+#[test]
 fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());

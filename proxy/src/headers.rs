@@ -75,6 +75,15 @@ pub(crate) fn strip_claims(headers: &mut HeaderMap) {
     debug_assert!(!headers.contains_key(FORWARDED) && !headers.contains_key(REAL_IP), "removed above");
 }
 
+/// Whether a header of this name is removed from requests.
+pub(crate) fn is_removed(name: HeaderName) -> bool {
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(name, HeaderValue::from_static(""));
+    strip_hop_by_hop(&mut headers);
+    strip_claims(&mut headers);
+    headers.is_empty()
+}
+
 /// The method of `X-HTTP-Method-Override`, as in AWS REST APIs. None: the header is absent.
 pub(crate) fn overridden_method(headers: &HeaderMap) -> Result<Option<Method>, Reject> {
     let mut values = headers.get_all(METHOD_OVERRIDE).iter();

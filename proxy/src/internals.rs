@@ -19,10 +19,10 @@ use crate::key::{KeyRing, Keys};
 use crate::limit::Buckets;
 use crate::template::NoVariables;
 
-/// The canonical form of a path; none: the request is rejected.
+/// The canonical form of a path; none: the request is rejected, unless its Stage accepts what is unusual about the path.
 #[must_use]
 pub fn canonical_path(path: &str) -> Option<String> {
-    path::canonical(path).ok().map(Cow::into_owned)
+    path::canonical(path).ok().filter(|path| path.traits.is_plain()).map(|path| path.text.into_owned())
 }
 
 /// The pairs of a query, decoded as they are matched.

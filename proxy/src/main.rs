@@ -13,7 +13,7 @@ use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
 use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
-use sluice_wire::FleetName;
+use sluice_wire::{FleetName, RequestPolicy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -74,6 +74,10 @@ struct Flags {
     log: String,
     #[command(flatten)]
     limits: flags::LimitFlags,
+    /// What happens to requests that two programs could interpret differently, as NAME=VALUE with the names and values of
+    /// Stage.spec.requestPolicy, at Stages that do not set it. Can be repeated; in the environment, separated by commas.
+    #[arg(long, env = "SLUICE_REQUEST_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
+    request_policy: Vec<RequestPolicy>,
     /// Allow connections to loopback addresses, for development.
     #[arg(long, env = "SLUICE_ALLOW_LOOPBACK")]
     allow_loopback: bool,
@@ -120,6 +124,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         allow_loopback: flags.allow_loopback,
         extra_roots: Vec::new(),
         limits: flags.limits.limits(),
+        request_policy: flags.request_policy.iter().copied().collect(),
         timeouts: flags.limits.timeouts(),
         names: NameFiles::default(),
         strictness: match flags.http1_parsing {

@@ -8,6 +8,7 @@ mod edits;
 mod exchange;
 mod forward;
 mod request_body;
+mod request_policy;
 mod response;
 mod response_body;
 mod secure;
@@ -27,7 +28,7 @@ use sluice_wire::Behavior;
 
 use crate::client::{Flow, Peer};
 use crate::gateway::router::RouteInput;
-use crate::gateway::{Action, Gateway, Matched, RequestHead, Stage, below};
+use crate::gateway::{Action, Gateway, Matched, Reduced, RequestHead, Stage, StagePath};
 use crate::headers;
 use crate::listen::{EarlyRequest, Handler};
 use crate::observe::Recorder;
@@ -35,6 +36,7 @@ use crate::overload::Shed;
 use crate::reject::Reject;
 use admission::{Admitted, admit, host_of};
 use forward::{Call, Upgrade};
+use request_policy::{Unusual, find_stage};
 use response::{Expected, Reply};
 use response_body::ResponseBody;
 use variables::RequestContext;
@@ -82,12 +84,12 @@ async fn serve(
     let is_counted = counted.is_ok();
     let (exchange, reply) = match counted.and_then(|()| admit(&parts)) {
         Ok(admitted) => {
-            let Admitted { host, authority, path, websocket } = admitted;
+            let Admitted { host, authority, path, unusual, websocket } = admitted;
             let mut exchange = Exchange::new(recorder, peer, &parts, host, path.clone(), is_counted);
             // In a box: what is passed down six calls would be copied into six futures.
             let mut request = Box::new(Call { authority, parts, body, upgrade: None });
             request.upgrade = websocket.then(|| Upgrade::take(&mut request.parts));
-            let reply = run(&mut exchange, gateway, request, &path).await;
+            let reply = run(&mut exchange, gateway, request, &path, unusual).await;
             let reply = reply.unwrap_or_else(|reject| response::reject(&mut exchange, &reject));
             (exchange, reply)
         }
@@ -113,9 +115,20 @@ fn shed(why: Shed) -> Reject {
 }
 
 /// The steps of an admitted request; `whole` is its canonical path.
-async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>, whole: &str) -> Result<Reply, Reject> {
+async fn run(
+    exchange: &mut Exchange,
+    gateway: &Gateway,
+    mut request: Box<Call>,
+    whole: &str,
+    unusual: Unusual,
+) -> Result<Reply, Reject> {
     let parts = &mut request.parts;
-    let found = find_stage(gateway, &exchange.host, whole);
+    // The Stage decides what happens to unusual paths, so it is found by the form that they would be matched in.
+    let found = if unusual.path.is_reducible() {
+        find_stage(gateway, &exchange.host, Reduced::new(whole).text())
+    } else {
+        find_stage(gateway, &exchange.host, whole)
+    };
     exchange.stage = found.as_ref().ok().cloned();
     secure::covered(exchange)?;
     let stage = found?;
@@ -126,6 +139,8 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
         return Ok(reply);
     }
     checks::head_size(stage.behavior, parts)?;
+    let judged = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
+    let whole = judged.as_ref().map_or(whole, |judged| &*judged.whole);
     // First, so that the steps see the request that the integration will see.
     headers::strip_hop_by_hop(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {
@@ -137,13 +152,19 @@ async fn run(exchange: &mut Exchange, gateway: &Gateway, mut request: Box<Call>,
     {
         return Ok(Reply::fixed(status, headers));
     }
-    let path = below(whole, &stage.base).ok_or(Reject::NotFound)?;
-    let input = RouteInput { method: &parts.method, path, query: parts.uri.query(), headers: &parts.headers };
+    let reduced = judged.as_ref().and_then(|judged| judged.reduced.as_ref());
+    let path = StagePath::new(whole, reduced, &stage.base).ok_or(Reject::NotFound)?;
+    let input =
+        RouteInput { method: &parts.method, path: path.matched, query: parts.uri.query(), headers: &parts.headers };
     let found = stage.router.find(&input).ok_or_else(|| not_found(&stage, &input))?;
     let rule = found.rule.clone();
+    if let Some(judged) = &judged {
+        judged.one_rule(gateway, &exchange.host, &stage, &rule, &input)?;
+    }
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
-    let mut matched = Matched { stage: &stage, rule: &rule, path, captures: found.captures, head: None };
+    let captures = path.captures(found.captures);
+    let mut matched = Matched { stage: &stage, rule: &rule, path: path.path, captures, head: None };
     let passed = checks::pass(exchange, gateway, &matched, policy, parts).await?;
     checks::body_size(policy, &parts.headers)?;
     if policy.reads_request {
@@ -165,13 +186,6 @@ fn aws_method(exchange: &mut Exchange, parts: &mut Parts) -> Result<(), Reject> 
         parts.method = method;
     }
     if headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
-}
-
-fn find_stage(gateway: &Gateway, host: &str, path: &str) -> Result<Arc<Stage>, Reject> {
-    if gateway.version == sluice_wire::Hash::NONE {
-        return Err(Reject::NotReady);
-    }
-    gateway.hosts.find(host, path).cloned().ok_or(Reject::NotFound)
 }
 
 fn not_found(stage: &Stage, input: &RouteInput<'_>) -> Reject {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use prometheus::Registry;
 use rustls::pki_types::CertificateDer;
 use sluice_daemon::{admin, files};
-use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts};
+use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts, RequestPolicy};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -65,6 +65,8 @@ pub struct Settings {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Limits of the whole process.
     pub limits: Limits,
+    /// What happens to requests that two programs could interpret differently, at Stages that do not say it.
+    pub request_policy: RequestPolicy,
     /// Timeouts of client connections.
     pub timeouts: Timeouts,
     /// How names are looked up.
@@ -173,7 +175,7 @@ impl Proxy {
         let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
         let state = State::new(key_sets, metrics.clone(), memory, tls, transport);
-        let control = Control::new(gateway.clone(), certificates.clone(), state);
+        let control = Control::new(gateway.clone(), certificates.clone(), state, settings.request_policy);
         let server = Arc::new(TlsServer::new(certificates)?);
         let (stop, stopping) = watch::channel(false);
         let alive = Arc::new(AtomicUsize::new(0));

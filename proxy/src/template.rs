@@ -13,9 +13,10 @@ pub(crate) trait Variables {
     fn get(&self, variable: &Variable) -> Option<Value<'_>>;
 
     /// Each value by itself, of headers and query parameters that have several.
-    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {
+    /// As they were received, so that different values stay different where they are not text.
+    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&[u8])) {
         if let Some(value) = self.get(variable) {
-            take(&value.text());
+            take(value.text().as_bytes());
         }
     }
 }

@@ -38,7 +38,6 @@ fn ambiguous_framing_never_reaches_a_backend() {
         "CONNECT shop.example:443 HTTP/1.1\r\nhost: shop.example:443\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx_user: 1\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx.user: 1\r\n\r\n",
-        "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: \u{e9}\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\u{1}b\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\0b\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: a\u{7f}b\r\n\r\n",

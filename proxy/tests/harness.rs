@@ -74,6 +74,7 @@ impl Gate {
             allow_loopback: true,
             extra_roots: Vec::new(),
             limits: Limits::default(),
+            request_policy: RequestPolicy::default(),
             timeouts: Timeouts::default(),
             names: NameFiles::default(),
             strictness: sluice_proxy::run::Strictness::Strict,
@@ -164,6 +165,7 @@ pub fn stage() -> StagePart {
         throttle: None,
         cache: None,
         cors: None,
+        request_policy: RequestPolicy::default(),
         access_log: true,
         invalid: None,
     }

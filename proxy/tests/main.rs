@@ -24,6 +24,7 @@ mod limits;
 mod names;
 mod overload;
 mod policy;
+mod request_policy;
 mod routing;
 mod skew;
 mod slow;

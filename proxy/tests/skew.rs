@@ -87,6 +87,7 @@ impl Proxy {
             allow_loopback: true,
             extra_roots: Vec::new(),
             limits: sluice_proxy::Limits::default(),
+            request_policy: RequestPolicy::default(),
             timeouts: sluice_proxy::Timeouts::default(),
             names: sluice_proxy::run::NameFiles::default(),
             strictness: sluice_proxy::run::Strictness::Strict,

@@ -121,6 +121,7 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         strictness: Strictness::default(),
         https_port: None,
         tls_terminators: Vec::new(),
+        request_policy: settings.request_policy.iter().copied().collect(),
         timeouts: Timeouts::default(),
         names: NameFiles::default(),
         runtime: tokio::runtime::Handle::current(),

@@ -13,8 +13,9 @@ use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, FleetName, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName,
-    PlainHttp, StageCache, StagePart, StageTls, Unauthorized,
+    Behavior, CertificatePart, Cors, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
+    HeaderValues, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp,
+    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, Unauthorized,
 };
 
 use crate::fields;
@@ -201,6 +202,7 @@ fn part(
         throttle,
         cache,
         cors,
+        request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
         // A default that cannot be used must not become no default: a limit or a CORS rule would be gone.
         invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
@@ -231,9 +233,63 @@ fn closed_part(
         throttle: None,
         cache: None,
         cors: None,
+        request_policy: RequestPolicy::default(),
         access_log: true,
         invalid: Some(why.to_owned()),
     })
+}
+
+fn request_policy(policy: &api::RequestPolicy) -> RequestPolicy {
+    let api::RequestPolicy {
+        encoded_slashes,
+        double_encoding,
+        semicolons,
+        empty_segments,
+        path_characters,
+        query_characters,
+        header_names,
+        header_values,
+    } = policy;
+    RequestPolicy {
+        encoded_slashes: encoded_slashes.map(|value| match value {
+            api::EncodedSlashes::Reject => EncodedSlashes::Reject,
+            api::EncodedSlashes::Decode => EncodedSlashes::Decode,
+            api::EncodedSlashes::Forward => EncodedSlashes::Forward,
+        }),
+        double_encoding: double_encoding.map(|value| match value {
+            api::DoubleEncoding::Reject => DoubleEncoding::Reject,
+            api::DoubleEncoding::Forward => DoubleEncoding::Forward,
+        }),
+        semicolons: semicolons.map(|value| match value {
+            api::Semicolons::Reject => Semicolons::Reject,
+            api::Semicolons::Drop => Semicolons::Drop,
+            api::Semicolons::Forward => Semicolons::Forward,
+        }),
+        empty_segments: empty_segments.map(|value| match value {
+            api::EmptySegments::Reject => EmptySegments::Reject,
+            api::EmptySegments::Collapse => EmptySegments::Collapse,
+            api::EmptySegments::Forward => EmptySegments::Forward,
+        }),
+        path_characters: path_characters.map(|value| match value {
+            api::PathCharacters::Reject => PathCharacters::Reject,
+            api::PathCharacters::Encode => PathCharacters::Encode,
+        }),
+        query_characters: query_characters.map(|value| match value {
+            api::QueryCharacters::Reject => QueryCharacters::Reject,
+            api::QueryCharacters::Encode => QueryCharacters::Encode,
+            api::QueryCharacters::Forward => QueryCharacters::Forward,
+        }),
+        header_names: header_names.map(|value| match value {
+            api::HeaderNames::Reject => HeaderNames::Reject,
+            api::HeaderNames::Drop => HeaderNames::Drop,
+            api::HeaderNames::Forward => HeaderNames::Forward,
+        }),
+        header_values: header_values.map(|value| match value {
+            api::HeaderValues::Reject => HeaderValues::Reject,
+            api::HeaderValues::Drop => HeaderValues::Drop,
+            api::HeaderValues::Forward => HeaderValues::Forward,
+        }),
+    }
 }
 
 fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {

@@ -115,6 +115,7 @@ cases! {
     stage_host_belongs_to_older
     stage_only_bad_hosts_serves_nothing
     stage_recorded_claims_come_before_the_age_of_stages
+    stage_request_policy
     stage_same_host_other_base_path
     stage_that_cannot_be_parsed_keeps_its_hosts
     stage_that_serves_nothing_keeps_its_hosts_from_others

@@ -150,7 +150,7 @@ impl CachePolicy {
             fields.add(Some(target.port.as_bytes()));
         }
         for key in &self.keys {
-            variables.each(key, &mut |value| fields.add(Some(value.as_bytes())));
+            variables.each(key, &mut |value| fields.add(Some(value)));
             // The end of its values: two values of one variable are not one value of each of two.
             fields.add(None);
         }

@@ -13,13 +13,13 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use sluice_wire::{
     AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
-    RoutePart, StagePart, UpstreamPart,
+    RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
 use crate::cors::Cors;
 use crate::gateway::router::{Position, Router};
-use crate::gateway::{Gateway, HostTable, Rule, Stage, TlsPolicy};
+use crate::gateway::{Gateway, HostTable, ResolvedPolicy, Rule, Stage, TlsPolicy};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
@@ -42,6 +42,8 @@ pub(crate) struct Control {
     places: BTreeMap<PartName, BTreeMap<PartName, Vec<Position>>>,
     diagnostics: Diagnostics,
     fleet: u32,
+    /// Of Stages that do not set it.
+    request_policy: RequestPolicy,
 }
 
 /// If more routes change, they are not held in memory after decoding, but decoded again when they are compiled.
@@ -65,7 +67,12 @@ struct Dirty {
 }
 
 impl Control {
-    pub(crate) fn new(gateway: Arc<ArcSwap<Gateway>>, certificates: Arc<Certificates>, state: State) -> Self {
+    pub(crate) fn new(
+        gateway: Arc<ArcSwap<Gateway>>,
+        certificates: Arc<Certificates>,
+        state: State,
+        request_policy: RequestPolicy,
+    ) -> Self {
         Self {
             gateway,
             certificates,
@@ -79,6 +86,7 @@ impl Control {
             places: BTreeMap::new(),
             diagnostics: Diagnostics::default(),
             fleet: 1,
+            request_policy,
         }
     }
 
@@ -277,7 +285,7 @@ impl Control {
             for route in &routes {
                 self.forget_metrics(&name, &part, route);
             }
-            let made = assemble(&name, &part, router, &self.state);
+            let made = assemble(&name, &part, router, &self.state, self.request_policy);
             stages.insert(name, Arc::new(made));
         }
         stages
@@ -371,13 +379,20 @@ fn has_tls(stage: &StagePart) -> bool {
     stage.tls.is_some() || !stage.certificates.is_empty()
 }
 
-fn assemble(name: &PartName, part: &StagePart, router: Router<Arc<Rule>>, state: &State) -> Stage {
+fn assemble(
+    name: &PartName,
+    part: &StagePart,
+    router: Router<Arc<Rule>>,
+    state: &State,
+    fleet: RequestPolicy,
+) -> Stage {
     Stage {
         part: name.clone(),
         object: part.object.clone(),
         hostnames: part.hostnames.clone(),
         base: part.base_path.trim_end_matches('/').into(),
         behavior: part.behavior,
+        request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
         invalid: part.invalid.is_some(),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
         cors: part.cors.as_ref().map(Cors::compile),

@@ -3,8 +3,11 @@
 
 mod hosts;
 pub(crate) mod path;
+mod readings;
+mod request_policy;
 pub(crate) mod router;
 mod stage;
+mod stage_path;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +17,13 @@ use sluice_wire::{Hash, PartName};
 use crate::key::Keys;
 
 pub(crate) use hosts::{HostTable, below};
+pub(crate) use readings::readings;
+pub(crate) use request_policy::ResolvedPolicy;
 pub(crate) use stage::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, RequestHead, Rule,
     Stage, TlsPolicy, body_limit,
 };
+pub(crate) use stage_path::{Reduced, StagePath};
 
 /// One configuration, complete.
 pub(crate) struct Gateway {

@@ -1,4 +1,8 @@
-//! The canonical form of a request's path, which is matched, used in cache keys and forwarded.
+//! The canonical form of a request's path, which is matched, used in cache keys and forwarded. What may be in it is decided
+//! in `request_policy`.
+
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
@@ -6,7 +10,7 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadPath(pub(crate) &'static str);
 
-const fn hex(byte: u8) -> Option<u8> {
+pub(super) const fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -21,25 +25,78 @@ const fn unreserved(byte: u8) -> bool {
 
 /// Characters of a segment that need no encoding (RFC 3986, pchar), without `;`: servlet containers treat text after it as
 /// parameters, others as part of the path.
-const fn plain(byte: u8) -> bool {
+pub(super) const fn plain(byte: u8) -> bool {
     unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
+/// What a path has that programs interpret in different ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits(u8);
+
+impl Traits {
+    /// `%2F`, `%5C` or a backslash.
+    pub(crate) const ENCODED_SLASH: Self = Self(1);
+    /// `%25` and two hexadecimal digits.
+    pub(crate) const DOUBLE_ENCODING: Self = Self(2);
+    /// `;` or `%3B`.
+    pub(crate) const SEMICOLON: Self = Self(4);
+    /// `//`, also with parameters between the slashes.
+    pub(crate) const EMPTY_SEGMENT: Self = Self(8);
+    /// A character that must be percent-encoded.
+    pub(crate) const CHARACTER: Self = Self(16);
+
+    /// Whether there is nothing of the kind.
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether the path is matched in another form than it is forwarded in.
+    pub(crate) const fn is_reducible(self) -> bool {
+        self.has(Self::SEMICOLON) || self.has(Self::EMPTY_SEGMENT)
+    }
+
+    /// Whether a program that decodes more than the proxy finds another path.
+    pub(crate) const fn is_decodable(self) -> bool {
+        self.has(Self::ENCODED_SLASH) || self.has(Self::DOUBLE_ENCODING)
+    }
+}
+
+/// A path in its canonical form.
+#[derive(Debug)]
+pub(crate) struct Canonical<'a> {
+    pub(crate) text: Cow<'a, str>,
+    pub(crate) traits: Traits,
+}
+
+pub(super) const DOTS: BadPath = BadPath("The path must not have dot segments.");
+const CHARACTER: BadPath = BadPath("The path has a character that must be percent-encoded.");
+
 /// The canonical form of `path`: escapes of unreserved characters are decoded, other escapes are written in upper case. A
-/// path that two programs could interpret differently is rejected.
-pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
+/// path with control characters, invalid escapes or dot segments has none, whatever program reads it.
+pub(crate) fn canonical(path: &str) -> Result<Canonical<'_>, BadPath> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return Err(BadPath("The path must start with a slash."));
     }
-    let escaped = bytes.contains(&b'%');
-    let out = if escaped { Cow::Owned(unescape(bytes)?) } else { Cow::Borrowed(path) };
-    check(out.as_bytes())?;
-    Ok(out)
+    let mut traits = Traits::default();
+    let text = if bytes.contains(&b'%') { Cow::Owned(unescape(bytes, &mut traits)?) } else { Cow::Borrowed(path) };
+    check(text.as_bytes(), &mut traits)?;
+    if !traits.is_plain() && has_dot_segment(&text) {
+        return Err(DOTS);
+    }
+    Ok(Canonical { text, traits })
 }
 
-fn check(bytes: &[u8]) -> Result<(), BadPath> {
+fn check(bytes: &[u8], traits: &mut Traits) -> Result<(), BadPath> {
     let mut start = 1;
     let mut at = 1;
     while at <= bytes.len() {
@@ -48,25 +105,69 @@ fn check(bytes: &[u8]) -> Result<(), BadPath> {
             None | Some(b'/') => {
                 let segment = &bytes[start.min(bytes.len())..at];
                 if segment == b"." || segment == b".." {
-                    return Err(BadPath("The path must not have dot segments."));
+                    return Err(DOTS);
                 }
-                if segment.is_empty() && byte.is_some() {
-                    return Err(BadPath("The path must not have empty segments."));
+                if byte.is_some() && (segment.is_empty() || traits.has(Traits::SEMICOLON) && name(segment).is_empty()) {
+                    traits.add(Traits::EMPTY_SEGMENT);
                 }
                 start = at + 1;
             }
-            // If decoded once more, it would be another path.
-            Some(b'%') if encoded_twice(bytes, at) => return Err(BadPath("The path must not be encoded twice.")),
-            Some(b'%') => {}
-            Some(b';') => return Err(BadPath("The path must not have a semicolon.")),
-            Some(byte) if !plain(byte) => {
-                return Err(BadPath("The path has a character that must be percent-encoded."));
+            Some(b'%') if is_overlong(bytes, at) => {
+                return Err(BadPath("The path has a percent-encoding that is not valid UTF-8."));
             }
+            // If decoded once more, it would be another path.
+            Some(b'%') if encoded_twice(bytes, at) => traits.add(Traits::DOUBLE_ENCODING),
+            Some(b'%') => {}
+            Some(b';') => traits.add(Traits::SEMICOLON),
+            Some(0..=b' ' | 0x7f) => return Err(CHARACTER),
+            Some(b'\\') => {
+                traits.add(Traits::ENCODED_SLASH);
+                traits.add(Traits::CHARACTER);
+            }
+            Some(byte) if !plain(byte) => traits.add(Traits::CHARACTER),
             Some(_) => {}
         }
         at += 1;
     }
     Ok(())
+}
+
+/// A segment without its parameters: without the first semicolon and what follows it.
+fn name(segment: &[u8]) -> &[u8] {
+    let end = (0..segment.len()).find(|at| segment[*at] == b';' || segment[*at..].starts_with(b"%3B"));
+    &segment[..end.unwrap_or(segment.len())]
+}
+
+/// Whether any program that treats escaped slashes or backslashes as slashes, or ignores parameters, finds a dot segment.
+fn has_dot_segment(path: &str) -> bool {
+    let slash = |at: &usize| {
+        let rest = &path.as_bytes()[*at..];
+        matches!(rest.first(), Some(b'/' | b'\\')) || rest.starts_with(b"%2F") || rest.starts_with(b"%5C")
+    };
+    let bytes = path.as_bytes();
+    let mut start = 0;
+    loop {
+        let end = (start..bytes.len()).find(slash);
+        let segment = name(&bytes[start..end.unwrap_or(bytes.len())]);
+        if segment == b"." || segment == b".." {
+            return true;
+        }
+        let Some(end) = end else { return false };
+        start = end + if bytes[end] == b'%' { 3 } else { 1 };
+    }
+}
+
+/// Whether the escape at `at` starts a sequence that some programs decode to an ASCII character, such as `%C0%AF` to a slash
+/// (RFC 3629, section 10).
+fn is_overlong(bytes: &[u8], at: usize) -> bool {
+    let first = &bytes[at..];
+    let next = first.get(3..5).unwrap_or_default();
+    match first.get(1..3) {
+        Some(b"C0" | b"C1") => matches!(next, b"%8" | b"%9" | b"%A" | b"%B"),
+        Some(b"E0") => matches!(next, b"%8" | b"%9"),
+        Some(b"F0") => next == b"%8",
+        _ => false,
+    }
 }
 
 /// Whether an escaped percent sign at `at` starts another escape.
@@ -75,14 +176,101 @@ fn encoded_twice(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..at + 3) == Some(b"%25") && digit(3) && digit(4)
 }
 
-/// Whether a concatenation of canonical texts is unambiguous: no dot segment and no double encoding at the joints.
-pub(crate) fn joins(path: &str) -> bool {
+/// Whether a concatenation of canonical texts is unambiguous: no dot segment, and no double encoding at the joints, the
+/// places where one text ends and the next begins.
+pub(crate) fn joins(path: &str, joints: &[usize]) -> bool {
     let bytes = path.as_bytes();
-    !path.split('/').any(|segment| segment == "." || segment == "..")
-        && !(0..bytes.len()).any(|at| encoded_twice(bytes, at))
+    let twice = |joint: &usize| (joint.saturating_sub(4)..*joint).any(|at| encoded_twice(bytes, at));
+    !has_dot_segment(path) && !joints.iter().any(twice)
 }
 
-fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
+/// The path with its escaped slashes and backslashes as slashes.
+pub(crate) fn decode_slashes(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let (before, escape) = rest.split_at(at);
+        let (escape, after) = escape.split_at_checked(3).unwrap_or((escape, ""));
+        out.push_str(before);
+        out.push_str(if matches!(escape, "%2F" | "%5C") { "/" } else { escape });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A segment of a path that has a name, with the slashes before it.
+pub(super) struct Piece<'a> {
+    /// The last of the slashes.
+    pub(super) slash: usize,
+    /// Empty at the end of a path with a slash at its end.
+    pub(super) name: &'a str,
+    /// Where the segment ends, with its parameters.
+    pub(super) end: usize,
+}
+
+/// The segments of a path that have names, and the last one if the path ends with a slash.
+pub(super) fn pieces(path: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut slash = 0;
+    while slash < path.len() {
+        let rest = path.get(slash + 1..).unwrap_or_default();
+        let segment = rest.split('/').next().unwrap_or_default();
+        let end = slash + 1 + segment.len();
+        let name = segment.get(..name(segment.as_bytes()).len()).unwrap_or(segment);
+        if !name.is_empty() || end == path.len() {
+            pieces.push(Piece { slash, name, end });
+        }
+        slash = end;
+    }
+    pieces
+}
+
+/// The path without empty segments. Parameters stay, apart from those of segments without a name.
+pub(crate) fn collapse(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for piece in pieces(path) {
+        let from = if piece.name.is_empty() { piece.slash..piece.slash + 1 } else { piece.slash..piece.end };
+        out.push_str(path.get(from).unwrap_or_default());
+    }
+    out
+}
+
+/// The path without the parameters of its segments.
+pub(crate) fn drop_parameters(path: &str) -> String {
+    let names = path.split('/').map(|segment| segment.get(..name(segment.as_bytes()).len()).unwrap_or(segment));
+    names.collect::<Vec<_>>().join("/")
+}
+
+/// The text with each character percent-encoded that must be, in a path or in a query.
+pub(crate) fn encode(text: &str, allowed: fn(u8) -> bool) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte == b'%' || allowed(byte) {
+            out.push(char::from(byte));
+        } else {
+            escape(byte, &mut out);
+        }
+    }
+    out
+}
+
+pub(super) fn escape(byte: u8, out: &mut String) {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    out.extend(['%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
+/// Characters that a path may have without encoding (RFC 3986, 3.3).
+pub(crate) const fn in_path(byte: u8) -> bool {
+    plain(byte) || matches!(byte, b'/' | b';')
+}
+
+/// Characters that a query may have without encoding (RFC 3986, 3.4).
+pub(crate) const fn in_query(byte: u8) -> bool {
+    in_path(byte) || byte == b'?'
+}
+
+fn unescape(bytes: &[u8], traits: &mut Traits) -> Result<String, BadPath> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -97,18 +285,21 @@ fn unescape(bytes: &[u8]) -> Result<String, BadPath> {
         };
         let code = (high << 4) | low;
         match code {
-            b'/' | b'\\' => return Err(BadPath("The path must not have an encoded slash or backslash.")),
-            b';' => return Err(BadPath("The path must not have an encoded semicolon.")),
             0..=0x1f | 0x7f => return Err(BadPath("The path must not have an encoded control character.")),
             code if unreserved(code) => out.push(code),
             _ => {
+                match code {
+                    b'/' | b'\\' => traits.add(Traits::ENCODED_SLASH),
+                    b';' => traits.add(Traits::SEMICOLON),
+                    _ => {}
+                }
                 out.push(b'%');
                 out.extend([bytes[at + 1].to_ascii_uppercase(), bytes[at + 2].to_ascii_uppercase()]);
             }
         }
         at += 3;
     }
-    String::from_utf8(out).map_err(|_| BadPath("The path has a character that must be percent-encoded."))
+    String::from_utf8(out).map_err(|_| CHARACTER)
 }
 
 /// A segment in the form that is compared with the static segments of templates: escapes of characters that need no
@@ -166,133 +357,4 @@ pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Co
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode_query(name), decode_query(value))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_path_has_one_canonical_form_or_is_rejected() {
-        let good = [
-            ("/", "/"),
-            ("/orders/7", "/orders/7"),
-            ("/%61dmin", "/admin"),
-            ("/a%2Eb", "/a.b"),
-            ("/a%20b/%c3%a9", "/a%20b/%C3%A9"),
-            ("/100%25", "/100%25"),
-            ("/a/", "/a/"),
-            ("/...", "/..."),
-            ("/a@b:c", "/a@b:c"),
-        ];
-        for (path, expected) in good {
-            assert_eq!(canonical(path).unwrap(), expected);
-        }
-        let bad = [
-            "",
-            "*",
-            "a",
-            "//",
-            "//a",
-            "/a//b",
-            "/a//",
-            "/.",
-            "/..",
-            "/a/../b",
-            "/a/./b",
-            "/a/..",
-            "/%2e%2e/a",
-            "/a/.%2e",
-            "/a%2fb",
-            "/a%2Fb",
-            "/a%5cb",
-            "/a\\b",
-            "/a%00",
-            "/a%0d%0a",
-            "/a%7f",
-            "/a;b",
-            "/a%3bb",
-            "/a%252e",
-            "/x/%25%32e%25%32e/admin",
-            "/x/%252%65%252%65/admin",
-            "/x/%25%32f",
-            "/%25%2541",
-            "/a%",
-            "/a%2",
-            "/a%zz",
-            "/é",
-            "/a|b",
-            "/{a}",
-            "/a\"b",
-            "/a b",
-        ];
-        for path in bad {
-            assert!(canonical(path).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn texts_whose_concatenation_is_ambiguous_are_rejected() {
-        for (path, expected) in
-            [("/a/b", true), ("/a/./b", false), ("/a/..", false), ("/100%25/2e", true), ("/a%252e", false)]
-        {
-            assert_eq!(joins(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn static_segments_are_compared_decoded() {
-        assert_eq!(comparable("a%40b"), "a@b");
-        assert_eq!(comparable("a%20b"), "a%20b");
-    }
-
-    #[test]
-    fn queries_are_decoded_for_comparison() {
-        let pairs: Vec<_> = query_pairs("a=1&b=x+y%21&&c").map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
-        let expected = [("a", "1"), ("b", "x y!"), ("c", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        assert_eq!(pairs, expected);
-    }
-
-    /// Paths of escapes, parts of escapes, and escapes of those.
-    fn of_escapes() -> impl Strategy<Value = String> {
-        let byte = prop_oneof![
-            Just(b'%'),
-            Just(b'.'),
-            Just(b'/'),
-            Just(b'2'),
-            Just(b'5'),
-            Just(b'e'),
-            Just(b'F'),
-            any::<u8>()
-        ];
-        let piece = prop_oneof![
-            byte.clone().prop_map(|byte| format!("%{byte:02x}")),
-            byte.clone().prop_map(|byte| format!("%{byte:02X}")),
-            byte.clone().prop_map(|byte| format!("%25{byte:02x}")),
-            byte.prop_map(|byte| char::from(byte & 0x7f).to_string()),
-        ];
-        proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
-    }
-
-    proptest! {
-        #[test]
-        fn no_canonical_form_can_be_decoded_again(path in of_escapes()) {
-            if let Ok(first) = canonical(&path) {
-                prop_assert_eq!(canonical(&first).unwrap(), first.clone());
-                let again = |at: usize| encoded_twice(first.as_bytes(), at);
-                prop_assert!(!(0..first.len()).any(again), "{}", first);
-                prop_assert!(joins(&first), "{}", first);
-            }
-        }
-
-        #[test]
-        fn the_canonical_form_of_a_canonical_form_is_itself(path in "/[a-zA-Z0-9%./;~@\\\\-]{0,40}") {
-            if let Ok(first) = canonical(&path) {
-                prop_assert_eq!(canonical(&first).unwrap(), first.clone());
-                prop_assert!(!first.split('/').any(|s| s == "." || s == ".."));
-            }
-        }
-    }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use sluice_wire::{Behavior, HostPattern, ObjectRef, PartName, PlainHttp, StageTls};
 
+use super::request_policy::ResolvedPolicy;
 use super::router::{self, Captures, Router};
 use crate::auth::Authorizer;
 use crate::body::MemoryBudget;
@@ -25,6 +26,7 @@ pub(crate) struct Stage {
     /// `""` or `/prod`.
     pub(crate) base: Box<str>,
     pub(crate) behavior: Behavior,
+    pub(crate) request_policy: ResolvedPolicy,
     /// All its requests are rejected.
     pub(crate) invalid: bool,
     /// None: it is served over plain HTTP only.
@@ -87,6 +89,27 @@ impl Rule {
     /// The ApiRoute's name.
     pub(crate) fn route(&self) -> &str {
         self.part.id().split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
+impl Rule {
+    /// Whether a request that was admitted to `other` gets nothing that this rule would have denied it: the same backend, with
+    /// the same authorization, and without limits or header changes of its own.
+    pub(crate) fn gives_no_less_than(&self, other: &Self) -> bool {
+        let (Action::Serve(policy), Action::Serve(other)) = (&self.action, &other.action) else { return false };
+        let authorizer = match (&policy.authorizer, &other.authorizer) {
+            (None, _) => true,
+            (Some((one, scopes)), Some((two, others))) => Arc::ptr_eq(one, two) && scopes == others,
+            (Some(_), None) => false,
+        };
+        let integration = match (&policy.integration, &other.integration) {
+            (Integration::Service(one), Integration::Service(two)) => Arc::ptr_eq(one, two),
+            (Integration::Http(one), Integration::Http(two)) => {
+                Arc::ptr_eq(&one.upstream, &two.upstream) && one.path.is_none() && two.path.is_none()
+            }
+            _ => false,
+        };
+        authorizer && integration && !policy.api_key && policy.limit.is_none() && policy.request.is_none()
     }
 }
 
@@ -193,6 +216,9 @@ impl Matched<'_> {
             return self.path;
         }
         let rest = self.path.strip_prefix('/').and_then(|path| path.find('/').and_then(|at| path.get(at..)));
-        rest.unwrap_or("/")
+        let Some(rest) = rest else { return "/" };
+        // With one slash, also where empty segments follow the version.
+        let empty = rest.len() - rest.trim_start_matches('/').len() - 1;
+        rest.get(empty..).unwrap_or("/")
     }
 }

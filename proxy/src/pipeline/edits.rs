@@ -5,12 +5,13 @@ use http::{HeaderMap, HeaderName};
 use crate::gateway::Edits;
 use crate::template::Variables;
 
-/// Applies a rule's edits. A header that the rule sets loses every other spelling of its name, so that a caller cannot send
-/// a second one that the backend takes for the first.
+/// Applies a rule's edits. A header that the rule sets or removes loses every other spelling of its name, so that a caller
+/// cannot send a second one that the backend takes for the first.
 pub(crate) fn apply(headers: &mut HeaderMap, edits: Option<&Edits>, variables: &impl Variables) {
     let Some(edits) = edits else { return };
     for name in &edits.remove {
         headers.remove(name);
+        remove_aliases(headers, name);
     }
     for (name, value) in &edits.set {
         let value = value.render(variables);

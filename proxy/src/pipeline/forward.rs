@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sluice_wire::Behavior;
+use smallvec::SmallVec;
 use tracing::Instrument as _;
 
 use super::checks::Passed;
@@ -63,8 +64,8 @@ pub(crate) async fn integrate(
             send(exchange, matched, policy, upstream, request, matched.forwarded(), host).await
         }
         Integration::Http(external) => {
-            let path = external_path(external, matched);
-            if external.path.is_some() && !path::joins(&path) {
+            let (path, joints) = external_path(external, matched);
+            if external.path.is_some() && !path::joins(&path, &joints) {
                 return Err(Reject::Malformed("The path parameters are not valid in the path of the integration."));
             }
             let host = Some(external.host.clone());
@@ -86,16 +87,20 @@ fn mock(variables: &impl Variables, mock: &Mock) -> Reply {
     Reply { status: mock.status, headers, body: ReplyBody::Full(body) }
 }
 
-fn external_path(external: &ExternalHttp, matched: &Matched<'_>) -> String {
-    let Some(pieces) = &external.path else { return matched.forwarded().to_owned() };
-    let mut out = String::new();
+/// The path, and where its pieces end.
+fn external_path(external: &ExternalHttp, matched: &Matched<'_>) -> (String, SmallVec<[usize; 8]>) {
+    let mut joints = SmallVec::new();
+    let Some(pieces) = &external.path else { return (matched.forwarded().to_owned(), joints) };
+    let absolute = matches!(pieces.first(), Some(PathSegment::Text(text)) if text.starts_with('/'));
+    let mut out = String::from(if absolute { "" } else { "/" });
     for piece in pieces {
         match piece {
             PathSegment::Text(text) => out.push_str(text),
             PathSegment::Parameter(at) => out.push_str(matched.captured(*at).unwrap_or_default()),
         }
+        joints.push(out.len());
     }
-    if out.starts_with('/') { out } else { format!("/{out}") }
+    (out, joints)
 }
 
 async fn send(

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use sluice_wire::Variable;
 
 use super::exchange::Exchange;
@@ -34,9 +34,9 @@ impl<'a> RequestContext<'a> {
         path::query_pairs(query).filter(move |(known, _)| known == name).map(|(_, value)| value)
     }
 
-    fn header(&self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    fn header(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let values = self.head.map(|(_, headers)| headers.get_all(name).into_iter());
-        values.into_iter().flatten().map(|value| String::from_utf8_lossy(value.as_bytes()))
+        values.into_iter().flatten().map(HeaderValue::as_bytes)
     }
 }
 
@@ -45,18 +45,21 @@ impl Variables for RequestContext<'_> {
         match variable {
             Variable::PathParameter(name) => self.matched.parameter(name).map(|text| Value::Text(Cow::Borrowed(text))),
             Variable::QueryParameter(name) => joined(self.query(name)),
-            Variable::RequestHeader(name) => joined(self.header(name)),
+            Variable::RequestHeader(name) => {
+                // A value that is not text has none: a replacement would be another value.
+                joined(self.header(name).filter_map(|value| std::str::from_utf8(value).ok()).map(Cow::Borrowed))
+            }
             other => self.exchange.get(other),
         }
     }
 
-    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {
+    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&[u8])) {
         match variable {
-            Variable::QueryParameter(name) => self.query(name).for_each(|value| take(&value)),
-            Variable::RequestHeader(name) => self.header(name).for_each(|value| take(&value)),
+            Variable::QueryParameter(name) => self.query(name).for_each(|value| take(value.as_bytes())),
+            Variable::RequestHeader(name) => self.header(name).for_each(take),
             other => {
                 if let Some(value) = self.get(other) {
-                    take(&value.text());
+                    take(value.text().as_bytes());
                 }
             }
         }

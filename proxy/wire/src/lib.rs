@@ -30,6 +30,7 @@ mod object;
 mod part;
 mod parts;
 mod path;
+mod request_policy;
 mod reserved;
 mod route;
 mod stage;
@@ -56,6 +57,10 @@ pub use object::ObjectRef;
 pub use part::{DecodeError, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
+pub use request_policy::{
+    DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, ParseSettingError, PathCharacters,
+    QueryCharacters, RequestPolicy, Semicolons,
+};
 pub use reserved::{Message, Reserved, is_hop_by_hop, reserved};
 pub use route::{
     ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,

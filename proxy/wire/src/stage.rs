@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostPattern, ObjectRef, PartName};
+use crate::{HostPattern, ObjectRef, PartName, RequestPolicy};
 
 /// One Stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct StagePart {
     /// Cross-origin rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// What happens to requests that two programs could interpret differently.
+    #[serde(default, skip_serializing_if = "RequestPolicy::is_unset")]
+    pub request_policy: RequestPolicy,
     /// Whether a JSON line is written for each request.
     pub access_log: bool,
     /// Set if the Stage cannot be served as written: the reason. All its requests are rejected.

@@ -23,8 +23,8 @@ impl<F: Fn(&Variable) -> Vec<&'static str>> Variables for Values<F> {
         (self.0)(variable).first().map(|value| Value::Plain(value))
     }
 
-    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&str)) {
-        (self.0)(variable).into_iter().for_each(take);
+    fn each(&self, variable: &Variable, take: &mut dyn FnMut(&[u8])) {
+        (self.0)(variable).into_iter().for_each(|value| take(value.as_bytes()));
     }
 }
 
