@@ -139,8 +139,8 @@ async fn run(
         return Ok(reply);
     }
     checks::head_size(stage.behavior, parts)?;
-    let judged = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
-    let whole = judged.as_ref().map_or(whole, |judged| &*judged.whole);
+    let accepted = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
+    let whole = accepted.as_ref().map_or(whole, |accepted| &*accepted.whole);
     // First, so that the steps see the request that the integration will see.
     headers::strip_hop_by_hop(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {
@@ -152,14 +152,14 @@ async fn run(
     {
         return Ok(Reply::fixed(status, headers));
     }
-    let reduced = judged.as_ref().and_then(|judged| judged.reduced.as_ref());
+    let reduced = accepted.as_ref().and_then(|accepted| accepted.reduced.as_ref());
     let path = StagePath::new(whole, reduced, &stage.base).ok_or(Reject::NotFound)?;
     let input =
         RouteInput { method: &parts.method, path: path.matched, query: parts.uri.query(), headers: &parts.headers };
     let found = stage.router.find(&input).ok_or_else(|| not_found(&stage, &input))?;
     let rule = found.rule.clone();
-    if let Some(judged) = &judged {
-        judged.one_rule(gateway, &exchange.host, &stage, &rule, &input)?;
+    if let Some(accepted) = &accepted {
+        accepted.one_rule(gateway, &exchange.host, &stage, &rule, &input)?;
     }
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };

@@ -230,8 +230,8 @@ fn http2_values_have_no_control_characters_and_no_white_space_around_them() {
         (b"ab\t", Some(400)),
         (b" ", Some(400)),
     ];
-    for (value, wanted) in rows {
-        assert_eq!(http2_status(&gate, value), wanted, "{value:?}");
+    for (value, status) in rows {
+        assert_eq!(http2_status(&gate, value), status, "{value:?}");
     }
     assert_eq!(backend.requests.load(std::sync::atomic::Ordering::SeqCst), 3);
 }

@@ -20,7 +20,7 @@ use crate::cache::{
     self, CallerKey, Fill, IGNORED_WARNING, Invalidate, Lead, Look, NotStored, Phase, Storable, Stored, Waited,
     invalidation,
 };
-use crate::gateway::{Caching, Matched, Policy, below, path};
+use crate::gateway::{Caching, Matched, Policy, Reduced, StagePath, path};
 use crate::reject::Reject;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -279,8 +279,12 @@ pub(crate) fn invalidate(exchange: &Exchange, matched: &Matched<'_>, policy: &Po
     for name in [LOCATION, CONTENT_LOCATION] {
         let value = reply.headers.get(name).and_then(|value| value.to_str().ok());
         let Some(named) = value.and_then(|text| resolve(&exchange.host, &exchange.path, text)) else { continue };
-        if let Some(path) = path::canonical(&named).ok().as_deref().and_then(|path| below(path, &matched.stage.base)) {
-            store.invalidate(path, now);
+        let Ok(named) = path::canonical(&named).and_then(|path| matched.stage.request_policy.path(path)) else {
+            continue;
+        };
+        let reduced = named.traits.is_reducible().then(|| Reduced::new(&named.text));
+        if let Some(named) = StagePath::new(&named.text, reduced.as_ref(), &matched.stage.base) {
+            store.invalidate(named.path, now);
         }
     }
 }

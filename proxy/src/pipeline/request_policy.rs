@@ -28,7 +28,7 @@ pub(super) struct Unusual {
 }
 
 /// The path of a request after the policy of its Stage was applied.
-pub(super) struct Judged {
+pub(super) struct Accepted {
     /// Canonical.
     pub(super) whole: Arc<str>,
     /// The form that is matched, where it is another one.
@@ -52,7 +52,7 @@ pub(super) fn apply(
     stage: &Arc<Stage>,
     parts: &mut Parts,
     unusual: Unusual,
-) -> Result<Option<Box<Judged>>, Reject> {
+) -> Result<Option<Box<Accepted>>, Reject> {
     let policy = &stage.request_policy;
     if policy.query_characters != QueryCharacters::Forward {
         query(policy, &mut parts.uri)?;
@@ -75,12 +75,12 @@ pub(super) fn apply(
         return Err(AMBIGUOUS);
     }
     exchange.path = whole.clone();
-    Ok(Some(Box::new(Judged { whole, reduced, decodable: traits.is_decodable() })))
+    Ok(Some(Box::new(Accepted { whole, reduced, decodable: traits.is_decodable() })))
 }
 
 const AMBIGUOUS: Reject = Reject::Malformed("Decoded once more, the path would be that of another rule.");
 
-impl Judged {
+impl Accepted {
     /// Rejects a path that a program could read as the path of another rule, so that no spelling of a path bypasses the rule
     /// for it. A rule that gives the same access is as good, and a path that no rule matches needs none.
     pub(super) fn one_rule(
