@@ -282,7 +282,8 @@ fn header_values_outside_ascii_are_forwarded_dropped_or_rejected() {
 fn values_that_are_not_text_have_cache_entries_of_their_own() {
     let mut cached = policy(service());
     let keys = vec!["request.header.x-name".parse().unwrap()];
-    cached.cache = Some(RuleCache { ttl_ms: None, keys, methods: vec!["GET".into()], scope: CacheScope::Shared });
+    cached.cache =
+        Some(RuleCache { ttl_ms: None, keys, methods: vec!["GET".into()], scope: CacheScope::Shared, unkeyed: vec![] });
     let stage_cache = StageCache {
         ttl_ms: 60_000,
         max_bytes: 1 << 20,
@@ -555,8 +556,13 @@ fn another_stage_is_not_bypassed_either() {
 #[test]
 fn rule_key_limit_log_and_backend_see_one_path() {
     let mut cached = policy(service());
-    cached.cache =
-        Some(RuleCache { ttl_ms: None, keys: vec![], methods: vec!["GET".into()], scope: CacheScope::Shared });
+    cached.cache = Some(RuleCache {
+        ttl_ms: None,
+        keys: vec![],
+        methods: vec!["GET".into()],
+        scope: CacheScope::Shared,
+        unkeyed: vec![],
+    });
     let mut limited = policy(service());
     limited.throttle = Some(Throttle { rate: 1, per_ms: 86_400_000, burst: 3 });
     let stage_cache = StageCache {
