@@ -119,6 +119,15 @@ pub struct StageSpec {
     #[serde(default)]
     pub behavior: Behavior,
 
+    /// Whether a slash at the end of a path is significant. `Exact`: `/orders/` is another path than `/orders`; a request for
+    /// one of them is never matched by a rule for the other, nor by a broader rule such as `/{proxy+}`. `Ignore`: a rule
+    /// matches both, if no rule has exactly the path. Unset: `Ignore` with behavior `AwsRest`, otherwise `Exact`.
+    /// Example: `Ignore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The schema of an optional enum has the description of the enum.
+    #[schemars(with = "TrailingSlash")]
+    pub trailing_slash: Option<TrailingSlash>,
+
     /// TLS for the stage's hosts. Plain HTTP is redirected unless `tls.http` says otherwise. Unset: plain HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<StageTls>,
@@ -297,6 +306,15 @@ pub enum HeaderValues {
     Drop,
     /// The header is forwarded unchanged.
     Forward,
+}
+
+/// Whether a slash at the end of a path is significant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TrailingSlash {
+    /// `/orders/` is another path than `/orders`.
+    Exact,
+    /// A rule matches both, if no rule has exactly the path.
+    Ignore,
 }
 
 /// TLS for the hosts of a stage.

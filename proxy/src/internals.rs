@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode};
-use sluice_wire::{AuthorizerPart, Behavior, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts};
+use sluice_wire::{
+    AuthorizerPart, Behavior, FieldMatch, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts,
+};
 
 use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets};
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
-use crate::gateway::router::{Match, Position, RouteInput, Router, Tie};
+use crate::gateway::router::{Conditions, Matching, Methods, Position, RouteInput, Router, Tie};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Buckets;
 use crate::template::NoVariables;
@@ -86,20 +88,40 @@ impl std::fmt::Debug for Routes {
 impl Routes {
     /// Routes with these templates; one that does not parse is left out.
     pub fn new(templates: impl IntoIterator<Item = String>) -> Self {
-        let mut router = Router::new(false);
+        let mut routes = Self(Router::new(Matching::new(Behavior::Native, None)));
         for (number, template) in templates.into_iter().enumerate() {
-            let Ok(template) = template.parse() else { continue };
-            let tie = Tie { route: PartName::of_object(PartKind::Route, "shop", "r"), number };
-            let test = Match { methods: vec![Method::GET].into(), ..Match::default() };
-            router.add(&Position { prefix: None, template, tie }, test, number);
+            routes.add(number, &template, None);
         }
-        Self(router)
+        routes
+    }
+
+    /// Rules of one path, each with one condition for a query parameter.
+    pub fn with_conditions(path: &str, conditions: impl IntoIterator<Item = FieldMatch>) -> Self {
+        let mut routes = Self(Router::new(Matching::new(Behavior::Native, None)));
+        for (number, condition) in conditions.into_iter().enumerate() {
+            let conditions = Conditions { headers: Vec::new(), query: vec![condition] };
+            routes.add(number, path, Some(Arc::new(conditions)));
+        }
+        routes
+    }
+
+    fn add(&mut self, number: usize, template: &str, conditions: Option<Arc<Conditions>>) {
+        let Ok(template) = template.parse() else { return };
+        let tie = Tie { route: PartName::of_object(PartKind::Route, "shop", "r"), number };
+        let place = Position { version: None, template, conditions, tie };
+        self.0.add(&place, Methods::from(vec![Method::GET]), number);
     }
 
     /// Whether a route matches.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> bool {
-        self.0.find(&RouteInput { method, path, query: None, headers: &HeaderMap::new() }).is_some()
+        self.find_with(method, path, None)
+    }
+
+    /// Whether a route matches a request with a query.
+    #[must_use]
+    pub fn find_with(&self, method: &Method, path: &str, query: Option<&str>) -> bool {
+        self.0.find(&RouteInput { method, path, query, headers: &HeaderMap::new() }).is_ok()
     }
 }
 

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use crate::client::{Flow, Peer};
-use crate::gateway::router::RouteInput;
+use crate::gateway::router::{Miss, RouteInput};
 use crate::gateway::{Action, Gateway, Matched, Reduced, RequestHead, Stage, StagePath};
 use crate::headers;
 use crate::listen::{EarlyRequest, Handler};
@@ -156,7 +156,7 @@ async fn run(
     let path = StagePath::new(whole, reduced, &stage.base).ok_or(Reject::NotFound)?;
     let input =
         RouteInput { method: &parts.method, path: path.matched, query: parts.uri.query(), headers: &parts.headers };
-    let found = stage.router.find(&input).ok_or_else(|| not_found(&stage, &input))?;
+    let found = stage.router.find(&input).map_err(|miss| not_found(&stage, miss))?;
     let rule = found.rule.clone();
     if let Some(accepted) = &accepted {
         accepted.one_rule(gateway, &exchange.host, &stage, &rule, &input)?;
@@ -188,14 +188,11 @@ fn aws_method(exchange: &mut Exchange, parts: &mut Parts) -> Result<(), Reject> 
     if headers::is_aws_method(&parts.method) { Ok(()) } else { Err(Reject::NotFound) }
 }
 
-fn not_found(stage: &Stage, input: &RouteInput<'_>) -> Reject {
+fn not_found(stage: &Stage, miss: Miss) -> Reject {
+    let Miss::Method(methods) = miss else { return Reject::NotFound };
     if stage.behavior != Behavior::Native {
         return Reject::NotFound;
     }
-    let methods = stage.router.methods(input);
     let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-    match HeaderValue::from_str(&allow) {
-        Ok(allow) if !allow.is_empty() => Reject::MethodNotAllowed(allow),
-        _ => Reject::NotFound,
-    }
+    HeaderValue::from_str(&allow).map_or(Reject::NotFound, Reject::MethodNotAllowed)
 }

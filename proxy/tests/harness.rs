@@ -160,6 +160,7 @@ pub fn stage() -> StagePart {
         hostnames: vec!["shop.example".parse().unwrap()],
         base_path: "/".into(),
         behavior: Behavior::Native,
+        trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
         throttle: None,

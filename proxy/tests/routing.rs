@@ -68,6 +68,103 @@ fn aws_stages_hide_what_exists() {
 }
 
 #[test]
+fn a_slash_at_the_end_does_not_open_a_path() {
+    let mut gate = Gate::start();
+    let keyed = || RulePolicy { api_key: true, ..policy(mock("secret")) };
+    let rules = vec![
+        rule("secret", "ANY", "/secret", keyed()),
+        rule("below", "ANY", "/secret/{proxy+}", keyed()),
+        rule("item", "ANY", "/items/{id}", keyed()),
+        rule("files", "ANY", "/files/{rest+}", keyed()),
+        rule("django", "ANY", "/django/", keyed()),
+        rule("open", "ANY", "/{proxy+}", policy(mock("open"))),
+    ];
+    gate.put(vec![stage_part(stage()), route("r", rules)]);
+    // (path, status of Native and AwsHttp, of Native with ignored slashes, of AwsRest)
+    for (path, exact, ignored, rest) in [
+        ("/secret", 403, 403, 403),
+        ("/secret/", 404, 403, 403),
+        ("/secret/a", 403, 403, 403),
+        ("/secret/a/", 403, 403, 403),
+        ("/items/7/", 404, 403, 403),
+        ("/items/", 404, 404, 200),
+        ("/files/", 404, 404, 200),
+        ("/files/a/", 403, 403, 403),
+        ("/django/", 403, 403, 403),
+        ("/django", 404, 403, 403),
+        ("/secre%74/", 404, 403, 403),
+        ("/secrets/", 200, 200, 200),
+    ] {
+        for (behavior, trailing_slash, status) in [
+            (Behavior::Native, None, exact),
+            (Behavior::AwsHttp, None, exact),
+            (Behavior::Native, Some(TrailingSlash::Ignore), ignored),
+            (Behavior::AwsRest, None, rest),
+        ] {
+            gate.put(vec![stage_part(StagePart { behavior, trailing_slash, ..stage() })]);
+            let response = gate.get(path);
+            assert_eq!(response.status, status, "{behavior:?} {trailing_slash:?} {path}: {}", response.body);
+        }
+    }
+}
+
+#[test]
+fn a_path_with_a_slash_is_forwarded_with_it() {
+    let backend = Backend::start(|head, _| {
+        let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}", target.len())
+    });
+    let mut gate = Gate::start();
+    let rules = vec![
+        rule("one", "GET", "/orders/", policy(service())),
+        rule("two", "GET", "/orders/{id}", policy(service())),
+        rule("three", "GET", "/files/{rest+}", policy(service())),
+    ];
+    gate.put(vec![stage_part(stage()), upstream(&[backend.address]), route("r", rules)]);
+    for path in ["/orders/", "/orders/7", "/files/a/b/"] {
+        assert_eq!(gate.get(path).body, path);
+    }
+    assert_eq!(gate.get("/orders").status, 404);
+    gate.put(vec![stage_part(StagePart { trailing_slash: Some(TrailingSlash::Ignore), ..stage() })]);
+    for path in ["/orders", "/orders/7/"] {
+        assert_eq!(gate.get(path).body, path);
+    }
+}
+
+#[test]
+fn the_path_decides_before_the_method() {
+    let mut gate = Gate::start();
+    let keyed = || RulePolicy { api_key: true, ..policy(mock("keyed")) };
+    let mut conditional = rule("beta", "GET", "/beta", keyed());
+    conditional.headers = vec![FieldMatch { name: "x-beta".into(), value: Some("1".into()) }];
+    let rules = vec![
+        rule("admin", "GET", "/admin", keyed()),
+        rule("user", "PUT", "/users/{id}", keyed()),
+        rule("files", "POST", "/files/{rest+}", keyed()),
+        conditional,
+        rule("open", "ANY", "/{proxy+}", policy(mock("open"))),
+    ];
+    gate.put(vec![stage_part(stage()), route("r", rules)]);
+    // (method, path, native status and `allow`, AWS)
+    for (method, path, native, allow, aws) in [
+        ("GET", "/admin", 403, None, 403),
+        ("DELETE", "/admin", 405, Some("GET"), 200),
+        ("HEAD", "/admin", 405, Some("GET"), 200),
+        ("GET", "/users/7", 405, Some("PUT"), 200),
+        ("PUT", "/files/a", 405, Some("POST"), 200),
+        ("GET", "/beta", 404, None, 404),
+        ("DELETE", "/beta", 404, None, 200),
+        ("GET", "/other", 200, None, 200),
+    ] {
+        gate.put(vec![stage_part(stage())]);
+        let response = gate.request(method, path, &[], "");
+        assert_eq!((response.status, response.header("allow")), (native, allow), "{method} {path}");
+        gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsHttp, ..stage() })]);
+        assert_eq!(gate.request(method, path, &[], "").status, aws, "{method} {path}");
+    }
+}
+
+#[test]
 fn versions_of_a_route_are_served_together() {
     let mut gate = Gate::start();
     let versioned = |name: &str, scheme: VersionScheme, text: &str| {

@@ -18,7 +18,8 @@ pub struct Rule {
     #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub name: String,
 
-    /// The methods of the rule. `[ANY]` matches each method that no other rule of the path lists. From 1 to 7.
+    /// The methods of the rule. `[ANY]` matches each method that no other rule of the path lists. Other methods are rejected,
+    /// also if a broader path has a rule for them; with AWS's behaviors they are matched by that rule. From 1 to 7.
     /// Example: `[GET]`.
     #[schemars(
         length(min = 1, max = 7),
@@ -29,7 +30,8 @@ pub struct Rule {
     )]
     pub methods: Vec<HttpMethod>,
 
-    /// The path below the stage's base path. `{name}` matches one segment, `{name+}` at the end matches the rest.
+    /// The path below the stage's base path. `{name}` matches one segment, `{name+}` at the end matches the rest, at least one
+    /// character. A slash at the end is significant, also after a parameter, unless the stage's `trailingSlash` is `Ignore`.
     /// At most 1024 characters. Example: `/orders/{id}`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = PATH_TEMPLATE))]
     pub path: String,

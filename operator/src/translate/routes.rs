@@ -32,7 +32,8 @@ fn shape(path: &PathTemplate) -> String {
         Segment::Param(_) => "/{}".to_owned(),
         Segment::Greedy(_) => "/{+}".to_owned(),
     };
-    path.segments().iter().map(segment).collect()
+    let end = path.ends_with_slash().then(|| "/".to_owned());
+    path.segments().iter().map(segment).chain(end).collect()
 }
 
 /// The operation of a rule for one of its methods, without regard to the names of path parameters.

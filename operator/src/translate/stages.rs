@@ -15,7 +15,7 @@ use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization
 use sluice_wire::{
     Behavior, CertificatePart, Cors, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
     HeaderValues, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp,
-    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, Unauthorized,
+    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
 };
 
 use crate::fields;
@@ -197,6 +197,10 @@ fn part(
             api::Behavior::AwsRest => Behavior::AwsRest,
             api::Behavior::AwsHttp => Behavior::AwsHttp,
         },
+        trailing_slash: spec.trailing_slash.map(|slash| match slash {
+            api::TrailingSlash::Exact => TrailingSlash::Exact,
+            api::TrailingSlash::Ignore => TrailingSlash::Ignore,
+        }),
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
         throttle,
@@ -228,6 +232,7 @@ fn closed_part(
         hostnames: kept.into_iter().collect(),
         base_path: "/".to_owned(),
         behavior: Behavior::Native,
+        trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
         throttle: None,

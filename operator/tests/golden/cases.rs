@@ -91,6 +91,7 @@ cases! {
     route_stage_of_another_namespace_does_not_accept_it
     route_throttle_and_timeout
     route_throttle_and_timeout_bad
+    route_trailing_slashes
     route_unparsable
     route_version_parameter_without_use
     route_versions

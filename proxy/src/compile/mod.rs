@@ -18,7 +18,7 @@ use sluice_wire::{
 
 use crate::auth::Authorizer;
 use crate::cors::Cors;
-use crate::gateway::router::{Position, Router};
+use crate::gateway::router::{Matching, Position, Router};
 use crate::gateway::{Gateway, HostTable, ResolvedPolicy, Rule, Stage, TlsPolicy};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
@@ -276,7 +276,7 @@ impl Control {
                 Some(old) if !dirty.stages.contains(&name) => old.router.clone(),
                 _ => {
                     self.forget_stage(&name);
-                    Router::new(part.behavior == Behavior::AwsRest)
+                    Router::new(Matching::new(part.behavior, part.trailing_slash))
                 }
             };
             for route in &routes {
@@ -325,8 +325,8 @@ impl Control {
         };
         let site = rule::Site { stage_name, stage, route_name: name, route };
         let compiled = rule::compile(&site, &self.authorizers, &mut self.state);
-        for (place, test, rule) in &compiled.rules {
-            router.add(place, test.clone(), rule.clone());
+        for (place, methods, rule) in &compiled.rules {
+            router.add(place, methods.clone(), rule.clone());
         }
         self.places.entry(stage_name.clone()).or_default().insert(name.clone(), compiled.places());
         if !compiled.diagnostics.is_empty() {

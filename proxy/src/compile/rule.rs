@@ -15,7 +15,7 @@ use sluice_wire::{
 use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, RuleAtStage};
-use crate::gateway::router::{Match, Position, Tie};
+use crate::gateway::router::{Conditions, Methods, Position, Tie};
 use crate::gateway::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
 };
@@ -34,7 +34,7 @@ pub(super) struct Site<'a> {
 
 /// One route's rules at one stage.
 pub(super) struct Compiled {
-    pub(super) rules: Vec<(Position, Match, Arc<Rule>)>,
+    pub(super) rules: Vec<(Position, Methods, Arc<Rule>)>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -47,7 +47,11 @@ impl Compiled {
 
 /// Whether rules compiled at one are what they would be at the other.
 pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
-    old.object == new.object && old.throttle == new.throttle && old.cache == new.cache && old.behavior == new.behavior
+    old.object == new.object
+        && old.throttle == new.throttle
+        && old.cache == new.cache
+        && old.behavior == new.behavior
+        && old.trailing_slash == new.trailing_slash
 }
 
 /// Why a rule rejects its requests: a sentence for its author.
@@ -69,6 +73,7 @@ pub(super) fn compile(
     let metrics = state.metrics.stage(&site.stage.object.id()).route(&label);
     // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
     let part = PartName::of_object(PartKind::Route, &object.namespace, &object.name);
+    let version = site.route.version.clone().map(Arc::new);
     let mut diagnostics = Vec::new();
     let mut rules = Vec::with_capacity(site.route.rules.len());
     for (number, rule) in site.route.rules.iter().enumerate() {
@@ -84,9 +89,12 @@ pub(super) fn compile(
                 }
             },
         };
-        let (prefix, test) = test(site.route, rule);
-        let tie = Tie { route: site.route_name.clone(), number };
-        let place = Position { prefix: prefix.map(Into::into), template: rule.path.clone(), tie };
+        let place = Position {
+            version: version.clone(),
+            template: rule.path.clone(),
+            conditions: conditions(rule),
+            tie: Tie { route: site.route_name.clone(), number },
+        };
         let made = Rule {
             part: part.clone(),
             name: rule.name.as_str().into(),
@@ -96,30 +104,20 @@ pub(super) fn compile(
             metrics: metrics.clone(),
             log: access_log::of_rule(&label, &rule.name),
         };
-        rules.push((place, test, Arc::new(made)));
+        rules.push((place, methods(rule), Arc::new(made)));
     }
     Compiled { rules, diagnostics }
 }
 
-/// The match of a rule without its path, and the path segment of the version.
-fn test<'a>(route: &'a RoutePart, rule: &wire::Rule) -> (Option<&'a str>, Match) {
+fn methods(rule: &wire::Rule) -> Methods {
     // A method that is none matches nothing, but it must not become "any".
     let methods: Vec<Method> = rule.methods.iter().map(|m| m.parse().unwrap_or(Method::CONNECT)).collect();
-    let mut test = Match {
-        methods: methods.into(),
-        headers: rule.headers.clone(),
-        query: rule.query.clone(),
-        media_version: None,
-    };
-    let Some(version) = &route.version else { return (None, test) };
-    let exact = |name: &str| wire::FieldMatch { name: name.to_owned(), value: Some(version.name.clone()) };
-    match &version.scheme {
-        VersionScheme::Path => return (Some(&version.name), test),
-        VersionScheme::Header(name) => test.headers.push(exact(&name.to_ascii_lowercase())),
-        VersionScheme::Query(name) => test.query.push(exact(name)),
-        VersionScheme::MediaType => test.media_version = Some(version.name.clone()),
-    }
-    (None, test)
+    methods.into()
+}
+
+fn conditions(rule: &wire::Rule) -> Option<Arc<Conditions>> {
+    let some = !rule.headers.is_empty() || !rule.query.is_empty();
+    some.then(|| Arc::new(Conditions { headers: rule.headers.clone(), query: rule.query.clone() }))
 }
 
 fn policy(

@@ -1,110 +1,130 @@
-//! Matches a request to a rule: a tree over path segments, searched from the most specific pattern to the least specific. A
-//! copy shares its branches with the original; only branches that change are copied. Hosts and base paths are in `hosts`.
+//! Matches a request to a rule. The version selects a tree over path segments; in it, the most specific pattern decides, then the
+//! method, then conditions for headers and query parameters. A copy shares its branches with the original; only branches that
+//! change are copied. Hosts and base paths are in `hosts`.
 
+mod candidates;
 mod children;
+mod conditions;
+mod versions;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
-use sluice_wire::{FieldMatch, PartName, PathTemplate, Segment};
+use sluice_wire::{ApiVersion, Behavior, PathTemplate, Segment, TrailingSlash, VersionScheme};
 use smallvec::SmallVec;
 
 use super::path;
+use candidates::{Candidate, Candidates};
+pub(crate) use candidates::{Methods, Tie};
 use children::{Children, Stays};
+pub(crate) use conditions::Conditions;
+use conditions::{ConditionId, ConditionIds, ConditionTable};
+use versions::Versions;
 
-/// The conditions of a rule in addition to its path.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Match {
-    pub(crate) methods: Methods,
-    pub(crate) headers: Vec<FieldMatch>,
-    pub(crate) query: Vec<FieldMatch>,
-    /// The parameter `version` of `Accept`.
-    pub(crate) media_version: Option<String>,
-}
-
-/// The methods of a rule.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Methods {
-    #[default]
-    Any,
-    One(Method),
-    Some(Arc<[Method]>),
-}
-
-impl Methods {
-    fn contains(&self, method: &Method) -> bool {
-        match self {
-            Self::Any => true,
-            Self::One(one) => one == method,
-            Self::Some(list) => list.contains(method),
-        }
-    }
-
-    fn named(&self) -> &[Method] {
-        match self {
-            Self::Any => &[],
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Some(list) => list,
-        }
-    }
-}
-
-impl From<Vec<Method>> for Methods {
-    /// None: any.
-    fn from(mut methods: Vec<Method>) -> Self {
-        match (methods.len(), methods.pop()) {
-            (1, Some(one)) => Self::One(one),
-            (_, Some(last)) => Self::Some(methods.into_iter().chain([last]).collect()),
-            (_, None) => Self::Any,
-        }
-    }
-}
-
-/// Order of rules with equal matches: the route's name, then the rule's number in it. It also identifies the rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tie {
-    pub(crate) route: PartName,
-    pub(crate) number: usize,
-}
-
-/// The position of a rule in the tree.
+/// The position of a rule in the router.
 #[derive(Clone, Debug)]
 pub(crate) struct Position {
-    /// A first segment with the version.
-    pub(crate) prefix: Option<Box<str>>,
+    pub(crate) version: Option<Arc<ApiVersion>>,
     pub(crate) template: PathTemplate,
+    /// None: no conditions.
+    pub(crate) conditions: Option<Arc<Conditions>>,
     pub(crate) tie: Tie,
 }
 
-#[derive(Clone)]
-struct Candidate<R> {
-    methods: Methods,
-    further: Option<Arc<Match>>,
-    tie: Tie,
-    /// The names of parameters belong to the rule, not to the tree, because templates can name them differently.
-    rule: R,
+impl Position {
+    /// The first segment of the path, if it is the version.
+    fn prefix(&self) -> Option<&str> {
+        let version = self.version.as_ref()?;
+        (version.scheme == VersionScheme::Path).then_some(version.name.as_str())
+    }
+}
+
+/// How patterns that differ from the path by a slash at the end are treated, and what decides about the method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Matching {
+    /// A pattern also matches the path with or without a slash at its end, if no pattern has exactly this end.
+    ignore_slash: bool,
+    /// Paths that differ from a pattern by a slash or by an empty last segment do not match broader patterns.
+    close: bool,
+    /// A pattern without a rule for the method does not decide: the next one does, as in AWS.
+    skip_methods: bool,
+    /// The value of `{name+}` has no slash at its end, as in AWS REST APIs.
+    trim_rest: bool,
+}
+
+impl Matching {
+    pub(crate) fn new(behavior: Behavior, slash: Option<TrailingSlash>) -> Self {
+        let ignore_slash = match slash {
+            Some(slash) => slash == TrailingSlash::Ignore,
+            None => behavior == Behavior::AwsRest,
+        };
+        Self {
+            ignore_slash,
+            // To an AWS REST API `/a/` is `/a`: `/a/{proxy+}` matches neither.
+            close: behavior != Behavior::AwsRest,
+            skip_methods: behavior != Behavior::Native,
+            trim_rest: behavior == Behavior::AwsRest,
+        }
+    }
 }
 
 #[derive(Clone)]
 struct PathNode<R> {
     fixed: Children<Arc<PathNode<R>>>,
     param: Option<Arc<PathNode<R>>>,
-    ends: Vec<Candidate<R>>,
-    greedy: Vec<Candidate<R>>,
+    here: Ends<R>,
+    /// Patterns with a slash at the end.
+    slash: Option<Box<Ends<R>>>,
+}
+
+/// Patterns that end at a node.
+#[derive(Clone)]
+struct Ends<R> {
+    whole: Candidates<R>,
+    /// With `{name+}` after the node.
+    greedy: Candidates<R>,
 }
 
 impl<R> Default for PathNode<R> {
     fn default() -> Self {
-        Self { fixed: Children::default(), param: None, ends: Vec::new(), greedy: Vec::new() }
+        Self { fixed: Children::default(), param: None, here: Ends::default(), slash: None }
     }
 }
 
-/// Rules by path, method, headers and query.
+impl<R> Default for Ends<R> {
+    fn default() -> Self {
+        Self { whole: Candidates::default(), greedy: Candidates::default() }
+    }
+}
+
+impl<R> Ends<R> {
+    fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.greedy.is_empty()
+    }
+}
+
+impl<R> PathNode<R> {
+    fn is_empty(&self) -> bool {
+        self.fixed.is_empty() && self.param.is_none() && self.here.is_empty() && self.slash.is_none()
+    }
+
+    fn ends(&self, slash: bool) -> Option<&Ends<R>> {
+        if slash { self.slash.as_deref() } else { Some(&self.here) }
+    }
+
+    fn ends_mut(&mut self, slash: bool) -> &mut Ends<R> {
+        if slash { self.slash.get_or_insert_default() } else { &mut self.here }
+    }
+}
+
+/// Rules by version, path, method, headers and query.
 #[derive(Clone)]
 pub(crate) struct Router<R> {
     root: Arc<PathNode<R>>,
-    /// Whether a slash at the end is ignored, as in AWS REST APIs.
-    ignore_last_slash: bool,
+    versions: Option<Arc<Versions<Arc<PathNode<R>>>>>,
+    conditions: Arc<ConditionTable>,
+    matching: Matching,
 }
 
 /// The range of the canonical path that a parameter matched.
@@ -120,6 +140,18 @@ pub(crate) struct RouteMatch<'a, R> {
     pub(crate) captures: Captures,
 }
 
+/// Why no rule matches.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// No rule has the path.
+    Path,
+    /// The path belongs to rules that do not serve the request: it differs from theirs by its end, or it does not meet their
+    /// conditions.
+    Closed,
+    /// The rules of the path have these methods.
+    Method(Vec<Method>),
+}
+
 /// The fields of a request that the router uses.
 pub(crate) struct RouteInput<'a> {
     pub(crate) method: &'a Method,
@@ -131,14 +163,25 @@ pub(crate) struct RouteInput<'a> {
 
 struct Search<'a> {
     input: &'a RouteInput<'a>,
-    /// The path as it is matched.
+    /// Without slashes at its end.
     path: &'a str,
+    /// Whether the path has a slash at its end.
+    slash: bool,
+    matching: Matching,
+    table: &'a ConditionTable,
+    /// The conditions that the request meets: found out once, when a pattern has conditions.
+    met: OnceCell<ConditionIds>,
     taken: Captures,
 }
 
-/// A segment of the path: where it begins and ends.
+/// The segment of the path after `start`: where it begins and ends. Repeated slashes count as one.
 fn segment(path: &str, start: usize) -> Option<(usize, usize)> {
-    let rest = path.as_bytes().get(start..)?;
+    let mut rest = path.as_bytes().get(start..)?;
+    let mut start = start;
+    while let [b'/', after @ ..] = rest {
+        rest = after;
+        start += 1;
+    }
     Some((start, start + rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len())))
 }
 
@@ -148,132 +191,210 @@ fn capture((start, end): (usize, usize)) -> Capture {
 }
 
 impl<R: Clone> Router<R> {
-    pub(crate) fn new(ignore_last_slash: bool) -> Self {
-        Self { root: Arc::default(), ignore_last_slash }
+    pub(crate) fn new(matching: Matching) -> Self {
+        Self { root: Arc::default(), versions: None, conditions: Arc::default(), matching }
     }
 
     /// Adds a rule. Of rules with equal matches, the smaller tie wins.
-    pub(crate) fn add(&mut self, place: &Position, test: Match, rule: R) {
-        let Match { methods, headers, query, media_version } = test;
-        let further = !headers.is_empty() || !query.is_empty() || media_version.is_some();
-        let further = further.then(|| Arc::new(Match { methods: Methods::Any, headers, query, media_version }));
-        let candidate = Candidate { methods, further, tie: place.tie.clone(), rule };
-        let mut node = Arc::make_mut(&mut self.root);
-        if let Some(prefix) = &place.prefix {
+    pub(crate) fn add(&mut self, place: &Position, methods: Methods, rule: R) {
+        let ids = place.conditions.as_ref().map(|found| Arc::make_mut(&mut self.conditions).add(found));
+        let ids = ids.unwrap_or_default();
+        let candidate = Candidate { methods, tie: place.tie.clone(), rule };
+        let tree = place.version.as_ref().and_then(|version| {
+            if version.scheme == VersionScheme::Path {
+                return None;
+            }
+            let versions = Arc::make_mut(self.versions.get_or_insert_default());
+            versions.entry(&version.scheme, &version.name, Arc::default)
+        });
+        let mut node = Arc::make_mut(tree.unwrap_or(&mut self.root));
+        if let Some(prefix) = place.prefix() {
             node = Arc::make_mut(node.fixed.entry(prefix, Arc::default));
         }
+        let slash = place.template.ends_with_slash();
         for segment in place.template.segments() {
             match segment {
                 Segment::Static(text) => node = Arc::make_mut(node.fixed.entry(text, Arc::default)),
                 Segment::Param(_) => node = Arc::make_mut(node.param.get_or_insert_default()),
-                Segment::Greedy(_) => {
-                    insert(&mut node.greedy, candidate);
-                    return;
-                }
+                Segment::Greedy(_) => return node.ends_mut(slash).greedy.insert(candidate, ids),
             }
         }
-        insert(&mut node.ends, candidate);
+        if place.is_root_of_version() {
+            node.ends_mut(true).whole.insert(candidate.clone(), ids.clone());
+        }
+        node.ends_mut(slash).whole.insert(candidate, ids);
     }
 
     /// Removes a rule and the nodes that become empty.
     pub(crate) fn remove(&mut self, place: &Position) {
+        let ids = place.conditions.as_ref().map(|found| Arc::make_mut(&mut self.conditions).remove(found));
+        let leaf = Leaf { place, ids: ids.unwrap_or_default() };
         let segments: Vec<&Segment> = place.template.segments().iter().collect();
-        let root = Arc::make_mut(&mut self.root);
-        match &place.prefix {
-            Some(prefix) => root.fixed.change(prefix, |node| prune(Arc::make_mut(node), &segments, &place.tie)),
-            None => drop(prune(root, &segments, &place.tie)),
+        let cut = |node: &mut Arc<PathNode<R>>| prune(Arc::make_mut(node), &segments, &leaf);
+        match (&place.version, place.prefix()) {
+            (None, _) => drop(cut(&mut self.root)),
+            (Some(_), Some(prefix)) => Arc::make_mut(&mut self.root).fixed.change(prefix, cut),
+            (Some(version), None) => {
+                let Some(versions) = &mut self.versions else { return };
+                let trees = Arc::make_mut(versions);
+                trees.change(&version.scheme, &version.name, cut);
+                if trees.is_empty() {
+                    self.versions = None;
+                }
+            }
         }
     }
 
-    /// The best rule. Per segment, fixed text has priority over a parameter, and a parameter over the rest of the path. If
-    /// the best pattern has no rule for the method, the next one is tried.
-    pub(crate) fn find(&self, input: &RouteInput<'_>) -> Option<RouteMatch<'_, R>> {
-        let mut search = Search { input, path: self.matched(input.path), taken: Captures::new() };
-        let rule = walk(&self.root, 1, &mut search)?;
-        Some(RouteMatch { rule, captures: search.taken })
-    }
-
-    /// The methods of all rules for the path, for the `Allow` header of a 405. Empty: no rule matches the path.
-    pub(crate) fn methods(&self, input: &RouteInput<'_>) -> Vec<Method> {
-        let mut out: Vec<Method> = Vec::new();
-        collect(&self.root, 1, self.matched(input.path), input, &mut out);
-        out.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        out.dedup();
-        out
-    }
-
-    /// The path in the form that is matched. It is empty if there are no segments.
-    fn matched<'a>(&self, path: &'a str) -> &'a str {
-        let path = if self.ignore_last_slash { path.strip_suffix('/').unwrap_or(path) } else { path };
-        if path == "/" { "" } else { path }
+    /// The rule for a request. Per segment, fixed text is more specific than a parameter, and a parameter more specific than
+    /// the rest of the path. The most specific pattern of the path decides: no broader pattern takes requests that it
+    /// rejects.
+    pub(crate) fn find(&self, input: &RouteInput<'_>) -> Result<RouteMatch<'_, R>, Miss> {
+        let path = input.path.trim_end_matches('/');
+        let mut search = Search {
+            input,
+            path,
+            slash: !path.is_empty() && path.len() < input.path.len(),
+            matching: self.matching,
+            table: &self.conditions,
+            met: OnceCell::new(),
+            taken: Captures::new(),
+        };
+        let version = self.versions.as_ref().and_then(|versions| versions.find(input.headers, input.query));
+        let rule = walk(version.unwrap_or(&self.root), 1, &mut search).unwrap_or(Err(Miss::Path))?;
+        Ok(RouteMatch { rule, captures: search.taken })
     }
 }
 
-fn prune<R: Clone>(node: &mut PathNode<R>, segments: &[&Segment], tie: &Tie) -> Stays {
+impl Position {
+    /// The rule is for the version's own path, as `/v1`, which is the root of its paths with and without a slash.
+    fn is_root_of_version(&self) -> bool {
+        self.prefix().is_some() && self.template.segments().is_empty()
+    }
+}
+
+/// A rule to remove.
+struct Leaf<'a> {
+    place: &'a Position,
+    ids: ConditionIds,
+}
+
+fn prune<R: Clone>(node: &mut PathNode<R>, segments: &[&Segment], leaf: &Leaf<'_>) -> Stays {
     match segments {
-        [] => node.ends.retain(|candidate| candidate.tie != *tie),
-        [Segment::Greedy(_), ..] => node.greedy.retain(|candidate| candidate.tie != *tie),
+        [] | [Segment::Greedy(_), ..] => {
+            let slash = leaf.place.template.ends_with_slash();
+            let also = leaf.place.is_root_of_version();
+            for slash in [slash].into_iter().chain(also.then_some(true)) {
+                let ends = node.ends_mut(slash);
+                let list = if segments.is_empty() { &mut ends.whole } else { &mut ends.greedy };
+                list.remove(&leaf.place.tie, &leaf.ids);
+            }
+            node.slash.take_if(|ends| ends.is_empty());
+        }
         [Segment::Static(text), rest @ ..] => {
-            node.fixed.change(text, |child| prune(Arc::make_mut(child), rest, tie));
+            node.fixed.change(text, |child| prune(Arc::make_mut(child), rest, leaf));
         }
         [Segment::Param(_), rest @ ..] => {
-            if node.param.as_mut().is_some_and(|child| prune(Arc::make_mut(child), rest, tie) == Stays::No) {
+            if node.param.as_mut().is_some_and(|child| prune(Arc::make_mut(child), rest, leaf) == Stays::No) {
                 node.param = None;
             }
         }
     }
-    let empty = node.fixed.is_empty() && node.param.is_none() && node.ends.is_empty() && node.greedy.is_empty();
-    if empty { Stays::No } else { Stays::Yes }
+    if node.is_empty() { Stays::No } else { Stays::Yes }
 }
 
-fn walk<'r, R>(node: &'r PathNode<R>, start: usize, search: &mut Search<'_>) -> Option<&'r R> {
+/// The decision of the most specific pattern; none: no pattern matches the path.
+type Decision<'r, R> = Option<Result<&'r R, Miss>>;
+
+impl Search<'_> {
+    fn met(&self) -> &[ConditionId] {
+        self.met.get_or_init(|| self.table.met(self.input.headers, self.input.query))
+    }
+
+    /// Whether the rules of a pattern decide about the request.
+    fn owns<R>(&self, list: &Candidates<R>) -> bool {
+        if self.matching.skip_methods { list.has_method(self.input.method) } else { !list.is_empty() }
+    }
+
+    fn decide<'r, R>(&self, list: &'r Candidates<R>) -> Decision<'r, R> {
+        if !self.owns(list) {
+            return None;
+        }
+        if let Some(rule) = list.best(self.input.method, || self.met()) {
+            return Some(Ok(rule));
+        }
+        let methods = list.methods(|| self.met());
+        Some(Err(if methods.is_empty() { Miss::Closed } else { Miss::Method(methods) }))
+    }
+
+    /// Decides with the patterns that have exactly the path's end, or else, if slashes are ignored, with those that have the
+    /// other end. `pick` selects the list.
+    fn decide_at<'r, R>(
+        &self,
+        node: &'r PathNode<R>,
+        pick: impl Fn(&'r Ends<R>) -> &'r Candidates<R>,
+    ) -> Decision<'r, R> {
+        if let Some(decision) = node.ends(self.slash).and_then(|ends| self.decide(pick(ends))) {
+            return Some(decision);
+        }
+        let other = node.ends(!self.slash).map(pick)?;
+        match self.matching {
+            Matching { ignore_slash: true, .. } => self.decide(other),
+            Matching { close: true, .. } if self.owns(other) => Some(Err(Miss::Closed)),
+            _ => None,
+        }
+    }
+
+    /// With the patterns that match the rest of the path: `{name+}/` matches the rest of a path with a slash at its end,
+    /// `{name+}` any rest. Where the value of the parameter ends is returned as well.
+    fn rest<'r, R>(&self, node: &'r PathNode<R>) -> Option<(Result<&'r R, Miss>, usize)> {
+        let whole = if self.matching.trim_rest { self.path.len() } else { self.input.path.len() };
+        let directory = node.slash.as_ref().filter(|_| self.slash);
+        match directory.and_then(|ends| self.decide(&ends.greedy)) {
+            Some(decision) => Some((decision, self.path.len())),
+            None if self.slash => Some((self.decide(&node.here.greedy)?, whole)),
+            None => Some((self.decide_at(node, |ends| &ends.greedy)?, whole)),
+        }
+    }
+
+    /// At the end of the path.
+    fn end<'r, R>(&self, node: &'r PathNode<R>) -> Decision<'r, R> {
+        let decision = self.decide_at(node, |ends| &ends.whole);
+        if decision.is_some() || !self.slash || !self.matching.close {
+            return decision;
+        }
+        // The path is `/a/`: it belongs to `/a/{name+}` and `/a/{name}`, which do not match an empty segment.
+        let owned = |node: &PathNode<R>, pick: fn(&Ends<R>) -> &Candidates<R>| {
+            [false, true].into_iter().any(|slash| node.ends(slash).is_some_and(|ends| self.owns(pick(ends))))
+        };
+        let near = owned(node, |ends| &ends.greedy)
+            || node.param.as_ref().is_some_and(|child| owned(child, |ends| &ends.whole));
+        near.then_some(Err(Miss::Closed))
+    }
+}
+
+fn walk<'r, R>(node: &'r PathNode<R>, start: usize, search: &mut Search<'_>) -> Decision<'r, R> {
     let path = search.path;
-    let Some((start, end)) = segment(path, start) else { return best(&node.ends, search.input) };
+    let Some((start, end)) = segment(path, start) else { return search.end(node) };
     let text = path.get(start..end).unwrap_or_default();
     if !node.fixed.is_empty()
         && let Some(next) = node.fixed.get(path::comparable(text).as_ref())
-        && let Some(rule) = walk(next, end + 1, search)
+        && let Some(decision) = walk(next, end + 1, search)
     {
-        return Some(rule);
+        return Some(decision);
     }
-    if let Some(next) = &node.param
-        && !text.is_empty()
-    {
+    if let Some(next) = &node.param {
         search.taken.push(capture((start, end)));
-        if let Some(rule) = walk(next, end + 1, search) {
-            return Some(rule);
+        if let Some(decision) = walk(next, end + 1, search) {
+            return Some(decision);
         }
         search.taken.pop();
     }
-    // The rest must not be empty: `/a/{proxy+}` matches neither `/a` nor `/a/`.
-    if !node.greedy.is_empty() && start < path.len() {
-        let rule = best(&node.greedy, search.input)?;
-        search.taken.push(capture((start, path.len())));
-        return Some(rule);
+    if node.here.greedy.is_empty() && node.slash.is_none() {
+        return None;
     }
-    None
-}
-
-fn collect<R>(node: &PathNode<R>, start: usize, path: &str, input: &RouteInput<'_>, out: &mut Vec<Method>) {
-    let mut add = |list: &[Candidate<R>]| {
-        out.extend(list.iter().filter(|c| conditions_match(c, input)).flat_map(|c| c.methods.named().iter().cloned()));
-    };
-    let Some((start, end)) = segment(path, start) else {
-        add(&node.ends);
-        return;
-    };
-    let text = path.get(start..end).unwrap_or_default();
-    if start < path.len() {
-        add(&node.greedy);
-    }
-    if let Some(next) = node.fixed.get(path::comparable(text).as_ref()) {
-        collect(next, end + 1, path, input, out);
-    }
-    if let Some(next) = &node.param
-        && !text.is_empty()
-    {
-        collect(next, end + 1, path, input, out);
-    }
+    let (decision, end) = search.rest(node)?;
+    search.taken.push(capture((start, end)));
+    Some(decision)
 }
 
 /// The text of a capture.
@@ -281,184 +402,5 @@ pub(crate) fn slice(path: &str, (start, end): Capture) -> &str {
     path.get(start as usize..end as usize).unwrap_or_default()
 }
 
-/// Inserts a candidate in matching order: named methods before any method, then more conditions first.
-fn insert<R>(list: &mut Vec<Candidate<R>>, candidate: Candidate<R>) {
-    fn rank<R>(candidate: &Candidate<R>) -> (bool, usize, &Tie) {
-        let further = candidate.further.as_ref();
-        let further = further.map_or(0, |f| f.headers.len() + f.query.len() + usize::from(f.media_version.is_some()));
-        (matches!(candidate.methods, Methods::Any), usize::MAX - further, &candidate.tie)
-    }
-    let at = list.partition_point(|other| rank(other) <= rank(&candidate));
-    list.insert(at, candidate);
-}
-
-fn best<'r, R>(list: &'r [Candidate<R>], input: &RouteInput<'_>) -> Option<&'r R> {
-    list.iter().find(|c| c.methods.contains(input.method) && conditions_match(c, input)).map(|c| &c.rule)
-}
-
-fn conditions_match<R>(candidate: &Candidate<R>, input: &RouteInput<'_>) -> bool {
-    let Some(test) = &candidate.further else { return true };
-    let header = |expected: &FieldMatch| {
-        let mut values = input.headers.get_all(expected.name.as_str()).iter();
-        match &expected.value {
-            None => values.next().is_some(),
-            Some(text) => values.any(|value| value.as_bytes() == text.as_bytes()),
-        }
-    };
-    let query = |expected: &FieldMatch| {
-        path::query_pairs(input.query.unwrap_or_default()).any(|(name, value)| {
-            name == expected.name && expected.value.as_ref().is_none_or(|text| value == text.as_str())
-        })
-    };
-    let media = |expected: &String| media_versions(input.headers).any(|version| version == expected);
-    test.headers.iter().all(header) && test.query.iter().all(query) && test.media_version.iter().all(media)
-}
-
-/// Values of the parameter `version` of `Accept`, as in `application/json;version=v1`.
-fn media_versions(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(http::header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split([',', ';'])).filter_map(|parameter| {
-        let (name, value) = parameter.trim().split_once('=')?;
-        name.trim().eq_ignore_ascii_case("version").then(|| value.trim().trim_matches('"'))
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use sluice_wire::PartKind;
-
-    use super::*;
-
-    fn place(prefix: Option<&str>, path: &str, number: usize) -> Position {
-        let tie = Tie { route: PartName::new(PartKind::Route, "shop/r"), number };
-        Position { prefix: prefix.map(Into::into), template: path.parse().unwrap(), tie }
-    }
-
-    fn only(method: &str) -> Match {
-        let methods = if method == "ANY" { vec![] } else { vec![method.parse().unwrap()] };
-        Match { methods: methods.into(), ..Match::default() }
-    }
-
-    fn router(rules: &[(&str, &str)], ignore_last_slash: bool) -> Router<usize> {
-        let mut router = Router::new(ignore_last_slash);
-        for (at, (method, path)) in rules.iter().enumerate() {
-            router.add(&place(None, path, at), only(method), at);
-        }
-        router
-    }
-
-    fn find(router: &Router<usize>, method: &str, path: &str) -> Option<usize> {
-        let headers = HeaderMap::new();
-        let method = method.parse().unwrap();
-        router.find(&RouteInput { method: &method, path, query: None, headers: &headers }).map(|found| *found.rule)
-    }
-
-    // The examples of AWS's documentation and of its recorded behavior (REST matching algorithm, HTTP API routes).
-    #[test]
-    fn specific_patterns_have_priority_and_methods_backtrack() {
-        let pets = router(
-            &[("GET", "/pets/dog/1"), ("GET", "/pets/dog/{id}"), ("GET", "/pets/{proxy+}"), ("ANY", "/{proxy+}")],
-            false,
-        );
-        let rows = [
-            ("GET", "/pets/dog/1", Some(0)),
-            ("GET", "/pets/dog/2", Some(1)),
-            ("GET", "/pets/cat/1", Some(2)),
-            ("POST", "/test/5", Some(3)),
-            ("GET", "/", None),
-            ("POST", "/pets/dog/1", Some(3)),
-        ];
-        for (method, path, expected) in rows {
-            assert_eq!(find(&pets, method, path), expected, "{method} {path}");
-        }
-        let test = router(&[("POST", "/test"), ("ANY", "/test/any"), ("OPTIONS", "/{proxy+}")], true);
-        assert_eq!(find(&test, "OPTIONS", "/test"), Some(2));
-        assert_eq!(find(&test, "POST", "/test"), Some(0));
-        assert_eq!(find(&test, "POST", "/test/"), Some(0));
-        assert_eq!(find(&test, "OPTIONS", "/test/any"), Some(1));
-        let parts = router(&[("GET", "/part1"), ("GET", "/part1/hardcoded"), ("GET", "/{param+}")], true);
-        assert_eq!(find(&parts, "GET", "/part1/random"), Some(2));
-        assert_eq!(find(&parts, "GET", "/part1"), Some(0));
-        let deep = router(&[("GET", "/a/{x}/c"), ("GET", "/{y}/b/d")], false);
-        assert_eq!(find(&deep, "GET", "/a/b/d"), Some(1));
-        let greedy = router(&[("GET", "/a/{proxy+}")], true);
-        assert_eq!(find(&greedy, "GET", "/a"), None);
-        assert_eq!(find(&greedy, "GET", "/a/"), None);
-    }
-
-    #[test]
-    fn a_slash_at_the_end_is_significant_unless_it_is_ignored() {
-        assert_eq!(find(&router(&[("GET", "/a")], false), "GET", "/a/"), None);
-        assert_eq!(find(&router(&[("GET", "/a")], true), "GET", "/a/"), Some(0));
-        // `requestContext.path` keeps it, `pathParameters.proxy` does not (recorded behavior of AWS REST APIs).
-        let router = router(&[("GET", "/{proxy+}")], true);
-        let input = RouteInput { method: &Method::GET, path: "/proxy-value/", query: None, headers: &HeaderMap::new() };
-        assert_eq!(slice(input.path, router.find(&input).unwrap().captures[0]), "proxy-value");
-    }
-
-    #[test]
-    fn rules_with_more_conditions_have_priority_and_captures_are_ranges() {
-        let mut router = Router::new(false);
-        router.add(&place(None, "/o/{id}", 0), Match::default(), 0);
-        let beta = FieldMatch { name: "x-beta".into(), value: Some("1".into()) };
-        router.add(&place(None, "/o/{key}", 1), Match { headers: vec![beta], ..Match::default() }, 1);
-        let page = FieldMatch { name: "page".into(), value: None };
-        router.add(&place(Some("v1"), "/o", 2), Match { query: vec![page], ..Match::default() }, 2);
-        let mut headers = HeaderMap::new();
-        let method = Method::GET;
-        let input = RouteInput { method: &method, path: "/o/77", query: None, headers: &headers };
-        assert_eq!(router.find(&input), Some(RouteMatch { rule: &0, captures: Captures::from_slice(&[(3, 5)]) }));
-        headers.insert("x-beta", "1".parse().unwrap());
-        let input = RouteInput { method: &method, path: "/o/77", query: None, headers: &headers };
-        assert_eq!(router.find(&input).unwrap().rule, &1);
-        let input = RouteInput { method: &method, path: "/v1/o", query: Some("page=2"), headers: &headers };
-        assert_eq!(router.find(&input).unwrap().rule, &2);
-        assert_eq!(router.find(&RouteInput { query: None, ..input }), None);
-    }
-
-    #[test]
-    fn the_methods_of_a_path_are_known() {
-        let router = router(&[("GET", "/a"), ("PUT", "/{x}"), ("POST", "/b")], false);
-        let headers = HeaderMap::new();
-        let input = RouteInput { method: &Method::DELETE, path: "/a", query: None, headers: &headers };
-        assert_eq!(router.methods(&input), vec![Method::GET, Method::PUT]);
-    }
-
-    const PATHS: [&str; 9] = ["/", "/a", "/b/7", "/b/{x}", "/b/{x}/c", "/b/7/c", "/{y}/8", "/{proxy+}", "/b/{proxy+}"];
-
-    proptest! {
-        #[test]
-        fn a_changed_router_equals_a_newly_built_one(steps in prop::collection::vec((any::<bool>(), 0..40_usize), 0..80)) {
-            let rule = |n: usize| (["ANY", "GET", "PUT", "GET"][n % 4], place(None, PATHS[n % PATHS.len()], n));
-            let mut changed: Router<usize> = Router::new(false);
-            let mut there = std::collections::BTreeSet::new();
-            let mut before = changed.clone();
-            for (add, n) in steps {
-                before = changed.clone();
-                let (method, place) = rule(n);
-                if add && there.insert(n) {
-                    changed.add(&place, only(method), n);
-                } else if there.remove(&n) {
-                    changed.remove(&place);
-                }
-            }
-            drop(before);
-            let mut rebuilt: Router<usize> = Router::new(false);
-            for n in &there {
-                let (method, place) = rule(*n);
-                rebuilt.add(&place, only(method), *n);
-            }
-            for path in ["/", "/a", "/a/", "/b", "/b/7", "/b/8", "/b/7/c", "/b/8/c", "/x/8", "/x/y/z", "/b/1/2"] {
-                for method in ["GET", "PUT", "DELETE"] {
-                    prop_assert_eq!(find(&changed, method, path), find(&rebuilt, method, path), "{} {}", method, path);
-                }
-            }
-            for n in there {
-                changed.remove(&rule(n).1);
-            }
-            let root = &changed.root;
-            prop_assert!(root.fixed.is_empty() && root.param.is_none() && root.ends.is_empty() && root.greedy.is_empty());
-        }
-    }
-}
+mod tests;

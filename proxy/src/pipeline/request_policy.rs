@@ -11,7 +11,7 @@ use sluice_wire::{HeaderNames, HeaderValues, QueryCharacters, is_hop_by_hop};
 
 use super::exchange::Exchange;
 use crate::gateway::path::{Canonical, Traits};
-use crate::gateway::router::RouteInput;
+use crate::gateway::router::{Miss, RouteInput};
 use crate::gateway::{Gateway, Reduced, ResolvedPolicy, Rule, Stage, below, readings};
 use crate::headers;
 use crate::key;
@@ -99,8 +99,8 @@ impl Accepted {
             let path = below(&reading, &stage.base).filter(|_| of_stage).ok_or(AMBIGUOUS)?;
             let input = RouteInput { path, ..*input };
             let same = match stage.router.find(&input) {
-                Some(found) => Arc::ptr_eq(found.rule, rule) || found.rule.gives_no_less_than(rule),
-                None => stage.router.methods(&input).is_empty(),
+                Ok(found) => Arc::ptr_eq(found.rule, rule) || found.rule.gives_no_less_than(rule),
+                Err(miss) => miss == Miss::Path,
             };
             if !same {
                 return Err(AMBIGUOUS);

@@ -67,7 +67,8 @@ pub use route::{
     RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{
-    Behavior, Cors, Hsts, Invalidation, PlainHttp, StageCache, StagePart, StageTls, Throttle, Unauthorized,
+    Behavior, Cors, Hsts, Invalidation, PlainHttp, StageCache, StagePart, StageTls, Throttle, TrailingSlash,
+    Unauthorized,
 };
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};

@@ -1,4 +1,4 @@
-//! Path templates: `/orders/{id}`, `/files/{proxy+}`. Parsed here; the proxy's router matches canonical paths to them.
+//! Path templates: `/orders/{id}`, `/orders/`, `/files/{proxy+}`. Parsed here; the proxy's router matches canonical paths to them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +21,7 @@ pub enum Segment {
 #[serde(try_from = "String", into = "String")]
 pub struct PathTemplate {
     segments: Vec<Segment>,
+    slash: bool,
 }
 
 /// Why a text is not a path template.
@@ -33,7 +34,7 @@ pub enum ParsePathError {
     #[error("a path must have at most 1024 characters and 64 segments")]
     TooLong,
     /// `//`.
-    #[error("a path must not have empty segments: use one / between segments and none at the end")]
+    #[error("a path must not have empty segments: use one / between segments, and at most one at the end")]
     Empty,
     /// `.` or `..`.
     #[error("a path must not have dot segments")]
@@ -57,6 +58,12 @@ impl PathTemplate {
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// Whether it ends with a slash: `/orders/` is another template than `/orders`. Not `/`, which has no segments.
+    #[must_use]
+    pub fn ends_with_slash(&self) -> bool {
+        self.slash
     }
 
     /// The names of its parameters, in order.
@@ -100,13 +107,14 @@ impl FromStr for PathTemplate {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = text.strip_prefix('/').ok_or(ParsePathError::NoSlash)?;
         if rest.is_empty() {
-            return Ok(Self { segments: Vec::new() });
+            return Ok(Self { segments: Vec::new(), slash: false });
         }
+        let (rest, slash) = rest.strip_suffix('/').map_or((rest, false), |rest| (rest, true));
         let segments = rest.split('/').map(segment).collect::<Result<Vec<_>, _>>()?;
         if text.len() > 1024 || segments.len() > 64 {
             return Err(ParsePathError::TooLong);
         }
-        let template = Self { segments };
+        let template = Self { segments, slash };
         let last = template.segments.len() - 1;
         for (at, segment) in template.segments.iter().enumerate() {
             if let Segment::Greedy(name) = segment
@@ -134,7 +142,8 @@ impl fmt::Display for PathTemplate {
             Segment::Static(text) => write!(f, "/{text}"),
             Segment::Param(name) => write!(f, "/{{{name}}}"),
             Segment::Greedy(name) => write!(f, "/{{{name}+}}"),
-        })
+        })?;
+        if self.slash { f.write_str("/") } else { Ok(()) }
     }
 }
 
@@ -158,7 +167,13 @@ mod tests {
     #[test]
     fn valid_templates_round_trip() {
         for good in ["/", "/orders", "/orders/{id}", "/a/{b}/c/{rest+}", "/v1.0/a@b:c", "/{proxy+}"] {
-            assert_eq!(good.parse::<PathTemplate>().unwrap().to_string(), good);
+            let template: PathTemplate = good.parse().unwrap();
+            assert_eq!((template.to_string().as_str(), template.ends_with_slash()), (good, false));
+        }
+        for good in ["/orders/", "/orders/{id}/", "/files/{rest+}/", "/{x}/"] {
+            let template: PathTemplate = good.parse().unwrap();
+            assert_eq!((template.to_string().as_str(), template.ends_with_slash()), (good, true));
+            assert_ne!(template, good.trim_end_matches('/').parse().unwrap());
         }
     }
 
@@ -166,11 +181,13 @@ mod tests {
 
     #[test]
     fn each_bad_template_has_its_own_error() {
-        let rows: [(&str, IsExpected); 12] = [
+        let rows: [(&str, IsExpected); 14] = [
             ("", |e| matches!(e, ParsePathError::NoSlash)),
             ("orders", |e| matches!(e, ParsePathError::NoSlash)),
             ("/a//b", |e| matches!(e, ParsePathError::Empty)),
-            ("/a/", |e| matches!(e, ParsePathError::Empty)),
+            ("/a//", |e| matches!(e, ParsePathError::Empty)),
+            ("//", |e| matches!(e, ParsePathError::Empty)),
+            ("/{a+}//", |e| matches!(e, ParsePathError::Empty)),
             ("/a/../b", |e| matches!(e, ParsePathError::Dots)),
             ("/a;b", |e| matches!(e, ParsePathError::Character(_))),
             ("/a%2fb", |e| matches!(e, ParsePathError::Character(_))),

@@ -15,6 +15,9 @@ pub struct StagePart {
     pub base_path: String,
     /// Whose rejections and headers it imitates.
     pub behavior: Behavior,
+    /// Whether a slash at the end of a path is significant; none: as the behavior has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trailing_slash: Option<TrailingSlash>,
     /// Certificate parts in order of preference; with any, the Stage is served over TLS as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<PartName>,
@@ -86,6 +89,15 @@ pub enum Behavior {
     AwsRest,
     /// AWS HTTP APIs (v2).
     AwsHttp,
+}
+
+/// How rules match paths that differ from them by a slash at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TrailingSlash {
+    /// `/orders/` is another path than `/orders`.
+    Exact,
+    /// A rule matches both, if no rule has exactly the path.
+    Ignore,
 }
 
 /// A token bucket for the whole fleet, of `burst` tokens, which gains `rate` tokens in each period.
