@@ -125,6 +125,9 @@ mod tests {
                 Variable::Stage => Some(Value::Plain("prod")),
                 Variable::Claim(name) if name == "lines" => Some(Value::Text("a\nb".into())),
                 Variable::Claim(name) if name == "spaces" => Some(Value::Text("root ".into())),
+                Variable::Claim(name) if name == "tab" => Some(Value::Text("\troot".into())),
+                Variable::Claim(name) if name == "wide" => Some(Value::Text("root\u{a0}".into())),
+                Variable::PrincipalId => Some(Value::Text(" root".into())),
                 Variable::QueryParameter(_) => Some(Value::Text(" x".into())),
                 Variable::Claim(_) => Some(Value::Text("é".into())),
                 _ => None,
@@ -142,6 +145,9 @@ mod tests {
             ("of ${context.authorizer.claims.spaces}", "", vec!["context.authorizer.claims.spaces"]),
             ("\t two words ", "two words", vec![]),
             ("${request.querystring.q}\t", "x", vec!["request.querystring.q"]),
+            ("${context.authorizer.claims.tab}", "", vec!["context.authorizer.claims.tab"]),
+            ("${context.authorizer.claims.wide}", "", vec!["context.authorizer.claims.wide"]),
+            ("${context.authorizer.principalId}", "", vec!["context.authorizer.principalId"]),
             ("${context.authorizer.claims.x}", "é", vec!["context.authorizer.claims.x"]),
         ] {
             let variables = Asked::default();

@@ -19,7 +19,7 @@ fn gate(response: &'static str) -> (Gate, Backend) {
     let cache = StageCache { ttl_ms: 60_000, max_bytes: 8 << 20, invalidation, unauthorized };
     let stage = StagePart { cache: Some(cache), ..stage() };
     let (keys, methods) = (Vec::new(), vec!["GET".to_owned()]);
-    let cache = RuleCache { ttl_ms: None, keys, methods, scope: CacheScope::Shared };
+    let cache = RuleCache { ttl_ms: None, keys, unkeyed: Vec::new(), methods, scope: CacheScope::Shared };
     let cached = RulePolicy { cache: Some(cache), ..policy(service()) };
     gate.put(vec![
         stage_part(stage),

@@ -107,10 +107,16 @@ impl Fields {
             None => self.0.push(0),
             Some(bytes) => {
                 self.0.push(1);
-                self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+                // Heads of requests and parts of the configuration are far shorter. Each byte costs time in SHA-256.
+                self.0.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
                 self.0.extend_from_slice(bytes);
             }
         }
+    }
+
+    /// A field of one byte that each key of a policy has at the same place.
+    pub(super) fn add_flag(&mut self, flag: bool) {
+        self.0.push(u8::from(flag));
     }
 
     /// A piece of configuration.

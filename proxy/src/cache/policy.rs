@@ -146,7 +146,7 @@ impl CachePolicy {
             fields.add(target.authority.map(HeaderValue::as_bytes));
         }
         if self.scheme {
-            fields.add(Some(&[u8::from(target.tls)]));
+            fields.add_flag(target.tls);
             fields.add(Some(target.port.as_bytes()));
         }
         for key in &self.keys {

@@ -64,9 +64,11 @@ pub(crate) async fn pass(
 /// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings of each. A backend
 /// might use one of them, and none of them was verified.
 fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap) {
-    let verified = authorizer.credential_header(headers).cloned();
+    // Most authorizers have one place: the verified one.
+    let several = authorizer.places().nth(1).is_some();
+    let verified = if several { authorizer.credential_header(headers).cloned() } else { None };
     for place in authorizer.places() {
-        if verified.as_ref() != Some(place) {
+        if several && verified.as_ref() != Some(place) {
             headers.remove(place);
         }
         edits::remove_aliases(headers, place);
