@@ -254,7 +254,7 @@ impl WatchManager {
     }
 }
 
-/// Whether a ReferenceGrant permits the reference. Without one the object is not even looked up: whoever may write an object of
+/// Whether a ReferenceGrant permits the reference. Without one the object is not even looked up: a user who may write an object of
 /// Sluice must not make the operator read Secrets of other namespaces.
 fn permits(state: &ClusterState, (kind, key): &(Kind, ObjectKey), to: &(Kind, ObjectKey)) -> bool {
     let grants = state.reference_grants.group(&ReferenceGrant::of_namespace(&to.1.namespace));

@@ -133,7 +133,7 @@ fn a_proxy_is_back_within_two_seconds_of_the_operator_and_a_fleet_spreads_its_at
             assert!(longest < Duration::from_secs(2), "{longest:?}");
             assert!(attempts.len() < 800, "{} attempts in ten minutes", attempts.len());
         }
-        // Nobody is ahead of the others: in the second after its return the operator sees about the same as in the next.
+        // No proxy is ahead of the others: in the second after its return the operator sees about the same as in the next.
         let returned = Duration::from_secs(300);
         let first = fleet.iter().map(|attempts| attempts.iter().find(|at| **at >= returned).unwrap().as_millis());
         let mut counts = [0; 20];
