@@ -101,7 +101,7 @@ pub struct ApiKeySpec {
     pub enabled: bool,
     /// The customer of the key, for the access log. Unset: none. At most 128 characters. Example: `acme`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = crate::field::PRINTABLE))]
     pub customer_id: Option<String>,
     /// The UsagePlans of the key, which define its stages and throttles. Empty: the key is valid for no stage. At most 16.
     /// Example: `[{name: gold}]`.
@@ -125,7 +125,7 @@ pub struct ApiKeySpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeyStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Accepted, ResolvedRefs and Programmed; Warnings while there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -136,7 +136,7 @@ pub struct ApiRouteSpec {
 }]))]
 pub struct ApiVersion {
     /// The version in requests. At most 32 letters, digits, `.`, `_` and `-`. Example: `v1`.
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = crate::field::VERSION_NAME))]
     pub name: String,
     /// How a request names the version. `Path`: the first path segment (`/v1/orders`), which is removed before rules are
     /// matched. `Header`: a header. `Query`: a query parameter. `MediaType`: the parameter `version` of the `Accept` header,
@@ -184,6 +184,7 @@ pub struct RouteStageStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ApiRouteStatus {
     /// Accepted, ResolvedRefs and Programmed, for all Stages together: a problem at one of them is one of the ApiRoute.
+    /// Warnings while there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

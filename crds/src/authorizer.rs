@@ -152,7 +152,7 @@ pub struct JwtAuthorizer {
 }]))]
 pub struct JwtIssuer {
     /// The required value of the token's `iss`. At most 512 characters. Example: `https://idp.example`.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = crate::field::VISIBLE))]
     pub issuer: String,
     /// The accepted audiences: one must be in the token's `aud`, or equal its `client_id` if there is no `aud`.
     /// From 1 to 50. Example: `[shop]`.
@@ -253,7 +253,7 @@ pub struct TokenFrom {
     pub header: String,
     /// The scheme before the token, not case-sensitive. Unset: the whole header value is the token. Example: `Bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[A-Za-z0-9._~+/-]+$"))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = crate::field::TOKEN_SCHEME))]
     pub scheme: Option<String>,
 }
 
@@ -261,7 +261,7 @@ pub struct TokenFrom {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizerStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Accepted, ResolvedRefs and Programmed; Warnings while there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

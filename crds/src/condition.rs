@@ -9,9 +9,14 @@ pub const ACCEPTED: &str = "Accepted";
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
 /// Each connected proxy serves this generation of the object.
 pub const PROGRAMMED: &str = "Programmed";
+/// The object is valid, but probably not what its author meant. An object without warnings does not have this condition.
+pub const WARNINGS: &str = "Warnings";
 
 /// The condition types of all kinds, in display order.
-pub const TYPES: [&str; 3] = [ACCEPTED, RESOLVED_REFS, PROGRAMMED];
+pub const TYPES: [&str; 4] = [ACCEPTED, RESOLVED_REFS, PROGRAMMED, WARNINGS];
+
+/// What a reason looks like.
+pub(crate) const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 
 /// The longest message that the API server accepts; longer ones are cut.
 pub const MAX_MESSAGE_BYTES: usize = 32_768;
@@ -68,6 +73,9 @@ pub mod reason {
     pub const REJECTED: &str = "Rejected";
     /// No proxy is connected.
     pub const NO_PROXIES: &str = "NoProxies";
+
+    /// `Warnings` is true with several codes; with one, the code is the reason.
+    pub const SEVERAL_WARNINGS: &str = "SeveralWarnings";
 
     /// Every reason of the `Accepted` condition.
     pub const ALL_ACCEPTED: &[&str] = &[
@@ -131,7 +139,7 @@ pub struct DesiredCondition {
     pub type_: &'static str,
     /// The status.
     pub status: Status,
-    /// A constant of [`reason`].
+    /// A constant of [`reason`], or the code of a warning.
     pub reason: &'static str,
     /// The message, in complete sentences; cut at [`MAX_MESSAGE_BYTES`].
     pub message: String,
@@ -202,7 +210,7 @@ pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "type": {
                     "type": "string", "maxLength": 316,
-                    "description": "Type of the condition: Accepted, ResolvedRefs or Programmed.",
+                    "description": "Type of the condition: Accepted, ResolvedRefs, Programmed or Warnings.",
                 },
                 "status": {
                     "type": "string", "enum": ["True", "False", "Unknown"],
@@ -210,7 +218,7 @@ pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                 },
                 "reason": {
                     "type": "string", "minLength": 1, "maxLength": 1024,
-                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                    "pattern": REASON,
                     "description": "Machine-readable reason of the status, in CamelCase.",
                 },
                 "message": {

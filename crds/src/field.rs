@@ -40,6 +40,27 @@ pub const BASE_PATH: &str = r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$";
 /// An absolute http or https URL without user information, query or fragment.
 pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*)?$";
 
+/// An origin of CORS, or a wildcard.
+pub const ORIGIN: &str = r"^(\*|https?://(\*|[A-Za-z0-9.:\[\]-]+)|null)$";
+
+/// The name of an API version.
+pub const VERSION_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
+
+/// A variable of a cache key.
+pub const CACHE_KEY: &str = r"^(request\.(path|querystring|header)\.[!-~]{1,128}|context\.[!-~]{1,160})$";
+
+/// A scope (RFC 6749, section 3.3).
+pub const SCOPE: &str = r"^[!#-\[\]-~]+$";
+
+/// Printable ASCII characters without spaces.
+pub const VISIBLE: &str = r"^[!-~]+$";
+
+/// Printable ASCII characters, with spaces between them.
+pub const PRINTABLE: &str = r"^[!-~]([ -~]*[!-~])?$";
+
+/// The scheme before a token.
+pub const TOKEN_SCHEME: &str = r"^[A-Za-z0-9._~+/-]+$";
+
 /// A key of a ConfigMap or Secret.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 

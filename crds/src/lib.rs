@@ -15,6 +15,7 @@ pub mod reference;
 pub mod schema;
 pub mod stage;
 pub mod usage_plan;
+pub mod warning;
 
 pub use api_key::{ApiKey, ApiKeySpec, ApiKeyStatus};
 pub use api_route::{ApiRoute, ApiRouteSpec, ApiRouteStatus};

@@ -4,6 +4,7 @@
 mod explain;
 mod field_error;
 mod metadata;
+mod suggest;
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 pub use explain::closest;
 pub use field_error::{FieldError, Path, Place, Step};
 
+use crate::field;
 use crate::manifest::{self, ManifestError};
 
 /// Deeper objects are rejected; no schema here is nearly that deep.
@@ -107,7 +109,7 @@ impl SchemaValidator {
     }
 
     fn visit(&self, object: &mut Value) -> Vec<FieldError> {
-        let mut visit = Visit { validator: self, path: Path::default(), errors: Vec::new() };
+        let mut visit = Visit { validator: self, path: Path::default(), errors: Vec::new(), hints: true };
         visit.value(&self.schema, object);
         visit.errors
     }
@@ -165,6 +167,8 @@ struct Visit<'a> {
     validator: &'a SchemaValidator,
     path: Path,
     errors: Vec<FieldError>,
+    /// Whether suggestions are made.
+    hints: bool,
 }
 
 impl Visit<'_> {
@@ -200,10 +204,8 @@ impl Visit<'_> {
                     explain::type_name(type_.unwrap_or("intOrString")),
                     explain::found(found)
                 );
-                let quote = type_ == Some("string") && !found.is_object() && !found.is_array();
-                let hint = explain::duration(schema, found)
-                    .or_else(|| quote.then(|| "Put it in quotes if it is a string.".to_owned()));
-                return self.error(Place::Value, message, hint.or_else(|| explain::example(schema)));
+                let hint = self.suggestion(schema, found).or_else(|| explain::format(schema));
+                return self.error(Place::Value, message, hint);
             }
         }
         self.allowed(schema, value);
@@ -350,8 +352,59 @@ impl Visit<'_> {
         if !matches {
             let found = explain::found(&Value::String(text.to_owned()));
             let message = format!("{} cannot be {found}: {}.", self.path, explain::pattern(pattern));
-            let hint = explain::duration(schema, &Value::String(text.to_owned())).or_else(|| explain::example(schema));
-            self.error(Place::Value, message, hint);
+            let hint = self.suggestion(schema, &Value::String(text.to_owned()));
+            self.error(Place::Value, message, hint.or_else(|| explain::example_of(schema)));
+        }
+    }
+
+    /// Whether the schema accepts a value; its validation rules are not evaluated.
+    fn accepts(&self, schema: &Value, value: &Value) -> bool {
+        let mut visit = Visit { validator: self.validator, path: Path::default(), errors: Vec::new(), hints: false };
+        visit.value(schema, &mut value.clone());
+        visit.errors.is_empty()
+    }
+
+    /// What to write instead of a value: a sentence. The schema accepts what it suggests.
+    fn suggestion(&self, schema: &Value, found: &Value) -> Option<String> {
+        if !self.hints {
+            return None;
+        }
+        let text = match found {
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => found.to_string(),
+            _ => return None,
+        };
+        let pattern = schema.get("pattern").and_then(Value::as_str);
+        if pattern == Some(field::DURATION_PATTERN) {
+            return suggest::duration(schema, &text);
+        }
+        if pattern == Some(field::BYTES_PATTERN) {
+            return suggest::size(&text);
+        }
+        let string = || Value::String(text.clone());
+        match schema.get("type").and_then(Value::as_str)? {
+            "string" if !found.is_string() && self.accepts(schema, &string()) => {
+                Some(format!("Put it in quotes: \"{text}\"."))
+            }
+            "string" if schema.get("enum").is_none() && !found.is_boolean() => {
+                let mut spellings = suggest::spellings(&text).into_iter();
+                let accepted = spellings.find(|spelling| self.accepts(schema, &Value::String(spelling.clone())))?;
+                Some(format!("Write {accepted}."))
+            }
+            "integer" | "number" | "boolean" => {
+                let plain = match text.trim().to_ascii_lowercase().as_str() {
+                    "yes" | "on" => "true".to_owned(),
+                    "no" | "off" => "false".to_owned(),
+                    other => other.to_owned(),
+                };
+                let value: Value = serde_json::from_str(&plain).ok()?;
+                self.accepts(schema, &value).then(|| format!("Write {plain} without quotes."))
+            }
+            "array" => {
+                let item = self.accepts(schema, &Value::Array(vec![found.clone()]));
+                item.then(|| format!("Write it as a list: [{text}]."))
+            }
+            _ => None,
         }
     }
 

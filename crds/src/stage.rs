@@ -456,7 +456,7 @@ pub struct Cors {
     /// From 1 to 32.
     #[schemars(
         length(min = 1, max = 32),
-        inner(length(min = 1, max = 253), regex(pattern = r"^(\*|https?://(\*|[A-Za-z0-9.:\[\]-]+)|null)$")),
+        inner(length(min = 1, max = 253), regex(pattern = crate::field::ORIGIN)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub allow_origins: Vec<String>,
@@ -561,7 +561,7 @@ pub enum AccessLogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Accepted, ResolvedRefs and Programmed; Warnings while there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

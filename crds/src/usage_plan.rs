@@ -136,7 +136,7 @@ pub struct RuleThrottle {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePlanStatus {
-    /// Accepted, ResolvedRefs and Programmed.
+    /// Accepted, ResolvedRefs and Programmed; Warnings while there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

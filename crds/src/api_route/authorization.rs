@@ -27,7 +27,7 @@ pub struct Authorization {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 10),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!#-\[\]-~]+$")),
+        inner(length(min = 1, max = 128), regex(pattern = crate::field::SCOPE)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub scopes: Vec<String>,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::authorization::Authorization;
 use super::integration::Integration;
 use crate::field::{
-    ApiKeyRequirement, Bytes, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE, Throttle,
+    ApiKeyRequirement, Bytes, CACHE_KEY, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE,
+    Throttle,
 };
 
 /// One operation: its match, policies and integration.
@@ -214,7 +215,7 @@ pub struct RuleCache {
         length(max = 16),
         inner(
             length(min = 1, max = 192),
-            regex(pattern = r"^(request\.(path|querystring|header)\.[!-~]{1,128}|context\.[!-~]{1,160})$")
+            regex(pattern = CACHE_KEY)
         ),
         extend("x-kubernetes-list-type" = "set")
     )]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::field;
+use crate::{condition, field};
 
 /// A type as people call it.
 pub(super) fn type_name(type_: &str) -> &'static str {
@@ -48,46 +48,97 @@ pub(super) fn example(schema: &Value) -> Option<String> {
     Some(format!("Example: {example}."))
 }
 
-/// What was probably meant by a number where the schema wants a duration.
-pub(super) fn duration(schema: &Value, found: &Value) -> Option<String> {
-    if schema.get("pattern")?.as_str()? != field::DURATION_PATTERN {
-        return None;
-    }
-    let number = match found {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
+/// The example of a field, or what a text must look like where the field has none.
+pub(super) fn format(schema: &Value) -> Option<String> {
+    let sentence = || {
+        let sentence = pattern(schema.get("pattern")?.as_str()?);
+        let mut chars = sentence.chars();
+        let first = chars.next()?;
+        Some(format!("{}{}.", first.to_uppercase(), chars.as_str()))
     };
-    let seconds = format!("{number}s");
-    let valid = seconds.parse::<field::Duration>().is_ok();
-    valid.then(|| format!("A duration needs a unit: write {seconds} for {number} seconds."))
+    let allowed = || {
+        let names: Vec<&str> = schema.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect();
+        Some(format!("It must be one of {}.", list(&names)))
+    };
+    allowed().or_else(|| example_of(schema)).or_else(sentence)
+}
+
+/// The example in a field's documentation; without one, the example of its pattern.
+pub(super) fn example_of(schema: &Value) -> Option<String> {
+    let of_pattern = || {
+        let (_, example) = known(schema.get("pattern")?.as_str()?)?;
+        (!example.is_empty()).then(|| format!("Example: {example}."))
+    };
+    example(schema).or_else(of_pattern)
 }
 
 /// What a text must look like, for the patterns of our schemas.
 pub(super) fn pattern(pattern: &str) -> String {
-    let known = match pattern {
+    match known(pattern) {
+        Some((sentence, _)) => sentence.to_owned(),
+        None => format!("it must match the pattern {pattern}"),
+    }
+}
+
+/// The sentence about a pattern, and an example that it accepts; empty where the sentence has one.
+pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
+    Some(match pattern {
         field::OBJECT_NAME => {
-            "a name has lower case letters, digits, - and ., and begins and ends with a letter or digit"
+            ("a name has lower case letters, digits, - and ., and begins and ends with a letter or digit", "orders")
         }
-        field::DNS_LABEL => {
-            "a name here has lower case letters, digits and -, and begins and ends with a letter or digit"
-        }
-        field::HOSTNAME => "a host name has lower case letters, digits, - and ., and only its first label may be *",
+        field::DNS_LABEL => (
+            "a name here has lower case letters, digits and -, and begins and ends with a letter or digit",
+            "get-order",
+        ),
+        field::HOSTNAME => (
+            "a host name has lower case letters, digits, - and ., and only its first label may be *",
+            "api.shop.example",
+        ),
         field::HEADER_NAME | field::HEADER_NAME_OR_ANY => {
-            "a name here has letters, digits and the characters !#$%&'*+-.^_`|~, and no spaces"
+            ("a name here has letters, digits and the characters !#$%&'*+-.^_`|~, and no spaces", "x-channel")
         }
-        field::HEADER_VALUE => "a header's value has printable ASCII characters in one line",
-        field::PATH_TEMPLATE => "a path begins with / and has no spaces, ? or #",
-        field::BASE_PATH => "a base path begins with /, does not end with one, and has no empty segments",
-        field::HTTP_URL => "a URL here begins with http:// or https:// and has no user, query or fragment",
-        field::DATA_KEY => "a key has letters, digits, -, _ and .",
-        field::DURATION_PATTERN => {
-            "a duration has whole numbers of at most five digits with the units h, m, s or ms, such as 30s or 1h30m"
+        field::HEADER_VALUE => ("a header's value has printable ASCII characters in one line", "no-store"),
+        field::PATH_TEMPLATE => {
+            ("a path begins with /, has no spaces, ? or #, and has parameters in braces", "/orders/{id}")
         }
-        field::BYTES_PATTERN => "a size is a whole number above 0 with the unit Ki, Mi, Gi, k, M or G, such as 64Mi",
-        _ => return format!("it must match the pattern {pattern}"),
-    };
-    known.to_owned()
+        field::BASE_PATH => ("a base path begins with /, does not end with one, and has no empty segments", "/v1"),
+        field::HTTP_URL => (
+            "a URL here begins with http:// or https:// and has no user, query or fragment",
+            "https://api.example.com/v2",
+        ),
+        field::DATA_KEY => ("a key has letters, digits, -, _ and .", "tls.crt"),
+        field::DURATION_PATTERN => (
+            "a duration has whole numbers of at most five digits with the units h, m, s or ms, such as 30s or 1h30m",
+            "",
+        ),
+        field::BYTES_PATTERN => {
+            ("a size is a whole number above 0 with the unit Ki, Mi, Gi, k, M or G, such as 64Mi", "")
+        }
+        field::ORIGIN => (
+            "an origin is http:// or https:// with a host and an optional port, without a path; or *, http://*, https://* \
+             or null",
+            "https://shop.example",
+        ),
+        field::VERSION_NAME => {
+            ("a version has letters, digits, -, _ and ., and begins and ends with a letter or digit", "v1")
+        }
+        field::CACHE_KEY => (
+            "a variable of a cache key begins with request.path., request.querystring., request.header. or context.",
+            "request.querystring.page",
+        ),
+        field::SCOPE => {
+            ("a scope has printable ASCII characters without spaces, double quotes and backslashes", "orders.read")
+        }
+        field::VISIBLE => ("it has printable ASCII characters and no spaces", "https://idp.example"),
+        field::PRINTABLE => {
+            ("it has printable ASCII characters and spaces, and does not begin or end with a space", "acme")
+        }
+        condition::REASON => {
+            ("a reason has letters, digits and the characters _ , : and begins with a letter", "Accepted")
+        }
+        field::TOKEN_SCHEME => ("a scheme has letters, digits and the characters . _ ~ + / -", "Bearer"),
+        _ => return None,
+    })
 }
 
 /// The candidate with the smallest edit distance to a misspelt name, if the distance is small.

@@ -48,7 +48,7 @@ fn an_unknown_field_is_rejected_with_a_suggestion() {
 fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
     assert_eq!(
         errors_of("Stage", stage(json!({"hostnames": "a.example"}))),
-        ["spec.hostnames must be a list, but it is \"a.example\". Example: [api.shop.example]."]
+        ["spec.hostnames must be a list, but it is \"a.example\". Write it as a list: [a.example]."]
     );
     assert_eq!(
         errors_of("Stage", stage(json!({"behavior": "awsRest"}))),
@@ -58,12 +58,12 @@ fn a_wrong_type_an_unknown_value_and_an_invalid_string_are_rejected() {
         errors_of("Stage", stage(json!({"basePath": "v1/"}))),
         [
             "spec.basePath cannot be \"v1/\": a base path begins with /, does not end with one, and has no empty segments. \
-          Example: /v1."
+          Write /v1."
         ]
     );
     assert_eq!(
         errors_of("Stage", stage(json!({"basePath": true}))),
-        ["spec.basePath must be a string, but it is true. Put it in quotes if it is a string."]
+        ["spec.basePath must be a string, but it is true. Example: /v1."]
     );
 }
 
@@ -116,7 +116,7 @@ fn a_duration_without_a_unit_is_reported_with_an_example() {
         errors_of("Stage", stage(json!({"cache": {"ttl": "5 min"}}))),
         [
             "spec.cache.ttl cannot be \"5 min\": a duration has whole numbers of at most five digits with the units h, m, s or \
-          ms, such as 30s or 1h30m."
+          ms, such as 30s or 1h30m. Write 5m."
         ]
     );
 }
@@ -188,4 +188,118 @@ fn a_broken_schema_is_reported() {
     ));
     let rule = json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.", "message": "m"}]});
     assert!(matches!(SchemaValidator::new(&rule), Err(SchemaError::Rule { .. })));
+}
+
+/// A route whose only rule has these fields besides what it needs.
+fn route(rule: Value) -> Value {
+    let mut whole = json!({"name": "a", "methods": ["GET"], "path": "/a", "integration": {"type": "Mock", "mock": {}}});
+    for (name, value) in rule.as_object().unwrap() {
+        whole[name] = value.clone();
+    }
+    let spec = json!({"stages": [{"name": "prod"}], "authorization": {"type": "None"}, "rules": [whole]});
+    json!({"metadata": {"name": "orders"}, "spec": spec})
+}
+
+#[test]
+fn advice_works_when_it_is_followed() {
+    let ends = |object: Value, kind: &str, advice: &str| {
+        let errors = errors_of(kind, object);
+        assert!(errors.len() == 1 && errors[0].ends_with(advice), "{advice}: {errors:?}");
+    };
+    // The rule as it is written, its advice, and the rule with the advice followed.
+    for (written, advice, followed) in [
+        (json!({"timeout": 30}), "write 30s for 30 seconds.", json!({"timeout": "30s"})),
+        (json!({"timeout": "30"}), "write 30s for 30 seconds.", json!({"timeout": "30s"})),
+        (json!({"timeout": 3000}), "write 3000ms for 3000 milliseconds.", json!({"timeout": "3000ms"})),
+        (json!({"timeout": 1.5}), "write 1s500ms for 1.5 seconds.", json!({"timeout": "1s500ms"})),
+        (json!({"timeout": "2 minutes"}), "Write 2m.", json!({"timeout": "2m"})),
+        (json!({"limits": {"body": "10MB"}}), "Write 10M.", json!({"limits": {"body": "10M"}})),
+        (json!({"limits": {"body": "1.5Mi"}}), "Write 1536Ki.", json!({"limits": {"body": "1536Ki"}})),
+        (json!({"methods": "GET"}), "Write it as a list: [GET].", json!({"methods": ["GET"]})),
+        (json!({"methods": ["get"]}), "Did you mean GET?", json!({"methods": ["GET"]})),
+        (json!({"path": "orders"}), "Write /orders.", json!({"path": "/orders"})),
+        (json!({"path": "/orders?page=1"}), "Write /orders.", json!({"path": "/orders"})),
+        (json!({"path": "/orders/<id>"}), "Write /orders/{id}.", json!({"path": "/orders/{id}"})),
+        (json!({"path": "/orders/[...rest]"}), "Write /orders/{rest+}.", json!({"path": "/orders/{rest+}"})),
+        (json!({"path": 42}), "Write /42.", json!({"path": "/42"})),
+        (json!({"name": "Get_Order"}), "Write get-order.", json!({"name": "get-order"})),
+        (json!({"name": 7}), "Put it in quotes: \"7\".", json!({"name": "7"})),
+        (
+            json!({"throttle": {"rate": "5", "burst": 5}}),
+            "Write 5 without quotes.",
+            json!({"throttle": {"rate": 5, "burst": 5}}),
+        ),
+        (
+            json!({"cache": {"keys": ["request.query.page"]}}),
+            "Write request.querystring.page.",
+            json!({"cache": {"keys": ["request.querystring.page"]}}),
+        ),
+        (
+            json!({"cache": {"keys": ["${request.path.id}"]}}),
+            "Write request.path.id.",
+            json!({"cache": {"keys": ["request.path.id"]}}),
+        ),
+        (json!({"cache": {"ttl": "1d"}}), "Example: 30s.", json!({"cache": {"ttl": "1h"}})),
+        (
+            json!({"headers": [{"name": "X-Channel:", "value": "a"}]}),
+            "Write X-Channel.",
+            json!({"headers": [{"name": "X-Channel", "value": "a"}]}),
+        ),
+        (
+            json!({"headers": [{"name": "x-flag", "value": true}]}),
+            "Put it in quotes: \"true\".",
+            json!({"headers": [{"name": "x-flag", "value": "true"}]}),
+        ),
+        (
+            json!({"integration": {"type": "Http", "http": {"url": "api.example/v2"}}}),
+            "Write https://api.example/v2.",
+            json!({"integration": {"type": "Http", "http": {"url": "https://api.example/v2"}}}),
+        ),
+        (
+            json!({"integration": {"type": "Mock", "mock": {"status": "204"}}}),
+            "Write 204 without quotes.",
+            json!({"integration": {"type": "Mock", "mock": {"status": 204}}}),
+        ),
+    ] {
+        ends(route(written), "ApiRoute", advice);
+        assert_eq!(errors_of("ApiRoute", route(followed.clone())), [""; 0], "{followed}");
+    }
+    for (written, advice, followed) in [
+        (
+            json!({"hostnames": ["API.Shop.Example"]}),
+            "Write api.shop.example.",
+            json!({"hostnames": ["api.shop.example"]}),
+        ),
+        (json!({"hostnames": ["https://api.example/v1"]}), "Write api.example.", json!({"hostnames": ["api.example"]})),
+        (json!({"hostnames": ["api.example:8080"]}), "Write api.example.", json!({"hostnames": ["api.example"]})),
+        (json!({"basePath": "/v1/"}), "Write /v1.", json!({"basePath": "/v1"})),
+        (json!({"cache": {"enabled": "yes"}}), "Write true without quotes.", json!({"cache": {"enabled": true}})),
+        (
+            json!({"cors": {"allowOrigins": ["https://shop.example/"]}}),
+            "Write https://shop.example.",
+            json!({"cors": {"allowOrigins": ["https://shop.example"]}}),
+        ),
+        (
+            json!({"cors": {"allowOrigins": ["shop.example"]}}),
+            "Write https://shop.example.",
+            json!({"cors": {"allowOrigins": ["https://shop.example"]}}),
+        ),
+    ] {
+        ends(stage(written), "Stage", advice);
+        assert_eq!(errors_of("Stage", stage(followed.clone())), [""; 0], "{followed}");
+    }
+}
+
+#[test]
+fn every_pattern_has_a_sentence_and_an_example_that_it_accepts() {
+    let mut count = 0;
+    for (kind, validator) in validators().unwrap() {
+        for (pattern, regex) in &validator.patterns {
+            let known = explain::known(pattern);
+            let Some((_, example)) = known else { panic!("{kind}: no sentence about the pattern {pattern}") };
+            assert!(example.is_empty() || regex.is_match(example), "{kind}: {example} does not match {pattern}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }

@@ -1,4 +1,4 @@
-//! Reads a directory of YAML files as objects, validated as an API server does. `translate` decides what they are
+//! Reads a directory of YAML and JSON files as objects, validated as an API server does. `translate` decides what they are
 //! translated to.
 
 mod object;
@@ -24,6 +24,9 @@ use crate::objects::{Kind, Object, ObjectKey};
 
 /// The largest manifest: an API server accepts no larger object.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// More files that are not read are counted, not listed.
+const MAX_OTHERS: usize = 8;
 
 /// A place in a file, counted from 1; prints as `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +100,8 @@ pub struct Loaded {
     pub files: BTreeMap<PathBuf, Manifest>,
     /// What is wrong with the directory itself.
     pub directory_problems: Vec<Problem>,
+    /// Files that are not read.
+    others: Vec<Problem>,
     /// Objects that are defined in several places.
     duplicates: Vec<Problem>,
 }
@@ -115,7 +120,8 @@ impl Loaded {
     #[must_use]
     pub fn problems(&self) -> Vec<&Problem> {
         let files = self.files.values().flat_map(|manifest| &manifest.problems);
-        let mut problems: Vec<&Problem> = self.directory_problems.iter().chain(&self.duplicates).chain(files).collect();
+        let found = self.directory_problems.iter().chain(&self.duplicates).chain(&self.others).chain(files);
+        let mut problems: Vec<&Problem> = found.collect();
         problems.sort_by(|a, b| a.location.cmp(&b.location));
         problems
     }
@@ -200,6 +206,7 @@ fn read_all(dir: &Path, earlier: &Loaded) -> Loaded {
     for (path, message) in listing.problems {
         loaded.directory_problems.push(error(locate(&path.into(), Mark::START), message));
     }
+    loaded.others = others(listing.others);
     for path in listing.files {
         let manifest = match read(&path) {
             Ok(Some(text)) => match earlier.files.get(&path) {
@@ -221,14 +228,62 @@ fn read_all(dir: &Path, earlier: &Loaded) -> Loaded {
     loaded
 }
 
-/// Reads the text of one manifest; the path appears in the problems only.
+/// Notes about files that are not read.
+fn others(mut paths: Vec<PathBuf>) -> Vec<Problem> {
+    paths.sort();
+    let more = paths.len().saturating_sub(MAX_OTHERS);
+    let notes = paths.into_iter().take(MAX_OTHERS).enumerate().map(|(number, path)| {
+        let mut message = "The file is ignored: manifests end in .yaml, .yml or .json.".to_owned();
+        if more > 0 && number + 1 == MAX_OTHERS {
+            message.push_str(&format!(" {more} more files are ignored."));
+        }
+        Problem { location: locate(&path.into(), Mark::START), severity: Severity::Note, message }
+    });
+    notes.collect()
+}
+
+/// Parses a manifest by the extension of its name.
+fn documents(path: &Path, text: &str) -> (Vec<yaml::Document>, Option<yaml::YamlError>) {
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return yaml::parse(text);
+    }
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Err(error) => {
+            let at = Mark { line: error.line().max(1), column: error.column().max(1) };
+            let reason = error.to_string();
+            let reason = reason.split(" at line ").next().unwrap_or_default();
+            (Vec::new(), Some(yaml::YamlError { at, message: format!("The file is not valid JSON: {reason}.") }))
+        }
+        Ok(value) => {
+            let (documents, syntax) = yaml::parse(text);
+            // Tabs and escapes that JSON has and YAML does not.
+            if syntax.is_none() { (documents, None) } else { yaml::parse(&value.to_string()) }
+        }
+    }
+}
+
+/// Whether the document of a JSON file is something else than a manifest.
+fn is_other_json(path: &Path, document: &yaml::Document) -> bool {
+    let json = path.extension().is_some_and(|extension| extension == "json");
+    json && document.root.entry("kind").is_none() && document.root.entry("apiVersion").is_none()
+}
+
+/// Reads the text of one manifest. The extension of the path decides whether it is JSON or YAML.
 #[must_use]
 pub fn parse(path: &Path, text: &str) -> Manifest {
     let file: Arc<Path> = path.into();
-    let (documents, syntax) = yaml::parse(text);
+    let (documents, syntax) = documents(path, text);
     let complete = syntax.is_none();
     let mut manifest = Manifest { objects: Vec::new(), problems: Vec::new(), complete, hash: hash(text) };
-    for outcome in documents.iter().map(object::read) {
+    for document in &documents {
+        if is_other_json(path, document) {
+            let message =
+                "The file is ignored: it has neither apiVersion nor kind, so it is not a manifest.".to_owned();
+            let location = locate(&file, document.root.at);
+            manifest.problems.push(Problem { location, severity: Severity::Note, message });
+            continue;
+        }
+        let outcome = object::read(document);
         let objects = outcome.objects.into_iter();
         manifest.objects.extend(objects.map(|(mark, object)| Located { object, location: locate(&file, mark) }));
         manifest.problems.extend(outcome.errors.into_iter().map(|(mark, message)| error(locate(&file, mark), message)));

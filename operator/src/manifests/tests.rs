@@ -64,7 +64,11 @@ fn a_directory_is_read_with_its_directories_and_nothing_else() {
     dir.write(".hidden.yaml", "not: [yaml");
     dir.write(".git/c.yaml", "not: [yaml");
     let loaded = load(&dir.0);
-    assert_eq!(loaded.problems(), Vec::<&Problem>::new());
+    let notes: Vec<String> = loaded.problems().iter().map(|note| note.to_string()).collect();
+    assert!(
+        !loaded.has_errors() && notes.len() == 1 && notes[0].contains("notes.txt:1:1: The file is ignored"),
+        "{notes:?}"
+    );
     assert_eq!(identities(&loaded), ["Stage shop/prod", "Stage shop/dev"]);
     assert_eq!(loaded.location(Kind::Stage, &ObjectKey::new("shop", "dev")).unwrap().line, 1);
 }
@@ -106,8 +110,8 @@ spec:
             "6:25: spec.authorization.type cannot be \"none\": it must be one of Authorizer or None. Did you mean None?",
             "9:15: spec.rules[0].methods[0] cannot be \"get\": it must be one of ANY, GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. \
              Did you mean GET?",
-            "10:11: spec.rules[0].path cannot be \"orders\": a path begins with / and has no spaces, ? or #. \
-             Example: /orders/{id}.",
+            "10:11: spec.rules[0].path cannot be \"orders\": a path begins with /, has no spaces, ? or #, and has \
+             parameters in braces. Write /orders.",
             "13:37: spec.rules[0].integration.service.port must be an integer, but it is \"http\". Example: 80.",
         ]
     );
@@ -446,5 +450,40 @@ mod properties {
                 prop_assert!("prod".starts_with(&key.name) || "dev".starts_with(&key.name), "{}", key);
             }
         }
+    }
+}
+
+#[test]
+fn json_is_read_with_places_tabs_and_escapes() {
+    let parsed = |text: &str| parse(Path::new("a.json"), text);
+    let stage = |spec: &str| {
+        format!(
+            "{{\n\t\"apiVersion\": \"sluice.dev/v1alpha1\",\n\t\"kind\": \"Stage\",\n\t\"metadata\": {{\"name\": \"prod\"}},\n\t\"spec\": {spec}\n}}"
+        )
+    };
+    for spec in
+        ["{}", "{\"basePath\": \"\\/v1\"}", "{\"basePath\": \"\\u002fv1\"}", "{\t\"hostnames\":\t[\"a.example\"]}"]
+    {
+        let manifest = parsed(&stage(spec));
+        assert!(
+            manifest.complete && manifest.problems.is_empty() && manifest.objects.len() == 1,
+            "{spec}: {manifest:?}"
+        );
+    }
+    let wrong = parsed(&stage("{\"hostname\": []}").replace('\t', "  "));
+    assert_eq!(wrong.problems[0].to_string(), "a.json:5:12: There is no field spec.hostname. Did you mean hostnames?");
+    let list = format!("{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{}]}}", stage("{}"));
+    assert_eq!(parsed(&list).objects.len(), 1);
+    for other in ["{\"name\": \"shop\", \"version\": \"1\"}", "[1, 2]", "\"text\"", "{}"] {
+        let manifest = parsed(other);
+        let [note] = manifest.problems.as_slice() else { panic!("{other}: {:?}", manifest.problems) };
+        assert!(note.severity == Severity::Note && note.message.contains("not a manifest"), "{other}: {note}");
+    }
+    for broken in ["{", "{\"kind\": \"Stage\",}", "kind: Stage", ""] {
+        let manifest = parsed(broken);
+        assert!(
+            !manifest.complete && manifest.problems[0].message.contains("not valid JSON"),
+            "{broken}: {manifest:?}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Lists the manifests of a directory: every `*.yaml` and `*.yml` below it. Names that begin with a dot are ignored, and links
-//! that point outside of the directory are rejected.
+//! Lists the manifests of a directory: every `*.yaml`, `*.yml` and `*.json` below it, and the files that are none. Names that
+//! begin with a dot are ignored, and links that point outside of the directory are rejected.
 
 use std::{
     collections::BTreeSet,
@@ -10,6 +10,9 @@ use std::{
 /// The most manifests of a directory.
 pub(super) const MAX_FILES: usize = 10_000;
 
+/// The file name extensions of manifests.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
 /// The deepest directory that is read.
 const MAX_DEPTH: usize = 32;
 
@@ -17,6 +20,8 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) files: Vec<PathBuf>,
+    /// Files that are not read, because of their names.
+    pub(super) others: Vec<PathBuf>,
     pub(super) problems: Vec<(PathBuf, String)>,
 }
 
@@ -66,7 +71,7 @@ impl Walk {
     }
 
     fn entry(&mut self, path: &Path, depth: usize) {
-        let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let manifest = path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             // A file that goes away while one looks is not there.
@@ -74,7 +79,10 @@ impl Walk {
             Err(error) if manifest => return self.problem(path, format!("Cannot read the file: {error}.")),
             Err(_) => return,
         };
-        if !(metadata.is_dir() || manifest && metadata.is_file()) {
+        if !manifest && metadata.is_file() {
+            return self.listing.others.push(path.to_path_buf());
+        }
+        if !(metadata.is_dir() || metadata.is_file()) {
             return;
         }
         let Ok(real) = fs::canonicalize(path) else { return };

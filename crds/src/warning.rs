@@ -1,0 +1,72 @@
+//! Codes of warnings: an object is valid, but probably not what its author meant. Once released, a code is API.
+
+/// The annotation of an object that silences warnings: a list of codes, separated by commas.
+pub const SILENCE: &str = "sluice.dev/silence";
+
+/// A kind of warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Code {
+    /// The code, in CamelCase.
+    pub name: &'static str,
+    /// What it is about, for a list of the codes.
+    pub summary: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal: $summary:literal;)*) => {
+        $(
+            #[doc = $summary]
+            pub const $name: Code = Code { name: $text, summary: $summary };
+        )*
+
+        /// Every code, by name.
+        pub const ALL: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    BURST_BELOW_RATE = "BurstBelowRate": "the burst of a throttle is far below its rate";
+    CACHE_IN_NO_STAGE = "CacheInNoStage": "a rule has a cache, and a Stage has none";
+    CACHE_KEY_WITHOUT_BODY = "CacheKeyWithoutBody": "responses to POST are stored under a key that does not contain the body";
+    CACHE_OF_OTHER_METHODS = "CacheOfOtherMethods": "the rule does not match the methods whose responses are stored";
+    CACHE_WITHOUT_KEYS = "CacheWithoutKeys": "requests that differ in the query or in headers share a stored response";
+    CERTIFICATE_CHAIN = "CertificateChain": "the certificates of a chain are not in order";
+    CERTIFICATE_EXPIRED = "CertificateExpired": "a certificate has expired";
+    CERTIFICATE_EXPIRES_SOON = "CertificateExpiresSoon": "a certificate expires soon";
+    CERTIFICATE_NAME = "CertificateName": "no certificate is valid for a host name of the Stage";
+    CERTIFICATE_NOT_YET_VALID = "CertificateNotYetValid": "a certificate is not valid yet";
+    CERTIFICATE_USAGE = "CertificateUsage": "a certificate is not for servers";
+    CERTIFICATE_WEAK = "CertificateWeak": "a certificate has a short key or a broken signature algorithm";
+    CREDENTIALS_WITHOUT_TLS = "CredentialsWithoutTls": "credentials are sent to an external server without TLS";
+    KEY_SET_WITHOUT_TLS = "KeySetWithoutTls": "the keys of an issuer are fetched without TLS";
+    KEY_WITHOUT_PLAN = "KeyWithoutPlan": "an ApiKey is in no UsagePlan";
+    LITERAL_PATTERN = "LiteralPattern": "a segment of a path looks like a pattern and matches only itself";
+    NEVER_MATCHES = "NeverMatches": "a rule matches no request";
+    OPEN_CATCH_ALL = "OpenCatchAll": "an open rule serves paths beside a protected rule";
+    PREFIX_REPEATED = "PrefixRepeated": "a path begins with the base path or version that come before it anyway";
+    THROTTLE_WITHOUT_KEY = "ThrottleWithoutKey": "a UsagePlan limits a rule that requires no API key";
+    TIMEOUT_ABOVE_AWS = "TimeoutAboveAws": "a timeout is longer than AWS allows";
+    UNKNOWN_CODE = "UnknownCode": "the annotation sluice.dev/silence names a code that does not exist";
+}
+
+/// The code of that name.
+#[must_use]
+pub fn named(name: &str) -> Option<Code> {
+    ALL.iter().copied().find(|code| code.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_sorted_camel_case_and_documented() {
+        assert!(ALL.windows(2).all(|pair| pair[0].name < pair[1].name), "sorted, each once");
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/warnings.md")).unwrap();
+        for code in ALL {
+            let camel = code.name.starts_with(|c: char| c.is_ascii_uppercase());
+            assert!(camel && code.name.bytes().all(|b| b.is_ascii_alphanumeric()), "{}", code.name);
+            assert!(page.contains(&format!("\n## {}\n", code.name)), "docs/warnings.md has no section {}", code.name);
+        }
+    }
+}
