@@ -29,7 +29,7 @@ codes! {
     CACHE_IN_NO_STAGE = "CacheInNoStage": "a rule has a cache, and a Stage has none";
     CACHE_KEY_WITHOUT_BODY = "CacheKeyWithoutBody": "responses to POST are stored under a key that does not contain the body";
     CACHE_OF_OTHER_METHODS = "CacheOfOtherMethods": "the rule does not match the methods whose responses are stored";
-    CACHE_WITHOUT_KEYS = "CacheWithoutKeys": "requests that differ in the query or in headers share a stored response";
+    CACHE_WITHOUT_KEYS = "CacheWithoutKeys": "requests that differ in the query share a stored response";
     CERTIFICATE_CHAIN = "CertificateChain": "the certificates of a chain are not in order";
     CERTIFICATE_EXPIRED = "CertificateExpired": "a certificate has expired";
     CERTIFICATE_EXPIRES_SOON = "CertificateExpiresSoon": "a certificate expires soon";

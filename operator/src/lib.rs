@@ -13,4 +13,5 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod translate;
+pub mod warning;
 pub mod watch;

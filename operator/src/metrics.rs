@@ -14,6 +14,7 @@ const MAX_FLEETS: usize = 256;
 pub struct Metrics {
     pub(crate) translate_duration: Histogram,
     pub(crate) translate_problems: IntGaugeVec,
+    pub(crate) translate_warnings: IntGaugeVec,
     pub(crate) snapshot_version: IntGaugeVec,
     pub(crate) snapshot_bytes: IntGaugeVec,
     pub(crate) proxies: IntGaugeVec,
@@ -40,6 +41,11 @@ impl Metrics {
                 "sluice_translate_problems",
                 "Current problems of objects, by kind and reason.",
                 &["kind", "reason"],
+            )?,
+            translate_warnings: gauges(
+                "sluice_translate_warnings",
+                "Current warnings about objects, by kind and code.",
+                &["kind", "code"],
             )?,
             snapshot_version: gauges(
                 "sluice_snapshot_version_info",
@@ -70,6 +76,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.translate_duration.clone()))?;
         registry.register(Box::new(metrics.translate_problems.clone()))?;
+        registry.register(Box::new(metrics.translate_warnings.clone()))?;
         registry.register(Box::new(metrics.snapshot_version.clone()))?;
         registry.register(Box::new(metrics.snapshot_bytes.clone()))?;
         registry.register(Box::new(metrics.proxies.clone()))?;
@@ -83,6 +90,14 @@ impl Metrics {
         self.translate_problems.reset();
         for (kind, reason) in problems {
             self.translate_problems.with_label_values(&[kind, reason]).inc();
+        }
+    }
+
+    /// Sets the metric of warnings: how many there are of each kind of object and code.
+    pub(crate) fn warnings(&self, counts: &BTreeMap<(&str, &str), i64>) {
+        self.translate_warnings.reset();
+        for ((kind, code), count) in counts {
+            self.translate_warnings.with_label_values(&[*kind, *code]).set(*count);
         }
     }
 

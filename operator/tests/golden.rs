@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_crds::condition::reason;
 use sluice_kit::golden::compare;
 use sluice_operator::translate::{ClaimTime, Detail, Served, Translation, translate};
+use sluice_operator::warning::Warning;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -50,6 +51,12 @@ fn claim_time(time: ClaimTime) -> Value {
     }
 }
 
+fn warning(warning: &Warning) -> Value {
+    let time = |name: &str, time: Option<i64>| time.map(|time| format!(" {name} {time}")).unwrap_or_default();
+    let (from, until) = (time("from", warning.from), time("until", warning.until));
+    json!(format!("{}{from}{until}: {}", warning.code.name, warning.message))
+}
+
 fn statuses(translation: &Translation) -> Value {
     let mut all = BTreeMap::new();
     for (object, desired) in &translation.statuses {
@@ -81,6 +88,9 @@ fn statuses(translation: &Translation) -> Value {
                 status.insert("secretName".into(), json!(secret));
                 status.insert("mustGenerate".into(), json!(must_generate));
             }
+        }
+        if !desired.warnings.is_empty() {
+            status.insert("warnings".into(), desired.warnings.iter().map(warning).collect());
         }
         // At most Stages all is as for the whole object.
         let at_stages = desired

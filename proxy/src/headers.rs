@@ -3,7 +3,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, SERVER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use sluice_wire::is_hop_by_hop;
+use sluice_wire::{is_client_claim, is_hop_by_hop};
 use smallvec::SmallVec;
 
 use crate::client::Origin;
@@ -61,14 +61,7 @@ pub(crate) fn strip_trailers(fields: &mut HeaderMap) {
 
 /// Removes headers in which a client could claim another address, or another method than the one that was authorized.
 pub(crate) fn strip_claims(headers: &mut HeaderMap) {
-    let claimed = |name: &HeaderName| match name.as_str().strip_prefix("x-") {
-        Some(rest) => {
-            rest.starts_with("forwarded-")
-                || matches!(rest, "real-ip" | "forwarded" | "http-method-override" | "http-method" | "method-override")
-        }
-        None => name == FORWARDED,
-    };
-    let present: Vec<HeaderName> = headers.keys().filter(|name| claimed(name)).cloned().collect();
+    let present: Vec<HeaderName> = headers.keys().filter(|name| is_client_claim(name.as_str())).cloned().collect();
     for name in present {
         headers.remove(name);
     }

@@ -56,7 +56,12 @@ fn a_connection_that_sends_nothing_after_its_tls_handshake_is_closed_whatever_it
     let issued = issue("shop.example");
     let mut gate = gate_with(5_000, "127.0.0.1:9".parse().unwrap(), |timeouts| timeouts.first_byte = SHORT);
     let (object, name) = (ObjectRef::new("Secret", "shop", "tls"), PartName::new(PartKind::Certificate, "shop/tls"));
-    let part = CertificatePart { object, chain_pem: issued.chain_pem.clone(), key_pem: issued.key_pem.clone() };
+    let part = CertificatePart {
+        object,
+        chain_pem: issued.chain_pem.clone(),
+        key_pem: issued.key_pem.clone(),
+        not_after: None,
+    };
     let stage = StagePart { certificates: vec![name.clone()], ..stage() };
     gate.put(vec![stage_part(stage), (name, PartBody::Certificate(part))]);
     for protocols in [&[][..], &["http/1.1"], &["h2"]] {

@@ -12,7 +12,12 @@ use crate::harness::*;
 
 fn certificate(name: &str, issued: &Issued) -> (PartName, PartBody) {
     let object = ObjectRef::new("Secret", "shop", name);
-    let part = CertificatePart { object, chain_pem: issued.chain_pem.clone(), key_pem: issued.key_pem.clone() };
+    let part = CertificatePart {
+        object,
+        chain_pem: issued.chain_pem.clone(),
+        key_pem: issued.key_pem.clone(),
+        not_after: Some(4_102_444_800),
+    };
     (PartName::new(PartKind::Certificate, format!("shop/{name}")), PartBody::Certificate(part))
 }
 
@@ -43,6 +48,8 @@ fn the_certificate_of_the_host_is_used_and_follows_its_secret() {
         route("r", vec![rule("a", "GET", "/a", policy(mock("a")))]),
     ]);
     assert_eq!(https(&gate, "shop.example", &one).unwrap().body, "a");
+    let expiry = r#"sluice_certificate_expiry_timestamp_seconds{secret="shop/tls"}"#;
+    assert_eq!(gate.metric(expiry), 4_102_444_800.0);
     assert!(https(&gate, "shop.example", &two).is_err());
     assert!(https(&gate, "other.example", &one).is_err());
     gate.put(vec![certificate("tls", &two)]);

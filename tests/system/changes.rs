@@ -246,3 +246,36 @@ async fn returns_status(fleet: &Fleet, host: &str, path: &str, status: u16) -> a
     })
     .await
 }
+
+#[tokio::test]
+async fn a_likely_mistake_is_a_condition_until_it_is_silenced_or_corrected() -> anyhow::Result<()> {
+    const HOST: &str = "warned.example";
+    let (fleet, space) = space("warned").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    let mut orders = route("orders", "prod", "/orders/:id", mock("orders"));
+    let warned =
+        async || space.condition("ApiRoute", "orders", "Warnings", |condition| condition.status == "True").await;
+    let clean = async || {
+        eventually("no condition Warnings", SOON, || async {
+            let conditions = space.get("ApiRoute", "orders").await?["status"]["conditions"].clone();
+            let found = conditions.as_array().into_iter().flatten().any(|condition| condition["type"] == "Warnings");
+            anyhow::ensure!(!found, "there are {conditions}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+    };
+    space.apply(&orders).await?;
+    assert_eq!(warned().await?.reason, "LiteralPattern");
+    // The object is served as written.
+    space.programmed("ApiRoute", "orders").await?;
+    assert_eq!(fleet.status(&get(HOST, "/orders/:id")).await?, 200);
+    orders["metadata"]["annotations"] = json!({"sluice.dev/silence": "LiteralPattern"});
+    space.apply(&orders).await?;
+    clean().await?;
+    orders["metadata"]["annotations"] = json!({"sluice.dev/silence": ""});
+    space.apply(&orders).await?;
+    warned().await?;
+    orders["spec"]["rules"][0]["path"] = json!("/orders/{id}");
+    space.apply(&orders).await?;
+    clean().await
+}

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use sluice_crds::schema::Path;
+use sluice_crds::warning::SILENCE;
 
 use crate::objects::key::ObjectKey;
 use crate::objects::table::{Kind, Tabled};
@@ -48,5 +49,9 @@ pub trait Target: Watched {
 
 /// Whether the metadata of an object of Sluice is the same for translation.
 pub(super) fn same_own(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    a.uid == b.uid && a.generation == b.generation && a.creation_timestamp == b.creation_timestamp
+    let silence = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|all| all.get(SILENCE)).cloned();
+    a.uid == b.uid
+        && a.generation == b.generation
+        && a.creation_timestamp == b.creation_timestamp
+        && silence(a) == silence(b)
 }

@@ -278,6 +278,7 @@ mod tests {
             parts: parts.iter().map(|name| name.parse().unwrap()).collect(),
             served: Served::Yes,
             detail: Detail::None,
+            warnings: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -36,6 +36,8 @@ const COALESCE: Duration = Duration::from_millis(100);
 /// `FLEET_LIMIT`.
 const FLEET_STABLE: Duration = Duration::from_secs(1);
 const FLEET_LIMIT: Duration = Duration::from_secs(5);
+/// How often warnings are counted, and those compared that hold for a part of the time only.
+const WARNINGS_INTERVAL: Duration = Duration::from_secs(30);
 const RETRY: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
 
@@ -127,14 +129,19 @@ impl Reporter {
         let mut failures = 0_usize;
         let mut round = Round::default();
         let mut settling = true;
+        let mut warned = None;
         loop {
-            if !round.more && !self.wait(&mut fleet, &mut cache, failures, round.later, &stop).await {
+            if !round.more && !self.wait(&mut fleet, &mut cache, failures, round.later, warned, &stop).await {
                 return;
             }
             fleet.mark_unchanged();
             cache.mark_unchanged();
             let Some(current) = self.current.borrow_and_update().clone() else { continue };
             queue.update(&current, &self.rollout(&current), self.cache.take_changed());
+            if warned.is_none_or(|warned| Instant::now() >= warned + WARNINGS_INTERVAL) {
+                warned = Some(Instant::now());
+                self.warn(&current, &mut queue);
+            }
             if settling && self.phase() == status::Fleet::Settled {
                 settling = false;
                 queue.push_all();
@@ -155,12 +162,14 @@ impl Reporter {
         cache: &mut watch::Receiver<u64>,
         failures: usize,
         later: bool,
+        warned: Option<Instant>,
         stop: &CancellationToken,
     ) -> bool {
         let retry = RETRY.get(failures.saturating_sub(1)).or(RETRY.last()).copied().unwrap_or_default();
         let retry = (failures > 0).then(|| Instant::now() + retry);
         let recount = if later { self.debounce().due() } else { None };
-        let again = retry.into_iter().chain(recount).min();
+        let warnings = warned.map(|warned| warned + WARNINGS_INTERVAL);
+        let again = retry.into_iter().chain(recount).chain(warnings).min();
         let members = self.proxies.len();
         let alive = tokio::select! {
             () = stop.cancelled() => false,
@@ -218,6 +227,21 @@ impl Reporter {
             self.debounce().reported();
         }
         round
+    }
+
+    /// Counts the warnings that hold now, and compares the statuses of objects with warnings that depend on the time.
+    fn warn(&self, current: &Current, queue: &mut StatusQueue) {
+        let now = Timestamp::now().as_second();
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for (object, desired) in &current.statuses {
+            for warning in desired.warnings.iter().filter(|warning| warning.holds(now)) {
+                *counts.entry((&*object.kind, warning.code.name)).or_default() += 1;
+            }
+            if desired.warnings.iter().any(|warning| warning.from.is_some() || warning.until.is_some()) {
+                queue.push(object);
+            }
+        }
+        self.metrics.warnings(&counts);
     }
 
     fn debounce(&self) -> std::sync::MutexGuard<'_, Debounce> {

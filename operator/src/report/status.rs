@@ -3,12 +3,13 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use sluice_crds::condition::{self, PROGRAMMED, Status, TYPES, reason};
+use sluice_crds::condition::{self, DesiredCondition, PROGRAMMED, Status, TYPES, WARNINGS, reason};
 use sluice_crds::stage::ProxyCount;
 
 use crate::objects::{Kind, Object, ObjectKey, Own as _, for_own_kind, for_own_object};
 use crate::publish::Programmed;
 use crate::translate::{DesiredStatus, Detail, Translate as _};
+use crate::warning;
 
 /// A change of a condition for which an Event is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,7 @@ pub(crate) fn patch(
     let mut changes = Changes { changed: present.generation != desired.generation, ..Changes::default() };
     let kept = fleet == Fleet::Settling && keeps(&present.conditions, desired, programmed);
     merge(&mut conditions, desired, (!kept).then_some(&programmed.condition), &mut changes, now);
+    warn(&mut conditions, desired, &mut changes, now);
     let at_stages = at_stages(present, desired, stages, fleet, &mut changes, now);
     let kept_proxies = || present.detail.get("proxies").cloned().unwrap_or_default();
     let proxies = if kept { kept_proxies() } else { counted_proxies(programmed) };
@@ -173,6 +175,24 @@ fn merge(
                 reason: condition.reason,
                 message: condition.message.clone(),
             });
+        }
+    }
+}
+
+/// Sets the condition `Warnings`, or removes it when no warning holds.
+fn warn(conditions: &mut Vec<Condition>, desired: &DesiredStatus, changes: &mut Changes, now: &Time) {
+    let Some(condition) = warning::condition(&desired.warnings, now.0.as_second(), desired.generation) else {
+        let before = conditions.len();
+        conditions.retain(|condition| condition.type_ != WARNINGS);
+        changes.changed |= conditions.len() != before;
+        return;
+    };
+    let is_new = condition::find(conditions, WARNINGS).is_none_or(|before| before.reason != condition.reason);
+    if condition::set_condition(conditions, &condition, now) {
+        changes.changed = true;
+        if is_new {
+            let DesiredCondition { type_, status, reason, message, .. } = condition;
+            changes.transitions.push(Transition { type_, status, reason, message });
         }
     }
 }
@@ -411,6 +431,35 @@ mod tests {
         let mut status = good();
         status["rules"] = json!(9);
         assert!(!patch_with(&status, Fleet::Settled, 5, &proxies).unwrap().recounts);
+    }
+
+    #[test]
+    fn warnings_are_a_condition_that_appears_with_an_event_and_disappears() {
+        let object = ObjectRef::new("Stage", "shop", "prod");
+        let translation = translate(&ClusterState::from_objects([stage(&Value::Null).into()]));
+        let mut desired = DesiredStatus::clone(&translation.statuses[&object]);
+        let programmed = programmed(&object, &desired, &Rollout::of(&proxies(), &Current::from(translation)));
+        let patch_of = |status: &Value, desired: &DesiredStatus, second: u8| {
+            let present = present(&Object::from(stage(status)));
+            patch(&present, desired, &programmed, &[], Fleet::Settled, &time(second))
+        };
+        let start = time(10).0.as_second();
+        let warning = |code, from| warning::Warning { code, message: "Why.".to_owned(), from, until: None };
+        desired.warnings = vec![warning(sluice_crds::warning::CERTIFICATE_EXPIRED, Some(start))];
+        let before = patch_of(&Value::Null, &desired, 9).unwrap();
+        assert_eq!(before.status["conditions"].as_array().unwrap().len(), 3);
+        let after = patch_of(&before.status, &desired, 10).unwrap();
+        let condition = after.status["conditions"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&condition["type"], &condition["status"]), (&json!("Warnings"), &json!("True")));
+        assert_eq!((&condition["reason"], &condition["observedGeneration"]), (&json!("CertificateExpired"), &json!(2)));
+        assert_eq!(after.transitions.len(), 1);
+        assert!(patch_of(&after.status, &desired, 11).is_none());
+        desired.warnings.push(warning(sluice_crds::warning::CERTIFICATE_NAME, None));
+        let two = patch_of(&after.status, &desired, 12).unwrap();
+        assert_eq!(two.status["conditions"].as_array().unwrap().last().unwrap()["reason"], "SeveralWarnings");
+        desired.warnings.clear();
+        let gone = patch_of(&two.status, &desired, 13).unwrap();
+        assert_eq!(gone.status["conditions"].as_array().unwrap().len(), 3);
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl StatusQueue {
         }
     }
 
+    /// Adds one object.
+    pub(crate) fn push(&mut self, object: &ObjectRef) {
+        self.pending.insert(object.clone());
+    }
+
     fn compare(&mut self, before: &Current, now: &Current) {
         let mut old = before.statuses.iter().peekable();
         for (object, desired) in &now.statuses {

@@ -7,7 +7,7 @@ use kube::api::{Api, DynamicObject, Patch as KubePatch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as EventReporter};
 use serde_json::json;
-use sluice_crds::condition::Status;
+use sluice_crds::condition::{Status, WARNINGS};
 use sluice_wire::ObjectRef;
 
 use crate::objects::{Kind, Object, for_own_kind};
@@ -72,7 +72,11 @@ impl StatusWriter {
             let cut = (0..=MAX_NOTE_BYTES.min(transition.message.len())).rev();
             let end = cut.into_iter().find(|end| transition.message.is_char_boundary(*end)).unwrap_or(0);
             let event = Event {
-                type_: if transition.status == Status::True { EventType::Normal } else { EventType::Warning },
+                type_: if transition.status == Status::True && transition.type_ != WARNINGS {
+                    EventType::Normal
+                } else {
+                    EventType::Warning
+                },
                 reason: transition.reason.to_owned(),
                 note: transition.message.get(..end).map(str::to_owned),
                 action: transition.type_.to_owned(),

@@ -17,6 +17,8 @@ use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::routes;
 use crate::translate::view::View;
+use crate::translate::warnings::api_routes;
+use crate::warning::Warnings;
 
 impl Translate for ApiRoute {
     fn claims(&self, view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
@@ -29,6 +31,10 @@ impl Translate for ApiRoute {
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
         routes::translate(view, &lower::api_route(key, self), problems)
+    }
+
+    fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
+        api_routes::of_api_route(view, key, self, warnings);
     }
 
     fn desired_detail(detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {

@@ -18,6 +18,8 @@ use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
+use crate::translate::warnings::authorizers;
+use crate::warning::Warnings;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
 /// Keys of an unusable set that its condition explains.
@@ -35,6 +37,10 @@ impl Translate for Authorizer {
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
         Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
+    }
+
+    fn warnings(&self, _view: &View<'_>, _key: &ObjectKey, warnings: &mut Warnings) {
+        authorizers::of_authorizer(self, warnings);
     }
 }
 

@@ -9,6 +9,7 @@ use sluice_crds::condition;
 use sluice_wire::{FleetName, PartName};
 
 use crate::objects::ObjectKey;
+use crate::warning::Warning;
 
 /// The status that an object should have, apart from what the connected proxies add.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct DesiredStatus {
     pub served: Served,
     /// The fields of the status besides conditions.
     pub detail: Detail,
+    /// What is valid, but probably not what was meant.
+    pub warnings: Vec<Warning>,
     /// The reasons of its problems.
     pub problems: Vec<&'static str>,
     /// Of a route: the same for each Stage that it names.

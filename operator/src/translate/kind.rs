@@ -14,6 +14,7 @@ use crate::translate::conflicts::{Claim, Since};
 use crate::translate::desired::Detail;
 use crate::translate::node::Node;
 use crate::translate::view::View;
+use crate::warning::Warnings;
 
 /// A kind that is translated and whose status is reported.
 pub(crate) trait Translate: Stored + Own {
@@ -49,6 +50,9 @@ pub(crate) trait Translate: Stored + Own {
 
     /// The parts of the object, and the fields of its status. With a problem, the affected rules, keys or hosts reject requests.
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated;
+
+    /// What is valid, but probably not what was meant.
+    fn warnings(&self, _view: &View<'_>, _key: &ObjectKey, _warnings: &mut Warnings) {}
 
     /// The members that the status of this kind has besides conditions and generation, as they should be. `proxies` is the
     /// number of proxies that serve the object, `now` the time that is recorded for new claims.

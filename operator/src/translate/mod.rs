@@ -26,6 +26,7 @@ mod translation;
 mod upstreams;
 mod usage_plans;
 mod view;
+mod warnings;
 
 pub use desired::{ClaimTime, DesiredStatus, Detail, Served, StageClaims};
 pub use incremental::Translator;

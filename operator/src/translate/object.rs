@@ -18,6 +18,7 @@ use crate::translate::fleets::Links;
 use crate::translate::kind::{AtStage, Translate, Translated};
 use crate::translate::output::{self, Output};
 use crate::translate::view::View;
+use crate::warning::Warnings;
 
 /// The claims of an object; none when it has none, or is gone. An object that cannot be parsed keeps what must not become
 /// another's.
@@ -52,6 +53,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
     let mut detail = Detail::None;
     let mut stages = Vec::new();
     let mut nothing = false;
+    let mut warnings = Vec::new();
     let (generation, translated);
     if let Some(unparsable) = state.unparsable.get(&(K::KIND, key.clone())) {
         problems.invalid("", format_args!("The object cannot be parsed: {}", unparsable.why));
@@ -63,6 +65,9 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         generation = object.meta().generation;
         output.created = object.meta().creation_timestamp.as_ref().map(age);
         translated = Some(object.translate(view, key, &mut problems));
+        let mut found = Warnings::of(object.meta());
+        object.warnings(view, key, &mut found);
+        warnings = found.into_vec();
     }
     if let Some(translated) = translated {
         parts.extend(translated.relies_on);
@@ -97,6 +102,7 @@ fn one<K: Translate>(view: &View<'_>, state: &ClusterState, key: &ObjectKey) -> 
         fleets: BTreeSet::new(),
         served: if nothing { Served::Nothing } else { Served::Yes },
         detail,
+        warnings,
         problems: problems.reasons().collect(),
         stages,
     };
@@ -112,6 +118,7 @@ fn status_at_stage(AtStage { problems, part, .. }: AtStage, own: PartName, gener
         parts: part.into_iter().chain([own]).collect(),
         fleets: BTreeSet::new(),
         detail: Detail::None,
+        warnings: Vec::new(),
         problems: Vec::new(),
         stages: Vec::new(),
     }

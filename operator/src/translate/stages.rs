@@ -30,6 +30,8 @@ use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
+use crate::translate::warnings::certificates;
+use crate::warning::Warnings;
 
 /// The longest time of `Strict-Transport-Security`: two years, in seconds.
 const MAX_HSTS_S: u64 = 17_520 * 3_600;
@@ -117,6 +119,10 @@ impl Translate for Stage {
                 Detail::Stage { rules: 0, claims: hosts::times_of(view, key, self) },
             )
         }
+    }
+
+    fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
+        certificates::of_stage(view, key, self, warnings);
     }
 
     fn desired_detail(detail: &Detail, proxies: Value, now: Timestamp) -> Value {
@@ -399,9 +405,10 @@ fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, Stri
     let private =
         PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| "has a tls.key without a private key in PEM")?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let not_after = certificates::expiry(&chain);
     rustls::sign::CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "has a tls.key that does not match tls.crt".to_owned(),
         _ => "has an unsupported certificate or key; RSA, ECDSA and Ed25519 are supported".to_owned(),
     })?;
-    Ok(CertificatePart { object: Kind::Secret.object(key), chain_pem, key_pem })
+    Ok(CertificatePart { object: Kind::Secret.object(key), chain_pem, key_pem, not_after })
 }

@@ -11,7 +11,9 @@ use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
+use crate::translate::warnings::keys;
 use crate::translate::{routes, stages};
+use crate::warning::Warnings;
 
 /// The name of a UsagePlan's part.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -25,6 +27,10 @@ impl Translate for UsagePlan {
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
         Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
+    }
+
+    fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
+        keys::of_usage_plan(view, key, self, warnings);
     }
 }
 

@@ -20,6 +20,7 @@ cases! {
     everything_together
     key_disabled
     key_in_secret
+    key_in_two_plans_of_a_stage
     key_made
     key_made_secret_without_key
     key_named_secret_without_key
@@ -134,4 +135,7 @@ cases! {
     stage_with_a_bad_base_path_keeps_its_host
     stage_without_hosts_in_two_namespaces
     stage_without_hosts_recorded_before_an_older_one
+    warning_keys_and_authorizers
+    warning_open_catch_all
+    warning_rules
 }

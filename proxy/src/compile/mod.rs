@@ -117,6 +117,8 @@ impl Control {
         if dirty.certificates {
             let stages = self.stages.values().map(|stage| &**stage);
             self.diagnostics.certificates = self.certificates.update(stages, &self.certs);
+            let expiries = self.certs.values().filter_map(|part| Some((part.object.id(), part.not_after?)));
+            self.state.metrics.set_certificates(expiries);
         }
         self.look_for_missing(&dirty);
         let caches = |name: &PartName| self.stages.get(name).is_some_and(|stage| stage.cache.is_some());

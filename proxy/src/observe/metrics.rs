@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::counters::{Histogram, PerWorker, count};
 use crate::cache::Phase;
@@ -35,6 +35,7 @@ pub(crate) enum Scope {
 pub(crate) struct Metrics {
     stages: StageCollector,
     version: GaugeVec,
+    certificates: IntGaugeVec,
     pub(crate) applied: Gauge,
     pub(crate) rejected: IntCounter,
     pub(crate) log_dropped: IntCounter,
@@ -90,6 +91,14 @@ impl Metrics {
             &["version"],
         )?;
         registry.register(Box::new(version.clone()))?;
+        let certificates = IntGaugeVec::new(
+            Opts::new(
+                "sluice_certificate_expiry_timestamp_seconds",
+                "Time at which the first certificate of a chain expires, by Secret.",
+            ),
+            &["secret"],
+        )?;
+        registry.register(Box::new(certificates.clone()))?;
         let applied =
             Gauge::new("sluice_config_last_applied_timestamp_seconds", "Time of the last configuration change.")?;
         registry.register(Box::new(applied.clone()))?;
@@ -135,6 +144,7 @@ impl Metrics {
         Ok(Self {
             stages,
             version,
+            certificates,
             applied,
             rejected: single("sluice_config_rejected_total", "Configurations that were rejected as a whole.")?,
             log_dropped: single(
@@ -167,6 +177,12 @@ impl Metrics {
     pub(crate) fn set_version(&self, version: &str) {
         self.version.reset();
         self.version.with_label_values(&[version]).set(1.0);
+    }
+
+    /// Replaces the expiry of all certificates: Secret and Unix time.
+    pub(crate) fn set_certificates(&self, expiries: impl Iterator<Item = (String, i64)>) {
+        self.certificates.reset();
+        expiries.for_each(|(secret, time)| self.certificates.with_label_values(&[secret.as_str()]).set(time));
     }
 
     /// The counters of a stage, which are created if they do not exist.

@@ -61,7 +61,7 @@ pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, ParseSettingError, PathCharacters,
     QueryCharacters, RequestPolicy, Semicolons,
 };
-pub use reserved::{Message, Reserved, is_hop_by_hop, reserved};
+pub use reserved::{Message, Reserved, is_client_claim, is_hop_by_hop, is_removed_from_requests, reserved};
 pub use route::{
     ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
     RuleAction, RuleCache, RulePolicy, VersionScheme,

@@ -57,6 +57,9 @@ pub struct CertificatePart {
     pub chain_pem: String,
     /// The private key as PEM.
     pub key_pem: String,
+    /// When the first certificate of the chain expires, as Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<i64>,
 }
 
 impl fmt::Debug for CertificatePart {
