@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
+use sluice_crds::warning;
 use sluice_wire::RequestPolicy;
 
 /// Serves and validates Sluice manifests without a cluster.
@@ -86,15 +87,36 @@ pub(crate) struct Dev {
     pub(crate) request_policy: Vec<RequestPolicy>,
 }
 
-/// Settings of `sluice lint`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+/// Last part of `sluice lint --help`.
+fn after_lint() -> String {
+    let codes = warning::ALL.iter().map(|code| format!("  {:<24} {}\n", code.name, code.summary));
+    format!(
+        "\
 Exit code 0 if each object is accepted and each reference is resolved, otherwise 1.
 
+Each line of the output begins with a mark:
+  !  an error: the object, or a part of it, is not served as written
+  ?  a warning: valid, but probably not what was meant; the text says what to do
+  -  a note
+
+The annotation {}: CODE,CODE of an object silences warnings. The codes; docs/warnings.md has a section for each:
+{}
 Examples:
   sluice lint examples/quickstart
-  sluice lint deploy/ && kubectl apply -f deploy/")]
+  sluice lint deploy/ && kubectl apply -f deploy/
+  sluice lint --deny-warnings deploy/                  in CI",
+        warning::SILENCE,
+        codes.collect::<String>()
+    )
+}
+
+/// Settings of `sluice lint`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_lint())]
 pub(crate) struct Lint {
+    /// Exit with code 1 if there is a warning.
+    #[arg(long, env = "SLUICE_DENY_WARNINGS")]
+    pub(crate) deny_warnings: bool,
     /// The folder with the manifests.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,

@@ -10,7 +10,7 @@ use crate::args;
 use crate::dev::{check_folder, cluster_state_of, local::Local};
 use crate::report::{self, ProxyDiagnostics};
 
-/// Validates the folder; exit code 1 on any problem.
+/// Validates the folder; exit code 1 on any problem, and on any warning if warnings are denied.
 pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let loaded = manifests::load(&settings.folder);
@@ -28,6 +28,8 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     }
     report::print(&report::of_files(&loaded));
     report::print(&report::of_objects(&translation.statuses, &ProxyDiagnostics::new(), &loaded));
-    let clean = !loaded.has_errors() && translation.is_clean();
+    let warnings = report::of_warnings(&translation.statuses, &loaded);
+    report::print(&warnings);
+    let clean = !loaded.has_errors() && translation.is_clean() && (warnings.is_empty() || !settings.deny_warnings);
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sluice_crds::api_route::{HttpMethod, IntegrationType, VersionScheme};
 use sluice_crds::condition::Status;
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::manifests::{Loaded, Problem, Severity};
+use sluice_operator::manifests::{Loaded, Location, Problem, Severity};
 use sluice_operator::objects::Object;
 use sluice_operator::translate::DesiredStatus;
 use sluice_wire::ObjectRef;
@@ -42,12 +43,7 @@ pub(crate) fn of_files(loaded: &Loaded) -> Vec<String> {
 /// One message for each problem of an object: location, object, field, cause. Objects that the schema rejects are left
 /// out, because the problems of their file contain the message.
 pub(crate) fn of_objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics, loaded: &Loaded) -> Vec<String> {
-    let mut places = BTreeMap::new();
-    for located in loaded.objects() {
-        let (kind, key) = located.object.identity();
-        let unparsable = matches!(located.object, Object::Unparsable(..));
-        places.insert(kind.object(&key), (&located.location, unparsable));
-    }
+    let places = places(loaded);
     let mut all = Vec::new();
     for (object, desired) in statuses {
         let place = match places.get(object) {
@@ -60,6 +56,31 @@ pub(crate) fn of_objects(statuses: &Statuses, diagnostics: &ProxyDiagnostics, lo
         all.extend(diagnostics.get(object).map(|message| format!("! {place}{object}: {message} (Rejected)")));
     }
     all
+}
+
+/// The warnings that hold now, marked with `?`: location, object, field, cause and remedy, code.
+pub(crate) fn of_warnings(statuses: &Statuses, loaded: &Loaded) -> Vec<String> {
+    let places = places(loaded);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let mut all = Vec::new();
+    for (object, desired) in statuses {
+        let place = places.get(object).map(|(location, _)| format!("{location}: ")).unwrap_or_default();
+        for warning in desired.warnings.iter().filter(|warning| warning.holds(now)) {
+            all.push(format!("? {place}{object}: {} ({})", warning.message, warning.code.name));
+        }
+    }
+    all
+}
+
+/// Where each object is, and whether it cannot be parsed.
+fn places(loaded: &Loaded) -> BTreeMap<ObjectRef, (&Location, bool)> {
+    let places = loaded.objects().map(|located| {
+        let (kind, key) = located.object.identity();
+        let unparsable = matches!(located.object, Object::Unparsable(..));
+        (kind.object(&key), (&located.location, unparsable))
+    });
+    places.collect()
 }
 
 /// Prints lines.

@@ -294,3 +294,43 @@ fn a_port_in_use_is_rejected_and_never_shared() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && stderr.contains(&first.address().to_string()), "{stderr}");
 }
+
+#[test]
+fn what_cannot_be_reached_is_named_with_its_remedy_and_no_call_promises_a_200() {
+    let folder = Folder::copy_of("quickstart");
+    let service = folder.read("orders-service.yaml");
+    folder.write("orders-service.yaml", &service.replace("sluice.dev/dev-server: example-backend", "a: b"));
+    let orders = folder.read("orders.yaml");
+    let url = "{type: Http, http: {url: 'http://legacy.shop.svc:8080'}}";
+    folder.write("orders.yaml", &orders.replacen("{type: Service, service: {name: orders, port: 80}}", url, 1));
+    let sluice = Sluice::dev_with(&folder.0, &["--service", "shop/orders:8080=127.0.0.1:3000"]);
+    let printed = sluice.printed();
+    for line in [
+        "! Service shop/orders has no address for port 80, so its requests get 503. Start the command with --service shop/orders:80=ADDR",
+        "! The rule get-order of ApiRoute shop/orders forwards to http://legacy.shop.svc:8080",
+        "! --service shop/orders:8080 has no effect: the Service has no such port; its ports are: 80",
+    ] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+    let offered = sluice.offered();
+    assert!(
+        offered.iter().any(|line| line.contains("# 503: catalog, Service shop/orders has no address")),
+        "{offered:#?}"
+    );
+    assert!(
+        offered.iter().any(|line| line.contains("# 502: get-order, legacy.shop.svc needs the DNS")),
+        "{offered:#?}"
+    );
+    let promised: Vec<&String> = offered.iter().filter(|line| line.contains("# 200")).collect();
+    assert!(promised.iter().all(|line| line.contains("/health")), "{promised:#?}");
+    assert_eq!(get(sluice.address(), "/burst").unwrap().0, 503);
+}
+
+#[test]
+fn a_rule_that_is_not_served_is_not_offered() {
+    let folder = Folder::copy_of("quickstart");
+    let orders = folder.read("orders.yaml");
+    folder.write("orders.yaml", &orders.replacen("port: 80", "port: 81", 1));
+    let offered = Sluice::dev(&folder.0).offered();
+    assert!(!offered.is_empty() && !offered.iter().any(|line| line.contains("/orders/42")), "{offered:#?}");
+}

@@ -7,9 +7,10 @@ use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMet
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::stage::{PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::objects::ObjectKey;
+use sluice_operator::objects::{Kind, ObjectKey};
 
 use super::local::{Local, key_text};
+use super::reach::{Reach, Unreachable};
 
 /// The input of the example calls.
 pub(crate) struct Context<'a> {
@@ -17,6 +18,8 @@ pub(crate) struct Context<'a> {
     pub(crate) cluster: &'a ClusterState,
     /// The local replacements for the cluster.
     pub(crate) local: &'a Local,
+    /// What is served and reachable.
+    pub(crate) reach: &'a Reach,
     /// The URL of the API: `http://127.0.0.1:8080`.
     pub(crate) base: &'a str,
     /// The address for TLS, if any.
@@ -32,6 +35,19 @@ struct Served<'a> {
     target: String,
     /// What happens instead: the Stage needs HTTPS, and there is no address for it.
     no_tls: Option<PlainHttp>,
+    /// Why requests do not reach the integration.
+    unreachable: Option<Unreachable>,
+}
+
+impl Served<'_> {
+    /// The status of a call that passes all checks, and what the call shows.
+    fn outcome(&self, what: &str) -> String {
+        let name = &self.rule.name;
+        match &self.unreachable {
+            Some(Unreachable { status, why }) => format!("{status}: {name}, {why}"),
+            None => format!("{}: {name}{what}", ok_status(self.rule)),
+        }
+    }
 }
 
 /// Which example calls have been written.
@@ -71,7 +87,7 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
 }
 
 impl<'a> Context<'a> {
-    /// The rules that Stages serve.
+    /// The rules that Stages serve. A rule that rejects all its requests is left out: its problem is reported.
     fn served(&self) -> Vec<Served<'a>> {
         let mut all = Vec::new();
         for (key, route) in &self.cluster.api_routes {
@@ -80,13 +96,16 @@ impl<'a> Context<'a> {
                 let Some(stage) = self.cluster.stages.get(&stage_key) else { continue };
                 let plain = stage.spec.tls.as_ref().map(|tls| tls.http).filter(|http| *http != PlainHttp::Serve);
                 let https = plain.and(self.https);
-                for rule in &route.spec.rules {
+                let object = Kind::ApiRoute.object(key);
+                let rules = route.spec.rules.iter();
+                for rule in rules.filter(|rule| self.reach.is_served(&object, &rule.name, &stage_key)) {
                     let target = match https {
                         Some(address) => tls_target(address, stage, route, rule),
                         None => target(self.base, stage, route, rule),
                     };
                     let no_tls = plain.filter(|_| https.is_none());
-                    all.push(Served { stage_key: stage_key.clone(), route, rule, target, no_tls });
+                    let unreachable = self.reach.of_rule(key, rule);
+                    all.push(Served { stage_key: stage_key.clone(), route, rule, target, no_tls, unreachable });
                 }
             }
         }
@@ -100,13 +119,13 @@ impl<'a> Context<'a> {
             let scope = if scope.is_empty() { String::new() } else { format!(" -d scope={scope}") };
             format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope} {endpoint})")
         };
-        let (target, name) = (&served.target, &served.rule.name);
+        let target = &served.target;
         let scope = authorization.scopes.first().map_or("", String::as_str);
-        let status = ok_status(served.rule);
         lines.push(format!("TOKEN={}", get(scope)));
-        lines.push(format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}   # {status}: {name}, with a token"));
-        if self.is_cached(served) {
-            lines.push(format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}   # {status}: from the cache"));
+        let call = format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}");
+        lines.push(format!("{call}   # {}", served.outcome(", with a token")));
+        if self.is_cached(served) && served.unreachable.is_none() {
+            lines.push(format!("{call}   # {}: from the cache", ok_status(served.rule)));
         }
         lines.push(format!("curl -i {target}   # 401: no token"));
         if !scope.is_empty() {
@@ -126,8 +145,8 @@ impl<'a> Context<'a> {
     /// Calls with and without an API key. False: no valid key is known.
     fn key_lines(&self, served: &Served<'_>, lines: &mut Vec<String>) -> bool {
         let Some(text) = self.key_for(&served.stage_key) else { return false };
-        let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
-        lines.push(format!("curl -i -H 'x-api-key: {text}' {target}   # {status}: {name}, with an API key"));
+        let target = &served.target;
+        lines.push(format!("curl -i -H 'x-api-key: {text}' {target}   # {}", served.outcome(", with an API key")));
         lines.push(format!("curl -i {target}   # 403: no API key"));
         true
     }
@@ -155,7 +174,7 @@ impl<'a> Context<'a> {
 
 /// Calls of a rule without checks: one call, or a burst if it has a small throttle.
 fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
-    let (target, name, status) = (&served.target, &served.rule.name, ok_status(served.rule));
+    let (target, name) = (&served.target, &served.rule.name);
     match served.rule.throttle {
         Some(throttle) if throttle.burst <= 10 && !shown.burst => {
             let count: Vec<String> = (0..throttle.burst + 3).map(|number| (number + 1).to_string()).collect();
@@ -166,7 +185,7 @@ fn open_lines(served: &Served<'_>, shown: &mut Shown, lines: &mut Vec<String>) {
             shown.burst = true;
         }
         _ if shown.open < 3 => {
-            lines.push(format!("curl -i {target}   # {status}: {name}"));
+            lines.push(format!("curl -i {target}   # {}", served.outcome("")));
             shown.open += 1;
         }
         _ => {}

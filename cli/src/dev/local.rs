@@ -165,6 +165,25 @@ impl Local {
         Ok(objects)
     }
 
+    /// Mappings of the command line that no request can use: the Service in the folder has no such port.
+    pub(crate) fn unused_mappings(&self, cluster: &ClusterState) -> Vec<String> {
+        let unused = self.flagged.iter().filter_map(|port| {
+            let service = cluster.services.get(&ObjectKey::new(&port.namespace, &port.name))?;
+            let listed = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+            let ports: Vec<String> = listed.map(|listed| listed.port.to_string()).collect();
+            (!ports.contains(&port.port.to_string())).then(|| {
+                format!(
+                    "--service {}/{}:{} has no effect: the Service has no such port; its ports are: {}",
+                    port.namespace,
+                    port.name,
+                    port.port,
+                    if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
+                )
+            })
+        });
+        unused.collect()
+    }
+
     /// The EndpointSlices of the folder that a mapping overrides.
     pub(crate) fn overridden(&self, cluster: &ClusterState) -> Vec<ObjectKey> {
         let services: BTreeSet<_> =

@@ -1,5 +1,6 @@
 //! `sluice dev`: translates a folder of manifests with the operator's translation and serves it with the proxy, in one
-//! process. `local` adds what a cluster would add, `curl` writes the example calls, `print` the output.
+//! process. `local` adds what a cluster would add, `reach` finds what cannot be reached without one, `curl` writes the example
+//! calls, `print` the output.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::args;
 mod curl;
 pub(crate) mod local;
 mod print;
+mod reach;
 mod session;
 
 use session::{Changes, Session};

@@ -37,8 +37,14 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     }
     report::print(&report::of_files(loaded));
     problems(session, &session.statuses, loaded);
-    let context =
-        curl::Context { cluster: &session.cluster, local: &session.local, base: places.base, https: places.https };
+    report::print(&report::of_warnings(&session.statuses, loaded));
+    let context = curl::Context {
+        cluster: &session.cluster,
+        local: &session.local,
+        reach: &session.reach,
+        base: places.base,
+        https: places.https,
+    };
     let lines = curl::lines(&context);
     if !lines.is_empty() {
         println!("\nTry it in another terminal:\n");
@@ -62,9 +68,11 @@ pub(crate) fn change(session: &Session, changes: &Changes, loaded: &Loaded) {
     let errors: Vec<String> = report::of_files(loaded).into_iter().filter(|line| line.starts_with('!')).collect();
     report::print(&errors);
     problems(session, &changes.changed, loaded);
+    report::print(&report::of_warnings(&changes.changed, loaded));
 }
 
 fn problems(session: &Session, statuses: &Statuses, loaded: &Loaded) {
-    session.server_problems.iter().for_each(|problem| println!("! {problem}"));
+    let others = session.server_problems.iter().chain(&session.reach.problems);
+    others.for_each(|problem| println!("! {problem}"));
     report::print(&report::of_objects(statuses, &session.diagnostics, loaded));
 }

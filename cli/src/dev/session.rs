@@ -10,6 +10,7 @@ use sluice_operator::translate::Translator;
 use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
+use super::reach::Reach;
 use crate::args;
 use crate::report::{ProxyDiagnostics, Statuses, changed};
 
@@ -22,6 +23,8 @@ pub(crate) struct Session {
     pub(crate) diagnostics: ProxyDiagnostics,
     /// Problems of the example servers that Services request.
     pub(crate) server_problems: Vec<String>,
+    /// What is not reachable in the last state that was translated.
+    pub(crate) reach: Reach,
     translator: Translator,
     served: Parts<Arc<Part>>,
 }
@@ -51,6 +54,7 @@ impl Session {
             statuses: Statuses::new(),
             diagnostics: ProxyDiagnostics::new(),
             server_problems: Vec::new(),
+            reach: Reach::default(),
             translator: Translator::new(),
             served: Parts::new(),
         }
@@ -61,6 +65,7 @@ impl Session {
         (self.cluster, self.server_problems) = local::complete(&mut self.local, folder).await?;
         self.server_problems.extend(in_other_fleets(&self.cluster));
         let translation = self.translator.translate(&self.cluster);
+        self.reach = Reach::of(&self.cluster, &translation.parts, &self.local);
         let published = Published::new(translation.parts);
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
     }
