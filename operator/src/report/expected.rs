@@ -71,6 +71,7 @@ mod tests {
                 fleets: fleets.iter().map(|fleet| name(fleet)).collect(),
                 served: Served::Yes,
                 detail: Detail::None,
+                warnings: Vec::new(),
                 problems: Vec::new(),
                 stages: Vec::new(),
             };

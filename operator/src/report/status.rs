@@ -441,7 +441,7 @@ mod tests {
         let programmed = programmed(&object, &desired, &Rollout::of(&proxies(), &Current::from(translation)));
         let patch_of = |status: &Value, desired: &DesiredStatus, second: u8| {
             let present = present(&Object::from(stage(status)));
-            patch(&present, desired, &programmed, &[], Fleet::Settled, &time(second))
+            patch(&present, desired, &programmed, &[], Fleet::Settled, &clock(second))
         };
         let start = time(10).0.as_second();
         let warning = |code, from| warning::Warning { code, message: "Why.".to_owned(), from, until: None };
