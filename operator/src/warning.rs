@@ -1,5 +1,5 @@
 //! Warnings about one object: it is valid, but probably not what its author meant. `translate::warnings` finds them. Some hold
-//! for a part of the time only, so whoever shows them names the time.
+//! for a part of the time only, so the code that shows them passes the time.
 
 use std::collections::BTreeSet;
 
