@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use serde_json::Value;
 use sluice_kit::tls::{Issued, issue};
@@ -160,7 +161,8 @@ fn a_certificate_that_cannot_be_verified_is_a_502_with_its_cause() {
 #[test]
 fn a_client_that_leaves_before_the_response_is_logged_with_status_499() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut gate = Gate::start();
+    // A client that only has nothing more to send gets its response within this time.
+    let mut gate = Gate::with_timeouts(|timeouts| timeouts.half_closed = Duration::from_millis(50));
     let served = policy(service());
     gate.put(vec![
         stage_part(stage()),
