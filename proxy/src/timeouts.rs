@@ -73,7 +73,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
-            half_closed: Duration::from_secs(10),
+            half_closed: Duration::from_secs(3),
             write: Duration::from_secs(30),
             upload: Duration::from_secs(30),
             stream_idle: Duration::from_secs(300),

@@ -55,8 +55,9 @@ impl<S> Http1Io<S> {
     }
 
     /// The end of the stream. It does not end a request whose last byte has arrived: the client can still read its response.
+    /// Most clients that close are gone, and under pressure their requests are not served.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.framing.is_between_messages() || !self.peer.state.is_serving() {
+        if !self.framing.is_between_messages() || !self.peer.state.is_serving() || self.peer.load.is_pressed() {
             return Poll::Ready(Ok(()));
         }
         let timeout = self.peer.timeouts.half_closed;
