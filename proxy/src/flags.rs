@@ -9,7 +9,7 @@ use sluice_proxy::{Limits, Timeouts};
 /// What is unset has a default that depends on the memory and on the file descriptors of the process.
 #[derive(Args)]
 pub(crate) struct LimitFlags {
-    /// Open client connections. At the limit, idle ones are closed for new ones. Unset: 10,000, or fewer: one for each 32 KiB
+    /// Open client connections. At the limit, idle ones are closed for new ones. Unset: 10,000, or fewer: one for each 64 KiB
     /// of memory, and half of the file descriptors.
     #[arg(long, env = "SLUICE_MAX_CONNECTIONS")]
     max_connections: Option<NonZeroUsize>,
@@ -19,7 +19,7 @@ pub(crate) struct LimitFlags {
     /// Concurrent HTTP/2 streams of a client connection. Unset: 128.
     #[arg(long, env = "SLUICE_MAX_STREAMS_PER_CONNECTION")]
     max_streams_per_connection: Option<NonZeroU32>,
-    /// Requests in progress, WebSockets included. Further ones are rejected with 503. Unset: 10,000, or one for each 64 KiB of
+    /// Requests in progress, WebSockets included. Further ones are rejected with 503. Unset: 10,000, or one for each 512 KiB of
     /// memory.
     #[arg(long, env = "SLUICE_MAX_REQUESTS")]
     max_requests: Option<NonZeroUsize>,

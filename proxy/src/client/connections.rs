@@ -12,7 +12,7 @@ use futures::task::AtomicWaker;
 use prometheus::{IntCounter, IntGauge};
 
 /// Requests that a connection may have in flight while the proxy is under pressure.
-const PART_OF_CONNECTION: u32 = 16;
+const PART_OF_CONNECTION: u32 = 8;
 
 /// What a connection is to do. Several can be set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,13 +236,16 @@ impl Connections {
         }
     }
 
-    /// Determines which sources have more than `part` requests in flight.
-    pub(crate) fn measure(&self, part: usize) {
+    /// Determines which sources have more requests in flight than the average, or more than `most`.
+    pub(crate) fn measure(&self, most: usize) {
         let table = self.table();
         let active = table.active_by_source();
+        let total: u64 = active.values().sum();
+        let sources = active.values().filter(|count| **count > 0).count().max(1);
+        let part = total.div_ceil(sources as u64).clamp(1, most.max(1) as u64);
         for source in table.sources.values() {
             let count = active.get(&source.key).copied().unwrap_or(0);
-            source.over_share.store(count as usize > part, Ordering::Relaxed);
+            source.over_share.store(count > part, Ordering::Relaxed);
         }
     }
 

@@ -13,12 +13,14 @@ use crate::overload::{Load, MEMORY_CRITICAL, Memory};
 const EVERY: Duration = Duration::from_millis(100);
 /// The same when memory may soon be exhausted.
 const OFTEN: Duration = Duration::from_millis(20);
-/// From here on rounds are often: half of the memory, in thousandths.
-const FILLING: u64 = 500;
+/// From here on rounds are often: a part of the memory, in thousandths.
+const FILLING: u64 = 300;
 /// Between two searches for clients without progress.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Between two closings of idle connections, or of connections with requests: memory is free only when their tasks have ended.
+/// Between two closings of idle connections.
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
+/// Between two closings of connections with requests: memory is free only when their tasks have ended.
+const ABORT_EVERY: Duration = Duration::from_millis(40);
 /// One in so many idle connections is closed at a time.
 const IDLE_PART: usize = 32;
 
@@ -33,12 +35,12 @@ pub(crate) struct LoadMetrics {
 
 /// Watches forever.
 pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory: Memory, metrics: LoadMetrics) {
-    let (mut checked, mut closed) = (Instant::now(), Instant::now());
+    let (mut checked, mut closed, mut aborted) = (Instant::now(), Instant::now(), Instant::now());
     let mut before = 0;
     loop {
         let (used, part) = memory.usage();
         load.round(part);
-        let shedding = i64::from(load.is_pressed()) + i64::from(load.is_memory_full());
+        let shedding = i64::from(load.is_limiting()) + i64::from(load.is_memory_full());
         report(&metrics, &load, used, shedding);
         if shedding != before {
             before = shedding;
@@ -66,9 +68,9 @@ pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory
         }
         if load.is_memory_high() && due(&mut closed, CLOSE_EVERY) {
             connections.evict_idle(IDLE_PART);
-            if part >= MEMORY_CRITICAL {
-                connections.abort_largest();
-            }
+        }
+        if part >= MEMORY_CRITICAL && due(&mut aborted, ABORT_EVERY) {
+            connections.abort_largest();
         }
         let pause = if part >= FILLING { OFTEN } else { EVERY };
         tokio::select! {

@@ -11,22 +11,23 @@ const CONNECTIONS: usize = 10_000;
 const REQUESTS: usize = 10_000;
 /// Memory for buffered bodies.
 const BUFFER_MEMORY: u64 = 64 << 20;
-/// A quarter of the requests can take half of the memory with so many bytes each: buffers of a response that the client does
-/// not read, and of the connection to its upstream.
-const BYTES_PER_REQUEST: u64 = 64 << 10;
-/// A connection with TLS.
-const BYTES_PER_CONNECTION: u64 = 32 << 10;
+/// What a request takes whose client does not read a large response: three times the read buffer of its upstream's connection
+/// (the buffer, a chunk on the way, a chunk in the client's connection), and buffers of the kernel. It is taken after the
+/// request was accepted, so the number of requests has to bound it.
+const BYTES_PER_REQUEST: u64 = 512 << 10;
+/// A connection with TLS, with what HTTP/2 keeps for it.
+const BYTES_PER_CONNECTION: u64 = 64 << 10;
 /// A process with less memory than this does not start to be useful; limits do not go below.
 const LEAST: usize = 64;
 
 /// Limits of a proxy. None: the default, which depends on the memory and the file descriptors of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Open client connections. Default: 10,000, or fewer: one for each 32 KiB of memory, and half of the file descriptors.
+    /// Open client connections. Default: 10,000, or fewer: one for each 64 KiB of memory, and half of the file descriptors.
     pub connections: Option<usize>,
     /// Open connections from one address, or from one IPv6 network of 64 bits. Default: half of `connections`.
     pub connections_per_source: Option<usize>,
-    /// Requests in flight. Default: 10,000, or one for each 64 KiB of memory.
+    /// Requests in flight. Default: 10,000, or one for each 512 KiB of memory.
     pub requests: Option<usize>,
     /// Requests in flight to one upstream. Default: half of `requests`.
     pub requests_per_upstream: Option<usize>,
@@ -84,9 +85,10 @@ mod tests {
             (limits.connections, limits.requests, limits.buffer_memory >> 20)
         };
         assert_eq!(of(None, 1 << 20), (10_000, 10_000, 64));
-        assert_eq!(of(Some(1 << 30), 1 << 20), (10_000, 10_000, 64));
-        assert_eq!(of(Some(256 << 20), 1 << 20), (8_192, 4_096, 64));
-        assert_eq!(of(Some(64 << 20), 1 << 20), (2_048, 1_024, 16));
+        assert_eq!(of(Some(8 << 30), 1 << 20), (10_000, 10_000, 64));
+        assert_eq!(of(Some(1 << 30), 1 << 20), (10_000, 2_048, 64));
+        assert_eq!(of(Some(256 << 20), 1 << 20), (4_096, 512, 64));
+        assert_eq!(of(Some(64 << 20), 1 << 20), (1_024, 128, 16));
         assert_eq!(of(Some(1), 1 << 20), (64, 64, 0));
         assert_eq!(of(None, 30), (15, 10_000, 64));
         assert_eq!(of(None, 0), (1, 10_000, 64));

@@ -31,12 +31,18 @@ const MEMORY_HIGH: u8 = 2;
 const MEMORY_FULL: u8 = 4;
 /// The proxy is stopping.
 const DRAINING: u8 = 8;
+/// Requests to an upstream were rejected because it has as many as it may have.
+const UPSTREAM_FULL: u8 = 16;
+/// It has for so many rounds after the last such request.
+const FULL_FOR: u32 = 50;
 
 /// The load of the process. Read by each request.
 pub(crate) struct Load {
     state: AtomicU8,
     /// Counts the rounds of the task that watches the load: a clock that costs one load to read.
     clock: AtomicU32,
+    /// When an upstream had too many requests the last time.
+    full_at: AtomicU32,
     permits: Permits,
     /// Notified when many requests are in flight.
     pub(crate) pressed: Notify,
@@ -48,6 +54,7 @@ impl Load {
         Self {
             state: AtomicU8::new(0),
             clock: AtomicU32::new(0),
+            full_at: AtomicU32::new(0),
             permits: Permits::new(requests, workers),
             pressed: Notify::new(),
         }
@@ -100,15 +107,30 @@ impl Load {
 
     /// Starts a round with the part of the memory that is in use, in thousandths.
     pub(crate) fn round(&self, memory: u64) {
-        self.clock.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if now.wrapping_sub(self.full_at.load(Ordering::Relaxed)) > FULL_FOR {
+            self.set(UPSTREAM_FULL, false);
+        }
         self.set(BUSY, self.permits.is_high());
         self.set(MEMORY_HIGH, memory >= limits::MEMORY_HIGH);
         self.set(MEMORY_FULL, memory >= limits::MEMORY_FULL);
     }
 
-    /// Whether clients that do not make progress are disconnected earlier, and clients with many requests get no more.
+    /// A request was rejected because its upstream has too many.
+    #[cold]
+    pub(crate) fn upstream_is_full(&self) {
+        self.full_at.store(self.clock(), Ordering::Relaxed);
+        self.set(UPSTREAM_FULL, true);
+    }
+
+    /// Whether clients that do not make progress are disconnected earlier.
     #[inline]
     pub(crate) fn is_pressed(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & (BUSY | MEMORY_HIGH | UPSTREAM_FULL) != 0
+    }
+
+    /// Whether clients with many requests get no more.
+    pub(crate) fn is_limiting(&self) -> bool {
         self.state.load(Ordering::Relaxed) & (BUSY | MEMORY_HIGH) != 0
     }
 
@@ -171,6 +193,15 @@ mod tests {
         load.round(limits::MEMORY_FULL);
         assert_eq!(load.admit(0, || false), Err(Shed::Memory));
         load.round(0);
+        // An upstream that is full does not affect requests to others, and slow clients for a while.
+        load.upstream_is_full();
+        assert!(load.is_pressed() && !load.is_limiting());
+        for _ in 0..FULL_FOR {
+            load.round(0);
+        }
+        assert!(load.is_pressed());
+        load.round(0);
+        assert!(!load.is_pressed());
         assert_eq!(load.admit(0, || true), Ok(()));
         assert_eq!(load.in_flight(), 2);
     }

@@ -112,9 +112,6 @@ async fn send(
     path: &str,
     host: Option<HeaderValue>,
 ) -> Result<Reply, Reject> {
-    // Until the exchange ends, with its response or tunnel.
-    let entered = upstream.in_flight().enter(|| exchange.peer.connection.over_share());
-    exchange.entered = Some(entered.ok_or(Reject::UpstreamLimit)?);
     let parts = &mut request.parts;
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
@@ -148,6 +145,13 @@ async fn send(
     } else {
         request_body::prepare(exchange, matched, policy, &mut parts, body).await?
     };
+    // Until the exchange ends, with its response or tunnel.
+    let entered = upstream.in_flight().enter(|| exchange.peer.connection.over_share());
+    if entered.is_none() {
+        exchange.peer.load.upstream_is_full();
+        return Err(Reject::UpstreamLimit);
+    }
+    exchange.entered = entered;
     let upload = upload.as_deref();
     let started = Instant::now();
     let request = Box::new(Request::from_parts(parts, body));
