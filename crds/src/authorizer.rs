@@ -134,7 +134,7 @@ pub struct JwtAuthorizer {
     #[serde(default = "default_token_types")]
     #[schemars(
         length(min = 1, max = 8),
-        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$&^_.+/-]+$")),
+        inner(length(min = 1, max = 64), regex(pattern = crate::field::TOKEN_TYPE)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub token_types: Vec<String>,

@@ -58,6 +58,9 @@ pub const VISIBLE: &str = r"^[!-~]+$";
 /// Printable ASCII characters, with spaces between them.
 pub const PRINTABLE: &str = r"^[!-~]([ -~]*[!-~])?$";
 
+/// The type of a token (`typ`), which is a media type that may lack `application/`.
+pub const TOKEN_TYPE: &str = r"^[A-Za-z0-9!#$&^_.+/-]+$";
+
 /// The scheme before a token.
 pub const TOKEN_SCHEME: &str = r"^[A-Za-z0-9._~+/-]+$";
 

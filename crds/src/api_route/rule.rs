@@ -229,7 +229,7 @@ pub struct RuleCache {
         length(max = 16),
         inner(
             length(min = 1, max = 192),
-            regex(pattern = r"^(request\.(path|querystring|header)\.[!-~]{1,128}|context\.[!-~]{1,160})$")
+            regex(pattern = CACHE_KEY)
         ),
         extend("x-kubernetes-list-type" = "set")
     )]

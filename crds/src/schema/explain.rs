@@ -114,6 +114,10 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
         field::BYTES_PATTERN => {
             ("a size is a whole number above 0 with the unit Ki, Mi, Gi, k, M or G, such as 64Mi", "")
         }
+        field::SERVER_NAME => (
+            "a name here is a host name in lower case or an IPv6 address, without a scheme, port or wildcard",
+            "orders.shop.svc",
+        ),
         field::ORIGIN => (
             "an origin is http:// or https:// with a host and an optional port, without a path; or *, http://*, https://* \
              or null",
@@ -136,6 +140,7 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
         condition::REASON => {
             ("a reason has letters, digits and the characters _ , : and begins with a letter", "Accepted")
         }
+        field::TOKEN_TYPE => ("a type of tokens has letters, digits and the characters ! # $ & ^ _ . + / -", "at+jwt"),
         field::TOKEN_SCHEME => ("a scheme has letters, digits and the characters . _ ~ + / -", "Bearer"),
         _ => return None,
     })

@@ -441,7 +441,9 @@ mod tests {
         let programmed = programmed(&object, &desired, &Rollout::of(&proxies(), &Current::from(translation)));
         let patch_of = |status: &Value, desired: &DesiredStatus, second: u8| {
             let present = present(&Object::from(stage(status)));
-            patch(&present, desired, &programmed, &[], Fleet::Settled, &clock(second))
+            // The time of its claims is the same each time.
+            let clock = Clock { now: time(second), ..clock(1) };
+            patch(&present, desired, &programmed, &[], Fleet::Settled, &clock)
         };
         let start = time(10).0.as_second();
         let warning = |code, from| warning::Warning { code, message: "Why.".to_owned(), from, until: None };
