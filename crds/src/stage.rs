@@ -192,35 +192,44 @@ pub struct RequestPolicy {
     /// captures `a%2Fb`; a path that would match another rule if it were decoded is rejected. Unset: `Reject`; with
     /// `behavior: AwsRest`, `Forward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The schema of an optional enum has the description of the enum; so has each of these.
+    #[schemars(with = "EncodedSlashes")]
     pub encoded_slashes: Option<EncodedSlashes>,
     /// `%25` and two hexadecimal digits in the path. `Forward`: unchanged; a path that would match another rule if it were
     /// decoded once more is rejected. Unset: `Reject`; with `behavior: AwsRest`, `Forward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DoubleEncoding")]
     pub double_encoding: Option<DoubleEncoding>,
     /// `;` and `%3B` in the path, with what follows in the segment. `Drop`: they are removed. `Forward`: they are ignored for
     /// matching, captured and forwarded. Unset: `Reject`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Semicolons")]
     pub semicolons: Option<Semicolons>,
     /// `//` in the path. `Collapse`: several slashes become one. `Forward`: empty segments are ignored for matching, and
     /// forwarded, apart from those at the beginning. Unset: `Reject`; with AWS's behaviors, `Forward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EmptySegments")]
     pub empty_segments: Option<EmptySegments>,
     /// Characters in the path that must be percent-encoded (RFC 3986), such as `|` and `é`. `Encode`: they are
     /// percent-encoded. Unset: `Reject`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PathCharacters")]
     pub path_characters: Option<PathCharacters>,
     /// The same in the query, such as `[` and `|`. `Encode`: they are percent-encoded. `Forward`: unchanged. Unset:
     /// `Forward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "QueryCharacters")]
     pub query_characters: Option<QueryCharacters>,
     /// Headers whose names have other characters than letters, digits and hyphens, such as `x_user`. `Drop`: the header is
     /// removed. `Forward`: it is forwarded, unless it is another spelling of a header that the proxy reads, sets or removes, or
     /// of another header of the request. Unset: `Reject`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HeaderNames")]
     pub header_names: Option<HeaderNames>,
     /// Headers whose values have characters outside ASCII. `Drop`: the header is removed. `Forward`: unchanged; in headers that
     /// control the connection they are rejected. Unset: `Forward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HeaderValues")]
     pub header_values: Option<HeaderValues>,
 }
 

@@ -403,6 +403,7 @@ fn a_slow_clients_connection_is_reset() {
     ]);
     let mut stream = gate.connect();
     stream.write_all(GET.as_bytes()).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
     eventually("disconnected", || gate.metric("sluice_connections ") == 0.0);
     // The end is a reset: the kernel of the proxy keeps none of the response.
     let error = stream.read_to_end(&mut Vec::new()).unwrap_err();
