@@ -194,26 +194,6 @@ fn a_client_that_does_not_finish_its_request_delays_no_coalesced_request() {
     assert_eq!(backend.requests.load(Ordering::SeqCst), 2);
 }
 
-fn login(set: String) -> (PartName, PartBody) {
-    let name = PartName::new(PartKind::Authorizer, "shop/login");
-    let part = AuthorizerPart {
-        object: ObjectRef::new("Authorizer", "shop", "login"),
-        kind: AuthorizerKind::Jwt(Jwt {
-            issuers: vec![Issuer {
-                issuer: "https://id.example".into(),
-                audiences: vec!["shop".into()],
-                keys: KeySource::Inline(set),
-            }],
-            algorithms: vec![Algorithm::ES256],
-            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
-            clock_skew_s: 0,
-            required_claims: Default::default(),
-            token_types: default_token_types(),
-        }),
-    };
-    (name, PartBody::Authorizer(part))
-}
-
 fn token(key: &jsonwebtoken::EncodingKey, subject: &str, scope: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
@@ -255,7 +235,7 @@ fn no_caller_gets_the_response_of_another_caller() {
     let parts = vec![
         stage_part(cached(Unauthorized::FailWith403)),
         upstream(&[backend.address]),
-        (name, authorizer),
+        (name, PartBody::Authorizer(authorizer)),
         (PartName::new(PartKind::Keys, "0"), PartBody::Keys(keys)),
         (plan, PartBody::Plan(gold)),
         route("r", rules),
@@ -309,7 +289,7 @@ fn a_permitted_caller_refreshes_and_others_get_the_configured_response() {
     gate.put(vec![
         stage_part(cached(Unauthorized::FailWith403)),
         upstream(&[backend.address]),
-        (name, authorizer),
+        (name, PartBody::Authorizer(authorizer)),
         route("r", vec![rule("r", "GET", "/a", shared)]),
     ]);
     let (anybody, chosen) = (token(&key, "ann", "read"), token(&key, "bob", "sluice:invalidate-cache"));

@@ -248,7 +248,7 @@ fn a_response_body_that_looks_like_a_rejection_is_sent() {
             stream.write_all(head.as_bytes()).unwrap();
             stream.write_all(b"first").unwrap();
             stream.flush().unwrap();
-            // Another packet, so that it is a write of its own.
+            // The pause makes it another packet, so that the proxy writes it separately: that is what is tested.
             std::thread::sleep(Duration::from_millis(50));
             stream.write_all(own.as_bytes()).unwrap();
         }
@@ -298,7 +298,7 @@ fn a_client_that_closes_its_side_gets_its_response() {
             let mut stream: TcpStream = stream.unwrap();
             let head = read_head(&mut stream);
             sender.send(head).unwrap();
-            std::thread::sleep(SHORT);
+            std::thread::sleep(SHORT); // the client has closed its side before the response begins
             // Nothing is sent to a client that is gone.
             let sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
             drop(sent);

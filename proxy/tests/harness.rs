@@ -237,3 +237,19 @@ pub fn route(name: &str, rules: Vec<Rule>) -> (PartName, PartBody) {
     };
     (PartName::new(PartKind::Route, format!("shop/{name}")), PartBody::Route(part))
 }
+
+/// An Authorizer `shop/login` with one issuer, whose tokens are in `Authorization`.
+pub fn login(set: String) -> (PartName, AuthorizerPart) {
+    let issuer =
+        Issuer { issuer: "https://id.example".into(), audiences: vec!["shop".into()], keys: KeySource::Inline(set) };
+    let jwt = Jwt {
+        issuers: vec![issuer],
+        algorithms: vec![Algorithm::ES256],
+        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        clock_skew_s: 0,
+        required_claims: Default::default(),
+        token_types: default_token_types(),
+    };
+    let object = ObjectRef::new("Authorizer", "shop", "login");
+    (PartName::new(PartKind::Authorizer, "shop/login"), AuthorizerPart { object, kind: AuthorizerKind::Jwt(jwt) })
+}

@@ -305,22 +305,7 @@ fn tokens_identify_callers_and_the_backend_gets_their_claims() {
         let claims = serde_json::json!({"iss": "https://id.example", "aud": "shop", "sub": "ann", "scope": scope, "exp": now + lives, "tier": "gold"});
         format!("Bearer {}", jsonwebtoken::encode(&header, &claims, &key).unwrap())
     };
-    let name = PartName::new(PartKind::Authorizer, "shop/login");
-    let login = AuthorizerPart {
-        object: ObjectRef::new("Authorizer", "shop", "login"),
-        kind: AuthorizerKind::Jwt(Jwt {
-            issuers: vec![Issuer {
-                issuer: "https://id.example".into(),
-                audiences: vec!["shop".into()],
-                keys: KeySource::Inline(set),
-            }],
-            algorithms: vec![Algorithm::ES256],
-            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
-            clock_skew_s: 0,
-            required_claims: Default::default(),
-            token_types: default_token_types(),
-        }),
-    };
+    let (name, login) = login(set);
     let backend = Backend::echo();
     let mut guarded = policy(service());
     guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec!["orders:read".into()] });
@@ -367,26 +352,11 @@ fn a_credential_that_was_not_verified_does_not_reach_the_backend_beside_one_that
     let bearer = format!("Bearer {token}");
     let place =
         |header: &str, scheme: Option<&str>| TokenSource { header: header.into(), scheme: scheme.map(Into::into) };
-    let name = PartName::new(PartKind::Authorizer, "shop/login");
-    let login = AuthorizerPart {
-        object: ObjectRef::new("Authorizer", "shop", "login"),
-        kind: AuthorizerKind::Jwt(Jwt {
-            issuers: vec![Issuer {
-                issuer: "https://id.example".into(),
-                audiences: vec!["shop".into()],
-                keys: KeySource::Inline(set),
-            }],
-            algorithms: vec![Algorithm::ES256],
-            token_from: vec![
-                place("authorization", Some("Bearer")),
-                place("x-id-token", None),
-                place("x-session", Some("Token")),
-            ],
-            clock_skew_s: 0,
-            required_claims: Default::default(),
-            token_types: default_token_types(),
-        }),
-    };
+    let (name, mut login) = login(set);
+    if let AuthorizerKind::Jwt(jwt) = &mut login.kind {
+        jwt.token_from =
+            vec![place("authorization", Some("Bearer")), place("x-id-token", None), place("x-session", Some("Token"))];
+    }
     let backend = Backend::echo();
     let mut guarded = policy(service());
     guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });

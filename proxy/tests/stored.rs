@@ -356,7 +356,7 @@ fn a_response_brings_its_age() {
         ("date: Thu, 01 Jan 2026 00:00:00 GMT\r\ncache-control: max-age=60\r\n", None),
         ("expires: Thu, 01 Jan 2026 00:00:00 GMT\r\n", None),
         ("expires: 0\r\n", None),
-        // Without a lifetime of its own the rule's counts from now.
+        // A response without a lifetime has the rule's, from now on.
         ("age: 7200\r\n", Some(7200)),
     ];
     for (fields, age) in rows {

@@ -142,7 +142,7 @@ fn named(name: &str) -> Vec<PartName> {
     vec![PartName::new(PartKind::Certificate, format!("shop/{name}"))]
 }
 
-/// A Stage of its own, which serves `/a`.
+/// A further Stage, which serves `/a`.
 fn stage_of(namespace: &str, name: &str, hosts: &[&str], certificates: Vec<PartName>) -> Vec<(PartName, PartBody)> {
     let hostnames = hosts.iter().map(|host| host.parse().unwrap()).collect();
     let tls =

@@ -67,8 +67,8 @@ impl Reach {
             Endpoints::Name { host, .. } if needs_cluster(host) => {
                 let why = format!("Service {service} needs the DNS of a cluster");
                 let line = format!(
-                    "Service {service} leads to {host}, a name that only a cluster resolves, so its requests get 502. Start \
-                     the command with {flag}"
+                    "Service {service} has the external name {host}, which only a cluster resolves, so its requests get 502. \
+                     Start the command with {flag}"
                 );
                 (Unreachable { status: 502, why }, line)
             }

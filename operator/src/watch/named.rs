@@ -91,7 +91,7 @@ impl NamedObjects {
     }
 }
 
-/// An object may refer to every object of its own namespace.
+/// An object may refer to each object of the same namespace without a grant.
 fn may_refer(owner: &Id, named: &Id, permits: &impl Fn(&Id, &Id) -> bool) -> bool {
     owner.1.namespace == named.1.namespace || permits(owner, named)
 }

@@ -327,28 +327,30 @@ pub(crate) fn comparable(segment: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(segment), Cow::Owned)
 }
 
+/// Decodes percent-encoding once; invalid escapes are kept. `other` gives what stands for a byte that is not encoded.
+pub(super) fn decode_once(bytes: &[u8], other: impl Fn(u8) -> u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
+        if let (b'%', Some(high), Some(low)) = (byte, digit(1), digit(2)) {
+            out.push((high << 4) | low);
+            at += 3;
+        } else {
+            out.push(other(byte));
+            at += 1;
+        }
+    }
+    out
+}
+
 /// Decodes a query component: `+` is a space; invalid escapes are kept.
 pub(crate) fn decode_query(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
-        match (byte, digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high << 4) | low);
-                at += 3;
-                continue;
-            }
-            (b'+', ..) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+    let space = |byte| if byte == b'+' { b' ' } else { byte };
+    Cow::Owned(String::from_utf8_lossy(&decode_once(text.as_bytes(), space)).into_owned())
 }
 
 /// The decoded names and values of a query, in order.

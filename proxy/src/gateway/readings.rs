@@ -1,6 +1,6 @@
 //! The paths that a program could find in a path with escaped slashes or double encoding, if it decodes more than the proxy.
 
-use super::path::{BadPath, DOTS, escape, hex, plain};
+use super::path::{BadPath, DOTS, decode_once, escape, plain};
 
 /// How often a path may be encoded.
 const MAX_LEVELS: usize = 3;
@@ -23,7 +23,10 @@ pub(crate) fn readings(path: &str) -> Result<Vec<String>, BadPath> {
     let mut found = Vec::new();
     let mut bytes = path.as_bytes().to_vec();
     for level in 0.. {
-        let Some(decoded) = decode(&bytes) else { break };
+        let decoded = decode_once(&bytes, |byte| byte);
+        if decoded.len() == bytes.len() {
+            break; // nothing was encoded
+        }
         if level == MAX_LEVELS {
             return Err(AGAIN);
         }
@@ -42,26 +45,6 @@ pub(crate) fn readings(path: &str) -> Result<Vec<String>, BadPath> {
         }
     }
     Ok(found)
-}
-
-/// None: nothing is encoded.
-fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digit = |offset: usize| bytes.get(at + offset).copied().and_then(hex);
-        match (byte, digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high << 4) | low);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    (out.len() < bytes.len()).then_some(out)
 }
 
 fn read(bytes: &[u8], reader: Reader) -> Result<String, BadPath> {

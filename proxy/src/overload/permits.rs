@@ -1,4 +1,4 @@
-//! A count of requests in flight with a maximum. Each worker thread has some permits in memory of its own, so that requests on
+//! A count of requests in flight with a maximum. Each worker thread keeps some permits in separate memory, so that requests on
 //! different cores do not write to the same cache line; the maximum is exact.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -266,8 +266,9 @@ fn store(
     Ok(ttl)
 }
 
-/// Forgets stored responses that a request has changed (RFC 9111, 4.4): those for its own path, and those for the paths that the response
-/// names in `Location` and `Content-Location`. AWS does not. A method that a rule stores is one that reads.
+/// Invalidates the stored responses that a request may have changed (RFC 9111, 4.4): those for its path, and those for the
+/// paths that the response names in `Location` and `Content-Location`. AWS does not. A method whose responses a rule stores
+/// changes nothing.
 pub(crate) fn invalidate(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, reply: &Reply) {
     let Some(store) = &matched.stage.cache else { return };
     let reads = policy.cache.as_ref().is_some_and(|caching| caching.policy.lists(&exchange.method));

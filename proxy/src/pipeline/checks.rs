@@ -61,8 +61,8 @@ pub(crate) async fn pass(
     Ok(Passed(()))
 }
 
-/// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings of each. A backend
-/// might use one of them, and none of them was verified.
+/// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings
+/// of each. A backend might use one of them, and none of them was verified.
 fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap) {
     // Most authorizers have one place: the verified one.
     let several = authorizer.places().nth(1).is_some();

@@ -480,7 +480,7 @@ fn tokens_have_an_accepted_type() {
     let untyped = bearer(&EC.sign(&json!({"alg": "ES256", "kid": "ec"}), &claims()));
     assert_eq!(rejected(&usual, &untyped), None);
     assert_eq!(rejected(&access_only, &untyped), Some("token_wrong_type"));
-    // A logout token without a type of its own.
+    // A logout token without `typ`.
     let events = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
     assert_eq!(rejected(&usual, &bearer(&EC.token(&with("events", events)))), Some("token_wrong_type"));
     assert_eq!(rejected(&usual, &bearer(&EC.token(&with("events", json!("x"))))), None);
