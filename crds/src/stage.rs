@@ -159,6 +159,22 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_policy: Option<RequestPolicy>,
 
+    /// Headers of requests that are forwarded although a client could claim in them what only the gateway knows: another client
+    /// address, method, path or host. The proxy removes such headers from requests, for example `X-Real-IP`, `X-Original-URL`
+    /// and `X-HTTP-Method-Override`; the page about headers lists them. List one if a load balancer in front of the proxies sets it
+    /// in every request, or if no backend trusts it. Headers that the proxy sets itself, and `Proxy`, cannot be listed. Lower case,
+    /// at most 32. Unset: none of them is forwarded. Example: `[true-client-ip]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 63), regex(pattern = DNS_LABEL)),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = [{
+            "rule": "!self.exists(x, x in ['forwarded', 'proxy', 'x-forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'])",
+            "message": "Proxy, Forwarded, X-Forwarded and X-Forwarded-For, -Host, -Port and -Proto are never forwarded"
+        }])
+    )]
+    pub forward_client_headers: Vec<String>,
+
     /// Which ApiRoutes may attach to the stage. Unset: those of its own namespace.
     /// Example: `{namespaces: {from: All}}`.
     #[serde(default, skip_serializing_if = "Accepts::is_default")]

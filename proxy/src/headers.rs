@@ -1,12 +1,18 @@
 //! Header rules between client and upstream: hop-by-hop headers, headers that clients must not send, and headers that the
 //! gateway adds. A rule's own edits are in `pipeline`.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, SERVER, WWW_AUTHENTICATE};
+use std::time::SystemTime;
+
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, DATE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, SERVER, VIA,
+    WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sluice_wire::{is_client_claim, is_hop_by_hop};
 use smallvec::SmallVec;
 
 use crate::client::Origin;
+use crate::id::random;
 use crate::reject::Reject;
 
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,32 +23,87 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// The same name for all Sluice proxies, so that loops over several of them are detected.
 const GATEWAY: &str = "sluice";
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// The value of a header that a message may have once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Once<'a> {
+    first: Option<&'a HeaderValue>,
+    repeated: bool,
+}
+
+/// The message has the header more than once.
+pub(crate) struct Repeated;
+
+impl<'a> Once<'a> {
+    pub(crate) fn add(&mut self, value: &'a HeaderValue) {
+        self.repeated |= self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+
+    pub(crate) fn value(self) -> Result<Option<&'a HeaderValue>, Repeated> {
+        if self.repeated { Err(Repeated) } else { Ok(self.first) }
+    }
+}
+
+/// Which hop-by-hop headers a message has.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct HopByHop {
+    /// One `Connection` that names no headers.
+    connection: bool,
+    others: bool,
+}
+
+impl HopByHop {
+    /// Adds a hop-by-hop header.
+    pub(crate) fn add(&mut self, name: &str, value: &HeaderValue) {
+        if !self.connection && name == "connection" && is_usual_connection(value) {
+            self.connection = true;
+        } else {
+            self.others = true;
+        }
+    }
+
+    /// Removes them.
+    pub(crate) fn strip(self, headers: &mut HeaderMap) {
+        if self.others {
+            strip_hop_by_hop(headers);
+        } else if self.connection {
+            headers.remove(CONNECTION);
+        }
+    }
+}
+
+/// The common values, which name no headers.
+fn is_usual_connection(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), b"keep-alive" | b"close")
+}
 
 /// Removes hop-by-hop headers and the headers that `Connection` names. `Connection` cannot remove framing headers, the host
 /// or the loop detection header.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have at most one: iterating over their few headers is cheaper than a lookup for each name.
-    let present: SmallVec<[HeaderName; 4]> =
-        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
-    // The common values, which name no headers.
-    let says_more = |value: &HeaderValue| !matches!(value.as_bytes(), b"keep-alive" | b"close");
-    if present.contains(&CONNECTION) && headers.get_all(CONNECTION).iter().any(says_more) {
-        let nominated: SmallVec<[HeaderName; 4]> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(',').map(str::trim))
-            .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
-            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != CDN_LOOP)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
+        if name == CONNECTION {
+            strip_nominated(headers);
         }
+        headers.remove(name);
     }
-    for name in present {
+}
+
+/// Removes the headers that `Connection` names.
+fn strip_nominated(headers: &mut HeaderMap) {
+    let mut nominated: SmallVec<[HeaderName; 2]> = SmallVec::new();
+    for value in headers.get_all(CONNECTION).iter().filter(|value| !is_usual_connection(value)) {
+        let names = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        let names =
+            names.filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        // Itself is removed by the caller.
+        nominated.extend(names.filter(|name| ![HOST, CONTENT_LENGTH, CDN_LOOP, CONNECTION].contains(name)));
+    }
+    for name in nominated {
         headers.remove(name);
     }
 }
@@ -59,13 +120,13 @@ pub(crate) fn strip_trailers(fields: &mut HeaderMap) {
     }
 }
 
-/// Removes headers in which a client could claim another address, or another method than the one that was authorized.
-pub(crate) fn strip_claims(headers: &mut HeaderMap) {
-    let present: Vec<HeaderName> = headers.keys().filter(|name| is_client_claim(name.as_str())).cloned().collect();
+/// Removes headers in which a client could claim what only the gateway knows, except those that the Stage forwards.
+pub(crate) fn strip_claims(headers: &mut HeaderMap, forwarded: &[HeaderName]) {
+    let is_removed = |name: &&HeaderName| is_client_claim(name.as_str()) && !forwarded.contains(name);
+    let present: SmallVec<[HeaderName; 2]> = headers.keys().filter(is_removed).cloned().collect();
     for name in present {
         headers.remove(name);
     }
-    debug_assert!(!headers.contains_key(FORWARDED) && !headers.contains_key(REAL_IP), "removed above");
 }
 
 /// Whether a header of this name is removed from requests.
@@ -73,7 +134,7 @@ pub(crate) fn is_removed(name: HeaderName) -> bool {
     let mut headers = HeaderMap::with_capacity(1);
     headers.insert(name, HeaderValue::from_static(""));
     strip_hop_by_hop(&mut headers);
-    strip_claims(&mut headers);
+    strip_claims(&mut headers, &[]);
     headers.is_empty()
 }
 
@@ -149,6 +210,20 @@ pub(crate) fn set_forwarded_element(
     }
 }
 
+/// Whether a name has only letters, digits and hyphens.
+pub(crate) fn is_usual(name: &str) -> bool {
+    const USUAL: [bool; 256] = {
+        let mut usual = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            usual[byte] = (byte as u8).is_ascii_alphanumeric() || byte == b'-' as usize;
+            byte += 1;
+        }
+        usual
+    };
+    name.bytes().fold(true, |usual, byte| usual & USUAL[usize::from(byte)])
+}
+
 /// Whether a value begins or ends with white space. In HTTP/2 such a message is malformed (RFC 9113, 8.2.1); with HTTP/1.1
 /// it cannot happen, because white space around a value is not part of it.
 pub(crate) fn is_padded(value: &HeaderValue) -> bool {
@@ -172,6 +247,35 @@ pub(crate) fn strip_expect(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
 }
 
+/// Removes and adds headers of the backend's request as AWS REST APIs do. A rule can set those that are removed.
+pub(crate) fn imitate_aws_rest(headers: &mut HeaderMap, api: &HeaderValue) {
+    const REMOVED: [HeaderName; 6] =
+        [HeaderName::from_static("content-md5"), CONTENT_ENCODING, MAX_FORWARDS, SERVER, VIA, WWW_AUTHENTICATE];
+    for name in REMOVED {
+        headers.remove(name);
+    }
+    headers.insert(HeaderName::from_static("x-amzn-apigateway-api-id"), api.clone());
+    let has_root = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.split(';').any(is_trace_root));
+    let mut values = headers.get_all(TRACE_ID).iter();
+    let continued = values.next().is_some_and(has_root) && values.next().is_none();
+    if !continued {
+        headers.insert(TRACE_ID, new_trace());
+    }
+}
+
+/// `Root=1-67891233-abcdef012345678912345678`: a time and a random number.
+fn is_trace_root(field: &str) -> bool {
+    let Some(root) = field.trim().strip_prefix("Root=1-") else { return false };
+    let hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    root.split_once('-').is_some_and(|(time, number)| hex(time, 8) && hex(number, 24))
+}
+
+fn new_trace() -> HeaderValue {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let text = format!("Root=1-{:08x}-{:08x}{:016x}", time & 0xffff_ffff, random() >> 32, random());
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// Renames headers of the backend's response as AWS REST APIs do.
 pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
     const REMAPPED: [(HeaderName, &str); 5] = [
@@ -193,7 +297,7 @@ pub(crate) fn remap_aws_rest(headers: &mut HeaderMap) {
             headers.insert(HeaderName::from_static(new), value);
         }
     }
-    headers.remove(http::header::VIA);
+    headers.remove(VIA);
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
@@ -34,7 +33,7 @@ use crate::listen::{EarlyRequest, Handler};
 use crate::observe::Recorder;
 use crate::overload::Shed;
 use crate::reject::Reject;
-use admission::{Admitted, admit, host_of};
+use admission::{Admitted, Fields, Present, admit, host_of};
 use forward::{Call, Upgrade};
 use request_policy::{Unusual, find_stage};
 use response::{Expected, Reply};
@@ -77,30 +76,35 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (parts, body) = request.into_parts();
-    let expected = Expected::of(&parts, flow);
-    let origin = parts.headers.get(ORIGIN).cloned();
-    let gateway = &*snapshot.gateway;
+    // In a box: what is passed down six calls would be copied into six futures.
+    let mut request = Box::new(Call { authority: None, parts, body, upgrade: None, present: Present::default() });
+    let fields = Fields::of(&request.parts);
+    let (present, origin) = (fields.present, fields.origin.cloned());
+    let expected = Expected::of(&request.parts, present, flow);
     let counted = recorder.load.admit(recorder.worker, || peer.connection.over_share()).map_err(shed);
     let is_counted = counted.is_ok();
-    let (exchange, reply) = match counted.and_then(|()| admit(&parts)) {
-        Ok(admitted) => {
-            let Admitted { host, authority, path, unusual, websocket } = admitted;
-            let mut exchange = Exchange::new(recorder, peer, &parts, host, path.clone(), is_counted);
-            // In a box: what is passed down six calls would be copied into six futures.
-            let mut request = Box::new(Call { authority, parts, body, upgrade: None });
-            request.upgrade = websocket.then(|| Upgrade::take(&mut request.parts));
-            let reply = run(&mut exchange, gateway, request, &path, unusual).await;
-            let reply = reply.unwrap_or_else(|reject| response::reject(&mut exchange, &reject));
-            (exchange, reply)
-        }
-        Err(reject) => {
-            let host = host_of(&parts).unwrap_or_default();
-            let mut exchange = Exchange::new(recorder, peer, &parts, host, Arc::from(parts.uri.path()), is_counted);
-            // The Stage decides the form of the response, as far as host and path can be read.
-            exchange.stage = gateway.hosts.find(&exchange.host, &exchange.path).cloned();
-            let reply = response::reject(&mut exchange, &reject);
-            (exchange, reply)
-        }
+    let Admitted { host, authority, path, unusual, websocket } =
+        match counted.and_then(|()| admit(&request.parts, &fields)) {
+            Ok(admitted) => admitted,
+            Err(reject) => {
+                let host = host_of(&request.parts, &fields).unwrap_or_default();
+                let path = Arc::from(request.parts.uri.path());
+                let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path, is_counted);
+                // The Stage decides the form of the response, as far as host and path can be read.
+                exchange.stage = snapshot.gateway.hosts.find(&exchange.host, &exchange.path).cloned();
+                let reply = response::reject(&mut exchange, &reject);
+                return Ok(response::finish(exchange, reply, expected, origin.as_ref()));
+            }
+        };
+    request.authority = authority;
+    request.present = present;
+    if websocket {
+        request.upgrade = Some(Upgrade::take(&mut request.parts));
+    }
+    let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path.clone(), is_counted);
+    let reply = match run(&mut exchange, &snapshot.gateway, request, &path, unusual).await {
+        Ok(reply) => reply,
+        Err(reject) => response::reject(&mut exchange, &reject),
     };
     Ok(response::finish(exchange, reply, expected, origin.as_ref()))
 }
@@ -142,11 +146,14 @@ async fn run(
     let accepted = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
     let whole = accepted.as_ref().map_or(whole, |accepted| &*accepted.whole);
     // First, so that the steps see the request that the integration will see.
-    headers::strip_hop_by_hop(&mut parts.headers);
+    let present = request.present;
+    present.hop_by_hop.strip(&mut parts.headers);
     if stage.behavior == Behavior::AwsRest {
         aws_method(exchange, parts)?;
     }
-    headers::strip_claims(&mut parts.headers);
+    if present.claims {
+        headers::strip_claims(&mut parts.headers, &stage.forward_client_headers);
+    }
     if let Some(cors) = &stage.cors
         && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
     {
@@ -165,7 +172,7 @@ async fn run(
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let captures = path.captures(found.captures);
     let mut matched = Matched { stage: &stage, rule: &rule, path: path.path, captures, head: None };
-    let passed = checks::pass(exchange, gateway, &matched, policy, parts).await?;
+    let passed = checks::pass(exchange, gateway, &matched, policy, parts, present).await?;
     checks::body_size(policy, &parts.headers)?;
     if policy.reads_request {
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());

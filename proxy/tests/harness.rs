@@ -167,6 +167,7 @@ pub fn stage() -> StagePart {
         cache: None,
         cors: None,
         request_policy: RequestPolicy::default(),
+        forward_client_headers: Vec::new(),
         access_log: true,
         invalid: None,
     }

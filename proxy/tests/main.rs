@@ -13,6 +13,7 @@
 mod aws;
 mod bodies;
 mod caching;
+mod client_headers;
 mod early;
 mod edge;
 mod forwarding;

@@ -213,6 +213,7 @@ fn part(
         cache,
         cors,
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
+        forward_client_headers: spec.forward_client_headers.clone(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
         // A default that cannot be used must not become no default: a limit or a CORS rule would be gone.
         invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
@@ -245,6 +246,7 @@ fn closed_part(
         cache: None,
         cors: None,
         request_policy: RequestPolicy::default(),
+        forward_client_headers: Vec::new(),
         access_log: true,
         invalid: Some(why.to_owned()),
     })
@@ -411,4 +413,20 @@ fn certificate(key: &ObjectKey, secret: &Secret) -> Result<CertificatePart, Stri
         _ => "has an unsupported certificate or key; RSA, ECDSA and Ed25519 are supported".to_owned(),
     })?;
     Ok(CertificatePart { object: Kind::Secret.object(key), chain_pem, key_pem, not_after })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_permits_no_header_that_is_never_forwarded() {
+        let schema = serde_json::to_value(Stage::crd()).unwrap();
+        let field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/forwardClientHeaders";
+        let rule = schema.pointer(field).unwrap()["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+        let names = sluice_wire::NEVER_FORWARDED.map(|name| format!("'{name}'")).join(", ");
+        assert!(rule.contains(&format!("[{names}]")), "{rule}");
+    }
 }

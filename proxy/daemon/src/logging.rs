@@ -2,19 +2,23 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, registry};
 
 /// Initializes logging at `level` (`error` to `trace`, or `sluice_proxy=debug,info`). `RUST_LOG` overrides it. Lines are
 /// JSON, or plain text if standard error is a terminal.
 pub fn init(level: &str) -> Result<(), InvalidLevel> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = EnvFilter::try_new(&filter).map_err(|source| InvalidLevel { filter, source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Levels by module: filters for spans and fields would need regular expressions.
+    let targets: Targets = filter.parse().map_err(|source| InvalidLevel { filter, source })?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
     // A second initialization (several programs in one process) keeps the first.
     let started = if std::io::stderr().is_terminal() {
-        builder.with_target(false).try_init()
+        registry().with(lines.with_target(false).with_filter(targets)).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+        registry().with(lines.json().flatten_event(true).with_current_span(false).with_filter(targets)).try_init()
     };
     if started.is_err() {
         tracing::debug!("logging is already initialized");

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use super::decision::Decision;
 use super::jwt::{self, Jwt, KeySets, KeyWait};
 use super::remembered::{Grant, Remembered};
+use crate::headers;
 use crate::reject::Reject;
 use crate::template::Variables;
 
@@ -54,6 +55,7 @@ pub(crate) struct Authorizer {
     name: String,
     /// Or why it cannot be used, in a sentence.
     kind: Result<Kind, String>,
+    unusual_places: bool,
     remembered: Remembered,
 }
 
@@ -75,7 +77,9 @@ impl Authorizer {
                 unknown.name
             )),
         };
-        Arc::new(Self { name: part.object.id(), kind, remembered: Remembered::new() })
+        let places = kind.iter().flat_map(|Kind::Jwt(jwt)| jwt.places());
+        let unusual_places = places.into_iter().any(|place| !headers::is_usual(place.as_str()));
+        Arc::new(Self { name: part.object.id(), kind, unusual_places, remembered: Remembered::new() })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -107,6 +111,11 @@ impl Authorizer {
     /// The headers in which a request may have a credential.
     pub(crate) fn places(&self) -> impl Iterator<Item = &HeaderName> {
         self.kind.as_ref().ok().into_iter().flat_map(|Kind::Jwt(jwt)| jwt.places())
+    }
+
+    /// Whether one of their names has other characters than letters, digits and hyphens.
+    pub(crate) fn has_unusual_places(&self) -> bool {
+        self.unusual_places
     }
 
     fn evaluate(&self, request: &AuthRequest<'_>, now: SystemTime) -> Evaluation {

@@ -1,11 +1,12 @@
 //! Cache keys: digests over length-prefixed fields, so that no two lists of fields have the same key.
 
+use std::hash::{Hash, Hasher};
+
 use aws_lc_rs::digest;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use sluice_wire::ObjectRef;
-use smallvec::SmallVec;
 
 use super::invalidated::PathPlace;
 
@@ -14,11 +15,18 @@ const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
 const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
 
 /// The key of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     digest: [u8; 32],
     /// Of the request's path, which is part of the digest.
     pub(super) place: PathPlace,
+}
+
+impl Hash for Key {
+    /// A part of a digest is a hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_le_bytes(self.digest.first_chunk().copied().unwrap_or_default()));
+    }
 }
 
 impl Key {
@@ -89,11 +97,11 @@ impl CallerKey<'_> {
 }
 
 /// Fields of a digest.
-pub(super) struct Fields(SmallVec<[u8; 256]>);
+pub(super) struct Fields(Vec<u8>);
 
 impl Fields {
     pub(super) fn new() -> Self {
-        Self(SmallVec::new())
+        Self(Vec::with_capacity(128))
     }
 
     pub(super) fn finish(self) -> [u8; 32] {
@@ -103,20 +111,20 @@ impl Fields {
     }
 
     pub(super) fn add(&mut self, field: Option<&[u8]>) {
-        match field {
-            None => self.0.push(0),
-            Some(bytes) => {
-                self.0.push(1);
-                // Heads of requests and parts of the configuration are far shorter. Each byte costs time in SHA-256.
-                self.0.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-                self.0.extend_from_slice(bytes);
-            }
+        let Some(bytes) = field else { return self.0.push(0) };
+        // The length and one, seven bits in each byte (LEB128): most fields are short, and each byte costs time in SHA-256.
+        let mut length = bytes.len() + 1;
+        while length >= 0x80 {
+            self.0.push(length.to_le_bytes()[0] | 0x80);
+            length >>= 7;
         }
+        self.0.push(length.to_le_bytes()[0]);
+        self.0.extend_from_slice(bytes);
     }
 
-    /// A field of one byte that each key of a policy has at the same place.
-    pub(super) fn add_flag(&mut self, flag: bool) {
-        self.0.push(u8::from(flag));
+    /// A field that has this length in each key of a policy.
+    pub(super) fn add_fixed(&mut self, field: &[u8]) {
+        self.0.extend_from_slice(field);
     }
 
     /// A piece of configuration.

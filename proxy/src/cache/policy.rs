@@ -26,7 +26,8 @@ const NATIVE_STATUSES: [u16; 6] = [200, 203, 204, 301, 404, 410];
 /// Caching of one rule at one stage.
 #[derive(Debug)]
 pub(crate) struct CachePolicy {
-    fingerprint: [u8; 32],
+    /// Long enough: a request cannot change it.
+    fingerprint: [u8; 16],
     ttl: Duration,
     /// The variables of the key: those that the rule lists, and those that the gateway renders into the backend's request or a mock's
     /// response.
@@ -96,7 +97,7 @@ impl CachePolicy {
             }
         }
         Self {
-            fingerprint: fingerprint(rule_at_stage, ttl),
+            fingerprint: fingerprint(rule_at_stage, ttl).first_chunk().copied().unwrap_or_default(),
             ttl,
             keys,
             host,
@@ -139,14 +140,14 @@ impl CachePolicy {
     /// The key of a request.
     pub(crate) fn key(&self, target: &Target<'_>, caller: CallerKey<'_>, variables: &impl Variables) -> Key {
         let mut fields = Fields::new();
-        fields.add(Some(&self.fingerprint));
+        fields.add_fixed(&self.fingerprint);
         fields.add(Some(target.method.as_str().as_bytes()));
         fields.add(Some(target.path.as_bytes()));
         if self.host {
             fields.add(target.authority.map(HeaderValue::as_bytes));
         }
         if self.scheme {
-            fields.add_flag(target.tls);
+            fields.add_fixed(&[u8::from(target.tls)]);
             fields.add(Some(target.port.as_bytes()));
         }
         for key in &self.keys {

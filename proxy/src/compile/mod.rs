@@ -395,6 +395,7 @@ fn assemble(
         base: part.base_path.trim_end_matches('/').into(),
         behavior: part.behavior,
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
+        forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
         invalid: part.invalid.is_some(),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
         cors: part.cors.as_ref().map(Cors::compile),

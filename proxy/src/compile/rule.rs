@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire as wire;
 use sluice_wire::{
-    Diagnostic, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
+    Diagnostic, Hash, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
 };
 
 use super::diagnostics::diagnostic;
@@ -103,10 +103,17 @@ pub(super) fn compile(
             action,
             metrics: metrics.clone(),
             log: access_log::of_rule(&label, &rule.name),
+            api: (site.stage.behavior == wire::Behavior::AwsRest).then(|| Box::new(api(&part))),
         };
         rules.push((place, methods(rule), Arc::new(made)));
     }
     Compiled { rules, diagnostics }
+}
+
+/// The id of a REST API in the form of AWS's: an ApiRoute always has the same.
+fn api(route: &PartName) -> HeaderValue {
+    let digits = Hash::of(route.id().as_bytes()).to_string();
+    digits.get(..10).and_then(|id| id.parse().ok()).unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
 fn methods(rule: &wire::Rule) -> Methods {

@@ -87,6 +87,9 @@ pub(crate) fn canonical(path: &str) -> Result<Canonical<'_>, BadPath> {
     if bytes.first() != Some(&b'/') {
         return Err(BadPath("The path must start with a slash."));
     }
+    if is_canonical(bytes) {
+        return Ok(Canonical { text: Cow::Borrowed(path), traits: Traits::default() });
+    }
     let mut traits = Traits::default();
     let text = if bytes.contains(&b'%') { Cow::Owned(unescape(bytes, &mut traits)?) } else { Cow::Borrowed(path) };
     check(text.as_bytes(), &mut traits)?;
@@ -94,6 +97,33 @@ pub(crate) fn canonical(path: &str) -> Result<Canonical<'_>, BadPath> {
         return Err(DOTS);
     }
     Ok(Canonical { text, traits })
+}
+
+/// Whether a path has only characters that need no encoding, and neither empty segments nor segments that begin with a dot:
+/// nearly all paths. For the others, [`check`] decides.
+fn is_canonical(bytes: &[u8]) -> bool {
+    /// 1: it needs no encoding. 3: a dot. 4: a slash.
+    const KINDS: [u8; 256] = {
+        let mut kinds = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            kinds[byte] = match byte as u8 {
+                b'/' => 4,
+                b'.' => 3,
+                other => plain(other) as u8,
+            };
+            byte += 1;
+        }
+        kinds
+    };
+    let (mut slash, mut good) = (false, true);
+    for byte in bytes {
+        let kind = KINDS[usize::from(*byte)];
+        // After a slash, neither a slash nor a dot.
+        good &= kind != 0 && !(slash && kind > 1);
+        slash = kind == 4;
+    }
+    good
 }
 
 fn check(bytes: &[u8], traits: &mut Traits) -> Result<(), BadPath> {

@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) base: Box<str>,
     pub(crate) behavior: Behavior,
     pub(crate) request_policy: ResolvedPolicy,
+    /// Of the headers that are removed from requests because clients could claim something in them, those that stay.
+    pub(crate) forward_client_headers: Box<[HeaderName]>,
     /// All its requests are rejected.
     pub(crate) invalid: bool,
     /// None: it is served over plain HTTP only.
@@ -83,6 +85,8 @@ pub(crate) struct Rule {
     pub(crate) metrics: Arc<RouteMetrics>,
     /// The rule's part of an access log line.
     pub(crate) log: Box<str>,
+    /// The id of its ApiRoute, at Stages that imitate AWS REST APIs.
+    pub(crate) api: Option<Box<HeaderValue>>,
 }
 
 impl Rule {

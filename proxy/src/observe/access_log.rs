@@ -125,7 +125,7 @@ fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let variables = record.variables;
     out.push_str(r#"{"time":"#);
-    thousandths(out, time.as_secs(), time.subsec_millis());
+    thousandths(out, time.as_secs() * 1000 + u64::from(time.subsec_millis()));
     field(out, r#","requestId":""#, variables, &Variable::RequestId);
     if let Some((_, Some(stage))) = record.stage {
         out.push_str(stage);
@@ -194,15 +194,22 @@ fn number(out: &mut String, before: &'static str, value: u64) {
 #[inline]
 fn millis(out: &mut String, before: &'static str, took: Duration) {
     out.push_str(before);
-    thousandths(out, u64::try_from(took.as_millis()).unwrap_or(u64::MAX), took.subsec_micros() % 1000);
+    thousandths(out, took.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(took.subsec_micros())));
 }
 
-/// `12.034` of 12 and 34.
-fn thousandths(out: &mut String, whole: u64, rest: u32) {
-    out.push_str(itoa::Buffer::new().format(whole));
-    let digit = |place: u32| u8::try_from(rest / place % 10).unwrap_or(0) + b'0';
-    let places = [b'.', digit(100), digit(10), digit(1)];
-    out.push_str(std::str::from_utf8(&places).unwrap_or_default());
+/// `12.034` of 12034.
+fn thousandths(out: &mut String, count: u64) {
+    let mut buffer = itoa::Buffer::new();
+    let (whole, rest) = if count < 1000 {
+        // With a digit in front, so that no zero is lost.
+        ("0", buffer.format(count + 1000).get(1..).unwrap_or_default())
+    } else {
+        let digits = buffer.format(count);
+        digits.split_at_checked(digits.len() - 3).unwrap_or_default()
+    };
+    out.push_str(whole);
+    out.push('.');
+    out.push_str(rest);
 }
 
 /// A text of the proxy, which needs no escaping.
@@ -262,9 +269,11 @@ mod tests {
     #[test]
     fn times_have_three_places() {
         let mut out = String::new();
-        millis(&mut out, r#","a":"#, Duration::from_micros(12_034));
+        for micros in [0, 7, 34, 999, 1000, 12_034, 86_400_000_000] {
+            millis(&mut out, ",", Duration::from_micros(micros));
+        }
         number(&mut out, r#","b":"#, 7);
-        assert_eq!(out, r#","a":12.034,"b":7"#);
+        assert_eq!(out, r#",0.000,0.007,0.034,0.999,1.000,12.034,86400000.000,"b":7"#);
     }
 
     /// A sink that accepts nothing until the flag is set.

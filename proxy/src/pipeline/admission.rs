@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
+use sluice_wire::{is_client_claim, is_hop_by_hop};
 
-use super::request_policy::{Unusual, is_usual};
+use super::request_policy::Unusual;
 use crate::gateway::path;
-use crate::headers;
+use crate::headers::{self, HopByHop, Once};
 use crate::reject::Reject;
 
 /// Path and query: what the most generous behavior of a stage allows.
@@ -36,7 +37,7 @@ pub(crate) struct Admitted {
 }
 
 /// Checks a request's head.
-pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
+pub(crate) fn admit(parts: &Parts, fields: &Fields<'_>) -> Result<Admitted, Reject> {
     if parts.method == Method::CONNECT {
         return Err(Reject::Malformed("The method CONNECT is not supported."));
     }
@@ -44,58 +45,117 @@ pub(crate) fn admit(parts: &Parts) -> Result<Admitted, Reject> {
     if target > MAX_TARGET {
         return Err(Reject::UriTooLong);
     }
-    let mut unusual = Unusual::default();
-    fields(parts, &mut unusual)?;
-    framing(parts)?;
-    let authority = authority(parts)?;
+    limits(parts, fields)?;
+    framing(parts, fields)?;
+    let authority = authority(parts, fields.host)?;
     let host = match &authority {
         Some(value) => host(value)?,
         None => String::new(),
     };
     let path = path::canonical(parts.uri.path()).map_err(|bad| Reject::Malformed(bad.0))?;
-    unusual.path = path.traits;
-    Ok(Admitted { host, authority, path: Arc::from(path.text.as_ref()), unusual, websocket: websocket(parts) })
+    let (names, values) = (fields.present.unusual_names, fields.unusual_values);
+    let unusual = Unusual { path: path.traits, names, values };
+    let websocket = fields.present.upgrade && websocket(parts);
+    Ok(Admitted { host, authority, path: Arc::from(path.text.as_ref()), unusual, websocket })
+}
+
+/// What the gateway itself reads of a request's headers, found in one pass: a look-up for each name would cost more.
+#[derive(Default)]
+pub(crate) struct Fields<'a> {
+    host: Once<'a>,
+    length: Once<'a>,
+    coding: Once<'a>,
+    pub(crate) origin: Option<&'a HeaderValue>,
+    pub(crate) present: Present,
+    /// A value has characters outside ASCII.
+    unusual_values: bool,
+    /// A value begins or ends with white space.
+    padded: bool,
+    /// Of names and values.
+    bytes: usize,
+    /// How often the request came to a gateway before.
+    passes: usize,
+}
+
+/// Headers of a request that few requests have. Removing one later does not change this.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Present {
+    pub(crate) hop_by_hop: HopByHop,
+    pub(crate) claims: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) expect: bool,
+    pub(crate) cookie: bool,
+    /// Headers by which clients control caches: ranges, conditions and `Cache-Control`.
+    pub(crate) caching: bool,
+    /// Names with other characters than letters, digits and hyphens.
+    pub(crate) unusual_names: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(parts: &'a Parts) -> Self {
+        let mut found = Self::default();
+        for (name, value) in &parts.headers {
+            let name = name.as_str();
+            found.bytes += name.len() + value.len();
+            // No field value has control characters except the tab: hyper has rejected them.
+            found.unusual_values |= !value.as_bytes().is_ascii();
+            match name {
+                // Most headers of most requests.
+                "accept" | "accept-encoding" | "accept-language" | "authorization" | "content-type" | "referer"
+                | "user-agent" | "x-api-key" => {}
+                "host" => found.host.add(value),
+                "content-length" => found.length.add(value),
+                "cookie" => found.present.cookie = true,
+                "expect" => found.present.expect = true,
+                "origin" => drop(found.origin.get_or_insert(value)),
+                "cdn-loop" => found.passes += headers::passes(value),
+                "cache-control" | "range" => found.present.caching = true,
+                name if is_hop_by_hop(name) => {
+                    found.present.hop_by_hop.add(name, value);
+                    match name {
+                        "transfer-encoding" => found.coding.add(value),
+                        "upgrade" => found.present.upgrade = true,
+                        _ => {}
+                    }
+                }
+                name => {
+                    found.present.unusual_names |= !headers::is_usual(name);
+                    found.present.caching |= name.starts_with("if-");
+                    found.present.claims |= is_client_claim(name);
+                }
+            }
+        }
+        // In HTTP/1.1 white space around a value is not part of it.
+        found.padded = parts.version == Version::HTTP_2 && parts.headers.values().any(headers::is_padded);
+        found
+    }
 }
 
 /// A fragment is not checked: the `http` crate drops `#` and what follows it, in both versions of HTTP, so a fragment is
 /// neither checked nor forwarded.
-fn fields(parts: &Parts, unusual: &mut Unusual) -> Result<(), Reject> {
-    let fields = &parts.headers;
-    if fields.len() > MAX_HEADERS {
+fn limits(parts: &Parts, fields: &Fields<'_>) -> Result<(), Reject> {
+    if parts.headers.len() > MAX_HEADERS {
         return Err(Reject::HeadersTooLarge);
     }
-    let (mut bytes, mut passes) = (0, 0);
-    for (name, value) in fields {
-        bytes += name.as_str().len() + value.len();
-        unusual.names |= !is_usual(name);
-        // No field value has control characters except the tab: hyper has rejected them.
-        unusual.values |= !value.as_bytes().is_ascii();
-        if parts.version == Version::HTTP_2 && headers::is_padded(value) {
-            return Err(Reject::Malformed("Header values must not start or end with white space."));
-        }
-        if name == headers::CDN_LOOP {
-            passes += headers::passes(value);
-        }
+    if fields.padded {
+        return Err(Reject::Malformed("Header values must not start or end with white space."));
     }
-    if passes > MAX_PASSES {
+    if fields.passes > MAX_PASSES {
         return Err(Reject::Malformed("The request passed through this gateway too often."));
     }
-    if bytes > MAX_HEADER_BYTES { Err(Reject::HeadersTooLarge) } else { Ok(()) }
+    if fields.bytes > MAX_HEADER_BYTES { Err(Reject::HeadersTooLarge) } else { Ok(()) }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName, why: &'static str) -> Result<Option<&'a HeaderValue>, Reject> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() { Err(Reject::Malformed(why)) } else { Ok(first) }
+fn single<'a>(field: Once<'a>, why: &'static str) -> Result<Option<&'a HeaderValue>, Reject> {
+    field.value().map_err(|_| Reject::Malformed(why))
 }
 
-fn framing(parts: &Parts) -> Result<(), Reject> {
-    let length = single(&parts.headers, &CONTENT_LENGTH, "The request must have at most one Content-Length header.")?;
+fn framing(parts: &Parts, fields: &Fields<'_>) -> Result<(), Reject> {
+    let length = single(fields.length, "The request must have at most one Content-Length header.")?;
     if length.is_some_and(|value| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit)) {
         return Err(Reject::Malformed("Content-Length must be a number."));
     }
-    let coding =
-        single(&parts.headers, &TRANSFER_ENCODING, "The request must have at most one Transfer-Encoding header.")?;
+    let coding = single(fields.coding, "The request must have at most one Transfer-Encoding header.")?;
     let Some(coding) = coding else { return Ok(()) };
     if parts.version != Version::HTTP_11 {
         return Err(Reject::Malformed("Transfer-Encoding is allowed with HTTP/1.1 only."));
@@ -109,8 +169,8 @@ fn framing(parts: &Parts) -> Result<(), Reject> {
     Ok(())
 }
 
-fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
-    let field = single(&parts.headers, &HOST, "The request must have one Host header.")?;
+fn authority(parts: &Parts, field: Once<'_>) -> Result<Option<HeaderValue>, Reject> {
+    let field = single(field, "The request must have one Host header.")?;
     match (parts.uri.authority(), field) {
         (Some(authority), field) => {
             if field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
@@ -126,39 +186,42 @@ fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
 }
 
 /// The host of a request that may have no reading as a whole.
-pub(crate) fn host_of(parts: &Parts) -> Option<String> {
-    authority(parts).ok().flatten().and_then(|value| host(&value).ok())
+pub(crate) fn host_of(parts: &Parts, fields: &Fields<'_>) -> Option<String> {
+    authority(parts, fields.host).ok().flatten().and_then(|value| host(&value).ok())
 }
 
 /// `Shop.Example:8443` → `shop.example`.
 fn host(authority: &HeaderValue) -> Result<String, Reject> {
     const BAD: Reject = Reject::Malformed("The host is not a valid host name.");
-    let bytes = authority.as_bytes();
-    let (name, port) = match bytes.strip_prefix(b"[") {
+    let text = authority.to_str().map_err(|_| BAD)?;
+    let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let end = rest.iter().position(|b| *b == b']').ok_or(BAD)?;
-            let (address, rest) = rest.split_at(end);
-            let address = std::str::from_utf8(address).map_err(|_| BAD)?;
+            let (address, port) = rest.split_once(']').ok_or(BAD)?;
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(BAD);
             }
-            (address.as_bytes(), rest.get(1..).unwrap_or_default())
+            (address, port)
         }
         None => {
-            let (name, rest) = bytes.split_at(bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len()));
-            // Without a way out in the middle, as above.
-            let good = |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_');
-            if name.is_empty() || name.len() > 253 || !name.iter().fold(true, |all, b| all & good(*b)) {
+            let mut end = text.len();
+            for (at, byte) in text.bytes().enumerate() {
+                if byte == b':' {
+                    end = at;
+                    break;
+                }
+                if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+                    return Err(BAD);
+                }
+            }
+            let (name, port) = text.split_at(end);
+            if name.is_empty() || name.len() > 253 {
                 return Err(BAD);
             }
             // A name with a dot at its end is the same name (RFC 3986, 3.2.2).
-            (name.strip_suffix(b".").unwrap_or(name), rest)
+            (name.strip_suffix('.').unwrap_or(name), port)
         }
     };
-    if !is_port(port) {
-        return Err(BAD);
-    }
-    String::from_utf8(name.to_ascii_lowercase()).map_err(|_| BAD)
+    if is_port(port.as_bytes()) { Ok(name.to_ascii_lowercase()) } else { Err(BAD) }
 }
 
 /// Nothing, or a colon and a number that is a port; the number may be missing (RFC 3986, 3.2.3).
@@ -171,6 +234,7 @@ fn is_port(text: &[u8]) -> bool {
     *colon == b':' && digits.iter().fold(Some(0), digit).is_some()
 }
 
+/// Whether a request with `Upgrade` asks for a WebSocket.
 fn websocket(parts: &Parts) -> bool {
     let has = |name: HeaderName, expected: &str| {
         let values = parts.headers.get_all(name);
@@ -182,7 +246,6 @@ fn websocket(parts: &Parts) -> bool {
     };
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
-        && parts.headers.contains_key(UPGRADE)
         && parts.headers.get(CONTENT_LENGTH).is_none_or(is_zero)
         && !parts.headers.contains_key(TRANSFER_ENCODING)
         && has(CONNECTION, "upgrade")
@@ -239,6 +302,10 @@ mod tests {
         }
         let long = HeaderValue::from_str(&"a".repeat(254)).unwrap();
         assert!(host(&long).is_err() && host(&HeaderValue::from_bytes(b"caf\xe9").unwrap()).is_err());
+    }
+
+    fn admit(parts: &Parts) -> Result<Admitted, Reject> {
+        super::admit(parts, &Fields::of(parts))
     }
 
     #[test]

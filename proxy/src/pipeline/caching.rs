@@ -35,7 +35,10 @@ pub(crate) async fn respond(
 ) -> Result<Reply, Reject> {
     let Some(caching) = &policy.cache else { return forward::integrate(exchange, matched, policy, call, passed).await };
     let has_body = !call.body.is_end_stream();
-    if call.upgrade.is_some() || caching.policy.bypass(&call.parts.method, &call.parts.headers, has_body) {
+    // Look-ups in no headers cost nothing.
+    let none = HeaderMap::new();
+    let control = if call.present.caching { &call.parts.headers } else { &none };
+    if call.upgrade.is_some() || caching.policy.bypass(&call.parts.method, control, has_body) {
         note(exchange, matched, Phase::Bypass);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
@@ -46,11 +49,8 @@ pub(crate) async fn respond(
         reply.headers.insert(CACHE_STATUS, phase.cache_status());
         return Ok(reply);
     }
-    let invalidate = invalidation(
-        &caching.policy,
-        &call.parts.headers,
-        exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes),
-    );
+    let invalidate =
+        invalidation(&caching.policy, control, exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes));
     if invalidate == Invalidate::Reject {
         return Err(Reject::CacheRefresh);
     }
@@ -70,7 +70,7 @@ pub(crate) async fn respond(
         _ => find(caching, primary, &call.parts.headers, policy.timeout).await,
     };
     let mut reply = match found {
-        CacheResult::Stored(stored, phase) => from_cache(exchange, matched, &call.parts.headers, &stored, phase),
+        CacheResult::Stored(stored, phase) => from_cache(exchange, matched, control, &stored, phase),
         CacheResult::Lead(lead) => {
             let phase = if invalidate == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
             // In a box, as in `forward::send`.

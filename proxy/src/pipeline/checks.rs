@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
+use super::admission::Present;
 use super::edits;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
@@ -33,6 +34,7 @@ pub(crate) async fn pass(
     matched: &Matched<'_>,
     policy: &Policy,
     parts: &mut Parts,
+    present: Present,
 ) -> Result<Passed, Reject> {
     if let Some((authorizer, scopes)) = &policy.authorizer {
         let variables = RequestContext::unchanged(exchange, matched, parts);
@@ -45,7 +47,7 @@ pub(crate) async fn pass(
                 if !enough {
                     return Err(Reject::ScopeMissing);
                 }
-                remove_unverified(authorizer, &mut parts.headers);
+                remove_unverified(authorizer, &mut parts.headers, present);
             }
             Decision::Reject { reject, reason } => {
                 exchange.reason = reason;
@@ -63,15 +65,19 @@ pub(crate) async fn pass(
 
 /// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings
 /// of each. A backend might use one of them, and none of them was verified.
-fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap) {
+fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap, present: Present) {
     // Most authorizers have one place: the verified one.
-    let several = authorizer.places().nth(1).is_some();
-    let verified = if several { authorizer.credential_header(headers).cloned() } else { None };
-    for place in authorizer.places() {
-        if several && verified.as_ref() != Some(place) {
+    if authorizer.places().nth(1).is_some() {
+        let verified = authorizer.credential_header(headers).cloned();
+        for place in authorizer.places().filter(|place| verified.as_ref() != Some(*place)) {
             headers.remove(place);
         }
-        edits::remove_aliases(headers, place);
+    }
+    // Of two spellings of a name, one has unusual characters.
+    if present.unusual_names || authorizer.has_unusual_places() {
+        for place in authorizer.places() {
+            edits::remove_aliases(headers, place);
+        }
     }
 }
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::ORIGIN;
 use sluice_wire::Variable;
 
-use super::admission::host_of;
+use super::admission::{Fields, host_of};
 use super::exchange::Exchange;
 use super::response::{self, Expected, ReplyBody};
 use super::worker::Worker;
@@ -25,7 +24,8 @@ use crate::template::{Value, Variables};
 pub(super) fn reject(worker: &Worker, peer: Arc<Peer>, request: EarlyRequest, reject: &Reject) -> Response<Bytes> {
     let EarlyRequest { parts, path } = request;
     let gateway = &worker.snapshot().gateway;
-    let host = host_of(&parts).unwrap_or_default();
+    let fields = Fields::of(&parts);
+    let host = host_of(&parts, &fields).unwrap_or_default();
     let mut exchange = Exchange::new(worker.recorder.clone(), peer, &parts, host, Arc::from(path), false);
     let place = if exchange.path.starts_with('/') { &*exchange.path } else { "/" };
     exchange.stage = gateway.hosts.find(&exchange.host, place).cloned();
@@ -33,7 +33,7 @@ pub(super) fn reject(worker: &Worker, peer: Arc<Peer>, request: EarlyRequest, re
     let body = if let ReplyBody::Full(body) = &reply.body { body.clone() } else { Bytes::new() };
     exchange.sent = body.len() as u64;
     // The response with its record is complete here: the body is sent by the caller.
-    response::finish(exchange, reply, Expected::head_only(), parts.headers.get(ORIGIN)).map(|_| body)
+    response::finish(exchange, reply, Expected::head_only(), fields.origin).map(|_| body)
 }
 
 /// Records a connection, or a stream of one, that is closed without a response.

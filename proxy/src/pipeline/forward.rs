@@ -3,17 +3,18 @@
 
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use sluice_wire::Behavior;
+use sluice_wire::{Behavior, is_hop_by_hop};
 use smallvec::SmallVec;
 use tracing::Instrument as _;
 
+use super::admission::Present;
 use super::checks::Passed;
 use super::edits;
 use super::exchange::Exchange;
@@ -23,7 +24,7 @@ use super::response_body::First;
 use super::tunnel;
 use super::variables::RequestContext;
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
-use crate::headers;
+use crate::headers::{self, HopByHop, Once};
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
@@ -47,6 +48,7 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     pub(crate) body: Incoming,
     pub(crate) upgrade: Option<Upgrade>,
+    pub(crate) present: Present,
 }
 
 /// Calls the integration. `_passed` proves that every check was made.
@@ -116,12 +118,24 @@ async fn send(
     parts.uri = target(&parts.uri, path)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    headers::join_cookies(&mut parts.headers);
-    headers::strip_expect(&mut parts.headers);
+    if request.present.cookie {
+        headers::join_cookies(&mut parts.headers);
+    }
+    if request.present.expect {
+        headers::strip_expect(&mut parts.headers);
+    }
+    if let Some(api) = &matched.rule.api {
+        headers::imitate_aws_rest(&mut parts.headers, api);
+    }
     edits::apply(&mut parts.headers, policy.request.as_deref(), &RequestContext::new(exchange, matched));
     let origin = &exchange.peer.origin;
     match matched.stage.behavior {
         Behavior::AwsHttp => {
+            if parts.method == Method::PUT && request.body.is_end_stream() {
+                // AWS adds the header, and does not document its value.
+                let unknown = || HeaderValue::from_static("application/octet-stream");
+                parts.headers.entry(CONTENT_TYPE).or_insert_with(unknown);
+            }
             headers::set_forwarded_element(&mut parts.headers, origin, exchange.secure, request.authority.as_ref());
         }
         Behavior::Native | Behavior::AwsRest => {
@@ -216,29 +230,40 @@ fn rejection(error: &transport::Error) -> Reject {
     }
 }
 
-/// The length of a response: its only Content-Length, its only transfer coding `chunked`, or neither; none: it is ambiguous.
-/// hyper follows the coding where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
-fn length(headers: &HeaderMap) -> Option<Length> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let valid = match (lengths.next(), codings.next()) {
-        (None, None) => return Some(Length::Unknown),
-        (Some(length), None) => {
-            let valid =
-                lengths.next().is_none() && !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
-            return valid.then_some(Length::Known);
-        }
-        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    };
-    valid.then_some(Length::Unknown)
+/// How a response is framed.
+#[derive(Clone, Copy)]
+struct Framing {
+    /// Otherwise the end of the body is its length, and trailers may follow it.
+    has_length: bool,
+    /// What belongs to the upstream's connection.
+    hop_by_hop: HopByHop,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Length {
-    Known,
-    /// The end of the body is its length. Trailers may follow it.
-    Unknown,
+/// A response has one Content-Length, one transfer coding `chunked`, or neither; none: it is ambiguous. hyper follows the coding
+/// where there are both, and caches and clients behind us might not (RFC 9112, 6.3).
+fn framing(headers: &HeaderMap) -> Option<Framing> {
+    let (mut length, mut coding) = (Once::default(), Once::default());
+    let mut hop_by_hop = HopByHop::default();
+    for (name, value) in headers {
+        match name.as_str() {
+            "content-length" => length.add(value),
+            name if is_hop_by_hop(name) => {
+                hop_by_hop.add(name, value);
+                if name == TRANSFER_ENCODING {
+                    coding.add(value);
+                }
+            }
+            _ => {}
+        }
+    }
+    let (length, coding) = (length.value().ok()?, coding.value().ok()?);
+    let valid = match (length, coding) {
+        (None, None) => true,
+        (Some(length), None) => !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit),
+        (None, Some(coding)) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    valid.then_some(Framing { has_length: length.is_some(), hop_by_hop })
 }
 
 async fn receive(
@@ -248,7 +273,7 @@ async fn receive(
     client: Version,
 ) -> Result<Reply, Cause> {
     let UpstreamResponse { mut response, connection } = received;
-    let length = length(response.headers()).ok_or(Cause::MalformedResponse)?;
+    let framing = framing(response.headers()).ok_or(Cause::MalformedResponse)?;
     if response.version() == Version::HTTP_2 && response.headers().values().any(headers::is_padded) {
         return Err(Cause::MalformedResponse);
     }
@@ -267,14 +292,11 @@ async fn receive(
     let (mut parts, mut incoming) = response.into_parts();
     let first = First::of(&mut incoming).await.map_err(|error| Cause::of_exchange(&error))?;
     // An HTTP/1.1 client gets trailers if it accepts them (`TE`) and the response names them.
-    let named = match length {
-        Length::Unknown if client == Version::HTTP_11 => parts.headers.remove(TRAILER),
-        _ => None,
-    };
+    let named = if framing.has_length || client != Version::HTTP_11 { None } else { parts.headers.remove(TRAILER) };
     if behavior == Behavior::AwsRest {
         headers::remap_aws_rest(&mut parts.headers);
     } else {
-        headers::strip_hop_by_hop(&mut parts.headers);
+        framing.hop_by_hop.strip(&mut parts.headers);
     }
     if let Some(named) = named {
         parts.headers.insert(TRAILER, named);

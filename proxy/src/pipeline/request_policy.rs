@@ -121,7 +121,7 @@ fn query(policy: &ResolvedPolicy, uri: &mut Uri) -> Result<(), Reject> {
 }
 
 fn names(policy: HeaderNames, headers: &mut HeaderMap) -> Result<(), Reject> {
-    let unusual = headers.keys().filter(|name| !is_usual(name));
+    let unusual = headers.keys().filter(|name| !headers::is_usual(name.as_str()));
     let removed: Vec<HeaderName> = match policy {
         HeaderNames::Reject => {
             return Err(Reject::Malformed("Header names must have only letters, digits and hyphens."));
@@ -133,12 +133,6 @@ fn names(policy: HeaderNames, headers: &mut HeaderMap) -> Result<(), Reject> {
         headers.remove(name);
     }
     Ok(())
-}
-
-/// Whether a name has only letters, digits and hyphens.
-pub(super) fn is_usual(name: &HeaderName) -> bool {
-    // Without a way out in the middle the compiler looks at many bytes at once.
-    name.as_str().bytes().fold(true, |good, b| good & (b.is_ascii_alphanumeric() | (b == b'-')))
 }
 
 /// Whether the name is another spelling of a header that the proxy reads, sets or removes, or of one that the request has as

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, STRICT_TRANSPORT_SECURITY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
+use super::admission::Present;
 use super::exchange::Exchange;
 use super::response_body::{First, ResponseBody};
 use super::tunnel;
@@ -29,8 +30,8 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub(crate) fn of(parts: &Parts, flow: Option<Arc<Flow>>) -> Self {
-        let upgrade = parts.version == Version::HTTP_11 && parts.headers.contains_key(UPGRADE);
+    pub(crate) fn of(parts: &Parts, present: Present, flow: Option<Arc<Flow>>) -> Self {
+        let upgrade = parts.version == Version::HTTP_11 && present.upgrade;
         Self { head: parts.method == Method::HEAD, upgrade, flow }
     }
 

@@ -18,6 +18,7 @@
 
 mod authorizer;
 mod capability;
+mod client_header;
 pub mod codec;
 mod fleet;
 mod frame;
@@ -44,6 +45,7 @@ pub use authorizer::{
     normalized_token_type,
 };
 pub use capability::Capabilities;
+pub use client_header::{NEVER_FORWARDED, is_client_claim};
 pub use fleet::{FleetName, ParseFleetError};
 pub use frame::{
     Ack, Delta, Diagnostic, Down, Frame, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up, Welcome,
@@ -61,7 +63,7 @@ pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, ParseSettingError, PathCharacters,
     QueryCharacters, RequestPolicy, Semicolons,
 };
-pub use reserved::{Message, Reserved, is_client_claim, is_hop_by_hop, is_removed_from_requests, reserved};
+pub use reserved::{Message, Reserved, is_hop_by_hop, is_removed_from_requests, reserved};
 pub use route::{
     ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
     RuleAction, RuleCache, RulePolicy, VersionScheme,

@@ -1,5 +1,7 @@
 //! Headers that rules cannot change, because the proxy writes them itself. The operator and the proxy have this one list.
 
+use crate::is_client_claim;
+
 /// Which message a header belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -46,21 +48,8 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Headers in which a client could claim another address, or another method than the one that was authorized. The name is in
+/// Whether the proxy removes the header from requests before it matches rules, unless the Stage forwards it. The name is in
 /// lower case.
-#[inline]
-#[must_use]
-pub fn is_client_claim(name: &str) -> bool {
-    match name.strip_prefix("x-") {
-        Some(rest) => {
-            rest.starts_with("forwarded-")
-                || matches!(rest, "real-ip" | "forwarded" | "http-method-override" | "http-method" | "method-override")
-        }
-        None => name == "forwarded",
-    }
-}
-
-/// Whether the proxy removes the header from requests before it matches rules. The name is in lower case.
 #[must_use]
 pub fn is_removed_from_requests(name: &str) -> bool {
     is_hop_by_hop(name) || is_client_claim(name)

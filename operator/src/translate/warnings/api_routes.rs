@@ -96,7 +96,8 @@ impl At<'_> {
         for (number, header) in self.rule.headers.iter().enumerate() {
             let field = format!("{}.headers[{number}]", self.field);
             let name = header.name.to_ascii_lowercase();
-            if is_removed_from_requests(&name) {
+            let is_forwarded = self.stages.iter().any(|(_, found)| found.spec.forward_client_headers.contains(&name));
+            if is_removed_from_requests(&name) && !is_forwarded {
                 let why = format!(
                     "the proxy removes the header {name} before it matches rules, so the rule matches no request. Remove \
                      the condition"

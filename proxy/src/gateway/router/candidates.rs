@@ -158,6 +158,10 @@ impl<R> Candidates<R> {
     /// Adds a rule with the numbers of its conditions. Of rules with equal matches, the smaller tie wins.
     pub(super) fn insert(&mut self, candidate: Candidate<R>, conditions: ConditionIds) {
         if conditions.is_empty() {
+            if self.plain.is_empty() {
+                // Most patterns have one rule: without capacity for more.
+                self.plain.reserve_exact(1);
+            }
             let at = self.plain.partition_point(|other| other.rank(0) <= candidate.rank(0));
             self.plain.insert(at, candidate);
         } else {

@@ -63,6 +63,10 @@ impl<T: Clone> Children<T> {
         match self {
             Self::Few(list) => {
                 let at = list.iter().position(|(known, _)| **known == *text).unwrap_or_else(|| {
+                    if list.is_empty() {
+                        // Many nodes have one child: without capacity for more.
+                        list.reserve_exact(1);
+                    }
                     list.push((text.into(), make()));
                     list.len() - 1
                 });
