@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate lint fuzz microbench bench test-cluster test-overload
+.PHONY: help run test test-peers check generate lint fuzz microbench bench test-cluster test-overload
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 
 test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
 	@CARGO="$(CARGO)" tests/run
+
+test-peers: ## Suites of others against the proxy: h2spec. Builds them below target/, with Go.
+	@CARGO="$(CARGO)" tests/peers/run
 
 check: ## Formatting, clippy, generated files, layers, dependency policy, documentation, text.
 	$(CARGO) fmt --all --check

@@ -1,5 +1,5 @@
 //! Headers in which a client could tell a backend what only the gateway knows or decides: the method, the path, the host, the
-//! scheme, or who the client is. Each is believed by some frameworks or servers, so that a backend would serve another request
+//! scheme, or who the client is. Some frameworks or servers use them, so that a backend would serve another request
 //! than the one that was matched and authorized. The operator and the proxy have this one table.
 
 /// Headers of the kind that a Stage can never forward: the proxy sets them itself, or they attack CGI programs: `Proxy` becomes
