@@ -88,10 +88,10 @@ async fn serve(
             Ok(admitted) => admitted,
             Err(reject) => {
                 let host = host_of(&request.parts, &fields).unwrap_or_default();
-                let path = Arc::from(request.parts.uri.path());
-                let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path, is_counted);
+                let path: Arc<str> = Arc::from(request.parts.uri.path());
+                let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path.clone(), is_counted);
                 // The Stage decides the form of the response, as far as host and path can be read.
-                exchange.stage = snapshot.gateway.hosts.find(&exchange.host, &exchange.path).cloned();
+                exchange.place(&snapshot.gateway.hosts, &path);
                 let reply = response::reject(&mut exchange, &reject);
                 return Ok(response::finish(exchange, reply, expected, origin.as_ref()));
             }
@@ -133,7 +133,10 @@ async fn run(
     } else {
         find_stage(gateway, &exchange.host, whole)
     };
-    exchange.stage = found.as_ref().ok().cloned();
+    match &found {
+        Ok(stage) => exchange.stage = Some(stage.clone()),
+        Err(_) => exchange.host_behavior = gateway.hosts.behavior(&exchange.host),
+    }
     secure::covered(exchange)?;
     let stage = found?;
     if stage.invalid {

@@ -187,3 +187,63 @@ fn the_sizes_of_heads_are_those_of_the_stages_behavior() {
         assert_eq!(response.status, expected, "{behavior:?} {} {}", path.len(), value.len());
     }
 }
+
+/// A Stage of its own, by its number.
+fn numbered(number: usize, stage: StagePart) -> (PartName, PartBody) {
+    let object = ObjectRef::new("Stage", "shop", format!("stage-{number}"));
+    (PartName::new(PartKind::Stage, format!("shop/stage-{number}")), PartBody::Stage(StagePart { object, ..stage }))
+}
+
+#[test]
+fn where_a_host_has_stages_of_one_behavior_that_behavior_rejects_other_paths() {
+    use Behavior::{AwsHttp, AwsRest, Native};
+    for (behaviors, status, body) in [
+        (vec![AwsRest], 403, r#"{"message":"Missing Authentication Token"}"#),
+        (vec![AwsRest, AwsRest], 403, r#"{"message":"Missing Authentication Token"}"#),
+        (vec![AwsHttp; 6], 404, r#"{"message":"Not Found"}"#),
+        (vec![AwsRest, AwsHttp], 404, "problem"),
+        (vec![Native], 404, "problem"),
+    ] {
+        for hosts in [vec!["shop.example"], vec!["*.example"], vec![]] {
+            let hostnames: Vec<HostPattern> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            let stages = behaviors.iter().enumerate().map(|(number, behavior)| {
+                let base_path = format!("/base-{number}");
+                numbered(number, StagePart { hostnames: hostnames.clone(), base_path, behavior: *behavior, ..stage() })
+            });
+            let mut gate = Gate::start();
+            gate.put(stages.collect());
+            for path in ["/", "/other", "/base", "/base-00"] {
+                let response = gate.get(path);
+                let problem = response.header("content-type") == Some("application/problem+json");
+                assert_eq!((response.status, problem), (status, body == "problem"), "{behaviors:?} {hosts:?} {path}");
+                assert!(problem || response.body == body, "{}", response.body);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_can_have_many_stages() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let count = 600;
+    let mut parts = vec![upstream(&[backend.address])];
+    for number in 0..count {
+        // Some are below others.
+        let base_path =
+            if number % 3 == 0 { format!("/v{number}") } else { format!("/v{}/b{number}", number - number % 3) };
+        let (name, part) = numbered(number, StagePart { base_path, ..stage() });
+        let rules = vec![rule("all", "ANY", "/{p+}", policy(mock(&format!("stage {number}"))))];
+        let (route_name, route) = route(&format!("r{number}"), rules);
+        let PartBody::Route(route) = route else { unreachable!() };
+        parts.push((route_name, PartBody::Route(RoutePart { stages: vec![name.clone()], ..route })));
+        parts.push((name, part));
+    }
+    gate.put(parts);
+    for number in [0, 3, 297, 597] {
+        assert_eq!(gate.get(&format!("/v{number}/x")).body, format!("stage {number}"));
+        assert_eq!(gate.get(&format!("/v{number}/b{}/x", number + 1)).body, format!("stage {}", number + 1));
+        assert_eq!(gate.get(&format!("/v{number}/b{}x/x", number + 1)).body, format!("stage {number}"));
+        assert_eq!(gate.get(&format!("/v{number}x")).status, 404);
+    }
+}

@@ -27,8 +27,8 @@ pub(super) fn reject(worker: &Worker, peer: Arc<Peer>, request: EarlyRequest, re
     let fields = Fields::of(&parts);
     let host = host_of(&parts, &fields).unwrap_or_default();
     let mut exchange = Exchange::new(worker.recorder.clone(), peer, &parts, host, Arc::from(path), false);
-    let place = if exchange.path.starts_with('/') { &*exchange.path } else { "/" };
-    exchange.stage = gateway.hosts.find(&exchange.host, place).cloned();
+    let path = exchange.path.clone();
+    exchange.place(&gateway.hosts, if path.starts_with('/') { &path } else { "/" });
     let reply = response::reject(&mut exchange, reject);
     let body = if let ReplyBody::Full(body) = &reply.body { body.clone() } else { Bytes::new() };
     exchange.sent = body.len() as u64;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{Method, Version};
-use sluice_wire::Variable;
+use sluice_wire::{Behavior, Variable};
 
 use crate::auth::Identity;
 use crate::client::Peer;
-use crate::gateway::{Rule, Stage};
+use crate::gateway::{HostTable, Rule, Stage};
 use crate::headers;
 use crate::id::RequestId;
 use crate::key::KeyRecord;
@@ -33,6 +33,8 @@ pub(crate) struct Exchange {
     /// Whether the client uses TLS, here or at a load balancer.
     pub(crate) secure: bool,
     pub(crate) stage: Option<Arc<Stage>>,
+    /// Of its host, where it has no Stage.
+    pub(crate) host_behavior: Behavior,
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) key: Option<Arc<KeyRecord>>,
@@ -78,6 +80,7 @@ impl Exchange {
             path,
             secure,
             stage: None,
+            host_behavior: Behavior::Native,
             rule: None,
             identity: None,
             key: None,
@@ -92,6 +95,21 @@ impl Exchange {
             counted,
             entered: None,
         })
+    }
+}
+
+impl Exchange {
+    /// Notes the Stage of the host and a path, where there is one.
+    pub(crate) fn place(&mut self, hosts: &HostTable, path: &str) {
+        self.stage = hosts.find(&self.host, path).cloned();
+        if self.stage.is_none() {
+            self.host_behavior = hosts.behavior(&self.host);
+        }
+    }
+
+    /// Whose rejections and headers the response has.
+    pub(crate) fn behavior(&self) -> Behavior {
+        self.stage.as_ref().map_or(self.host_behavior, |stage| stage.behavior)
     }
 }
 

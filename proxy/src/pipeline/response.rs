@@ -79,7 +79,7 @@ impl Reply {
 
 /// The response to a rejected request.
 pub(crate) fn reject(exchange: &mut Exchange, reject: &Reject) -> Reply {
-    let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
+    let behavior = exchange.behavior();
     let metrics = exchange.stage.as_ref().map_or(&exchange.recorder.no_stage, |stage| &stage.metrics);
     metrics.reject(exchange.recorder.worker, reject.index());
     if exchange.reason.is_empty() {
@@ -111,7 +111,7 @@ pub(crate) fn finish(
 ) -> Response<ResponseBody> {
     let Reply { status, mut headers, body } = reply;
     exchange.status = status.as_u16();
-    let behavior = exchange.stage.as_ref().map_or(Behavior::Native, |stage| stage.behavior);
+    let behavior = exchange.behavior();
     headers.insert(request_id(behavior), exchange.id.header());
     if behavior == Behavior::AwsRest {
         headers.insert(HeaderName::from_static("x-amz-apigw-id"), exchange.id.extended());
