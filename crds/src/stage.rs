@@ -1,6 +1,7 @@
 //! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log. ApiRoutes attach to Stages.
 
 mod request_policy;
+mod tls;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::CustomResource;
@@ -11,12 +12,12 @@ use crate::{
     accepts::Accepts,
     condition::conditions_schema,
     field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME_OR_ANY, HOSTNAME, Throttle},
-    reference::Reference,
 };
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, PathCharacters, QueryCharacters,
     RequestPolicy, Semicolons,
 };
+pub use tls::{Hsts, HstsScope, PlainHttp, StageTls};
 
 /// How an API is served: hosts, base path, TLS, and defaults for the ApiRoutes that attach to the Stage.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -159,8 +160,8 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_policy: Option<RequestPolicy>,
 
-    /// Headers of requests that are forwarded although a client could claim in them what only the gateway knows: another client
-    /// address, method, path or host. The proxy removes such headers from requests, for example `X-Real-IP`, `X-Original-URL`
+    /// Headers of requests that are forwarded although clients can spoof them: they state another client address, method, path
+    /// or host than the request itself. The proxy removes such headers, for example `X-Real-IP`, `X-Original-URL`
     /// and `X-HTTP-Method-Override`; the page about headers lists them. List one if a load balancer in front of the proxies sets it
     /// in every request, or if no backend trusts it. Headers that the proxy sets itself, and `Proxy`, cannot be listed. Lower case,
     /// at most 32. Unset: none of them is forwarded. Example: `[true-client-ip]`.
@@ -213,73 +214,6 @@ pub enum TrailingSlash {
     Exact,
     /// A rule matches both, if no rule has exactly the path.
     Ignore,
-}
-
-/// TLS for the hosts of a stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StageTls {
-    /// Secrets of type `kubernetes.io/tls` with a certificate chain in `tls.crt` and its private key in `tls.key`. With
-    /// several, a client gets the first one that is valid for the requested host and whose key type it supports. A change
-    /// of a Secret takes effect without closing connections. From 1 to 8. Example: `[{name: api-shop-tls}]`.
-    #[schemars(
-        length(min = 1, max = 8),
-        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
-            "rule": "self.all(x, self.exists_one(y, x == y))",
-            "message": "each Secret may be listed once"
-        }])
-    )]
-    pub certificates: Vec<Reference>,
-    /// What happens to requests over plain HTTP. `Redirect`: the client is redirected to HTTPS with 308. `Serve`: they are
-    /// served like requests over TLS. `Off`: they are rejected with 403. Unset: `Redirect`. Example: `Off`.
-    #[serde(default)]
-    pub http: PlainHttp,
-    /// Tells browsers to use HTTPS only, with the header `Strict-Transport-Security` (HSTS) on each response over TLS. Unset:
-    /// no header is added. Example: `{maxAge: 8760h}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hsts: Option<Hsts>,
-}
-
-/// What happens to requests over plain HTTP for a stage with TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-pub enum PlainHttp {
-    /// The client is redirected to HTTPS (308).
-    #[default]
-    Redirect,
-    /// They are served.
-    Serve,
-    /// They are rejected (403).
-    Off,
-}
-
-/// HTTP Strict Transport Security (RFC 6797).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Hsts {
-    /// How long a browser uses HTTPS only, from its last response. `0s`: browsers forget earlier responses. Whole seconds, at
-    /// most `17520h` (two years). Example: `8760h`.
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "duration(self) <= duration('17520h')",
-        "message": "maxAge must be at most 17520h"
-    }, {
-        "rule": "!self.contains('ms')",
-        "message": "maxAge must be in whole seconds: do not use the unit ms"
-    }]))]
-    pub max_age: Duration,
-    /// The hosts to which it applies. `Host`: the host of the request. `HostAndSubdomains`: also every host below it, whether
-    /// or not it is served over TLS. Unset: `Host`.
-    #[serde(default)]
-    pub scope: HstsScope,
-}
-
-/// The hosts to which HSTS applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-pub enum HstsScope {
-    /// The host of the request.
-    #[default]
-    Host,
-    /// The host and every host below it.
-    HostAndSubdomains,
 }
 
 /// The response cache of a stage.

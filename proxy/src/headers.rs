@@ -8,7 +8,7 @@ use http::header::{
     WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use sluice_wire::{is_client_claim, is_hop_by_hop};
+use sluice_wire::{is_hop_by_hop, is_spoofable};
 use smallvec::SmallVec;
 
 use crate::client::Origin;
@@ -120,22 +120,13 @@ pub(crate) fn strip_trailers(fields: &mut HeaderMap) {
     }
 }
 
-/// Removes headers in which a client could claim what only the gateway knows, except those that the Stage forwards.
-pub(crate) fn strip_claims(headers: &mut HeaderMap, forwarded: &[HeaderName]) {
-    let is_removed = |name: &&HeaderName| is_client_claim(name.as_str()) && !forwarded.contains(name);
+/// Removes headers that clients can spoof, except those that the Stage forwards.
+pub(crate) fn strip_spoofable(headers: &mut HeaderMap, forwarded: &[HeaderName]) {
+    let is_removed = |name: &&HeaderName| is_spoofable(name.as_str()) && !forwarded.contains(name);
     let present: SmallVec<[HeaderName; 2]> = headers.keys().filter(is_removed).cloned().collect();
     for name in present {
         headers.remove(name);
     }
-}
-
-/// Whether a header of this name is removed from requests.
-pub(crate) fn is_removed(name: HeaderName) -> bool {
-    let mut headers = HeaderMap::with_capacity(1);
-    headers.insert(name, HeaderValue::from_static(""));
-    strip_hop_by_hop(&mut headers);
-    strip_claims(&mut headers, &[]);
-    headers.is_empty()
 }
 
 /// The method of `X-HTTP-Method-Override`, as in AWS REST APIs. None: the header is absent.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use sluice_wire::Behavior;
+use sluice_wire::{Behavior, Hash};
 
 use crate::client::{Flow, Peer};
 use crate::gateway::router::{Miss, RouteInput};
@@ -35,7 +35,7 @@ use crate::overload::Shed;
 use crate::reject::Reject;
 use admission::{Admitted, Fields, Present, admit, host_of};
 use forward::{Call, Upgrade};
-use request_policy::{Unusual, find_stage};
+use request_policy::Unusual;
 use response::{Expected, Reply};
 use response_body::ResponseBody;
 use variables::RequestContext;
@@ -128,17 +128,13 @@ async fn run(
 ) -> Result<Reply, Reject> {
     let parts = &mut request.parts;
     // The Stage decides what happens to unusual paths, so it is found by the form that they would be matched in.
-    let found = if unusual.path.is_reducible() {
-        find_stage(gateway, &exchange.host, Reduced::new(whole).text())
+    if unusual.path.is_reducible() {
+        exchange.place(&gateway.hosts, Reduced::new(whole).text());
     } else {
-        find_stage(gateway, &exchange.host, whole)
-    };
-    match &found {
-        Ok(stage) => exchange.stage = Some(stage.clone()),
-        Err(_) => exchange.host_behavior = gateway.hosts.behavior(&exchange.host),
+        exchange.place(&gateway.hosts, whole);
     }
     secure::covered(exchange)?;
-    let stage = found?;
+    let stage = exchange.stage.clone().ok_or_else(|| no_stage(gateway))?;
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
@@ -154,8 +150,8 @@ async fn run(
     if stage.behavior == Behavior::AwsRest {
         aws_method(exchange, parts)?;
     }
-    if present.claims {
-        headers::strip_claims(&mut parts.headers, &stage.forward_client_headers);
+    if present.spoofable {
+        headers::strip_spoofable(&mut parts.headers, &stage.forward_client_headers);
     }
     if let Some(cors) = &stage.cors
         && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
@@ -187,6 +183,11 @@ async fn run(
     }
     edits::apply(&mut reply.headers, policy.response.as_deref(), &RequestContext::new(exchange, &matched));
     Ok(reply)
+}
+
+#[cold]
+fn no_stage(gateway: &Gateway) -> Reject {
+    if gateway.version == Hash::NONE { Reject::NotReady } else { Reject::NotFound }
 }
 
 /// AWS REST APIs match and forward the method named in X-HTTP-Method-Override, and have seven methods, also for `ANY`.

@@ -188,7 +188,7 @@ fn the_sizes_of_heads_are_those_of_the_stages_behavior() {
     }
 }
 
-/// A Stage of its own, by its number.
+/// A Stage with a number in its name.
 fn numbered(number: usize, stage: StagePart) -> (PartName, PartBody) {
     let object = ObjectRef::new("Stage", "shop", format!("stage-{number}"));
     (PartName::new(PartKind::Stage, format!("shop/stage-{number}")), PartBody::Stage(StagePart { object, ..stage }))

@@ -1,11 +1,11 @@
-//! Headers in which clients could claim what only the gateway knows.
+//! Headers that clients can spoof, and headers that AWS removes and adds.
 
 use sluice_wire::*;
 
 use crate::harness::*;
 
 /// One of each kind, in several spellings.
-const CLAIMS: [&str; 14] = [
+const SPOOFABLE: [&str; 14] = [
     "Proxy",
     "X-Original-URL",
     "X-Rewrite-URL",
@@ -38,11 +38,11 @@ fn forwarded(gate: &Gate, name: &str) -> bool {
 }
 
 #[test]
-fn claims_of_clients_are_removed_unless_the_stage_forwards_them() {
+fn spoofable_headers_are_removed_unless_the_stage_forwards_them() {
     let forward_client_headers = vec!["x-original-url".to_owned(), "true-client-ip".to_owned()];
     let (plain, _one) = gate(stage());
     let (chosen, _two) = gate(StagePart { forward_client_headers, ..stage() });
-    for name in CLAIMS {
+    for name in SPOOFABLE {
         assert!(!forwarded(&plain, name), "{name}");
         let is_chosen = matches!(name, "X-Original-URL" | "True-Client-IP");
         assert_eq!(forwarded(&chosen, name), is_chosen, "{name}");
@@ -51,7 +51,7 @@ fn claims_of_clients_are_removed_unless_the_stage_forwards_them() {
 }
 
 #[test]
-fn other_spellings_of_claims_are_not_forwarded_where_unusual_names_are() {
+fn other_spellings_of_them_are_not_forwarded_where_unusual_names_are() {
     let request_policy = RequestPolicy { header_names: Some(HeaderNames::Forward), ..RequestPolicy::default() };
     let (gate, _backend) = gate(StagePart { request_policy, ..stage() });
     for name in ["x_original_url", "x_client_ip", "true.client.ip", "X_Remote_User", "x_script-name"] {

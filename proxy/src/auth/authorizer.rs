@@ -55,6 +55,7 @@ pub(crate) struct Authorizer {
     name: String,
     /// Or why it cannot be used, in a sentence.
     kind: Result<Kind, String>,
+    /// One of the places of its credentials has a name with other characters than letters, digits and hyphens.
     unusual_places: bool,
     remembered: Remembered,
 }

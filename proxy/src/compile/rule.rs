@@ -74,6 +74,7 @@ pub(super) fn compile(
     // Where stages serve different rules of an ApiRoute it has several parts: it is still the same route.
     let part = PartName::of_object(PartKind::Route, &object.namespace, &object.name);
     let version = site.route.version.clone().map(Arc::new);
+    let api = (site.stage.behavior == wire::Behavior::AwsRest).then(|| Box::new(api(&part)));
     let mut diagnostics = Vec::new();
     let mut rules = Vec::with_capacity(site.route.rules.len());
     for (number, rule) in site.route.rules.iter().enumerate() {
@@ -103,7 +104,7 @@ pub(super) fn compile(
             action,
             metrics: metrics.clone(),
             log: access_log::of_rule(&label, &rule.name),
-            api: (site.stage.behavior == wire::Behavior::AwsRest).then(|| Box::new(api(&part))),
+            api: api.clone(),
         };
         rules.push((place, methods(rule), Arc::new(made)));
     }

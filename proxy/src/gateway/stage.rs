@@ -27,7 +27,7 @@ pub(crate) struct Stage {
     pub(crate) base: Box<str>,
     pub(crate) behavior: Behavior,
     pub(crate) request_policy: ResolvedPolicy,
-    /// Of the headers that are removed from requests because clients could claim something in them, those that stay.
+    /// The headers that clients can spoof and that are forwarded all the same.
     pub(crate) forward_client_headers: Box<[HeaderName]>,
     /// All its requests are rejected.
     pub(crate) invalid: bool,

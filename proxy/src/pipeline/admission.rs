@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Version};
-use sluice_wire::{is_client_claim, is_hop_by_hop};
+use sluice_wire::{is_hop_by_hop, is_spoofable};
 
 use super::request_policy::Unusual;
 use crate::gateway::path;
@@ -81,7 +81,7 @@ pub(crate) struct Fields<'a> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Present {
     pub(crate) hop_by_hop: HopByHop,
-    pub(crate) claims: bool,
+    pub(crate) spoofable: bool,
     pub(crate) upgrade: bool,
     pub(crate) expect: bool,
     pub(crate) cookie: bool,
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
                 "content-length" => found.length.add(value),
                 "cookie" => found.present.cookie = true,
                 "expect" => found.present.expect = true,
-                "origin" => drop(found.origin.get_or_insert(value)),
+                "origin" => found.origin = found.origin.or(Some(value)),
                 "cdn-loop" => found.passes += headers::passes(value),
                 "cache-control" | "range" => found.present.caching = true,
                 name if is_hop_by_hop(name) => {
@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
                 name => {
                     found.present.unusual_names |= !headers::is_usual(name);
                     found.present.caching |= name.starts_with("if-");
-                    found.present.claims |= is_client_claim(name);
+                    found.present.spoofable |= is_spoofable(name);
                 }
             }
         }

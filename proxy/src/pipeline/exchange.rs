@@ -99,7 +99,7 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// Notes the Stage of the host and a path, where there is one.
+    /// Finds the Stage of the host for a path; without one, the behavior of the host.
     pub(crate) fn place(&mut self, hosts: &HostTable, path: &str) {
         self.stage = hosts.find(&self.host, path).cloned();
         if self.stage.is_none() {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -249,7 +249,7 @@ fn framing(headers: &HeaderMap) -> Option<Framing> {
             "content-length" => length.add(value),
             name if is_hop_by_hop(name) => {
                 hop_by_hop.add(name, value);
-                if name == TRANSFER_ENCODING {
+                if name == "transfer-encoding" {
                     coding.add(value);
                 }
             }

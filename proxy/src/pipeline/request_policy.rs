@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Uri};
-use sluice_wire::{HeaderNames, HeaderValues, QueryCharacters, is_hop_by_hop};
+use sluice_wire::{HeaderNames, HeaderValues, QueryCharacters, is_hop_by_hop, is_removed_from_requests};
 
 use super::exchange::Exchange;
 use crate::gateway::path::{Canonical, Traits};
@@ -37,14 +37,6 @@ pub(super) struct Accepted {
     decodable: bool,
 }
 
-/// The Stage for a host and a path, in the form that is matched.
-pub(super) fn find_stage(gateway: &Gateway, host: &str, path: &str) -> Result<Arc<Stage>, Reject> {
-    if gateway.version == sluice_wire::Hash::NONE {
-        return Err(Reject::NotReady);
-    }
-    gateway.hosts.find(host, path).cloned().ok_or(Reject::NotFound)
-}
-
 /// Applies the policy to path, query and headers. None: nothing of them is unusual.
 pub(super) fn apply(
     exchange: &mut Exchange,
@@ -71,7 +63,7 @@ pub(super) fn apply(
     let whole: Arc<str> = Arc::from(text.as_ref());
     let reduced = traits.is_reducible().then(|| Reduced::new(&whole));
     let matched = reduced.as_ref().map_or(&*whole, Reduced::text);
-    if !Arc::ptr_eq(&find_stage(gateway, &exchange.host, matched)?, stage) {
+    if !Arc::ptr_eq(gateway.hosts.find(&exchange.host, matched).ok_or(Reject::NotFound)?, stage) {
         return Err(AMBIGUOUS);
     }
     exchange.path = whole.clone();
@@ -144,7 +136,7 @@ fn is_alias(name: &HeaderName, headers: &HeaderMap) -> bool {
     headers.contains_key(&spelling)
         || [HOST, CONTENT_LENGTH, EXPECT, AUTHORIZATION, COOKIE, headers::CDN_LOOP].contains(&spelling)
         || spelling == key::HEADER
-        || headers::is_removed(spelling)
+        || is_removed_from_requests(spelling.as_str())
 }
 
 fn values(policy: HeaderValues, headers: &mut HeaderMap) -> Result<(), Reject> {

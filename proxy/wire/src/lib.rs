@@ -45,7 +45,7 @@ pub use authorizer::{
     normalized_token_type,
 };
 pub use capability::Capabilities;
-pub use client_header::{NEVER_FORWARDED, is_client_claim};
+pub use client_header::{NEVER_FORWARDED, is_spoofable};
 pub use fleet::{FleetName, ParseFleetError};
 pub use frame::{
     Ack, Delta, Diagnostic, Down, Frame, Hello, MAX_FRAME_BYTES, MAX_PART_BYTES, Outcome, STREAM_PATH, Up, Welcome,

@@ -1,6 +1,6 @@
 //! Headers that rules cannot change, because the proxy writes them itself. The operator and the proxy have this one list.
 
-use crate::is_client_claim;
+use crate::is_spoofable;
 
 /// Which message a header belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// lower case.
 #[must_use]
 pub fn is_removed_from_requests(name: &str) -> bool {
-    is_hop_by_hop(name) || is_client_claim(name)
+    is_hop_by_hop(name) || is_spoofable(name)
 }
 
 /// Why a rule cannot change the header; none: it can. The name is in lower case.

@@ -36,7 +36,7 @@ pub struct StagePart {
     /// What happens to requests that two programs could interpret differently.
     #[serde(default, skip_serializing_if = "RequestPolicy::is_unset")]
     pub request_policy: RequestPolicy,
-    /// Headers of requests that the Stage forwards although clients could claim something in them, in lower case.
+    /// Headers of requests that the Stage forwards although clients can spoof them, in lower case.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forward_client_headers: Vec<String>,
     /// Whether a JSON line is written for each request.
