@@ -9,6 +9,39 @@ use sluice_wire::FleetName;
 /// Proxies of further fleets are not counted by fleet.
 const MAX_FLEETS: usize = 256;
 
+/// Why a connection of the stream's listener did not become a proxy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// The TLS handshake failed.
+    TlsHandshake,
+    /// The handshake, the request or the authentication took too long.
+    Timeout,
+    /// Another connection got its place.
+    Evicted,
+    /// The path or the method is not the stream's.
+    Request,
+    /// The credential is invalid.
+    Unauthenticated,
+    /// The API server could not review the token.
+    NotReviewed,
+    /// As many proxies are connected as there may be.
+    Full,
+}
+
+impl Rejection {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::TlsHandshake => "TlsHandshake",
+            Self::Timeout => "Timeout",
+            Self::Evicted => "Evicted",
+            Self::Request => "Request",
+            Self::Unauthenticated => "Unauthenticated",
+            Self::NotReviewed => "NotReviewed",
+            Self::Full => "Full",
+        }
+    }
+}
+
 /// All metrics of the operator.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -22,6 +55,7 @@ pub struct Metrics {
     /// Fleets that have metrics of proxies: proxies choose the names, so their number is bounded.
     known_fleets: Arc<Mutex<BTreeSet<FleetName>>>,
     pub(crate) status_patches: IntCounterVec,
+    rejected_connections: IntCounterVec,
 }
 
 impl Metrics {
@@ -73,6 +107,11 @@ impl Metrics {
                 "Status patches, by kind of object and outcome.",
                 &["kind", "outcome"],
             )?,
+            rejected_connections: counters(
+                "sluice_stream_rejections_total",
+                "Connections and streams of proxies that were rejected, by reason.",
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(metrics.translate_duration.clone()))?;
         registry.register(Box::new(metrics.translate_problems.clone()))?;
@@ -82,6 +121,7 @@ impl Metrics {
         registry.register(Box::new(metrics.proxies.clone()))?;
         registry.register(Box::new(metrics.acks.clone()))?;
         registry.register(Box::new(metrics.status_patches.clone()))?;
+        registry.register(Box::new(metrics.rejected_connections.clone()))?;
         Ok(metrics)
     }
 
@@ -133,6 +173,11 @@ impl Metrics {
                 self.proxies.with_label_values(&[fleet.as_str(), behind]).set(*others);
             }
         }
+    }
+
+    /// Counts a connection that did not become a proxy's.
+    pub(crate) fn rejected_connection(&self, why: Rejection) {
+        self.rejected_connections.with_label_values(&[why.reason()]).inc();
     }
 
     /// Counts an acknowledgement, or its absence.

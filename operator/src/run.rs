@@ -81,13 +81,15 @@ pub async fn client(settings: &Settings) -> anyhow::Result<Client> {
 /// # Errors
 /// A file cannot be read or an address cannot be listened on.
 pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operator> {
+    // Connected proxies and as many other clients need one each.
+    sluice_daemon::files::raise_limit();
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("cannot register metrics")?;
     let readiness = Readiness::default();
     let mut blocker = Some(readiness.block("the first complete list of all objects"));
     let certificate = certificate(&settings)?;
     let admission = admission(&settings, &client).await?;
-    let server = Server::bind(settings.stream_listen, certificate, admission).await?;
+    let server = Server::bind(settings.stream_listen, certificate, admission, metrics.clone()).await?;
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
     let publisher = Publisher::new(metrics.clone());

@@ -33,6 +33,7 @@ pub(crate) struct Rig {
     pub(crate) proxies: Proxies,
     stop: CancellationToken,
     folder: std::path::PathBuf,
+    registry: prometheus::Registry,
 }
 
 impl Drop for Rig {
@@ -54,12 +55,14 @@ fn files(name: &str) -> (std::path::PathBuf, Issued) {
 pub(crate) async fn rig(name: &str) -> Rig {
     let (folder, made) = files(name);
     let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::secret(SECRET)).await.unwrap();
-    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    let admission = Admission::secret(SECRET);
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, admission, metrics.clone()).await.unwrap();
     let (publisher, proxies) = (Publisher::new(metrics.clone()), Proxies::new(metrics));
     let (address, stop) = (server.address(), CancellationToken::new());
     tokio::spawn(server.serve(publisher.subscribe(), proxies.clone(), stop.clone()));
-    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, proxies, stop, folder }
+    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, proxies, stop, folder, registry }
 }
 
 pub(crate) struct Proxy {
@@ -288,8 +291,94 @@ async fn what_is_out_of_turn_ends_the_stream() {
 async fn without_proof_only_loopback_is_served() {
     let (folder, _) = files("open");
     let certificate = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
-    let result = Server::bind("0.0.0.0:0".parse().unwrap(), certificate.clone(), Admission::Open).await;
-    assert!(result.is_err());
-    assert!(Server::bind("127.0.0.1:0".parse().unwrap(), certificate, Admission::Open).await.is_ok());
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let bind =
+        |address: &str| Server::bind(address.parse().unwrap(), certificate.clone(), Admission::Open, metrics.clone());
+    assert!(bind("0.0.0.0:0").await.is_err());
+    assert!(bind("127.0.0.1:0").await.is_ok());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Clients that are not proxies, each with a connection from an own address or all from one.
+async fn strangers(rig: &Rig, sent: &[u8], number: u16, several_sources: bool) -> Vec<tokio::net::TcpStream> {
+    use tokio::io::AsyncWriteExt as _;
+    let mut all = Vec::new();
+    for n in 0..number {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let [high, low] = if several_sources { n.to_be_bytes() } else { [0, 1] };
+        socket.bind(std::net::SocketAddr::from(([127, 9, high, low], 0))).unwrap();
+        let mut stream = socket.connect(rig.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        all.push(stream);
+    }
+    all
+}
+
+/// The beginning of a TLS handshake, without its end.
+const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+#[tokio::test]
+async fn clients_that_send_nothing_do_not_keep_a_proxy_from_the_stream() {
+    sluice_daemon::files::raise_limit();
+    let rig = rig("silent").await;
+    publish(&rig, "/a");
+    let mut connected = Proxy::hello(&rig, "connected", BTreeMap::new()).await;
+    let served = connected.delta().await.version;
+    for (sent, several_sources) in [(&b""[..], false), (b"", true), (HALF_A_HELLO, false), (HALF_A_HELLO, true)] {
+        let strangers = strangers(&rig, sent, 1_030, several_sources).await;
+        let joins = async { Proxy::hello(&rig, "newcomer", BTreeMap::new()).await.delta().await };
+        tokio::time::timeout(Duration::from_secs(2), joins).await.expect("a proxy is served at once");
+        drop(strangers);
+    }
+    let text = prometheus::TextEncoder::new().encode_to_string(&rig.registry.gather()).unwrap();
+    assert!(text.contains(r#"sluice_stream_rejections_total{reason="Evicted"}"#), "{text}");
+    // The connected proxy has kept its stream.
+    publish(&rig, "/b");
+    connected.ack(served, Outcome::Applied, Vec::new()).await;
+    assert_eq!(connected.delta().await.base, served);
+}
+
+/// Connections with TLS, and as much of HTTP/2 as `sent` has.
+async fn tls_strangers(rig: &Rig, sent: &[u8], number: usize) -> Vec<impl Sized + use<>> {
+    use tokio::io::AsyncWriteExt as _;
+    let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
+    let mut all = Vec::new();
+    for _ in 0..number {
+        let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+        let mut tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
+        tls.write_all(sent).await.unwrap();
+        all.push(tls);
+    }
+    all
+}
+
+#[tokio::test]
+async fn clients_that_never_complete_a_request_do_not_keep_a_proxy_from_the_stream() {
+    sluice_daemon::files::raise_limit();
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    // HEADERS without END_HEADERS: the head goes on.
+    let half_a_head = [PREFACE, b"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x83"].concat();
+    let rig = rig("half").await;
+    publish(&rig, "/a");
+    for sent in [&b""[..], PREFACE, &half_a_head] {
+        let strangers = tls_strangers(&rig, sent, 1_030).await;
+        let joins = async { Proxy::hello(&rig, "newcomer", BTreeMap::new()).await.delta().await };
+        tokio::time::timeout(Duration::from_secs(2), joins).await.expect("a proxy is served at once");
+        drop(strangers);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_a_request_that_is_not_authenticated() {
+    let rig = rig("one-try").await;
+    let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
+    let tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
+    let io = TokioIo::new(tls);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let serving = tokio::spawn(connection);
+    let request = Request::post(format!("https://operator.test{STREAM_PATH}"));
+    let request = request.header("authorization", "Bearer wrong").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    tokio::time::timeout(TIMEOUT, serving).await.expect("closed").unwrap().unwrap_or_default();
 }

@@ -1,9 +1,10 @@
 //! Authentication of proxies: by a shared secret, or by a token of a service account of proxies, which can be bound to a fleet.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -15,11 +16,14 @@ use sluice_wire::{FleetName, ParseFleetError};
 use tokio::sync::Semaphore;
 
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of concurrent token reviews.
-const REVIEWS: usize = 4;
-/// After a rejected token, its slot for reviews stays occupied for this time, so that clients with invalid tokens cannot load
-/// the API server.
+/// Token reviews at a time, and those of one source.
+const REVIEWS: usize = 8;
+const REVIEWS_OF_SOURCE: usize = 2;
+/// After a rejected token, its source's place for reviews stays occupied for this time, so that a client with invalid tokens
+/// loads neither the API server nor the operator's log.
 const PENALTY: Duration = Duration::from_millis(250);
+/// How far the clocks of the operator and the API server may be apart.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Extra field of a TokenReview for a token that is bound to a Pod.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// Shorter secrets can be guessed.
@@ -109,8 +113,48 @@ pub enum Admission {
         /// The accepted accounts.
         accounts: Arc<[ProxyAccount]>,
         /// Limits concurrent reviews.
-        reviews: Arc<Semaphore>,
+        reviews: Reviews,
     },
+}
+
+/// The places for concurrent reviews. Each source has a part of them, so that the tokens of one client do not delay those of
+/// others.
+#[derive(Clone)]
+pub struct Reviews {
+    all: Arc<Semaphore>,
+    sources: Arc<Mutex<HashMap<u128, Weak<Semaphore>>>>,
+}
+
+impl Reviews {
+    fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(REVIEWS)), sources: Arc::default() }
+    }
+
+    /// The places of one source.
+    fn of(&self, source: u128) -> Arc<Semaphore> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = sources.get(&source).and_then(Weak::upgrade) {
+            return own;
+        }
+        sources.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(REVIEWS_OF_SOURCE));
+        sources.insert(source, Arc::downgrade(&own));
+        own
+    }
+
+    /// Runs a review when there is a place for it. After a rejection the source's place stays occupied for a moment.
+    async fn run<T>(&self, source: u128, review: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
+        let own = self.of(source);
+        let places = async { (own.acquire().await, self.all.acquire().await) };
+        let (of_source, of_all) = tokio::time::timeout(REVIEW_TIMEOUT, places).await.map_err(|_| AuthError::Busy)?;
+        let outcome = review.await;
+        drop(of_all);
+        if outcome.is_err() {
+            tokio::time::sleep(PENALTY).await;
+        }
+        drop(of_source);
+        outcome
+    }
 }
 
 /// A shared secret, as its SHA-256.
@@ -178,6 +222,8 @@ pub(crate) enum AuthError {
     OtherAccount(String),
     #[error("the token has another audience")]
     OtherAudience,
+    #[error("the token has expired")]
+    Expired,
     #[error("the API server did not respond in time")]
     Timeout,
     #[error("too many pending token reviews")]
@@ -206,7 +252,7 @@ impl Admission {
     /// Authentication by tokens of service accounts with an audience.
     #[must_use]
     pub fn token(client: kube::Client, audience: String, accounts: Vec<ProxyAccount>) -> Self {
-        Self::Token { client, audience, accounts: accounts.into(), reviews: Arc::new(Semaphore::new(REVIEWS)) }
+        Self::Token { client, audience, accounts: accounts.into(), reviews: Reviews::new() }
     }
 
     /// Reloads the secret.
@@ -221,8 +267,8 @@ impl Admission {
         }
     }
 
-    /// Authenticates the bearer of a credential.
-    pub(crate) async fn admit(&self, credential: Option<&str>) -> Result<Admitted, AuthError> {
+    /// Authenticates the bearer of a credential that comes from `source` (`sluice_daemon::source_of`).
+    pub(crate) async fn admit(&self, credential: Option<&str>, source: u128) -> Result<Admitted, AuthError> {
         if matches!(self, Self::Open) {
             return Ok(Admitted::ANY);
         }
@@ -244,14 +290,9 @@ impl Admission {
                 let claims = claims(credential).ok_or(AuthError::NotAuthenticated)?;
                 let (account, fleets) = own(accounts, &claims.sub)
                     .ok_or_else(|| AuthError::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
-                let _place =
-                    tokio::time::timeout(REVIEW_TIMEOUT, reviews.acquire()).await.map_err(|_| AuthError::Busy)?;
-                let outcome = review(client, audience, account, credential).await;
-                let outcome = outcome.map(|pod| Admitted { pod, fleets });
-                if outcome.is_err() {
-                    tokio::time::sleep(PENALTY).await;
-                }
-                outcome
+                claims.check(audience, SystemTime::now())?;
+                let pod = reviews.run(source, review(client, audience, account, credential)).await?;
+                Ok(Admitted { pod, fleets })
             }
         }
     }
@@ -275,11 +316,44 @@ fn own<'a>(accounts: &'a [ProxyAccount], user: &str) -> Option<(&'a Account, Opt
 #[derive(Deserialize)]
 struct TokenClaims {
     sub: String,
+    exp: Option<u64>,
+    aud: Option<Audiences>,
 }
 
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl TokenClaims {
+    /// What the API server would reject in any case.
+    fn check(&self, audience: &str, now: SystemTime) -> Result<(), AuthError> {
+        let has_audience = match &self.aud {
+            None => false,
+            Some(Audiences::One(one)) => one == audience,
+            Some(Audiences::Several(several)) => several.iter().any(|one| one == audience),
+        };
+        if !has_audience {
+            return Err(AuthError::OtherAudience);
+        }
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.exp.is_some_and(|exp| Duration::from_secs(exp).saturating_add(CLOCK_SKEW) < now) {
+            return Err(AuthError::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// The claims of a token with a header, a payload and a signature.
 fn claims(token: &str) -> Option<TokenClaims> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&payload).ok()
+    let mut parts = token.split('.');
+    let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if header.is_empty() || signature.is_empty() || parts.next().is_some() {
+        return None;
+    }
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 async fn read(path: &PathBuf) -> Result<[u8; 32], SecretError> {
@@ -326,83 +400,4 @@ async fn review(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn only_the_right_secret_is_accepted() {
-        let admission = Admission::secret("s3cret-s3cret\n");
-        assert!(admission.admit(Some("Bearer s3cret-s3cret")).await.is_ok());
-        for bad in
-            [None, Some(""), Some("Bearer "), Some("Bearer x"), Some("Basic s3cret-s3cret"), Some("s3cret-s3cret")]
-        {
-            assert!(admission.admit(bad).await.is_err(), "{bad:?}");
-        }
-        assert!(!format!("{admission:?}").contains("s3cret"));
-    }
-
-    #[tokio::test]
-    async fn a_changed_secret_applies_after_a_reload_and_an_invalid_one_does_not() {
-        let path = std::env::temp_dir().join(format!("sluice-secret-{}", std::process::id()));
-        let (old, new) = ("old-old-old-old-old", "new-new-new-new-new");
-        tokio::fs::write(&path, old).await.unwrap();
-        let admission = Admission::secret_file(path.clone()).await.unwrap();
-        let copy = admission.clone();
-        let good = async |secret: &str| copy.admit(Some(&format!("Bearer {secret}"))).await.is_ok();
-        assert!(good(old).await && !good(new).await);
-        tokio::fs::write(&path, new).await.unwrap();
-        admission.reload().await;
-        assert!(good(new).await && !good(old).await);
-        tokio::fs::write(&path, "short").await.unwrap();
-        admission.reload().await;
-        assert!(good(new).await);
-        tokio::fs::remove_file(&path).await.unwrap();
-        assert!(Admission::secret_file(path).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_client_without_a_token_causes_no_request_to_the_api_server() {
-        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        let account: Account = "sluice/proxy".parse().unwrap();
-        let admission =
-            Admission::token(kube::Client::try_from(nowhere).unwrap(), "stream".into(), vec![account.into()]);
-        let token = |claims: &str| format!("Bearer e30.{}.x", URL_SAFE_NO_PAD.encode(claims));
-        for (bearer, reviewed) in [
-            ("Bearer nonsense".to_owned(), false),
-            (token(r#"{"sub":"system:serviceaccount:sluice:operator"}"#), false),
-            (token("{}"), false),
-            (token(r#"{"sub":"system:serviceaccount:sluice:proxy"}"#), true),
-        ] {
-            let error = admission.admit(Some(&bearer)).await.unwrap_err();
-            assert_eq!(matches!(error, AuthError::Review(_) | AuthError::Timeout), reviewed, "{error}");
-        }
-    }
-
-    #[test]
-    fn an_account_is_namespace_and_name() {
-        assert!("sluice/proxy".parse::<Account>().is_ok());
-        for bad in ["", "a", "/a", "a/", "a/b/c"] {
-            assert!(bad.parse::<Account>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_account_joins_the_fleets_that_it_is_listed_with_and_any_when_it_is_listed_without() {
-        let accounts: Vec<ProxyAccount> =
-            ["sluice/edge=edge", "sluice/both=edge", "sluice/both=inner", "sluice/any", "sluice/any=edge"]
-                .map(|text| text.parse().unwrap())
-                .into();
-        let may = |name: &str, fleet: &str| {
-            let (account, fleets) = own(&accounts, &format!("system:serviceaccount:sluice:{name}")).unwrap();
-            assert_eq!(account.name, name);
-            Admitted { pod: None, fleets }.may_join(&fleet.parse().unwrap())
-        };
-        assert!(may("edge", "edge") && !may("edge", "default"));
-        assert!(may("both", "edge") && may("both", "inner") && !may("both", "default"));
-        assert!(may("any", "default") && may("any", "edge"));
-        assert!(own(&accounts, "system:serviceaccount:other:edge").is_none());
-        for bad in ["sluice", "sluice/", "sluice/a=", "sluice/a=B", "sluice/a=b=c"] {
-            assert!(bad.parse::<ProxyAccount>().is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

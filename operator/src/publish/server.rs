@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,21 +16,33 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_daemon::{Place, Places};
 use sluice_wire::STREAM_PATH;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Metrics, Rejection};
 use crate::publish::admission::{Admission, AuthError};
 use crate::publish::configuration::Current;
 use crate::publish::proxies::Proxies;
 use crate::publish::stream;
 
-/// Further connections are closed.
-const MAX_CONNECTIONS: usize = 1024;
-/// Timeout of the TLS handshake and of the first authenticated stream.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections with an authenticated stream; further streams get 503.
+const MAX_MEMBERS: usize = 1024;
+/// Connections without one. They have places of their own: clients that are not proxies take none of the proxies'.
+const MAX_NEWCOMERS: usize = 1024;
+/// Timeout of the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of the first request, from the beginning of the connection.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// Timeout of the first authenticated stream, from the beginning of the connection: a token review may take some seconds.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Timeout for sending the response to a client that was not authenticated.
+const LINGER: Duration = Duration::from_secs(1);
 /// How often the certificate files and the shared secret are read again.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
 /// The number of frames that wait for a proxy to read.
@@ -88,6 +99,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     admission: Admission,
+    metrics: Metrics,
     certificate: CertificateFiles,
     config: watch::Sender<Arc<rustls::ServerConfig>>,
 }
@@ -101,6 +113,7 @@ impl Server {
         address: SocketAddr,
         certificate: CertificateFiles,
         admission: Admission,
+        metrics: Metrics,
     ) -> Result<Self, ServerError> {
         if matches!(admission, Admission::Open) && !address.ip().is_loopback() {
             return Err(ServerError::Unprotected(address));
@@ -109,7 +122,7 @@ impl Server {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
-        Ok(Self { listener, address, admission, certificate, config: watch::Sender::new(Arc::new(config)) })
+        Ok(Self { listener, address, admission, metrics, certificate, config: watch::Sender::new(Arc::new(config)) })
     }
 
     /// Where it listens.
@@ -125,7 +138,7 @@ impl Server {
         proxies: Proxies,
         stop: CancellationToken,
     ) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (members, newcomers) = (Arc::new(Semaphore::new(MAX_MEMBERS)), Places::new(MAX_NEWCOMERS));
         let mut reload = tokio::time::interval(RELOAD_EVERY);
         reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -137,30 +150,29 @@ impl Server {
                 }
                 accepted = self.listener.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, address) = match accepted {
+                Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
+                    // Usually there is no file descriptor.
                     tracing::warn!(%error, "cannot accept a proxy's connection");
+                    newcomers.evict();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let Ok(permit) = permits.clone().try_acquire_owned() else {
-                tracing::warn!(limit = MAX_CONNECTIONS, "connection limit of the stream reached; closing a connection");
-                continue;
-            };
             let acceptor = TlsAcceptor::from(self.config.borrow().clone());
             let connection = Connection {
+                source: sluice_daemon::source_of(address),
                 admission: self.admission.clone(),
                 current: current.clone(),
                 proxies: proxies.clone(),
-                admitted: Arc::default(),
+                metrics: self.metrics.clone(),
+                members: members.clone(),
+                membership: Arc::default(),
+                progress: watch::Sender::new(Progress::Silent),
                 stop: stop.clone(),
             };
-            tokio::spawn(async move {
-                connection.serve(stream, acceptor).await;
-                drop(permit);
-            });
+            tokio::spawn(connection.serve(stream, acceptor, newcomers.take(address)));
         }
     }
 
@@ -190,29 +202,55 @@ async fn load(files: &CertificateFiles) -> Result<rustls::ServerConfig, ServerEr
     Ok(config)
 }
 
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    /// It has no request yet.
+    Silent,
+    /// Its first request is being authenticated.
+    Requested,
+    /// It has an authenticated stream.
+    Admitted,
+    /// It was not authenticated.
+    Rejected,
+}
+
 #[derive(Clone)]
 struct Connection {
+    source: u128,
     admission: Admission,
     current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
-    admitted: Arc<AtomicBool>,
+    metrics: Metrics,
+    /// The places of connections with an authenticated stream.
+    members: Arc<Semaphore>,
+    /// This connection's own, until it ends.
+    membership: Arc<OnceLock<OwnedSemaphorePermit>>,
+    progress: watch::Sender<Progress>,
     stop: CancellationToken,
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor) {
+    /// Serves a connection, which keeps `place` until a proxy is authenticated.
+    async fn serve(self, stream: TcpStream, acceptor: TlsAcceptor, place: Place) {
         // Frames are small and must be sent at once; without this option they are only slower.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let opened = tokio::time::Instant::now();
-        let tls = match tokio::time::timeout(SETUP_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake of a proxy failed"),
-            Err(_) => return tracing::debug!("TLS handshake of a proxy timed out"),
+        let opened = Instant::now();
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => handshake,
+            () = place.evicted() => return self.reject(Rejection::Evicted),
         };
-        let admitted = self.admitted.clone();
-        let stop = self.stop.clone();
+        let tls = match handshake {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake of a proxy failed");
+                return self.reject(Rejection::TlsHandshake);
+            }
+            Err(_) => return self.reject(Rejection::Timeout),
+        };
+        let (stop, own) = (self.stop.clone(), self.clone());
         let service = service_fn(move |request| {
             let connection = self.clone();
             async move { Ok::<_, Infallible>(connection.respond(request).await) }
@@ -224,14 +262,22 @@ impl Connection {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20));
         let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(tls), service));
-        let setup = tokio::time::sleep_until(opened + SETUP_TIMEOUT);
         tokio::select! {
             ended = &mut serving => return log(ended),
             () = stop.cancelled() => return,
-            () = setup => {}
-        }
-        if !admitted.load(Ordering::Acquire) {
-            return tracing::debug!("closed a connection without an authenticated stream");
+            () = place.evicted() => return own.reject(Rejection::Evicted),
+            admitted = own.admitted(opened) => match admitted {
+                Ok(true) => drop(place),
+                // The response is on its way.
+                Ok(false) => {
+                    serving.as_mut().graceful_shutdown();
+                    if let Ok(ended) = tokio::time::timeout(LINGER, serving).await {
+                        log(ended);
+                    }
+                    return;
+                }
+                Err(Elapsed { .. }) => return own.reject(Rejection::Timeout),
+            },
         }
         tokio::select! {
             ended = serving => log(ended),
@@ -239,28 +285,73 @@ impl Connection {
         }
     }
 
+    /// Whether the first request was authenticated, once that is known.
+    async fn admitted(&self, opened: Instant) -> Result<bool, Elapsed> {
+        let mut progress = self.progress.subscribe();
+        let mut at_least = async |least, timeout| {
+            let reached = progress.wait_for(|progress| *progress >= least);
+            // The sender is not dropped: this is one.
+            let reached = tokio::time::timeout_at(opened + timeout, reached).await?;
+            Ok(reached.map_or(Progress::Rejected, |progress| *progress))
+        };
+        at_least(Progress::Requested, REQUEST_TIMEOUT).await?;
+        Ok(at_least(Progress::Admitted, SETUP_TIMEOUT).await? == Progress::Admitted)
+    }
+
+    fn reject(&self, why: Rejection) {
+        self.metrics.rejected_connection(why);
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<FrameBody> {
+        let advance = |to: Progress| {
+            self.progress.send_if_modified(|progress| {
+                // An authenticated connection remains one.
+                let further = *progress < to && *progress != Progress::Admitted;
+                if further {
+                    *progress = to;
+                }
+                further
+            });
+        };
+        advance(Progress::Requested);
+        let (status, why) = match self.open(request).await {
+            Ok(response) => {
+                advance(Progress::Admitted);
+                return response;
+            }
+            Err(rejected) => rejected,
+        };
+        self.reject(why);
+        advance(Progress::Rejected);
+        empty_response(status)
+    }
+
+    /// Opens the stream of an authenticated request.
+    async fn open(&self, request: Request<Incoming>) -> Result<Response<FrameBody>, (StatusCode, Rejection)> {
         if request.uri().path() != STREAM_PATH {
-            return empty_response(StatusCode::NOT_FOUND);
+            return Err((StatusCode::NOT_FOUND, Rejection::Request));
         }
         if request.method() != Method::POST {
-            return empty_response(StatusCode::METHOD_NOT_ALLOWED);
+            return Err((StatusCode::METHOD_NOT_ALLOWED, Rejection::Request));
         }
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let admitted = match self.admission.admit(credential).await {
-            Ok(admitted) => admitted,
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "rejected a proxy");
-                let unknown = matches!(error, AuthError::Timeout | AuthError::Busy | AuthError::Review(_));
-                return empty_response(if unknown {
-                    StatusCode::SERVICE_UNAVAILABLE
-                } else {
-                    StatusCode::UNAUTHORIZED
-                });
+        let admitted = self.admission.admit(credential, self.source).await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "rejected a proxy");
+            match error {
+                AuthError::Timeout | AuthError::Busy | AuthError::Review(_) => {
+                    (StatusCode::SERVICE_UNAVAILABLE, Rejection::NotReviewed)
+                }
+                _ => (StatusCode::UNAUTHORIZED, Rejection::Unauthenticated),
             }
-        };
-        self.admitted.store(true, Ordering::Release);
+        })?;
+        if self.membership.get().is_none() {
+            let permit = self.members.clone().try_acquire_owned().map_err(|_| {
+                tracing::warn!(limit = MAX_MEMBERS, "limit of connected proxies reached; rejected a proxy");
+                (StatusCode::SERVICE_UNAVAILABLE, Rejection::Full)
+            })?;
+            drop(self.membership.set(permit)); // a stream at the same moment may have set one
+        }
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (current, proxies, stop) = (self.current.clone(), self.proxies.clone(), self.stop.clone());
         let gone = sender.clone();
@@ -272,7 +363,7 @@ impl Connection {
                 () = stop.cancelled() => {}
             }
         });
-        Response::new(FrameBody(Some(receiver)))
+        Ok(Response::new(FrameBody(Some(receiver))))
     }
 }
 

@@ -1,9 +1,8 @@
 //! The admin endpoint: `/metrics`, `/healthz`, `/readyz`. It is read-only and shows no configuration.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
-use crate::{Readiness, files};
+use crate::{Places, Readiness, files};
 
 /// Scrapers and probes need a few connections.
 const MAX_CONNECTIONS: usize = 64;
@@ -63,30 +62,8 @@ pub fn max_connections(descriptors: usize) -> usize {
     (descriptors / 8).clamp(4, MAX_CONNECTIONS)
 }
 
-/// The open connections, the oldest first. One more closes the oldest of the address that has the most: a client that opens
-/// many closes its own, and a probe is served at once.
-struct Open {
-    max: usize,
-    list: Vec<(IpAddr, AbortHandle)>,
-}
-
-impl Open {
-    fn make_room(&mut self) {
-        self.list.retain(|(_, task)| !task.is_finished());
-        while self.list.len() >= self.max {
-            let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-            for (source, _) in &self.list {
-                *counts.entry(*source).or_default() += 1;
-            }
-            let most = counts.values().max().copied().unwrap_or(0);
-            let Some(at) = self.list.iter().position(|(source, _)| counts[source] == most) else { return };
-            self.list.remove(at).1.abort();
-        }
-    }
-}
-
 async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness) {
-    let mut open = Open { max: max_connections(files::limit()), list: Vec::new() };
+    let places = Places::new(max_connections(files::limit()));
     loop {
         let (stream, source) = match listener.accept().await {
             Ok((stream, address)) => (stream, address.ip()),
@@ -97,8 +74,8 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
             }
         };
         let (registry, readiness) = (registry.clone(), readiness.clone());
-        open.make_room();
-        let task = tokio::spawn(async move {
+        let place = places.take(source);
+        tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = respond(request.method(), request.uri().path(), &registry, &readiness);
                 async move { Ok::<_, Infallible>(response) }
@@ -109,16 +86,21 @@ async fn accept(listener: TcpListener, registry: Registry, readiness: Readiness)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
-            let mut ended = tokio::time::timeout(MAX_AGE, connection.as_mut()).await;
-            if ended.is_err() {
-                connection.as_mut().graceful_shutdown();
-                ended = tokio::time::timeout(READ_TIMEOUT, connection).await;
-            }
-            if let Ok(Err(error)) = ended {
-                tracing::debug!(%error, "an admin connection failed");
+            let serving = async {
+                let mut ended = tokio::time::timeout(MAX_AGE, connection.as_mut()).await;
+                if ended.is_err() {
+                    connection.as_mut().graceful_shutdown();
+                    ended = tokio::time::timeout(READ_TIMEOUT, connection).await;
+                }
+                if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "an admin connection failed");
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = place.evicted() => {}
             }
         });
-        open.list.push((source, task.abort_handle()));
     }
 }
 
@@ -231,20 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_of_the_address_with_the_most_is_closed() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let source = |last: u8| IpAddr::from([192, 0, 2, last]);
-        let of = |sources: &[u8]| {
-            let task = || runtime.spawn(std::future::pending::<()>()).abort_handle();
-            let list = sources.iter().map(|last| (source(*last), task())).collect();
-            let mut open = Open { max: 4, list };
-            open.make_room();
-            open.list.iter().map(|(source, _)| *source).collect::<Vec<_>>()
-        };
-        assert_eq!(of(&[1, 2, 2, 3]), [1, 2, 3].map(source));
-        assert_eq!(of(&[1, 2, 3, 4]), [2, 3, 4].map(source));
-        assert_eq!(of(&[1, 2, 3]), [1, 2, 3].map(source));
-        assert_eq!(of(&[9, 1, 1, 1, 9, 9, 9]), [1, 9, 9].map(source).as_slice());
+    fn the_number_of_connections_follows_from_the_file_descriptors() {
         assert_eq!((max_connections(64), max_connections(1 << 20), max_connections(0)), (8, MAX_CONNECTIONS, 4));
     }
 }

@@ -160,7 +160,7 @@ impl Connections {
     /// Counts one more connection, at `clock`. Where there are too many, of its source or of all, an idle one is closed. None:
     /// there is no idle one either.
     pub(crate) fn open(self: &Arc<Self>, address: IpAddr, clock: u32) -> Option<OpenConnection> {
-        let key = key_of(address);
+        let key = sluice_daemon::source_of(address);
         let mut table = self.table();
         let of_source = table.sources.get(&key).map_or(0, |source| source.connections.load(Ordering::Relaxed));
         let evicted = if of_source as usize >= self.per_source {
@@ -316,14 +316,6 @@ impl Table {
             *active.entry(connection.source.key).or_default() += u64::from(connection.active());
         }
         active
-    }
-}
-
-/// An IPv4 address, or the network of 64 bits of an IPv6 address: one site has as many addresses as it likes.
-fn key_of(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 
