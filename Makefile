@@ -51,7 +51,7 @@ lint: ## Check the manifests of every example.
 fuzz: ## Search for failing inputs with libFuzzer, a minute for each target. Needs nightly Rust.
 	proxy/fuzz/run
 
-microbench: ## Measure single steps of a request: router, tokens, API keys, cache.
+microbench: ## Measure single steps of a request, and a change in the operator.
 	$(CARGO) bench --locked --profile quick -p sluice-microbench --bench micro
 
 bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.

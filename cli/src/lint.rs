@@ -20,15 +20,16 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
         cluster.apply(object);
     }
     let translation = Translator::new().translate(&cluster);
-    if translation.statuses.is_empty() {
+    let statuses = translation.statuses.sorted();
+    if statuses.is_empty() {
         let kinds: Vec<&str> = Kind::OWN.iter().map(|kind| kind.as_str()).collect();
         println!("{} contains no object of these kinds: {}.", settings.folder.display(), kinds.join(", "));
     } else {
-        println!("{}", report::objects(&translation.statuses, &ProxyDiagnostics::new()));
+        println!("{}", report::objects(&statuses, &ProxyDiagnostics::new()));
     }
     report::print(&report::of_files(&loaded));
-    report::print(&report::of_objects(&translation.statuses, &ProxyDiagnostics::new(), &loaded));
-    let warnings = report::of_warnings(&translation.statuses, &loaded);
+    report::print(&report::of_objects(&statuses, &ProxyDiagnostics::new(), &loaded));
+    let warnings = report::of_warnings(&statuses, &loaded);
     report::print(&warnings);
     let clean = !loaded.has_errors() && translation.is_clean() && (warnings.is_empty() || !settings.deny_warnings);
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,6 +3,7 @@
 pub mod cluster_state;
 mod fields;
 pub mod gateway_api;
+pub mod internals;
 mod lower;
 pub mod manifests;
 pub mod metrics;

@@ -125,11 +125,11 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Sets the metric of problems: kind of the object and reason of each.
-    pub(crate) fn problems<'a>(&self, problems: impl Iterator<Item = (&'a str, &'a str)>) {
+    /// Sets the metric of problems: how many there are of each kind of object and reason.
+    pub(crate) fn problems<'a>(&self, counts: impl Iterator<Item = (&'a str, &'a str, i64)>) {
         self.translate_problems.reset();
-        for (kind, reason) in problems {
-            self.translate_problems.with_label_values(&[kind, reason]).inc();
+        for (kind, reason, count) in counts {
+            self.translate_problems.with_label_values(&[kind, reason]).set(count);
         }
     }
 

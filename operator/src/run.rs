@@ -114,12 +114,17 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
             // The first state is published even when it is empty: proxies wait for a first configuration.
             let first = blocker.take().map(|_| translator.translate(state));
             let translation = first.or_else(|| translator.translate_changed(state, changed));
-            timer.observe_duration();
+            // Most changes are statuses that the operator has written, and nothing is translated.
+            if translation.is_some() {
+                timer.observe_duration();
+            } else {
+                timer.stop_and_discard();
+            }
             tracing::debug!(objects.translated = translator.translated(), "translated");
             translation
         });
         if let Some(translation) = translation {
-            metrics.problems(translation.problems());
+            metrics.problems(translation.statuses.problems());
             tracing::info_span!("publish").in_scope(|| to.publish(translation));
         }
     };

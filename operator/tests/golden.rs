@@ -59,7 +59,7 @@ fn warning(warning: &Warning) -> Value {
 
 fn statuses(translation: &Translation) -> Value {
     let mut all = BTreeMap::new();
-    for (object, desired) in &translation.statuses {
+    for (object, desired) in translation.statuses.sorted() {
         let conditions = desired.conditions.iter().map(|condition| {
             let text = format!("{} {}: {}", condition.status.as_str(), condition.reason, condition.message);
             (condition.type_.to_owned(), Value::String(text))
@@ -154,7 +154,7 @@ fn every_reason_of_a_translation_has_a_case() {
     for case in cases() {
         let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
         let translation = translate(&crate::objects::state(&input));
-        let conditions = translation.statuses.values().flat_map(|desired| &desired.conditions);
+        let conditions = translation.statuses.iter().flat_map(|(_, desired)| &desired.conditions);
         seen.extend(conditions.map(|condition| condition.reason));
     }
     let all = reason::ALL_ACCEPTED.iter().chain(reason::ALL_RESOLVED_REFS);

@@ -226,7 +226,8 @@ fn a_route_that_a_stage_does_not_accept_takes_no_operation_from_those_that_it_ac
 
 /// The statuses and parts of the namespace `shop`, as text.
 fn seen_by_shop(translation: &Translation) -> Vec<String> {
-    let statuses = translation.statuses.iter().filter(|(object, _)| &*object.namespace == "shop");
+    let statuses = translation.statuses.sorted();
+    let statuses = statuses.iter().filter(|(object, _)| &*object.namespace == "shop");
     let parts = translation.parts.iter().filter(|(name, _)| name.fields().namespace == "shop");
     let statuses = statuses.map(|(object, status)| format!("{object}: {status:?}"));
     statuses.chain(parts.map(|(name, part)| format!("{name}: {}", part.json))).collect()

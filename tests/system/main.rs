@@ -15,5 +15,6 @@ mod metrics;
 mod names;
 mod outages;
 mod quickstart;
+mod restarts;
 mod rights;
 mod tenancy;

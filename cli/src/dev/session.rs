@@ -67,7 +67,7 @@ impl Session {
         let translation = self.translator.translate(&self.cluster);
         self.reach = Reach::of(&self.cluster, &translation.parts, &self.local);
         let published = Published::new(translation.parts);
-        Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses })
+        Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses.sorted() })
     }
 
     /// Evaluates the proxy's acknowledgement and returns what changed.

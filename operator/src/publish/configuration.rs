@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use sluice_wire::{Content, Delta, FleetName, Hash, ObjectRef, Part, Parts};
+use sluice_wire::{Content, Delta, FleetName, Hash, Part, Parts};
 
-use crate::translate::{DesiredStatus, Translation};
+use crate::translate::{Statuses, Translation};
 
 /// One configuration.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub struct Current {
     /// For the proxies, by fleet.
     pub fleets: BTreeMap<FleetName, Published>,
     /// For the users.
-    pub statuses: BTreeMap<ObjectRef, Arc<DesiredStatus>>,
+    pub statuses: Statuses,
 }
 
 impl From<Translation> for Current {
@@ -75,7 +75,7 @@ impl Current {
 
 #[cfg(test)]
 mod tests {
-    use sluice_wire::{KeysPart, PartBody, PartKind, PartName};
+    use sluice_wire::{KeysPart, ObjectRef, PartBody, PartKind, PartName};
 
     use super::*;
 

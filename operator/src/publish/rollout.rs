@@ -128,16 +128,19 @@ impl Rollout {
         counts
     }
 
-    /// Whether the condition of an object needs its own comparison: proxies differ about it, or report a diagnostic.
-    pub(crate) fn is_special(&self, object: &ObjectRef, desired: &DesiredStatus) -> bool {
-        self.groups.iter().any(|group| !group.has(desired) || group.lacks(desired).is_some())
-            || self.reports.iter().any(|report| report.found.contains_key(object))
+    /// The parts in which proxies differ from what is published. The conditions of their objects need their own comparison.
+    pub(crate) fn special_parts(&self) -> impl Iterator<Item = &PartName> {
+        self.groups.iter().flat_map(|group| &group.differs)
     }
 
-    /// Whether no object is special.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.reports.is_empty()
-            && self.groups.iter().all(|group| group.differs.is_empty() && group.unsupported.is_empty())
+    /// The kinds of parts that some proxies do not support; the same holds for them.
+    pub(crate) fn unsupported_kinds(&self) -> BTreeSet<PartKind> {
+        self.groups.iter().flat_map(|group| group.unsupported.iter().copied()).collect()
+    }
+
+    /// The objects that proxies report a diagnostic about; the same holds for them.
+    pub(crate) fn special_objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.reports.iter().flat_map(|report| report.found.keys())
     }
 
     fn group_serves(&self, group: usize, desired: &DesiredStatus) -> bool {
@@ -251,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-    use crate::translate::Detail;
+    use crate::translate::{Detail, Statuses};
 
     fn proxies() -> Proxies {
         Proxies::new(Metrics::new(&prometheus::Registry::new()).unwrap())
@@ -266,7 +269,7 @@ mod tests {
     }
 
     fn of_default(published: &Published) -> Current {
-        Current { fleets: [(FleetName::default(), published.clone())].into(), statuses: BTreeMap::new() }
+        Current { fleets: [(FleetName::default(), published.clone())].into(), statuses: Statuses::default() }
     }
 
     fn desired(parts: &[&str]) -> DesiredStatus {
@@ -375,7 +378,7 @@ mod tests {
         let (own, others) = (published("a"), published("b"));
         let current = |edge_has: &Published| Current {
             fleets: [(FleetName::default(), own.clone()), (edge.clone(), edge_has.clone())].into(),
-            statuses: BTreeMap::new(),
+            statuses: Statuses::default(),
         };
         let check = |fleets: &[&FleetName], current: &Current| {
             let desired = DesiredStatus { fleets: fleets.iter().copied().cloned().collect(), ..desired(&["keys/a"]) };

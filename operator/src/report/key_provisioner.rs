@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects::{Kind, Object};
+use crate::objects::Object;
 use crate::publish::Current;
 use crate::report::keys;
 use crate::report::status_cache::StatusCache;
-use crate::translate::Detail;
+use crate::translate::{Detail, Statuses};
 
 /// Maximum number of keys that are generated at the same time.
 const CONCURRENT: usize = 8;
@@ -68,9 +68,12 @@ impl KeyProvisioner {
     /// Generates keys until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut attempts = Attempts::default();
+        let (mut seen, mut missing) = (Statuses::default(), BTreeSet::new());
         loop {
-            let current = self.current.borrow_and_update().clone();
-            let missing = current.as_ref().map(|current| missing_keys(current)).unwrap_or_default();
+            if let Some(current) = self.current.borrow_and_update().clone() {
+                follow(&mut missing, &seen, &current.statuses);
+                seen = current.statuses.clone();
+            }
             let due = attempts.due(&missing);
             tokio::select! {
                 () = self.make_all(due, &mut attempts) => {}
@@ -107,11 +110,16 @@ impl KeyProvisioner {
     }
 }
 
-fn missing_keys(current: &Current) -> BTreeSet<ObjectRef> {
-    let first = ObjectRef::new(Kind::ApiKey.as_str(), "", "");
-    let keys = current.statuses.range(first..).take_while(|(object, _)| &*object.kind == Kind::ApiKey.as_str());
-    let missing = keys.filter(|(_, desired)| matches!(desired.detail, Detail::ApiKey { must_generate: true, .. }));
-    missing.map(|(object, _)| object.clone()).collect()
+/// Updates the ApiKeys that need a key.
+fn follow(missing: &mut BTreeSet<ObjectRef>, before: &Statuses, now: &Statuses) {
+    for change in now.since(before) {
+        let detail = change.now.map(|desired| &desired.detail);
+        if matches!(detail, Some(Detail::ApiKey { must_generate: true, .. })) {
+            missing.insert(change.object.clone());
+        } else {
+            missing.remove(change.object);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,4 +12,5 @@ mod writer;
 
 pub use reporter::Reporter;
 pub use status_cache::StatusCache;
+pub(crate) use status_queue::StatusQueue;
 pub use writer::FIELD_MANAGER;

@@ -233,7 +233,7 @@ impl Reporter {
     fn warn(&self, current: &Current, queue: &mut StatusQueue) {
         let now = Timestamp::now().as_second();
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        for (object, desired) in &current.statuses {
+        for (object, desired) in current.statuses.iter() {
             for warning in desired.warnings.iter().filter(|warning| warning.holds(now)) {
                 *counts.entry((&*object.kind, warning.code.name)).or_default() += 1;
             }

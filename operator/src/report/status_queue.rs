@@ -1,45 +1,49 @@
 //! The objects whose status may have to be written, so that a change does not cause a comparison of every object. `status`
 //! decides whether a status differs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_wire::ObjectRef;
+use sluice_wire::{ObjectRef, PartName};
 
 use crate::publish::{Current, Rollout};
+use crate::translate::{DesiredStatus, Statuses};
 
 /// The last state that was compared, and the objects that are pending.
 #[derive(Default)]
 pub(crate) struct StatusQueue {
     last: Option<(Arc<Current>, Arc<Rollout>)>,
     pending: BTreeSet<ObjectRef>,
+    /// The objects of the last state by the parts that decide whether they are programmed.
+    by_part: BTreeMap<PartName, BTreeSet<ObjectRef>>,
 }
 
 impl StatusQueue {
     /// Adds the objects that a change affects; `changed` are objects that changed in the cluster.
     pub(crate) fn update(&mut self, current: &Arc<Current>, rollout: &Arc<Rollout>, changed: BTreeSet<ObjectRef>) {
         self.pending.extend(changed);
-        match self.last.replace((current.clone(), rollout.clone())) {
-            Some((before, counted)) if Arc::ptr_eq(&before, current) && Arc::ptr_eq(&counted, rollout) => {}
-            Some((before, counted)) if counted.equal_for_others(rollout) => {
-                if !Arc::ptr_eq(&before, current) {
-                    self.compare(&before, current);
-                }
-                if !(counted.is_plain() && rollout.is_plain()) {
-                    let special = current.statuses.iter().filter(|(object, desired)| {
-                        counted.is_special(object, desired) || rollout.is_special(object, desired)
-                    });
-                    self.pending.extend(special.map(|(object, _)| object.clone()));
-                }
+        let (before, counted) = self.last.replace((current.clone(), rollout.clone())).unzip();
+        if let (Some(before), Some(counted)) = (&before, &counted)
+            && Arc::ptr_eq(before, current)
+            && Arc::ptr_eq(counted, rollout)
+        {
+            return;
+        }
+        let none = Statuses::default();
+        self.compare(before.as_ref().map_or(&none, |before| &before.statuses), &current.statuses);
+        match counted.filter(|counted| counted.equal_for_others(rollout)) {
+            Some(counted) => {
+                self.push_special(&counted);
+                self.push_special(rollout);
             }
-            _ => self.push_all(),
+            None => self.push_all(),
         }
     }
 
     /// Adds every object.
     pub(crate) fn push_all(&mut self) {
         if let Some((current, _)) = &self.last {
-            self.pending.extend(current.statuses.keys().cloned());
+            self.pending.extend(current.statuses.iter().map(|(object, _)| object.clone()));
         }
     }
 
@@ -48,16 +52,34 @@ impl StatusQueue {
         self.pending.insert(object.clone());
     }
 
-    fn compare(&mut self, before: &Current, now: &Current) {
-        let mut old = before.statuses.iter().peekable();
-        for (object, desired) in &now.statuses {
-            // Both are sorted.
-            while old.next_if(|(key, _)| *key < object).is_some() {}
-            let same = old.next_if(|(key, _)| *key == object).is_some_and(|(_, before)| Arc::ptr_eq(before, desired));
-            if !same {
-                self.pending.insert(object.clone());
+    /// Adds the objects whose status differs.
+    fn compare(&mut self, before: &Statuses, now: &Statuses) {
+        for change in now.since(before) {
+            let (old, new) = (all_parts(change.before), all_parts(change.now));
+            for part in old.difference(&new) {
+                if let Some(objects) = self.by_part.get_mut(*part) {
+                    objects.remove(change.object);
+                    if objects.is_empty() {
+                        self.by_part.remove(*part);
+                    }
+                }
+            }
+            for part in new.difference(&old) {
+                self.by_part.entry(PartName::clone(part)).or_default().insert(change.object.clone());
+            }
+            if change.now.is_some() {
+                self.pending.insert(change.object.clone());
             }
         }
+    }
+
+    /// Adds the objects that proxies differ about.
+    fn push_special(&mut self, rollout: &Rollout) {
+        let parts = rollout.special_parts().filter_map(|part| self.by_part.get(part)).flatten();
+        let kinds = rollout.unsupported_kinds();
+        let unsupported = self.by_part.iter().filter(|(part, _)| kinds.contains(&part.kind));
+        let unsupported = unsupported.filter(|_| !kinds.is_empty()).flat_map(|(_, objects)| objects);
+        self.pending.extend(parts.chain(unsupported).chain(rollout.special_objects()).cloned());
     }
 
     /// The pending objects.
@@ -69,6 +91,12 @@ impl StatusQueue {
     pub(crate) fn remove(&mut self, object: &ObjectRef) {
         self.pending.remove(object);
     }
+}
+
+/// The parts that decide about an object, at any Stage.
+fn all_parts(status: Option<&Arc<DesiredStatus>>) -> BTreeSet<&PartName> {
+    let at_stages = status.iter().flat_map(|status| &status.stages).flat_map(|(_, at_stage)| &at_stage.parts);
+    status.iter().flat_map(|status| &status.parts).chain(at_stages).collect()
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub struct Translator {
     /// The ApiKeys with an entry, by plan.
     plan_keys: BTreeMap<PartName, BTreeSet<ObjectKey>>,
     fleets: Fleets,
-    /// The number of rules by Stage, then by the object that they are from.
-    rules: BTreeMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
+    /// The number of rules by Stage.
+    rules: BTreeMap<ObjectKey, usize>,
     /// The size of all outputs.
     weight: usize,
     limits: SizeLimits,
@@ -201,13 +201,13 @@ impl Translator {
             stale.shards.insert(shard);
         }
         if before.rules != now.rules {
-            for stage in before.rules.keys() {
-                if let Some(rules) = self.rules.get_mut(stage) {
-                    rules.remove(&key);
-                }
-            }
             for (stage, count) in &now.rules {
-                self.rules.entry(stage.clone()).or_default().insert(key.clone(), *count);
+                *self.rules.entry(stage.clone()).or_default() += count;
+            }
+            for (stage, count) in &before.rules {
+                if let Some(rules) = self.rules.get_mut(stage) {
+                    *rules -= count;
+                }
             }
             stale.recount.extend(before.rules.keys().chain(now.rules.keys()).cloned());
         }
@@ -413,18 +413,19 @@ impl Translator {
     }
 
     fn recount(&mut self, stage: &ObjectKey) {
-        if self.rules.get(stage).is_some_and(BTreeMap::is_empty) {
+        let count = self.rules.get(stage).copied().unwrap_or_default();
+        if count == 0 {
             self.rules.remove(stage);
         }
-        let count = self.rules.get(stage).map_or(0, |rules| rules.values().sum());
-        if let Some(desired) = self.translation.statuses.get_mut(&Kind::Stage.object(stage))
+        let object = Kind::Stage.object(stage);
+        if let Some(desired) = self.translation.statuses.get(&object)
             && matches!(desired.detail, Detail::Stage { rules, .. } if rules != count)
         {
             let mut now = DesiredStatus::clone(desired);
             if let Detail::Stage { rules, .. } = &mut now.detail {
                 *rules = count;
             }
-            *desired = Arc::new(now);
+            self.translation.statuses.insert(object, Arc::new(now));
         }
     }
 

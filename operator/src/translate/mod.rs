@@ -22,6 +22,7 @@ mod policy;
 mod references;
 mod routes;
 mod stages;
+mod statuses;
 mod translation;
 mod upstreams;
 mod usage_plans;
@@ -31,6 +32,7 @@ mod warnings;
 pub use desired::{ClaimTime, DesiredStatus, Detail, Served, StageClaims};
 pub use incremental::Translator;
 pub(crate) use kind::Translate;
+pub use statuses::{StatusChange, Statuses};
 pub use translation::Translation;
 
 /// Translates a cluster state from scratch.

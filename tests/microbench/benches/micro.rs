@@ -1,4 +1,5 @@
-//! What single steps of a request cost: `make microbench`. The cost of whole requests is measured by `tests/bench`.
+//! What single steps of a request cost, and a change in the operator: `make microbench`. The cost of whole requests is measured by
+//! `tests/bench`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -36,6 +37,13 @@ fn router_find(bencher: Bencher<'_, '_>, count: usize) {
     let path = format!("/team-{}/service-{}/orders/42", count / 2 % 50, count / 2);
     assert!(routes.find(&Method::GET, &path));
     bencher.bench(|| routes.find(black_box(&Method::GET), black_box(&path)));
+}
+
+/// One changed ApiRoute in the operator: translation, publication, delta, acknowledgement, which statuses differ.
+#[divan::bench(args = [10, 1_000, 10_000])]
+fn operator_change(bencher: Bencher<'_, '_>, routes: usize) {
+    let mut operator = sluice_operator::internals::Operator::new(routes).unwrap();
+    bencher.bench_local(|| operator.change());
 }
 
 #[divan::bench(args = [10, 10_000])]

@@ -125,6 +125,17 @@ impl Operator {
         ready("the operator", self.process.insert(process), self.admin).await
     }
 
+    /// Starts it without waiting.
+    pub(crate) fn launch(&mut self) -> anyhow::Result<()> {
+        self.process = Some(Process::start("operator", &program("sluice-operator")?, &self.flags, &self.folder)?);
+        Ok(())
+    }
+
+    /// Stops it, as Kubernetes does, and waits until it has ended.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        stop("the operator", self.process.take()).await
+    }
+
     /// Kills it, as a crash would.
     pub(crate) fn kill(&mut self) {
         self.process = None;
@@ -150,10 +161,14 @@ impl Proxy {
 
     /// Restarts it with the root certificates of a PEM file instead of those of the system.
     pub(crate) async fn restart_trusting(&mut self, roots: &Path) -> anyhow::Result<()> {
+        self.restart_with(&[("SSL_CERT_FILE", roots)]).await
+    }
+
+    /// Restarts it with environment variables.
+    pub(crate) async fn restart_with(&mut self, environment: &[(&str, &Path)]) -> anyhow::Result<()> {
         self.kill();
-        let environment = [("SSL_CERT_FILE", roots)];
         let program = program("sluice-proxy")?;
-        let process = Process::start_with(&self.name, &program, &self.flags, &self.folder, &environment)?;
+        let process = Process::start_with(&self.name, &program, &self.flags, &self.folder, environment)?;
         ready(&self.name, self.process.insert(process), self.admin).await
     }
 
@@ -212,11 +227,7 @@ impl Proxy {
 
     /// Stops it, as Kubernetes does, and waits until it has ended.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        let process = self.process.take().context("the proxy is not running")?;
-        process.signal("TERM")?;
-        eventually(format!("{} ends", self.name), READY, || async { process.ended()?.context("it is still running") })
-            .await?;
-        Ok(())
+        stop(&self.name, self.process.take()).await
     }
 
     /// The proxy with another fleet; to be started again.
@@ -240,6 +251,13 @@ impl Proxy {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("the proxy is not running")?.check()
     }
+}
+
+async fn stop(name: &str, process: Option<Process>) -> anyhow::Result<()> {
+    let process = process.with_context(|| format!("{name} is not running"))?;
+    process.signal("TERM")?;
+    eventually(format!("{name} ends"), READY, || async { process.ended()?.context("it is still running") }).await?;
+    Ok(())
 }
 
 async fn ready(name: &str, process: &Process, admin: SocketAddr) -> anyhow::Result<()> {

@@ -1,0 +1,146 @@
+//! Restarts of the operator, and slow disks of proxies: `Programmed` is never earlier than the proxies, and both return quickly.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sluice_kit::client::get;
+use sluice_kit::{SOON, until as eventually};
+
+use crate::fixtures::{mock, route, stage};
+use crate::harness::api_server::ApiServer;
+use crate::harness::load::Load;
+use crate::harness::objects::Space;
+use crate::harness::programs::Fleet;
+
+const HOST: &str = "restarts.example";
+const RESTARTS: u32 = 20;
+
+async fn setup(name: &str) -> anyhow::Result<(ApiServer, Fleet, Space)> {
+    let server = ApiServer::start(name).await?;
+    let fleet = Fleet::start(&server).await?;
+    let space = Space::new(server.client().await?, "restarts").await?;
+    space.apply(&stage("prod", HOST)).await?;
+    space.apply(&route("edited", "prod", "/edited", mock("first"))).await?;
+    both_serve(&space).await?;
+    Ok((server, fleet, space))
+}
+
+/// Waits until the route is programmed on both proxies.
+async fn both_serve(space: &Space) -> anyhow::Result<()> {
+    let both = |found: &crate::harness::objects::Condition| {
+        found.status == "True" && found.message.contains("2 of 2 proxies")
+    };
+    space.condition("ApiRoute", "edited", "Programmed", both).await?;
+    Ok(())
+}
+
+/// Waits until the newest generation of the route is programmed. At that moment every proxy must serve it.
+async fn never_early(fleet: &Fleet, space: &Space, body: &str) -> anyhow::Result<()> {
+    let found = space.programmed("ApiRoute", "edited").await?;
+    for response in fleet.all(&get(HOST, "/edited")).await? {
+        anyhow::ensure!(response.body == body, "{body} is programmed as {found:?}; a proxy returned {response:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow::Result<()> {
+    let (_server, mut fleet, space) = setup("restarts").await?;
+    let load = Load::start(&fleet, &[get(HOST, "/edited")]);
+    for restart in 0..RESTARTS {
+        let body = format!("restart {restart}");
+        let changed = route("edited", "prod", "/edited", mock(&body));
+        // The change comes before the end of the operator, or while there is none.
+        if restart % 2 == 0 {
+            space.apply(&changed).await?;
+        }
+        if restart % 4 < 2 {
+            fleet.operator.kill();
+        } else {
+            fleet.operator.stop().await?;
+        }
+        space.apply(&changed).await?;
+        // One proxy returns later than the other in every third restart: it is suspended, and serves the old version if it is
+        // asked at the moment at which it runs again.
+        let late = fleet.proxies.get(1).filter(|_| restart % 3 == 0);
+        late.map(|proxy| proxy.signal("STOP")).transpose()?;
+        fleet.operator.launch()?;
+        let resumed = async {
+            tokio::time::sleep(Duration::from_millis(u64::from(restart) * 40)).await; // how late it is
+            late.map(|proxy| proxy.signal("CONT")).transpose()
+        };
+        let (resumed, early) = tokio::join!(resumed, never_early(&fleet, &space, &body));
+        resumed?;
+        early.with_context(|| format!("restart {restart}; the operator's log:\n{}", fleet.operator.log()))?;
+        both_serve(&space).await?;
+    }
+    load.finish().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<()> {
+    let (_server, mut fleet, _space) = setup("reconnect").await?;
+    fleet.operator.kill();
+    // Longer than it takes until a proxy waits as long as it ever does between two attempts.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    fleet.operator.start().await?;
+    let back = Instant::now();
+    eventually("both proxies are connected", SOON, || async {
+        let metrics = fleet.operator.metrics().await?.body;
+        let line = r#"sluice_proxies{fleet="default",state="current"} 2"#;
+        anyhow::ensure!(metrics.contains(line), "the metrics are:\n{metrics}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    // Attempts are at most two seconds apart; the rest is for a busy machine. Doubling pauses would make it eight seconds.
+    assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
+    Ok(())
+}
+
+/// A library that delays each `fsync` and `fdatasync` of a program by this time.
+fn slow_disk(folder: &Path, delay: Duration) -> anyhow::Result<PathBuf> {
+    let (source, library) = (folder.join("slow_disk.c"), folder.join("slow_disk.so"));
+    let millis = delay.as_millis();
+    let text = format!(
+        "#include <unistd.h>\n#include <sys/syscall.h>\nint fsync(int fd) {{ usleep({millis} * 1000); return syscall(SYS_fsync, fd); \
+         }}\nint fdatasync(int fd) {{ usleep({millis} * 1000); return syscall(SYS_fdatasync, fd); }}\n"
+    );
+    std::fs::write(&source, text)?;
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status()?;
+    anyhow::ensure!(built.success(), "cannot compile {}", source.display());
+    Ok(library)
+}
+
+#[tokio::test]
+async fn a_slow_disk_delays_neither_a_change_nor_the_next_one() -> anyhow::Result<()> {
+    const WRITE: Duration = Duration::from_secs(5);
+    const EDITS: u32 = 10;
+    let (server, mut fleet, space) = setup("slow-disk").await?;
+    let library = slow_disk(&server.folder, WRITE)?;
+    for proxy in &mut fleet.proxies {
+        proxy.restart_with(&[("LD_PRELOAD", &library)]).await?;
+    }
+    both_serve(&space).await?;
+    let began = Instant::now();
+    for edit in 0..EDITS {
+        let body = format!("edit {edit}");
+        space.apply(&route("edited", "prod", "/edited", mock(&body))).await?;
+        never_early(&fleet, &space, &body).await?;
+    }
+    // If each change waited for its own write, or for that of the one before, they would take 45 seconds at least.
+    assert!(began.elapsed() < WRITE * (EDITS - 1) / 2, "{:?}", began.elapsed());
+    // The newest is stored in the end.
+    let newest = format!("edit {}", EDITS - 1);
+    for name in ["proxy-0", "proxy-1"] {
+        let file = server.folder.join(format!("{name}.state")).join("configuration.state");
+        eventually(format!("{newest} is in {}", file.display()), SOON, || async {
+            anyhow::ensure!(std::fs::read_to_string(&file)?.contains(&newest), "it is not");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+    }
+    Ok(())
+}
