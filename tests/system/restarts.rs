@@ -62,14 +62,22 @@ async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow:
             fleet.operator.stop().await?;
         }
         space.apply(&changed).await?;
-        // One proxy returns later than the other in every third restart: it is suspended, and serves the old version if it is
-        // asked at the moment at which it runs again.
+        // In every third restart one proxy returns when the other has served the change for some time: it is suspended, and
+        // responds with the previous version at the moment at which it runs again.
         let late = fleet.proxies.get(1).filter(|_| restart % 3 == 0);
         late.map(|proxy| proxy.signal("STOP")).transpose()?;
         fleet.operator.launch()?;
         let resumed = async {
-            tokio::time::sleep(Duration::from_millis(u64::from(restart) * 40)).await; // how late it is
-            late.map(|proxy| proxy.signal("CONT")).transpose()
+            let Some(late) = late else { return Ok(()) };
+            let first = fleet.proxies.first().context("no proxies")?.http;
+            eventually(format!("one proxy serves {body}"), SOON, || async {
+                let response = get(HOST, "/edited").send(first).await?;
+                anyhow::ensure!(response.body == body, "it returns {}", response.body);
+                Ok::<_, anyhow::Error>(())
+            })
+            .await?;
+            tokio::time::sleep(Duration::from_millis(500)).await; // in which a wrong status would be written
+            late.signal("CONT")
         };
         let (resumed, early) = tokio::join!(resumed, never_early(&fleet, &space, &body));
         resumed?;
@@ -84,8 +92,8 @@ async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow:
 async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<()> {
     let (_server, mut fleet, _space) = setup("reconnect").await?;
     fleet.operator.kill();
-    // Longer than it takes until a proxy waits as long as it ever does between two attempts.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // Pauses that double from 200 ms without a limit would be 6 seconds and more by now.
+    tokio::time::sleep(Duration::from_secs(14)).await;
     fleet.operator.start().await?;
     let back = Instant::now();
     eventually("both proxies are connected", SOON, || async {
@@ -95,8 +103,17 @@ async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<
         Ok::<_, anyhow::Error>(())
     })
     .await?;
-    // Attempts are at most two seconds apart; the rest is for a busy machine. Doubling pauses would make it eight seconds.
+    // Attempts are at most two seconds apart; the rest is for a busy machine.
     assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
+    for proxy in &fleet.proxies {
+        let log = proxy.log();
+        let pauses = log.split("retry.ms").skip(1).filter_map(|rest| {
+            let digits: String = rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().ok()
+        });
+        let pauses: Vec<u64> = pauses.collect();
+        assert!(pauses.len() > 5 && pauses.iter().all(|pause| *pause < 2_000), "{pauses:?}");
+    }
     Ok(())
 }
 

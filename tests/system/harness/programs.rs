@@ -247,6 +247,11 @@ impl Proxy {
         self.process.as_ref().context("the proxy is not running")?.signal(name)
     }
 
+    /// Its log.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// Fails when it is not running any more.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("the proxy is not running")?.check()
