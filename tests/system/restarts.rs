@@ -29,9 +29,8 @@ async fn setup(name: &str) -> anyhow::Result<(ApiServer, Fleet, Space)> {
 
 /// Waits until the route is programmed on both proxies.
 async fn both_serve(space: &Space) -> anyhow::Result<()> {
-    let both = |found: &crate::harness::objects::Condition| {
-        found.status == "True" && found.message.contains("2 of 2 proxies")
-    };
+    let both =
+        |found: &crate::harness::objects::Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
     space.condition("ApiRoute", "edited", "Programmed", both).await?;
     Ok(())
 }
@@ -108,7 +107,8 @@ async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<
     for proxy in &fleet.proxies {
         let log = proxy.log();
         let pauses = log.split("retry.ms").skip(1).filter_map(|rest| {
-            let digits: String = rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+            let digits: String =
+                rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
             digits.parse::<u64>().ok()
         });
         let pauses: Vec<u64> = pauses.collect();

@@ -11,7 +11,7 @@ mod stream;
 
 pub use admission::{Account, Admission, ProxyAccount, SecretError};
 pub use configuration::{Current, Published, delta};
-pub use proxies::{Known, Member, Proxies, ProxyId};
 pub(crate) use proxies::Membership;
+pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;
 pub use rollout::{Programmed, Rollout, programmed};

@@ -75,11 +75,13 @@ impl StatusQueue {
 
     /// Adds the objects that proxies differ about.
     fn push_special(&mut self, rollout: &Rollout) {
-        let parts = rollout.special_parts().filter_map(|part| self.by_part.get(part)).flatten();
+        let of_parts = rollout.special_parts().filter_map(|part| self.by_part.get(part)).flatten();
+        self.pending.extend(of_parts.chain(rollout.special_objects()).cloned());
         let kinds = rollout.unsupported_kinds();
-        let unsupported = self.by_part.iter().filter(|(part, _)| kinds.contains(&part.kind));
-        let unsupported = unsupported.filter(|_| !kinds.is_empty()).flat_map(|(_, objects)| objects);
-        self.pending.extend(parts.chain(unsupported).chain(rollout.special_objects()).cloned());
+        if !kinds.is_empty() {
+            let unsupported = self.by_part.iter().filter(|(part, _)| kinds.contains(&part.kind));
+            self.pending.extend(unsupported.flat_map(|(_, objects)| objects).cloned());
+        }
     }
 
     /// The pending objects.

@@ -39,6 +39,8 @@ impl<C: Content> Content for Arc<C> {
 #[derive(Clone)]
 pub struct Parts<C> {
     buckets: Arc<[Arc<Bucket<C>>]>,
+    /// Over the hashes of the buckets; unset after a change.
+    version: OnceLock<Hash>,
 }
 
 #[derive(Clone)]
@@ -74,7 +76,7 @@ impl<C: Content> Bucket<C> {
 impl<C> Default for Parts<C> {
     fn default() -> Self {
         let empty = Arc::new(Bucket::default());
-        Self { buckets: std::iter::repeat_n(empty, BUCKETS).collect() }
+        Self { buckets: std::iter::repeat_n(empty, BUCKETS).collect(), version: OnceLock::new() }
     }
 }
 
@@ -145,11 +147,13 @@ impl<C: Content> Parts<C> {
     /// the lowest byte of the FNV-1a hash (64 bits) of its `kind/id` names. Equal configurations have equal versions.
     #[must_use]
     pub fn version(&self) -> Hash {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for bucket in self.buckets.iter() {
-            context.update(bucket.hash().bytes());
-        }
-        Hash::finished(context)
+        *self.version.get_or_init(|| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            for bucket in self.buckets.iter() {
+                context.update(bucket.hash().bytes());
+            }
+            Hash::finished(context)
+        })
     }
 
     /// How this configuration differs from an older one.
@@ -169,6 +173,7 @@ impl<C: Content> Parts<C> {
     }
 
     fn bucket(&mut self, name: &PartName) -> &mut Bucket<C> {
+        self.version.take();
         let buckets = Arc::make_mut(&mut self.buckets);
         Arc::make_mut(&mut buckets[bucket_of(name)])
     }
