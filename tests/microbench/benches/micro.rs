@@ -14,7 +14,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use sluice_proxy::internals::{self, ApiKeys, Responses, Routes, Tokens};
 use sluice_wire::{
-    Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySource, ObjectRef, TokenSource, default_token_types,
+    Algorithm, AuthorizerKind, AuthorizerPart, FieldMatch, Issuer, Jwt, KeySource, ObjectRef, TokenSource, default_token_types,
 };
 use tokio::runtime::Runtime;
 
@@ -37,6 +37,34 @@ fn router_find(bencher: Bencher<'_, '_>, count: usize) {
     let path = format!("/team-{}/service-{}/orders/42", count / 2 % 50, count / 2);
     assert!(routes.find(&Method::GET, &path));
     bencher.bench(|| routes.find(black_box(&Method::GET), black_box(&path)));
+}
+
+/// Rules of one path with a condition each, for a query that one of them matches: the number of rules makes no difference.
+#[divan::bench(args = [1, 3_000])]
+fn router_candidates_by_value(bencher: Bencher<'_, '_>, count: usize) {
+    let condition = |number| FieldMatch { name: "tenant".into(), value: Some(format!("t{number}")) };
+    candidates(bencher, (0..count).map(condition), &format!("a=1&tenant=t{}&b=2", count / 2));
+}
+
+#[divan::bench(args = [1, 3_000])]
+fn router_candidates_by_name(bencher: Bencher<'_, '_>, count: usize) {
+    let condition = |number| FieldMatch { name: format!("q{number}"), value: None };
+    candidates(bencher, (0..count).map(condition), &format!("a=1&q{}=x&b=2", count / 2));
+}
+
+/// The same with the longest query that is accepted, which has no other pair that a rule asks for.
+#[divan::bench(args = [1, 3_000])]
+fn router_candidates_with_a_long_query(bencher: Bencher<'_, '_>, count: usize) {
+    let condition = |number| FieldMatch { name: format!("q{number}"), value: None };
+    let query = format!("{}q{}=x", (0..1_000).map(|n| format!("a{n}=1&")).collect::<String>(), count / 2);
+    candidates(bencher, (0..count).map(condition), &query);
+}
+
+fn candidates(bencher: Bencher<'_, '_>, conditions: impl Iterator<Item = FieldMatch>, query: &str) {
+    let routes = Routes::with_conditions("/orders/{id}", conditions);
+    assert!(routes.find_with(&Method::GET, "/orders/42", Some(query)));
+    assert!(!routes.find_with(&Method::GET, "/orders/42", None));
+    bencher.bench(|| routes.find_with(black_box(&Method::GET), black_box("/orders/42"), black_box(Some(query))));
 }
 
 /// One changed ApiRoute in the operator: translation, publication, delta, acknowledgement, which statuses differ.
