@@ -35,13 +35,11 @@ pub(crate) struct LoadMetrics {
 
 /// Watches forever.
 pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory: Memory, metrics: LoadMetrics) {
-    let began = Instant::now();
-    let (mut checked, mut closed, mut aborted) = (began, began, began);
+    let (mut checked, mut closed, mut aborted) = (Instant::now(), Instant::now(), Instant::now());
     let mut before = 0;
     loop {
         let (used, part) = memory.usage();
-        let now = u32::try_from(began.elapsed().as_millis() / 100).unwrap_or(u32::MAX);
-        load.round(now, part);
+        load.round(part);
         let shedding = i64::from(load.is_limiting()) + i64::from(load.is_memory_full());
         report(&metrics, &load, used, shedding);
         if shedding != before {
@@ -63,7 +61,7 @@ pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory
         };
         // An upstream has less than the whole process, and is under pressure earlier.
         if load.in_flight() >= load.max_requests() / 8 || load.is_pressed() {
-            connections.measure(load.max_requests() / 4, now);
+            connections.measure(load.max_requests() / 4);
         }
         if load.is_pressed() && due(&mut checked, CHECK_EVERY) {
             connections.check();
