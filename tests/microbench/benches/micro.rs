@@ -14,7 +14,8 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use sluice_proxy::internals::{self, ApiKeys, Responses, Routes, Tokens};
 use sluice_wire::{
-    Algorithm, AuthorizerKind, AuthorizerPart, FieldMatch, Issuer, Jwt, KeySource, ObjectRef, TokenSource, default_token_types,
+    Algorithm, AuthorizerKind, AuthorizerPart, FieldMatch, Issuer, Jwt, KeySource, ObjectRef, TokenSource,
+    default_token_types,
 };
 use tokio::runtime::Runtime;
 
