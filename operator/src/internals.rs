@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
-use sluice_wire::{FleetName, Hello, Parts};
+use sluice_wire::{FleetName, Hello, Part, Parts};
 use tokio::sync::watch;
 
 use crate::cluster_state::ClusterState;
 use crate::metrics::Metrics;
 use crate::objects::Object;
-use crate::publish::{Current, Member, Membership, Proxies, Publisher, Rollout, delta};
+use crate::publish::{Current, Membership, Proxies, Publisher, Rollout, delta};
 use crate::report::{StatusCache, StatusQueue};
 use crate::translate::Translator;
 
@@ -24,6 +24,8 @@ pub struct Operator {
     current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
     proxy: Membership,
+    /// What the proxy serves.
+    served: Parts<Arc<Part>>,
     cache: StatusCache,
     queue: StatusQueue,
     changes: usize,
@@ -68,8 +70,9 @@ impl Operator {
         let proxy = proxies.join(&Hello::new("one", "test"), Parts::new());
         let (cache, queue) = (StatusCache::default(), StatusQueue::default());
         let (state, translator) = (ClusterState::from_objects(objects), Translator::new());
+        let (served, changes) = (Parts::new(), 0);
         let mut operator =
-            Self { state, translator, metrics, publisher, current, proxies, proxy, cache, queue, changes: 0 };
+            Self { state, translator, metrics, publisher, current, proxies, proxy, served, cache, queue, changes };
         let translation = operator.translator.translate(&operator.state);
         operator.publisher.publish(translation);
         operator.report();
@@ -116,11 +119,8 @@ impl Operator {
     fn acknowledge(&mut self) -> usize {
         let current = self.latest();
         let published = current.of(&FleetName::default());
-        let known = self.proxies.member(&FleetName::default(), "one").map(|Member { known, .. }| known);
-        let sent = known.map_or(0, |known| match known {
-            crate::publish::Known::Reported(parts) => delta(&parts, published).upsert.len(),
-            crate::publish::Known::Acknowledged(parts) => delta(&parts, published).upsert.len(),
-        });
+        let sent = delta(&self.served, published).upsert.len();
+        self.served = published.parts.clone();
         self.proxy.applied(published, Vec::new());
         sent
     }

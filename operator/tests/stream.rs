@@ -20,7 +20,10 @@ use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
     Ack, Delta, Diagnostic, Down, FleetName, Hash, Hello, ObjectRef, Outcome, PartName, STREAM_PATH, Up,
 };
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,6 +68,12 @@ pub(crate) async fn rig(name: &str) -> Rig {
     Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, proxies, stop, folder, registry }
 }
 
+async fn connect(rig: &Rig) -> TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(rig.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
+    connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap()
+}
+
 pub(crate) struct Proxy {
     pub(crate) up: mpsc::Sender<Bytes>,
     down: Incoming,
@@ -73,10 +82,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn open(rig: &Rig, secret: &str) -> Result<Self, StatusCode> {
-        let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
-        let tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
-        let io = TokioIo::new(tls);
+        let io = TokioIo::new(connect(rig).await);
         let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         let (up, receiver) = mpsc::channel::<Bytes>(16);
@@ -300,8 +306,7 @@ async fn without_proof_only_loopback_is_served() {
 }
 
 /// Clients that are not proxies, each with a connection from an own address or all from one.
-async fn strangers(rig: &Rig, sent: &[u8], number: u16, several_sources: bool) -> Vec<tokio::net::TcpStream> {
-    use tokio::io::AsyncWriteExt as _;
+async fn strangers(rig: &Rig, sent: &[u8], number: u16, several_sources: bool) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for n in 0..number {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -339,13 +344,10 @@ async fn clients_that_send_nothing_do_not_keep_a_proxy_from_the_stream() {
 }
 
 /// Connections with TLS, and as much of HTTP/2 as `sent` has.
-async fn tls_strangers(rig: &Rig, sent: &[u8], number: usize) -> Vec<impl Sized + use<>> {
-    use tokio::io::AsyncWriteExt as _;
-    let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
+async fn tls_strangers(rig: &Rig, sent: &[u8], number: usize) -> Vec<TlsStream<TcpStream>> {
     let mut all = Vec::new();
     for _ in 0..number {
-        let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
-        let mut tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
+        let mut tls = connect(rig).await;
         tls.write_all(sent).await.unwrap();
         all.push(tls);
     }
@@ -371,10 +373,7 @@ async fn clients_that_never_complete_a_request_do_not_keep_a_proxy_from_the_stre
 #[tokio::test]
 async fn a_connection_ends_after_a_request_that_is_not_authenticated() {
     let rig = rig("one-try").await;
-    let tcp = tokio::net::TcpStream::connect(rig.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(rig.roots.clone());
-    let tls = connector.connect(ServerName::try_from("operator.test").unwrap(), tcp).await.unwrap();
-    let io = TokioIo::new(tls);
+    let io = TokioIo::new(connect(&rig).await);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let serving = tokio::spawn(connection);
     let request = Request::post(format!("https://operator.test{STREAM_PATH}"));

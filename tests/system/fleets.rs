@@ -1,7 +1,5 @@
 //! Two fleets of one operator: each serves its own Stages, has its own keys, and counts its own proxies.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use sluice_kit::client::get;
@@ -30,17 +28,6 @@ async fn responds(proxy: &Proxy, host: &str, status: u16) -> anyhow::Result<()> 
 }
 
 const KEY: &str = "edge-key-0123456789abcdef";
-
-/// A file of a proxy's state directory, as soon as it contains `text`: a proxy does not wait for its disk.
-async fn saved(server: &ApiServer, proxy: &str, file: &str, text: &str) -> anyhow::Result<String> {
-    let path: PathBuf = server.folder.join(format!("{proxy}.state")).join(file);
-    eventually(format!("{text:?} in {}", path.display()), SOON, || async {
-        let found = std::fs::read_to_string(&path)?;
-        anyhow::ensure!(found.contains(text), "the file does not contain it");
-        Ok::<_, anyhow::Error>(found)
-    })
-    .await
-}
 
 #[tokio::test]
 async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Result<()> {
@@ -87,12 +74,12 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
     assert_eq!(with_key.send(edge.http).await?.status, 200);
 
     // A proxy saves the configuration of its fleet only: the key is in one fleet.
-    saved(&server, "edge-0", "configuration.state", "acme").await?;
-    let other = saved(&server, "proxy-0", "configuration.state", "route/fleets/shared").await?;
+    edge.saved("configuration.state", "acme").await?;
+    let other = inner.saved("configuration.state", "route/fleets/shared").await?;
     assert!(!other.contains("acme") && !other.contains("guarded"));
     // Each fleet shares limits among its own proxies.
-    assert_eq!(saved(&server, "edge-0", "fleet.state", "edge").await?, "1 edge\n");
-    assert_eq!(saved(&server, "proxy-0", "fleet.state", "default").await?, "1 default\n");
+    assert_eq!(edge.saved("fleet.state", "edge").await?, "1 edge\n");
+    assert_eq!(inner.saved("fleet.state", "default").await?, "1 default\n");
     let metrics = fleet.operator.metrics().await?.body;
     for line in [r#"sluice_proxies{fleet="edge",state="current"} 1"#, r#"sluice_snapshot_bytes{fleet="edge"}"#] {
         assert!(metrics.contains(line), "no {line} in:\n{metrics}");
@@ -112,6 +99,6 @@ async fn each_fleet_serves_its_own_stages_and_a_stage_can_move() -> anyhow::Resu
     edge.kill();
     let mut later = edge.of_fleet("later");
     later.start().await?;
-    assert_eq!(saved(&server, "edge-0", "fleet.state", "later").await?, "1 later\n");
+    assert_eq!(later.saved("fleet.state", "later").await?, "1 later\n");
     responds(&later, INNER, 404).await
 }

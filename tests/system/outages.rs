@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::load::Load;
-use crate::harness::objects::{Condition, Space};
+use crate::harness::objects::Space;
 use crate::harness::programs::{Fleet, Proxy};
 use sluice_kit::client::get;
 use sluice_kit::{SOON, until as eventually};
@@ -35,14 +35,6 @@ async fn setup(name: &str) -> anyhow::Result<Setup> {
     Ok(Setup { server, fleet, space })
 }
 
-/// Waits until both proxies serve the object. An operator does not count a proxy that has not reconnected to it yet, so
-/// `1 of 1 proxies` is true for a moment.
-async fn everywhere(space: &Space, kind: &str, name: &str) -> anyhow::Result<()> {
-    let both = |found: &Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
-    space.condition(kind, name, "Programmed", both).await?;
-    Ok(())
-}
-
 async fn versions(space: &Space) -> anyhow::Result<Vec<Value>> {
     let mut versions = Vec::new();
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "first")] {
@@ -62,7 +54,7 @@ async fn a_restarted_operator_patches_nothing_that_is_unchanged() -> anyhow::Res
     fleet.operator.start().await?;
     // Once a new object is programmed on both proxies, the old ones have been translated.
     space.apply(&stage("marker", "marker.example")).await?;
-    everywhere(&space, "Stage", "marker").await?;
+    space.programmed_on_both("Stage", "marker").await?;
     assert_eq!(versions(&space).await?, before, "its log:\n{}", fleet.operator.log());
     load.finish().await?;
     Ok(())
@@ -83,7 +75,7 @@ async fn an_operator_killed_during_edits_loses_none_and_fails_no_request() -> an
         fleet.operator.start().await?;
     }
     for name in ["edited", "more-0", "more-1", "more-2", "more-3", "more-4"] {
-        everywhere(&space, "ApiRoute", name).await?;
+        space.programmed_on_both("ApiRoute", name).await?;
         let expected = if name == "edited" { "3.4".to_owned() } else { name.replace("more-", "3.") };
         for response in fleet.all(&get(HOST, &format!("/{name}"))).await? {
             assert_eq!((response.status, response.body.as_str()), (200, expected.as_str()), "{name}");
@@ -107,7 +99,7 @@ async fn a_proxy_that_starts_without_an_operator_serves_the_last_known_good() ->
     // It applies changes again as soon as it is connected to an operator.
     space.apply(&route("second", "prod", "/second", mock("second"))).await?;
     fleet.operator.start().await?;
-    everywhere(&space, "ApiRoute", "second").await?;
+    space.programmed_on_both("ApiRoute", "second").await?;
     assert_eq!(fleet.status(&get(HOST, "/second")).await?, 200);
     Ok(())
 }

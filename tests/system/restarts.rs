@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde_json::Value;
 use sluice_kit::client::get;
 use sluice_kit::{SOON, until as eventually};
 
@@ -23,16 +24,8 @@ async fn setup(name: &str) -> anyhow::Result<(ApiServer, Fleet, Space)> {
     let space = Space::new(server.client().await?, "restarts").await?;
     space.apply(&stage("prod", HOST)).await?;
     space.apply(&route("edited", "prod", "/edited", mock("first"))).await?;
-    both_serve(&space).await?;
+    space.programmed_on_both("ApiRoute", "edited").await?;
     Ok((server, fleet, space))
-}
-
-/// Waits until the route is programmed on both proxies.
-async fn both_serve(space: &Space) -> anyhow::Result<()> {
-    let both =
-        |found: &crate::harness::objects::Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
-    space.condition("ApiRoute", "edited", "Programmed", both).await?;
-    Ok(())
 }
 
 /// Waits until the newest generation of the route is programmed. At that moment every proxy must serve it.
@@ -81,7 +74,7 @@ async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow:
         let (resumed, early) = tokio::join!(resumed, never_early(&fleet, &space, &body));
         resumed?;
         early.with_context(|| format!("restart {restart}; the operator's log:\n{}", fleet.operator.log()))?;
-        both_serve(&space).await?;
+        space.programmed_on_both("ApiRoute", "edited").await?;
     }
     load.finish().await?;
     Ok(())
@@ -106,12 +99,8 @@ async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<
     assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
     for proxy in &fleet.proxies {
         let log = proxy.log();
-        let pauses = log.split("retry.ms").skip(1).filter_map(|rest| {
-            let digits: String =
-                rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-            digits.parse::<u64>().ok()
-        });
-        let pauses: Vec<u64> = pauses.collect();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let pauses: Vec<u64> = lines.filter_map(|line| line["retry.ms"].as_str()?.parse().ok()).collect();
         assert!(pauses.len() > 5 && pauses.iter().all(|pause| *pause < 2_000), "{pauses:?}");
     }
     Ok(())
@@ -140,7 +129,7 @@ async fn a_slow_disk_delays_neither_a_change_nor_the_next_one() -> anyhow::Resul
     for proxy in &mut fleet.proxies {
         proxy.restart_with(&[("LD_PRELOAD", &library)]).await?;
     }
-    both_serve(&space).await?;
+    space.programmed_on_both("ApiRoute", "edited").await?;
     let began = Instant::now();
     for edit in 0..EDITS {
         let body = format!("edit {edit}");
@@ -151,13 +140,8 @@ async fn a_slow_disk_delays_neither_a_change_nor_the_next_one() -> anyhow::Resul
     assert!(began.elapsed() < WRITE * (EDITS - 1) / 2, "{:?}", began.elapsed());
     // The newest is stored in the end.
     let newest = format!("edit {}", EDITS - 1);
-    for name in ["proxy-0", "proxy-1"] {
-        let file = server.folder.join(format!("{name}.state")).join("configuration.state");
-        eventually(format!("{newest} is in {}", file.display()), SOON, || async {
-            anyhow::ensure!(std::fs::read_to_string(&file)?.contains(&newest), "it is not");
-            Ok::<_, anyhow::Error>(())
-        })
-        .await?;
+    for proxy in &fleet.proxies {
+        proxy.saved("configuration.state", &newest).await?;
     }
     Ok(())
 }

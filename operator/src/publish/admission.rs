@@ -19,8 +19,8 @@ const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 /// Token reviews at a time, and those of one source.
 const REVIEWS: usize = 8;
 const REVIEWS_OF_SOURCE: usize = 2;
-/// After a rejected token, its source's place for reviews stays occupied for this time, so that a client with invalid tokens
-/// loads neither the API server nor the operator's log.
+/// After a rejected review, its source's place for reviews stays occupied for this time, so that clients with invalid tokens
+/// cannot load the API server.
 const PENALTY: Duration = Duration::from_millis(250);
 /// How far the clocks of the operator and the API server may be apart.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);

@@ -209,10 +209,10 @@ enum Progress {
     Silent,
     /// Its first request is being authenticated.
     Requested,
-    /// It has an authenticated stream.
-    Admitted,
     /// It was not authenticated.
     Rejected,
+    /// It has an authenticated stream, and remains a proxy's whatever its further requests are.
+    Admitted,
 }
 
 #[derive(Clone)]
@@ -295,7 +295,7 @@ impl Connection {
             Ok(reached.map_or(Progress::Rejected, |progress| *progress))
         };
         at_least(Progress::Requested, REQUEST_TIMEOUT).await?;
-        Ok(at_least(Progress::Admitted, SETUP_TIMEOUT).await? == Progress::Admitted)
+        Ok(at_least(Progress::Rejected, SETUP_TIMEOUT).await? == Progress::Admitted)
     }
 
     fn reject(&self, why: Rejection) {
@@ -305,12 +305,8 @@ impl Connection {
     async fn respond(&self, request: Request<Incoming>) -> Response<FrameBody> {
         let advance = |to: Progress| {
             self.progress.send_if_modified(|progress| {
-                // An authenticated connection remains one.
-                let further = *progress < to && *progress != Progress::Admitted;
-                if further {
-                    *progress = to;
-                }
-                further
+                let before = std::mem::replace(progress, to.max(*progress));
+                before < to
             });
         };
         advance(Progress::Requested);

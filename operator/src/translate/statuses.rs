@@ -41,18 +41,6 @@ pub struct StatusChange<'a> {
 }
 
 impl Statuses {
-    /// The number of objects.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.len()).sum()
-    }
-
-    /// Whether there is no object.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.is_empty())
-    }
-
     /// The status of one object.
     #[must_use]
     pub fn get(&self, object: &ObjectRef) -> Option<&Arc<DesiredStatus>> {
@@ -206,7 +194,7 @@ mod tests {
         let mut seen: Vec<_> = new.since(&old).map(|change| (change.object.clone(), change.now.is_some())).collect();
         seen.sort();
         assert_eq!(seen, [(route(500), true), (route(7), true), (route(9), false)]);
-        assert_eq!((old.len(), new.len(), new[&route(7)].generation), (500, 500, Some(2)));
+        assert_eq!((old.iter().count(), new.iter().count(), new[&route(7)].generation), (500, 500, Some(2)));
         assert_ne!(old, new);
         assert_eq!(some(3), some(3));
     }

@@ -128,6 +128,13 @@ impl Space {
         .await
     }
 
+    /// Waits until the object is `Programmed` on two proxies. An operator does not count a proxy that has not reconnected to it
+    /// yet, so a fleet of two can be `1 of 1 proxies` for a moment.
+    pub(crate) async fn programmed_on_both(&self, kind: &str, name: &str) -> anyhow::Result<Condition> {
+        let both = |found: &Condition| found.status == "True" && found.message.contains("2 of 2 proxies");
+        self.condition(kind, name, "Programmed", both).await
+    }
+
     /// Waits until the object is `Programmed`.
     pub(crate) async fn programmed(&self, kind: &str, name: &str) -> anyhow::Result<Condition> {
         self.condition(kind, name, "Programmed", |condition| condition.status == "True").await

@@ -12,7 +12,7 @@ use super::api_server::{ApiServer, SYSTEM};
 use super::process::{Process, port};
 use sluice_kit::Response;
 use sluice_kit::client::{Call, get};
-use sluice_kit::until as eventually;
+use sluice_kit::{SOON, until as eventually};
 
 /// From the start of a program until it is ready.
 const READY: Duration = Duration::from_secs(60);
@@ -250,6 +250,17 @@ impl Proxy {
     /// Its log.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// A file of its state directory, as soon as it contains `text`: a proxy does not wait for its disk.
+    pub(crate) async fn saved(&self, file: &str, text: &str) -> anyhow::Result<String> {
+        let path = self.folder.join(format!("{}.state", self.name)).join(file);
+        eventually(format!("{text:?} in {}", path.display()), SOON, || async {
+            let found = std::fs::read_to_string(&path)?;
+            anyhow::ensure!(found.contains(text), "the file does not contain it");
+            Ok::<_, anyhow::Error>(found)
+        })
+        .await
     }
 
     /// Fails when it is not running any more.
