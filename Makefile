@@ -58,8 +58,8 @@ bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and 
 	tests/bench/run
 
 test-overload: ## Run the proxy with 256 MiB of memory under clients that take more. Needs root, nginx and Python.
-	$(CARGO) build --locked --profile quick --workspace --bin sluice-proxy
-	tests/cluster/overload
+	$(CARGO) build --locked --profile $(or $(PROFILE),quick) --workspace --bin sluice-proxy
+	tests/cluster/overload --profile $(or $(PROFILE),quick)
 
 test-cluster: ## Install the charts in a real single-node cluster and use them. Needs root.
 	tests/cluster/run

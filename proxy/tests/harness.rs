@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prometheus::Registry;
 pub use sluice_kit::backend::ok;
@@ -123,6 +124,16 @@ impl Gate {
 
     pub fn connect(&self) -> TcpStream {
         sluice_kit::http1::connect(self.proxy.http_addr().unwrap()).unwrap()
+    }
+
+    /// A connection from the address 127.0.0.`last`.
+    pub fn connect_from(&self, last: u8) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+        socket.connect(&self.proxy.http_addr().unwrap().into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
     }
 
     pub fn get(&self, path: &str) -> Response {

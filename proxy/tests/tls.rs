@@ -364,6 +364,57 @@ fn a_load_balancer_that_terminates_tls_is_trusted_if_it_is_named() {
     }
 }
 
+#[test]
+fn a_stored_redirect_is_for_the_scheme_that_the_backend_made_it_for() {
+    // A framework that redirects to the scheme that it is told.
+    let backend = Backend::start(|head, _| {
+        let head = head.to_ascii_lowercase();
+        let scheme = head.split("x-forwarded-proto: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        format!("HTTP/1.1 301 Moved\r\nlocation: {scheme}://shop.example/login\r\ncontent-length: 0\r\n\r\n")
+    });
+    let issued = issue("shop.example");
+    let cache = StageCache {
+        ttl_ms: 60_000,
+        max_bytes: 1 << 20,
+        invalidation: Invalidation::None,
+        unauthorized: Unauthorized::FailWith403,
+    };
+    let tls = Some(StageTls { http: PlainHttp::Serve, hsts: None, incomplete: false });
+    let stored = RuleCache {
+        ttl_ms: None,
+        keys: vec![],
+        unkeyed: vec![],
+        methods: vec!["GET".into()],
+        scope: CacheScope::Shared,
+    };
+    let rules = vec![rule("a", "GET", "/a", RulePolicy { cache: Some(stored), ..policy(service()) })];
+    let mut gate = Gate::configured(|settings| settings.tls_terminators = vec!["127.0.0.2/32".parse().unwrap()]);
+    gate.put(vec![
+        stage_part(StagePart { cache: Some(cache), tls, certificates: named("tls"), ..stage() }),
+        certificate("tls", &issued),
+        upstream(&[backend.address]),
+        route("r", rules),
+    ]);
+    // From a load balancer that terminates TLS, or not; from other clients; over TLS.
+    let from = |last: u8, scheme: &str| {
+        let mut stream = gate.connect_from(last);
+        let head = sluice_kit::http1::request("shop.example", "GET", "/a", &[("x-forwarded-proto", scheme)], "");
+        stream.write_all(head.as_bytes()).unwrap();
+        read_response(&mut stream)
+    };
+    let secure = || https(&gate, "shop.example", &issued).unwrap();
+    for result in ["stored", "hit"] {
+        for (response, scheme) in [(from(1, "https"), "http"), (secure(), "https")] {
+            let location = format!("{scheme}://shop.example/login");
+            assert_eq!((response.status, response.header("location")), (301, Some(location.as_str())), "{result}");
+            assert!(response.header("cache-status").unwrap().contains(result), "{response:?}");
+        }
+    }
+    for (scheme, response) in [("http", from(2, "http")), ("https", from(2, "https"))] {
+        assert_eq!(response.header("location"), Some(format!("{scheme}://shop.example/login").as_str()));
+    }
+}
+
 fn tls_backend(issued: &Issued) -> u16 {
     Backend::start_tls(issued, |_, _| ok("over tls")).address.port()
 }

@@ -13,6 +13,9 @@ use prometheus::{IntCounter, IntGauge};
 
 /// Requests that a connection may have in flight while the proxy is under pressure.
 const PART_OF_CONNECTION: u32 = 8;
+/// How long a source that had more than its part counts as one that has, in tenths of a second: slow requests that were aborted
+/// are repeated at once.
+const OVER_SHARE_FOR: u32 = 300;
 
 /// What a connection is to do. Several can be set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +73,10 @@ struct Table {
 struct Source {
     key: u128,
     connections: AtomicU32,
-    /// It has more than its part of the requests in flight.
+    /// It has more than its part of the requests in flight, or had a moment ago.
     over_share: AtomicBool,
+    /// When it had the last time.
+    over_share_at: AtomicU32,
 }
 
 /// One connection, as others see it.
@@ -110,7 +115,7 @@ impl Connection {
         self.source.key
     }
 
-    /// Whether this client has as many requests in progress as it may have under pressure.
+    /// Whether this client has as many requests in progress as it may have under pressure, or its source had a moment ago.
     pub(crate) fn over_share(&self) -> bool {
         self.active() >= PART_OF_CONNECTION || self.source.over_share.load(Ordering::Relaxed)
     }
@@ -177,7 +182,12 @@ impl Connections {
             self.metrics.rejected.inc();
             return None;
         }
-        let made = || Source { key, connections: AtomicU32::new(0), over_share: AtomicBool::new(false) };
+        let made = || Source {
+            key,
+            connections: AtomicU32::new(0),
+            over_share: AtomicBool::new(false),
+            over_share_at: AtomicU32::new(0),
+        };
         let source = table.sources.entry(key).or_insert_with(|| Arc::new(made())).clone();
         source.connections.fetch_add(1, Ordering::Relaxed);
         table.counted += 1;
@@ -236,17 +246,29 @@ impl Connections {
         }
     }
 
-    /// Determines which sources have more requests in flight than the average, or more than `most`.
-    pub(crate) fn measure(&self, most: usize) {
-        let table = self.table();
+    /// Determines which sources have more requests in flight than the average, or more than `most`, at `clock`. Returns how
+    /// many have requests in flight.
+    pub(crate) fn measure(&self, most: usize, clock: u32) -> usize {
+        let mut table = self.table();
         let active = table.active_by_source();
         let total: u64 = active.values().sum();
-        let sources = active.values().filter(|count| **count > 0).count().max(1);
-        let part = total.div_ceil(sources as u64).clamp(1, most.max(1) as u64);
+        let sources = active.values().filter(|count| **count > 0).count();
+        let part = total.div_ceil(sources.max(1) as u64).clamp(1, most.max(1) as u64);
         for source in table.sources.values() {
             let count = active.get(&source.key).copied().unwrap_or(0);
-            source.over_share.store(count > part, Ordering::Relaxed);
+            if count > part {
+                source.over_share_at.store(clock, Ordering::Relaxed);
+                source.over_share.store(true, Ordering::Relaxed);
+            } else if clock.wrapping_sub(source.over_share_at.load(Ordering::Relaxed)) > OVER_SHARE_FOR {
+                source.over_share.store(false, Ordering::Relaxed);
+            }
         }
+        // Sources without connections are known as long as they count as having more than their part.
+        let is_known = |source: &Source| {
+            source.connections.load(Ordering::Relaxed) > 0 || source.over_share.load(Ordering::Relaxed)
+        };
+        table.sources.retain(|_, source| is_known(source));
+        sources
     }
 
     /// Closes the connections with the most requests in progress, of the sources with the most: a tenth of all requests.
@@ -305,7 +327,8 @@ impl Table {
 
     fn uncount(&mut self, connection: &Connection) {
         self.counted -= 1;
-        if connection.source.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let last = connection.source.connections.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && !connection.source.over_share.load(Ordering::Relaxed) {
             self.sources.remove(&connection.source.key);
         }
     }

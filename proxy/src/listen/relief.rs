@@ -35,11 +35,13 @@ pub(crate) struct LoadMetrics {
 
 /// Watches forever.
 pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory: Memory, metrics: LoadMetrics) {
-    let (mut checked, mut closed, mut aborted) = (Instant::now(), Instant::now(), Instant::now());
+    let began = Instant::now();
+    let (mut checked, mut closed, mut aborted) = (began, began, began);
     let mut before = 0;
     loop {
         let (used, part) = memory.usage();
-        load.round(part);
+        let now = u32::try_from(began.elapsed().as_millis() / 100).unwrap_or(u32::MAX);
+        load.round(now, part);
         let shedding = i64::from(load.is_limiting()) + i64::from(load.is_memory_full());
         report(&metrics, &load, used, shedding);
         if shedding != before {
@@ -61,7 +63,7 @@ pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory
         };
         // An upstream has less than the whole process, and is under pressure earlier.
         if load.in_flight() >= load.max_requests() / 8 || load.is_pressed() {
-            connections.measure(load.max_requests() / 4);
+            load.set_clients(connections.measure(load.max_requests() / 4, now));
         }
         if load.is_pressed() && due(&mut checked, CHECK_EVERY) {
             connections.check();

@@ -33,16 +33,24 @@ const MEMORY_FULL: u8 = 4;
 const DRAINING: u8 = 8;
 /// Requests to an upstream were rejected because it has as many as it may have.
 const UPSTREAM_FULL: u8 = 16;
-/// It has for so many rounds after the last such request.
+/// Clients that have no more than their part were rejected: those that have get less.
+const CROWDED: u8 = 32;
+/// Several clients have requests in flight: what one of them takes is missing for others.
+const SHARED: u8 = 64;
+/// How long an upstream counts as full after the last such request, in tenths of a second.
 const FULL_FOR: u32 = 50;
+/// The same for clients that have taken what others need. Longer: slow requests that were aborted are repeated at once.
+const CROWDED_FOR: u32 = 300;
 
 /// The load of the process. Read by each request.
 pub(crate) struct Load {
     state: AtomicU8,
-    /// Counts the rounds of the task that watches the load: a clock that costs one load to read.
+    /// Tenths of a second, as of the last round of the task that watches the load: a clock that costs one load to read.
     clock: AtomicU32,
     /// When an upstream had too many requests the last time.
     full_at: AtomicU32,
+    /// When a client with no more than its part was rejected the last time.
+    crowded_at: AtomicU32,
     permits: Permits,
     /// Notified when many requests are in flight.
     pub(crate) pressed: Notify,
@@ -55,6 +63,7 @@ impl Load {
             state: AtomicU8::new(0),
             clock: AtomicU32::new(0),
             full_at: AtomicU32::new(0),
+            crowded_at: AtomicU32::new(0),
             permits: Permits::new(requests, workers),
             pressed: Notify::new(),
         }
@@ -80,7 +89,11 @@ impl Load {
         if self.permits.is_high() && self.set(BUSY, true) {
             self.pressed.notify_one();
         }
-        if taken { Ok(()) } else { Err(Shed::Requests) }
+        if taken {
+            return Ok(());
+        }
+        self.crowd();
+        Err(Shed::Requests)
     }
 
     /// A request that was counted has ended.
@@ -99,34 +112,59 @@ impl Load {
         self.permits.max()
     }
 
-    /// The time in rounds of the task that watches the load.
+    /// The time in tenths of a second.
     #[inline]
     pub(crate) fn clock(&self) -> u32 {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// Starts a round with the part of the memory that is in use, in thousandths.
-    pub(crate) fn round(&self, memory: u64) {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if now.wrapping_sub(self.full_at.load(Ordering::Relaxed)) > FULL_FOR {
+    /// Starts a round at a time in tenths of a second, with the part of the memory that is in use, in thousandths.
+    pub(crate) fn round(&self, now: u32, memory: u64) {
+        self.clock.store(now, Ordering::Relaxed);
+        let since = |at: &AtomicU32| now.wrapping_sub(at.load(Ordering::Relaxed));
+        if since(&self.full_at) > FULL_FOR {
             self.set(UPSTREAM_FULL, false);
         }
-        self.set(BUSY, self.permits.is_high());
+        if since(&self.crowded_at) > CROWDED_FOR {
+            self.set(CROWDED, false);
+        }
+        self.set(BUSY, self.permits.is_high() || (self.is_crowded() && self.permits.is_half()));
         self.set(MEMORY_HIGH, memory >= limits::MEMORY_HIGH);
         self.set(MEMORY_FULL, memory >= limits::MEMORY_FULL);
     }
 
-    /// A request was rejected because its upstream has too many.
+    /// A request was rejected because its upstream has too many; whether its client has more than its part.
     #[cold]
-    pub(crate) fn upstream_is_full(&self) {
+    pub(crate) fn upstream_is_full(&self, over_share: bool) {
         self.full_at.store(self.clock(), Ordering::Relaxed);
         self.set(UPSTREAM_FULL, true);
+        if !over_share {
+            self.crowd();
+        }
+    }
+
+    fn crowd(&self) {
+        if self.state.load(Ordering::Relaxed) & SHARED == 0 {
+            return;
+        }
+        self.crowded_at.store(self.clock(), Ordering::Relaxed);
+        self.set(CROWDED, true);
+    }
+
+    /// How many clients have requests in flight.
+    pub(crate) fn set_clients(&self, count: usize) {
+        self.set(SHARED, count > 1);
+    }
+
+    /// Whether clients with many requests have taken what others need.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & CROWDED != 0
     }
 
     /// Whether clients that do not make progress are disconnected earlier.
     #[inline]
     pub(crate) fn is_pressed(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & (BUSY | MEMORY_HIGH | UPSTREAM_FULL) != 0
+        self.state.load(Ordering::Relaxed) & (BUSY | MEMORY_HIGH | UPSTREAM_FULL | CROWDED) != 0
     }
 
     /// Whether clients with many requests get no more.
@@ -180,27 +218,41 @@ mod tests {
         assert_eq!(load.admit(0, || true), Err(Shed::Requests));
         assert_eq!(load.admit(0, || false), Ok(()));
         assert_eq!(load.admit(0, || false), Ok(()));
+        // With one client there is nobody else to keep requests for.
+        assert_eq!(load.admit(0, || false), Err(Shed::Requests));
+        assert!(!load.is_crowded());
+        load.set_clients(2);
         assert_eq!(load.admit(0, || false), Err(Shed::Requests));
         assert_eq!(load.in_flight(), 8);
-        for _ in 0..8 {
+        for _ in 0..4 {
             load.release(0);
         }
-        load.round(0);
+        // Clients with their part were rejected: those with more get half for a while.
+        load.round(0, 0);
+        assert!(load.is_crowded());
+        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
+        load.release(0);
+        load.round(0, 0);
+        assert_eq!(load.admit(0, || true), Ok(()));
+        for _ in 0..4 {
+            load.release(0);
+        }
+        load.round(CROWDED_FOR, 0);
+        assert!(load.is_crowded());
+        load.round(CROWDED_FOR + 1, 0);
         assert!(!load.is_pressed());
         assert_eq!(load.admit(0, || true), Ok(()));
-        load.round(limits::MEMORY_HIGH);
+        load.round(1000, limits::MEMORY_HIGH);
         assert_eq!(load.admit(0, || true), Err(Shed::Requests));
-        load.round(limits::MEMORY_FULL);
+        load.round(1000, limits::MEMORY_FULL);
         assert_eq!(load.admit(0, || false), Err(Shed::Memory));
-        load.round(0);
+        load.round(1000, 0);
         // An upstream that is full does not affect requests to others, and slow clients for a while.
-        load.upstream_is_full();
-        assert!(load.is_pressed() && !load.is_limiting());
-        for _ in 0..FULL_FOR {
-            load.round(0);
-        }
+        load.upstream_is_full(true);
+        assert!(load.is_pressed() && !load.is_limiting() && !load.is_crowded());
+        load.round(1000 + FULL_FOR, 0);
         assert!(load.is_pressed());
-        load.round(0);
+        load.round(1001 + FULL_FOR, 0);
         assert!(!load.is_pressed());
         assert_eq!(load.admit(0, || true), Ok(()));
         assert_eq!(load.in_flight(), 2);

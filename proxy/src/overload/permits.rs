@@ -65,6 +65,11 @@ impl Permits {
         self.max.saturating_sub(self.free.load(Ordering::Relaxed)).saturating_sub(local)
     }
 
+    /// Whether half of them are in use.
+    pub(super) fn is_half(&self) -> bool {
+        self.in_flight() >= self.max.div_ceil(2)
+    }
+
     /// Whether three quarters are in use.
     pub(super) fn is_high(&self) -> bool {
         self.in_flight() >= self.max - self.max / 4

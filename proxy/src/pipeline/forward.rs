@@ -160,9 +160,10 @@ async fn send(
         request_body::prepare(exchange, matched, policy, &mut parts, body).await?
     };
     // Until the exchange ends, with its response or tunnel.
-    let entered = upstream.in_flight().enter(|| exchange.peer.connection.over_share());
+    let (load, connection) = (&exchange.peer.load, &exchange.peer.connection);
+    let entered = upstream.in_flight().enter(|| load.is_crowded(), || connection.over_share());
     if entered.is_none() {
-        exchange.peer.load.upstream_is_full();
+        load.upstream_is_full(connection.over_share());
         return Err(Reject::UpstreamLimit);
     }
     exchange.entered = entered;

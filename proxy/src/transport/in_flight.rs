@@ -19,12 +19,14 @@ impl InFlight {
     }
 
     /// Counts one more request until the returned value is dropped. None: the maximum is reached, or three quarters of it are,
-    /// and the client of the request has more than its part.
-    pub(crate) fn enter(&self, over_share: impl FnOnce() -> bool) -> Option<Entered> {
+    /// and the client of the request has more than its part. If the maximum was reached for other clients (`crowded`), those
+    /// with more than their part get half of it only.
+    pub(crate) fn enter(&self, crowded: impl FnOnce() -> bool, over_share: impl FnOnce() -> bool) -> Option<Entered> {
         let max = self.0.max;
         let before = self.0.current.fetch_add(1, Ordering::Relaxed);
         let entered = Entered(self.clone());
-        let full = before >= max || (before >= max - max / 4 && over_share());
+        let limiting = before >= max - max / 4 || (before >= max / 2 && crowded());
+        let full = before >= max || (limiting && over_share());
         (!full).then_some(entered)
     }
 }
@@ -47,7 +49,7 @@ mod tests {
     #[test]
     fn one_beyond_the_maximum_is_not_counted_and_one_that_ends_makes_room() {
         let in_flight = InFlight::new(2);
-        let enter = || in_flight.enter(|| false);
+        let enter = || in_flight.enter(|| false, || false);
         let (one, two) = (enter(), enter());
         assert!(one.is_some() && two.is_some());
         for _ in 0..3 {
@@ -63,9 +65,12 @@ mod tests {
     #[test]
     fn the_last_quarter_is_for_clients_that_do_not_have_more_than_their_part() {
         let in_flight = InFlight::new(8);
-        let mut all: Vec<Option<Entered>> = (0..8).map(|_| in_flight.enter(|| true)).collect();
+        let mut all: Vec<Option<Entered>> = (0..8).map(|_| in_flight.enter(|| false, || true)).collect();
         assert_eq!(all.iter().flatten().count(), 6);
-        all.extend((0..3).map(|_| in_flight.enter(|| false)));
+        all.extend((0..3).map(|_| in_flight.enter(|| true, || false)));
         assert_eq!(all.iter().flatten().count(), 8);
+        drop(all);
+        let all: Vec<Option<Entered>> = (0..8).map(|_| in_flight.enter(|| true, || true)).collect();
+        assert_eq!(all.iter().flatten().count(), 4);
     }
 }

@@ -78,21 +78,33 @@ fn a_source_with_more_than_its_part_of_the_requests_gets_no_more_under_pressure(
     let many: Vec<OpenConnection> = (0..30).map(|_| all.open(ip("192.0.2.1"), 0).unwrap()).collect();
     let few = all.open(ip("192.0.2.2"), 0).unwrap();
     many.iter().for_each(|one| one.request_began());
+    let later = OVER_SHARE_FOR + 1;
     // The only source.
-    all.measure(25);
+    all.measure(25, 0);
     assert!(many[0].over_share() && !few.over_share());
-    all.measure(30);
+    all.measure(30, later - 1);
+    assert!(many[0].over_share(), "it had more a moment ago");
+    all.measure(30, later);
     assert!(!many[0].over_share());
     // More than the average.
     few.request_began();
-    all.measure(30);
+    all.measure(30, later);
     assert!(many[0].over_share() && !few.over_share());
     many.iter().skip(1).for_each(|one| one.request_ended(1));
-    all.measure(30);
+    all.measure(30, 2 * later);
     assert!(!many[0].over_share() && !few.over_share());
     // And a connection with many.
     (0..PART_OF_CONNECTION).for_each(|_| few.request_began());
     assert!(few.over_share());
+    // A source whose connections end is known for a while.
+    many.iter().for_each(|one| one.request_began());
+    all.measure(5, 2 * later);
+    drop(many);
+    let again = all.open(ip("192.0.2.1"), 0).unwrap();
+    assert!(again.over_share());
+    drop(again);
+    all.measure(30, 3 * later);
+    assert!(!all.open(ip("192.0.2.1"), 0).unwrap().over_share());
 }
 
 #[test]
