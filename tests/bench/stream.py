@@ -57,7 +57,7 @@ class Operator:
                 available = lambda: min(self.windows[0], self.windows[self.stream], MOST)
                 if not self.window.wait_for(lambda: self.stopped or available() > 0, timeout=10) or self.stopped:
                     raise BenchError("the proxy stopped reading the configuration stream")
-                size = available()
+                size = min(available(), len(data))
                 chunk, data = data[:size], data[size:]
                 self.windows[0] -= size
                 self.windows[self.stream] -= size
