@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 use sluice_crds::warning;
-use sluice_wire::RequestPolicy;
+use sluice_wire::{Network, RequestPolicy};
 
 /// Serves and validates Sluice manifests without a cluster.
 #[derive(Debug, Parser)]
@@ -85,6 +85,10 @@ pub(crate) struct Dev {
     /// Stage.spec.requestPolicy, at Stages that do not set it; can be repeated. In the environment, separated by commas.
     #[arg(long, env = "SLUICE_REQUEST_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub(crate) request_policy: Vec<RequestPolicy>,
+    /// Networks of proxies in front of this one, separated by commas: in requests from them, the client's address is the last
+    /// one in X-Forwarded-For that is no trusted proxy. Example: 127.0.0.0/8, to try Stage.spec.source.
+    #[arg(long, env = "SLUICE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
+    pub(crate) trusted_proxies: Vec<Network>,
 }
 
 /// Last part of `sluice lint --help`.

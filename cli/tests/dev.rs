@@ -215,6 +215,30 @@ fn ambiguous_requests_are_treated_as_the_example_describes_and_as_the_flag_says(
 }
 
 #[test]
+fn networks_are_accepted_as_the_example_describes_behind_trusted_proxies() {
+    let folder = examples().join("networks");
+    for (trusted, rows) in [
+        (
+            &["--trusted-proxies", "127.0.0.0/8"][..],
+            [
+                ("/orders", "203.0.113.7", 200),
+                ("/orders", "203.0.113.66", 403),
+                ("/admin", "203.0.113.7", 403),
+                ("/admin", "10.1.2.3", 200),
+                ("/admin", "10.1.2.3, 203.0.113.7", 403),
+            ],
+        ),
+        (&[], ["/orders", "/orders", "/admin", "/admin", "/admin"].map(|path| (path, "10.1.2.3", 403))),
+    ] {
+        let sluice = Sluice::dev_with(&folder, trusted);
+        for (path, client, status) in rows {
+            let response = ask(sluice.address(), "GET", path, &[("x-forwarded-for", client)]).unwrap();
+            assert_eq!(response.status, status, "{path} {client} {trusted:?}");
+        }
+    }
+}
+
+#[test]
 fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());

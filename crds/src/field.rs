@@ -41,7 +41,7 @@ pub const BASE_PATH: &str = r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$";
 pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*)?$";
 
 /// An origin of CORS, or a wildcard.
-pub const ORIGIN: &str = r"^(\*|https?://(\*|[A-Za-z0-9.:\[\]-]+)|null)$";
+pub const ORIGIN: &str = r"^(\*|null|https?://\*|[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[A-Za-z0-9_.:\[\]-]+)$";
 
 /// The name of an API version.
 pub const VERSION_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";

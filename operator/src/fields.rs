@@ -3,7 +3,8 @@
 
 use sluice_crds::api_route::{MatchType, ValueMatch};
 use sluice_crds::field;
-use sluice_wire::{FieldMatch, HttpTarget, Throttle};
+use sluice_crds::source::Source;
+use sluice_wire::{Cors, FieldMatch, HttpTarget, Network, Sources, Throttle};
 
 use crate::problem::Problems;
 
@@ -21,6 +22,26 @@ pub(crate) fn field_match(field: &ValueMatch, header: bool) -> Result<FieldMatch
         (MatchType::Present, None) => Ok(FieldMatch { name, value: None }),
         _ => Err("type Exact requires a value, which is not allowed with type Present".to_owned()),
     }
+}
+
+/// Networks. With a problem, who may call is not known.
+pub(crate) fn source(at: &str, source: &Source, problems: &mut Problems) -> Option<Sources> {
+    if source.allow.is_empty() && source.deny.is_empty() {
+        problems.invalid(at, "it requires a network in allow, deny or both");
+        return None;
+    }
+    let mut networks = |name: &str, list: &[String]| {
+        let mut parsed = Vec::new();
+        for (n, text) in list.iter().enumerate() {
+            match text.parse::<Network>() {
+                Ok(network) => parsed.push(network),
+                Err(why) => problems.invalid(&format!("{at}.{name}[{n}]"), why),
+            }
+        }
+        (parsed.len() == list.len()).then_some(parsed)
+    };
+    let (allow, deny) = (networks("allow", &source.allow), networks("deny", &source.deny));
+    Some(Sources { allow: allow?, deny: deny? })
 }
 
 /// A throttle within its bounds.
@@ -41,6 +62,30 @@ pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems
     }
     let per_ms = u32::try_from(per_ms).ok()?;
     (rate && per && burst).then_some(Throttle { rate: limit.rate, per_ms, burst: limit.burst })
+}
+
+/// Cross-origin resource sharing.
+pub(crate) fn cors(at: &str, settings: &sluice_crds::cors::Cors, problems: &mut Problems) -> Cors {
+    let wild = ["*", "http://*", "https://*"];
+    let any_origin = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
+    if settings.allow_credentials && any_origin {
+        let why = "cannot be combined with *, http://* or https://* in allowOrigins: list the origins or domains that may send \
+                   credentials";
+        problems.invalid(&format!("{at}.allowCredentials"), why);
+    }
+    let max_age_s = settings.max_age.map(|age| whole_seconds(&format!("{at}.maxAge"), age, problems));
+    if max_age_s.is_some_and(|age| age > 86_400) {
+        problems.invalid(&format!("{at}.maxAge"), "must be at most 24h");
+    }
+    let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    Cors {
+        allow_origins: settings.allow_origins.clone(),
+        allow_methods: settings.allow_methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        allow_headers: lower(&settings.allow_headers),
+        expose_headers: lower(&settings.expose_headers),
+        allow_credentials: settings.allow_credentials && !any_origin,
+        max_age_s,
+    }
 }
 
 /// A time to keep responses for, in milliseconds.

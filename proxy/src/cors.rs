@@ -25,6 +25,15 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
+/// The method of the request that a preflight request asks for; an inner none: it is not a method. None: the request is not a
+/// preflight request.
+pub(crate) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Option<Method>> {
+    if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
+        return None;
+    }
+    headers.get(ACCESS_CONTROL_REQUEST_METHOD).map(|asked| Method::from_bytes(asked.as_bytes()).ok())
+}
+
 /// A list of allowed methods or headers, and its header value.
 #[derive(Debug)]
 struct Allowed {
@@ -62,6 +71,8 @@ pub(crate) struct Cors {
     any_https: bool,
     any_http: bool,
     origins: Vec<String>,
+    /// Scheme and suffix of origins whose host is below a domain: `https://` and `.shop.example`.
+    below: Vec<(String, String)>,
     methods: Allowed,
     headers: Allowed,
     expose: Allowed,
@@ -74,12 +85,18 @@ impl Cors {
     pub(crate) fn compile(part: &wire::Cors) -> Self {
         let has = |pattern: &str| part.allow_origins.iter().any(|origin| origin == pattern);
         let any_origin = has("*");
+        // Browsers send origins in lower case.
+        let lower = || part.allow_origins.iter().map(|origin| origin.to_ascii_lowercase());
+        let below = lower().filter_map(|origin| {
+            let (scheme, suffix) = origin.split_once("://*.")?;
+            Some((format!("{scheme}://"), format!(".{suffix}")))
+        });
         Self {
             any_origin,
             any_https: has("https://*"),
             any_http: has("http://*"),
-            // Browsers send origins in lower case.
-            origins: part.allow_origins.iter().filter(|o| !o.contains('*')).map(|o| o.to_ascii_lowercase()).collect(),
+            origins: lower().filter(|origin| !origin.contains('*')).collect(),
+            below: below.collect(),
             methods: Allowed::compile(&part.allow_methods),
             headers: Allowed::compile(&part.allow_headers),
             expose: Allowed::compile(&part.expose_headers),
@@ -140,11 +157,24 @@ impl Cors {
         }
         let text = origin.to_str().ok()?;
         let has_scheme = |scheme: &str| text.strip_prefix(scheme).is_some_and(|host| !host.is_empty());
+        let is_below = |(scheme, suffix): &(String, String)| {
+            let labels = text.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_suffix(suffix.as_str()));
+            labels.is_some_and(is_labels)
+        };
         let fits = self.origins.iter().any(|known| known == text)
+            || self.below.iter().any(is_below)
             || (self.any_https && has_scheme("https://"))
             || (self.any_http && has_scheme("http://"));
         fits.then(|| origin.clone())
     }
+}
+
+/// Whether the text is one or more labels of a host name.
+fn is_labels(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.split('.').all(label)
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
@@ -201,6 +231,29 @@ mod tests {
             ("https://A.example", true, "https://a.example", Some("https://a.example"), true),
             ("https://a.example", true, "https://a.example.evil", None, false),
             ("https://a.example", true, "null", None, false),
+            ("null", false, "null", Some("null"), false),
+            ("https://*.Shop.example", true, "https://a.shop.example", Some("https://a.shop.example"), true),
+            ("https://*.shop.example", true, "https://a.b.shop.example", Some("https://a.b.shop.example"), true),
+            ("https://*.shop.example", true, "https://shop.example", None, false),
+            ("https://*.shop.example", true, "https://evilshop.example", None, false),
+            ("https://*.shop.example", true, "https://.shop.example", None, false),
+            ("https://*.shop.example", true, "https://a..shop.example", None, false),
+            ("https://*.shop.example", true, "https://evil.example/.shop.example", None, false),
+            ("https://*.shop.example", true, "https://evil.example:443@a.shop.example", None, false),
+            ("https://*.shop.example", true, "https://a.shop.example.evil.example", None, false),
+            ("https://*.shop.example", true, "http://a.shop.example", None, false),
+            ("https://*.shop.example", true, "https://a.shop.example:8443", None, false),
+            (
+                "https://*.shop.example:8443",
+                true,
+                "https://a.shop.example:8443",
+                Some("https://a.shop.example:8443"),
+                true,
+            ),
+            ("https://*.shop.example:8443", true, "https://a.shop.example", None, false),
+            ("capacitor://localhost", true, "capacitor://localhost", Some("capacitor://localhost"), true),
+            ("capacitor://localhost", true, "ionic://localhost", None, false),
+            ("capacitor://localhost", true, "capacitor://localhost.evil.example", None, false),
         ] {
             let mut response = HeaderMap::new();
             cors(&[configured], credentials).decorate(Some(&HeaderValue::from_str(sent).unwrap()), &mut response);

@@ -1,10 +1,13 @@
-//! Flags for the limits of a proxy, in size and time.
+//! Flags for the limits of a proxy, in size and time, and for the proxies in front of it.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use clap::Args;
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use sluice_proxy::run::{AddressHeader, ProxyProtocol, TrustedProxies};
 use sluice_proxy::{Limits, Timeouts};
+use sluice_wire::Network;
 
 /// What is unset has a default that depends on the memory and on the file descriptors of the process.
 #[derive(Args)]
@@ -56,5 +59,73 @@ impl LimitFlags {
             memory: self.memory_limit.map(|number| mebibytes(number.get())),
             buffer_memory: self.buffer_memory.map(mebibytes),
         }
+    }
+}
+
+/// Proxies and load balancers in front of this proxy.
+#[derive(Args)]
+pub(crate) struct FrontFlags {
+    /// Networks of proxies in front of this one, separated by commas. In requests from them, the client's address is the one
+    /// that they state in --client-address-header. Example: 10.0.0.0/8,2001:db8:f::/48.
+    #[arg(long, env = "SLUICE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
+    trusted_proxies: Vec<Network>,
+    /// Header in which trusted proxies state the address of their client. They must append to it, or replace it.
+    #[arg(long, env = "SLUICE_CLIENT_ADDRESS_HEADER", value_enum, default_value = "x-forwarded-for")]
+    client_address_header: ClientAddressHeader,
+    /// Number of proxies between the client and this proxy, for example if a content delivery network has no fixed addresses:
+    /// the client is this entry of the header, counted from its end. Unset: the last entry that is no trusted proxy.
+    #[arg(long, env = "SLUICE_TRUSTED_PROXY_HOPS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    trusted_proxy_hops: Option<u8>,
+    /// Listeners whose connections begin with a PROXY protocol header (version 1 or 2), separated by commas. Only trusted
+    /// proxies may connect to them.
+    #[arg(long, env = "SLUICE_PROXY_PROTOCOL", value_delimiter = ',', value_enum, value_name = "LISTENER")]
+    proxy_protocol: Vec<Listener>,
+}
+
+/// Where trusted proxies state the address of their client.
+#[derive(Clone, Copy, ValueEnum)]
+enum ClientAddressHeader {
+    /// Addresses, separated by commas.
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// A listener.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Listener {
+    /// That of --http.
+    Http,
+    /// That of --https.
+    Https,
+}
+
+impl FrontFlags {
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        TrustedProxies {
+            networks: self.trusted_proxies.clone(),
+            header: match self.client_address_header {
+                ClientAddressHeader::XForwardedFor => AddressHeader::XForwardedFor,
+                ClientAddressHeader::Forwarded => AddressHeader::Forwarded,
+            },
+            hops: self.trusted_proxy_hops,
+        }
+    }
+
+    pub(crate) fn proxy_protocol(&self) -> anyhow::Result<ProxyProtocol> {
+        if self.trusted_proxies.is_empty() {
+            if !self.proxy_protocol.is_empty() {
+                bail!(
+                    "--proxy-protocol needs --trusted-proxies: the networks of the load balancers that send the header"
+                );
+            }
+            if self.trusted_proxy_hops.is_some() {
+                bail!(
+                    "--trusted-proxy-hops needs --trusted-proxies: the networks of the proxies that connect to this one"
+                );
+            }
+        }
+        let of = |listener| self.proxy_protocol.contains(&listener);
+        Ok(ProxyProtocol { http: of(Listener::Http), https: of(Listener::Https) })
     }
 }

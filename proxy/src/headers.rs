@@ -170,11 +170,17 @@ fn forwarded_over_tls(headers: &HeaderMap) -> bool {
 }
 
 /// Sets the forwarding headers; `secure`: the client uses TLS.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, secure: bool, host: Option<HeaderValue>) {
+pub(crate) fn set_forwarded(
+    headers: &mut HeaderMap,
+    client: &HeaderValue,
+    origin: &Origin,
+    secure: bool,
+    host: Option<HeaderValue>,
+) {
     // Capacity for these headers and the host.
     headers.reserve(6);
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
-    headers.insert(FORWARDED_FOR, origin.source.clone());
+    headers.insert(FORWARDED_FOR, client.clone());
     let proto = if secure { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     headers.insert(FORWARDED_PROTO, proto);
     headers.insert(FORWARDED_PORT, origin.port.clone());
@@ -186,12 +192,12 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, secure: bo
 /// Sets the forwarding information in one header (RFC 7239), as AWS HTTP APIs do.
 pub(crate) fn set_forwarded_element(
     headers: &mut HeaderMap,
-    origin: &Origin,
+    client: &HeaderValue,
     secure: bool,
     host: Option<&HeaderValue>,
 ) {
     headers.append(CDN_LOOP, HeaderValue::from_static(GATEWAY));
-    let source = origin.source.to_str().unwrap_or("unknown");
+    let source = client.to_str().unwrap_or("unknown");
     // An IPv6 address is quoted and in brackets (RFC 7239, 6.1).
     let source = if source.contains(':') { format!("\"[{source}]\"") } else { source.to_owned() };
     let host = host.and_then(|host| host.to_str().ok()).map(|host| format!(";host=\"{host}\"")).unwrap_or_default();

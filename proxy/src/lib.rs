@@ -23,6 +23,7 @@ mod overload;
 mod pipeline;
 mod reject;
 pub mod run;
+mod source;
 mod state;
 mod template;
 mod timeouts;

@@ -73,6 +73,8 @@ struct Flags {
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     log: String,
     #[command(flatten)]
+    front: flags::FrontFlags,
+    #[command(flatten)]
     limits: flags::LimitFlags,
     /// What happens to requests that two programs could interpret differently, as NAME=VALUE with the names and values of
     /// Stage.spec.requestPolicy, at Stages that do not set it. Can be repeated; in the environment, separated by commas.
@@ -132,6 +134,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
             Parsing::Lenient => Strictness::Lenient,
         },
         https_port: Some(flags.https_port),
+        trusted_proxies: flags.front.trusted_proxies(),
+        proxy_protocol: flags.front.proxy_protocol()?,
         tls_terminators: flags.tls_terminators,
         runtime: tokio::runtime::Handle::current(),
     })?);

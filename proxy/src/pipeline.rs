@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use sluice_wire::{Behavior, Hash};
 
 use crate::client::{Flow, Peer};
+use crate::cors;
 use crate::gateway::router::{Miss, RouteInput};
 use crate::gateway::{Action, Gateway, Matched, Reduced, RequestHead, Stage, StagePath};
 use crate::headers;
@@ -138,6 +139,10 @@ async fn run(
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
+    if exchange.has_unreadable_client() {
+        return Err(Reject::Malformed("A trusted proxy has stated an address of the client that cannot be read."));
+    }
+    checks::source(exchange, stage.source.as_ref())?;
     if let Some(reply) = secure::plain_http(exchange, &stage, parts)? {
         return Ok(reply);
     }
@@ -153,15 +158,13 @@ async fn run(
     if present.spoofable {
         headers::strip_spoofable(&mut parts.headers, &stage.forward_client_headers);
     }
-    if let Some(cors) = &stage.cors
-        && let Some((status, headers)) = cors.preflight(&parts.method, &parts.headers)
-    {
-        return Ok(Reply::fixed(status, headers));
-    }
     let reduced = accepted.as_ref().and_then(|accepted| accepted.reduced.as_ref());
     let path = StagePath::new(whole, reduced, &stage.base).ok_or(Reject::NotFound)?;
     let input =
         RouteInput { method: &parts.method, path: path.matched, query: parts.uri.query(), headers: &parts.headers };
+    if let Some(reply) = preflight(&stage, &input) {
+        return Ok(reply);
+    }
     let found = stage.router.find(&input).map_err(|miss| not_found(&stage, miss))?;
     let rule = found.rule.clone();
     if let Some(accepted) = &accepted {
@@ -183,6 +186,16 @@ async fn run(
     }
     edits::apply(&mut reply.headers, policy.response.as_deref(), &RequestContext::new(exchange, &matched));
     Ok(reply)
+}
+
+/// The response to a preflight request: with the settings of the rule that the request it asks for would match. None: it is not a
+/// preflight request, or neither rule nor stage have such settings.
+fn preflight(stage: &Stage, input: &RouteInput<'_>) -> Option<Reply> {
+    let asked = cors::asked_method(input.method, input.headers)?;
+    let found = asked.and_then(|method| stage.router.find(&RouteInput { method: &method, ..*input }).ok());
+    let cors = found.as_ref().map_or(stage.cors.as_ref(), |found| found.rule.cors(stage))?;
+    let (status, headers) = cors.preflight(input.method, input.headers)?;
+    Some(Reply::fixed(status, headers))
 }
 
 #[cold]

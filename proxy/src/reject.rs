@@ -103,11 +103,24 @@ rejections! {
         rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
         http BAD_REQUEST message!("Bad Request");
 
+    /// A connection from a load balancer does not begin with a header of the PROXY protocol, or it is not from a trusted
+    /// proxy; there is no response.
+    ProxyProtocol: "DEFAULT_4XX",
+        native BAD_REQUEST "The connection has no valid PROXY protocol header.",
+        rest BAD_REQUEST "BadRequestException" message!("Bad Request"),
+        http BAD_REQUEST message!("Bad Request");
+
     /// The certificate of the connection is not valid for the host.
     MisdirectedRequest: "ACCESS_DENIED",
         native MISDIRECTED_REQUEST "This host is not served on this TLS connection: open another connection for it.",
         rest MISDIRECTED_REQUEST "ForbiddenException" message!("Misdirected Request"),
         http MISDIRECTED_REQUEST message!("Misdirected Request");
+
+    /// The client's address is in a network that the Stage or the rule does not accept. AWS has it in a web ACL.
+    SourceNotAllowed: "WAF_FILTERED",
+        native FORBIDDEN "Requests from this network are not accepted.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
 
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",

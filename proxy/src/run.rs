@@ -24,18 +24,20 @@ use crate::config::Configuration;
 use crate::config::store::Operation;
 use crate::gateway::Gateway;
 use crate::listen::tls::{Certificates, TlsServer};
-use crate::listen::{ListenContext, accept, bind, relief};
+use crate::listen::{ListenContext, Opening, accept, bind, relief};
 use crate::observe::Recorder;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::overload::{Limits, Load, Memory};
 use crate::pipeline::Worker;
+use crate::source::Trusted;
 use crate::state::State;
 use crate::timeouts::Timeouts;
 pub use crate::transport::NameFiles;
 use crate::transport::{Context, Egress, PoolLimits, Resolver, Tls};
 
 pub use crate::listen::Strictness;
+pub use crate::source::{AddressHeader, TrustedProxies};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -75,10 +77,23 @@ pub struct Settings {
     pub strictness: Strictness,
     /// The port where clients reach HTTPS: where plain HTTP is redirected. Unset: the port of `https`.
     pub https_port: Option<u16>,
+    /// Proxies in front of this one, whose statements about their clients are true.
+    pub trusted_proxies: TrustedProxies,
+    /// The listeners whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
     /// Networks of load balancers that terminate TLS: their `X-Forwarded-Proto` is true.
     pub tls_terminators: Vec<IpNet>,
     /// Runs what is not on the request path.
     pub runtime: tokio::runtime::Handle,
+}
+
+/// The listeners whose connections begin with a header of the PROXY protocol. Only trusted proxies may connect to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// That for plain HTTP.
+    pub http: bool,
+    /// That for HTTPS.
+    pub https: bool,
 }
 
 /// Why a proxy does not start.
@@ -164,6 +179,7 @@ impl Proxy {
             reserved_from: descriptors.reserved_from,
             closed,
             strictness: settings.strictness,
+            trusted: Arc::new(Trusted::new(&settings.trusted_proxies)),
             tls_terminators: settings.tls_terminators,
         });
         let egress = Egress::new(settings.allow_loopback);
@@ -206,6 +222,7 @@ impl Proxy {
             let sockets = Sockets {
                 http: http.map(|(_, socket)| socket),
                 https: https.map(|(_, socket)| socket),
+                proxy_protocol: settings.proxy_protocol,
                 tls: server.clone(),
             };
             let running = Running::enter(&proxy.alive);
@@ -359,6 +376,7 @@ impl Drop for Running {
 struct Sockets {
     http: Option<std::net::TcpListener>,
     https: Option<std::net::TcpListener>,
+    proxy_protocol: ProxyProtocol,
     tls: Arc<TlsServer>,
 }
 
@@ -381,10 +399,13 @@ fn spawn(
         let running = running;
         runtime.block_on(async {
             drop(tokio::spawn(crate::deadline::watch()));
-            for (socket, tls) in [(sockets.http, None), (sockets.https, Some(sockets.tls))] {
+            let ProxyProtocol { http, https } = sockets.proxy_protocol;
+            let plain = Opening { proxy_protocol: http, tls: None };
+            let secure = Opening { proxy_protocol: https, tls: Some(sockets.tls) };
+            for (socket, opening) in [(sockets.http, plain), (sockets.https, secure)] {
                 let Some(socket) = socket else { continue };
                 match TcpListener::from_std(socket) {
-                    Ok(listener) => drop(tokio::spawn(accept(shared.clone(), listener, tls, worker.clone()))),
+                    Ok(listener) => drop(tokio::spawn(accept(shared.clone(), listener, opening, worker.clone()))),
                     Err(error) => {
                         tracing::error!(%error, "cannot use a listening socket");
                         return;

@@ -80,6 +80,8 @@ impl Gate {
             names: NameFiles::default(),
             strictness: sluice_proxy::run::Strictness::Strict,
             https_port: None,
+            trusted_proxies: sluice_proxy::run::TrustedProxies::default(),
+            proxy_protocol: sluice_proxy::run::ProxyProtocol::default(),
             tls_terminators: Vec::new(),
             runtime: runtime.handle().clone(),
         };
@@ -174,6 +176,7 @@ pub fn stage() -> StagePart {
         trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
+        source: None,
         throttle: None,
         cache: None,
         cors: None,
@@ -216,9 +219,11 @@ pub fn upstream(addresses: &[SocketAddr]) -> (PartName, PartBody) {
 
 pub fn policy(integration: Integration) -> RulePolicy {
     RulePolicy {
+        source: None,
         authorizer: None,
         api_key: false,
         throttle: None,
+        cors: None,
         cache: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

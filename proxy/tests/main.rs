@@ -29,6 +29,7 @@ mod request_policy;
 mod routing;
 mod skew;
 mod slow;
+mod source;
 mod stored;
 mod swap;
 mod tls;

@@ -144,6 +144,53 @@ fn preflights_need_no_rule_and_responses_get_cors_headers() {
 }
 
 #[test]
+fn a_rule_has_its_own_cors_settings_and_its_preflight_gets_them() {
+    let cors = |origin: &str, methods: &[&str]| {
+        Some(Cors {
+            allow_origins: vec![origin.into()],
+            allow_methods: methods.iter().map(|method| (*method).into()).collect(),
+            allow_headers: vec![],
+            expose_headers: vec![],
+            allow_credentials: false,
+            max_age_s: None,
+        })
+    };
+    let own = RulePolicy { cors: cors("https://*.shop.example", &["PUT"]), ..policy(mock("own")) };
+    let guarded = RulePolicy { api_key: true, cors: cors("*", &[]), ..policy(mock("guarded")) };
+    let mut gate = Gate::start();
+    let rules = vec![
+        rule("read", "GET", "/a", policy(mock("read"))),
+        rule("write", "PUT", "/a", own),
+        rule("guarded", "ANY", "/guarded/{id}", guarded),
+    ];
+    gate.put(vec![route("r", rules)]);
+    for (of_stage, app) in [(cors("https://app.example", &["GET", "PUT"]), Some("https://app.example")), (None, None)] {
+        gate.put(vec![stage_part(StagePart { cors: of_stage, ..stage() })]);
+        for (origin, method, path, allowed) in [
+            ("https://app.example", "GET", "/a", app),
+            ("https://app.example", "PUT", "/a", None),
+            ("https://www.shop.example", "PUT", "/a", Some("https://www.shop.example")),
+            ("https://www.shop.example", "GET", "/a", None),
+            ("https://app.example", "GET", "/guarded/7", Some("*")),
+            ("https://app.example", "GET", "/none", app),
+        ] {
+            let fields = [("origin", origin), ("access-control-request-method", method)];
+            let preflight = gate.request("OPTIONS", path, &fields, "");
+            let response = gate.request(method, path, &fields[..1], "");
+            for (response, what) in [(preflight, "preflight"), (response, "response")] {
+                let found = response.header("access-control-allow-origin");
+                assert_eq!(found, allowed, "{what}: {origin} {method} {path} with {app:?}");
+            }
+        }
+        // Without settings of its rule and of the stage, a preflight request is a request.
+        let fields = [("origin", "https://app.example"), ("access-control-request-method", "GET")];
+        assert_eq!(gate.request("OPTIONS", "/a", &fields, "").status, if app.is_some() { 204 } else { 405 });
+        let strange = [("origin", "https://app.example"), ("access-control-request-method", "A B")];
+        assert_eq!(gate.request("OPTIONS", "/a", &strange, "").status, if app.is_some() { 204 } else { 405 });
+    }
+}
+
+#[test]
 fn one_upstream_call_serves_many_requests() {
     let backend = Backend::echo();
     let mut gate = Gate::start();

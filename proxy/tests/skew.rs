@@ -92,6 +92,8 @@ impl Proxy {
             names: sluice_proxy::run::NameFiles::default(),
             strictness: sluice_proxy::run::Strictness::Strict,
             https_port: None,
+            trusted_proxies: sluice_proxy::run::TrustedProxies::default(),
+            proxy_protocol: sluice_proxy::run::ProxyProtocol::default(),
             tls_terminators: Vec::new(),
             runtime: tokio::runtime::Handle::current(),
         });

@@ -366,7 +366,7 @@ fn a_load_balancer_that_terminates_tls_is_trusted_if_it_is_named() {
 
 #[test]
 fn a_stored_redirect_is_for_the_scheme_that_the_backend_made_it_for() {
-    // A framework that redirects to the scheme that it is told.
+    // It redirects to the scheme in the header.
     let backend = Backend::start(|head, _| {
         let head = head.to_ascii_lowercase();
         let scheme = head.split("x-forwarded-proto: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();

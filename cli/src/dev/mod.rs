@@ -14,7 +14,7 @@ use prometheus::Registry;
 use sluice_daemon::{Readiness, admin, signals};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::manifests::{self, Loaded};
-use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
+use sluice_proxy::run::{LogSink, NameFiles, Proxy, ProxyProtocol, Settings, Strictness, TrustedProxies};
 use sluice_proxy::{Limits, Timeouts};
 
 use crate::args;
@@ -122,6 +122,8 @@ fn start_proxy(settings: &args::Dev, registry: Registry) -> anyhow::Result<Proxy
         limits: Limits::default(),
         strictness: Strictness::default(),
         https_port: None,
+        trusted_proxies: TrustedProxies { networks: settings.trusted_proxies.clone(), ..TrustedProxies::default() },
+        proxy_protocol: ProxyProtocol::default(),
         tls_terminators: Vec::new(),
         request_policy: settings.request_policy.iter().copied().collect(),
         timeouts: Timeouts::default(),

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization::Authorization;
 use super::integration::Integration;
+use crate::cors::Cors;
 use crate::field::{
     ApiKeyRequirement, Bytes, CACHE_KEY, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE,
     Throttle,
 };
+use crate::source::Source;
 
 /// One operation: its match, policies and integration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,10 +67,20 @@ pub struct Rule {
     #[schemars(with = "ApiKeyRequirement")]
     pub api_key: Option<ApiKeyRequirement>,
 
+    /// The networks whose requests the rule accepts, in addition to what the stage demands; other requests get 403. Unset:
+    /// every network that the stage accepts. Example: `{allow: [10.0.0.0/8], deny: [10.66.0.0/16]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+
     /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
     /// this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+
+    /// Replaces the stage's `cors` for the rule. A preflight request gets the settings of the rule that the request it asks for
+    /// would match by path and method. Unset: the stage's `cors`. Example: `{allowOrigins: ["*"]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 
     /// Stores responses in the stage's cache. Unset: responses are not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]

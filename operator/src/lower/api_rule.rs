@@ -96,12 +96,16 @@ impl Lowering<'_> {
     }
 
     fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorization: &api::Authorization) -> Option<Policy> {
+        let source_field = format!("{}.source", self.at);
+        let source = rule.source.as_ref().and_then(|source| fields::source(&source_field, source, &mut self.problems));
         let own = rule.authorization.is_some();
         let field = if own { format!("{}.authorization", self.at) } else { "spec.authorization".into() };
         let authorization = self.authorization(&field, authorization);
         let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
+        let cors_field = format!("{}.cors", self.at);
+        let cors = rule.cors.as_ref().map(|settings| fields::cors(&cors_field, settings, &mut self.problems));
         let mut cache = rule.cache.as_ref().map(|cache| self.cache(cache));
         let request_headers = self.edits(Message::Request, "request", rule.request.as_ref());
         let response_headers = self.edits(Message::Response, "response", rule.response.as_ref());
@@ -115,9 +119,11 @@ impl Lowering<'_> {
             cache.unkeyed = self.unkeyed(&written.unkeyed, &cache.keys, &request_headers, integration.as_ref());
         }
         Some(Policy {
+            source,
             authorization: authorization?,
             api_key,
             throttle,
+            cors,
             cache,
             request_headers,
             response_headers,

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use sluice_wire::{ApiVersion, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate, RuleCache, Throttle};
+use sluice_wire::{
+    ApiVersion, Cors, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate, RuleCache, Sources, Throttle,
+};
 
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
@@ -67,12 +69,16 @@ pub(crate) struct Match {
 /// What is checked and done for the requests of a rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
+    /// The networks whose requests are accepted; none: every network.
+    pub(crate) source: Option<Sources>,
     /// Who may call.
     pub(crate) authorization: Authorization,
     /// Whether an API key of a plan for the Stage is required.
     pub(crate) api_key: bool,
     /// The rule's own throttle.
     pub(crate) throttle: Option<Throttle>,
+    /// Cross-origin resource sharing, instead of the Stage's.
+    pub(crate) cors: Option<Cors>,
     /// Caching, where the Stage has a cache.
     pub(crate) cache: Option<RuleCache>,
     /// Edits of the request's headers.

@@ -44,9 +44,11 @@ fn translate(
         lower::Integration::Mock(mock) => Integration::Mock(mock.clone()),
     };
     Some(RulePolicy {
+        source: policy.source.clone(),
         authorizer,
         api_key: policy.api_key,
         throttle: policy.throttle,
+        cors: policy.cors.clone(),
         cache: policy.cache.clone(),
         request_headers: policy.request_headers.clone(),
         response_headers: policy.response_headers.clone(),

@@ -254,12 +254,14 @@ mod tests {
     /// The routes of a document in a ConfigMap, for example.
     fn route() -> Route {
         let policy = Policy {
+            source: None,
             authorization: Authorization::Authorizer {
                 authorizer: reference("customers", "security[0]"),
                 scopes: Vec::new(),
             },
             api_key: false,
             throttle: None,
+            cors: None,
             cache: None,
             request_headers: sluice_wire::HeaderEdits::default(),
             response_headers: sluice_wire::HeaderEdits::default(),

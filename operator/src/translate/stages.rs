@@ -13,9 +13,9 @@ use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
 use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
 use sluice_wire::{
-    Behavior, CertificatePart, Cors, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
-    HeaderValues, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp,
-    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
+    Behavior, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames, HeaderValues,
+    HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp, QueryCharacters,
+    RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
 };
 
 use crate::fields;
@@ -181,9 +181,10 @@ fn part(
         let why = conflict_of_other_hosts(&lost, &key.namespace, &spec.base_path);
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
+    let source = spec.source.as_ref().and_then(|source| fields::source("spec.source", source, problems));
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
-    let cors = spec.cors.as_ref().map(|settings| cors(settings, problems));
+    let cors = spec.cors.as_ref().map(|settings| fields::cors("spec.cors", settings, problems));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
     let tls = spec.tls.as_ref().map(|settings| tls(key, settings, &secrets, problems));
     if base_path_problem(&spec.base_path).is_some() {
@@ -194,6 +195,8 @@ fn part(
         // Serving it without its hosts would mean serving it on every host.
         return (None, Vec::new());
     }
+    // A default that cannot be used must not become no default: a limit would be gone.
+    let is_open = (spec.throttle.is_some() && throttle.is_none()) || (spec.source.is_some() && source.is_none());
     let part = StagePart {
         object: Kind::Stage.object(key),
         hostnames,
@@ -209,14 +212,14 @@ fn part(
         }),
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
+        source: source.map(Box::new),
         throttle,
         cache,
         cors,
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
         forward_client_headers: spec.forward_client_headers.clone(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
-        // A default that cannot be used must not become no default: a limit or a CORS rule would be gone.
-        invalid: problems_of_defaults(spec.throttle.is_some() && throttle.is_none(), problems),
+        invalid: problems_of_defaults(is_open, problems),
     };
     (Some(PartBody::Stage(part)), secrets)
 }
@@ -242,6 +245,7 @@ fn closed_part(
         trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
+        source: None,
         throttle: None,
         cache: None,
         cors: None,
@@ -324,28 +328,6 @@ fn cache(settings: &api::StageCache, problems: &mut Problems) -> Option<StageCac
             UnauthorizedInvalidation::SucceedSilently => Unauthorized::SucceedSilently,
         },
     })
-}
-
-fn cors(settings: &api::Cors, problems: &mut Problems) -> Cors {
-    let wild = ["*", "http://*", "https://*"];
-    let any_origin = settings.allow_origins.iter().any(|origin| wild.contains(&origin.as_str()));
-    if settings.allow_credentials && any_origin {
-        let why = "cannot be combined with a wildcard in allowOrigins: list the origins that may send credentials";
-        problems.invalid("spec.cors.allowCredentials", why);
-    }
-    let max_age_s = settings.max_age.map(|age| fields::whole_seconds("spec.cors.maxAge", age, problems));
-    if max_age_s.is_some_and(|age| age > 86_400) {
-        problems.invalid("spec.cors.maxAge", "must be at most 24h");
-    }
-    let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
-    Cors {
-        allow_origins: settings.allow_origins.clone(),
-        allow_methods: settings.allow_methods.iter().map(|method| method.as_str().to_owned()).collect(),
-        allow_headers: lower(&settings.allow_headers),
-        expose_headers: lower(&settings.expose_headers),
-        allow_credentials: settings.allow_credentials && !any_origin,
-        max_age_s,
-    }
 }
 
 /// The settings of TLS. `usable`: the Secrets of certificates that can be used.

@@ -56,6 +56,7 @@ cases! {
     route_claims_need_authorizer
     route_conflict_in_one_stage_only
     route_conflict_other_version_is_none
+    route_cors
     route_header_named_twice
     route_headers
     route_headers_bad
@@ -96,6 +97,8 @@ cases! {
     route_unparsable
     route_version_parameter_without_use
     route_versions
+    source
+    source_bad
     stage_all_hosts_lost
     stage_bad_base_path
     stage_bad_host_is_left_out

@@ -62,12 +62,14 @@ mod tests {
             remove: vec![format!("{name}-c")],
         };
         let policy = RulePolicy {
+            source: None,
             authorizer: Some(AuthorizerUse {
                 part: PartName::new(PartKind::Authorizer, "shop/idp"),
                 scopes: vec!["read".into()],
             }),
             api_key: true,
             throttle: Some(Throttle { rate: 5, per_ms: 1000, burst: 7 }),
+            cors: None,
             cache: Some(RuleCache {
                 ttl_ms: Some(1000),
                 keys: vec![Variable::QueryParameter("page".into())],

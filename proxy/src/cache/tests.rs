@@ -31,9 +31,11 @@ fn key(path: &str) -> Key {
         unauthorized: Unauthorized::FailWith403,
     };
     let policy = RulePolicy {
+        source: None,
         authorizer: None,
         api_key: false,
         throttle: None,
+        cors: None,
         cache: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

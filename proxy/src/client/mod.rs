@@ -5,11 +5,13 @@ mod conn_state;
 mod connections;
 mod flow;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
 
 use crate::overload::Load;
+use crate::source::Trusted;
 use crate::timeouts::Timeouts;
 
 pub(crate) use conn_state::ConnState;
@@ -18,7 +20,10 @@ pub(crate) use flow::{Flow, TrackedBytes};
 
 /// Address and protocol of a client's connection, as header values that are made once.
 pub(crate) struct Origin {
+    pub(crate) address: IpAddr,
     pub(crate) source: HeaderValue,
+    /// Set if the other end is a trusted proxy: it states the address of its client in each request.
+    pub(crate) behind: Option<Arc<Trusted>>,
     pub(crate) port: HeaderValue,
     /// What the proxy has proved to the client; none: the connection is plain HTTP.
     pub(crate) tls: Option<Arc<dyn Certified>>,
@@ -79,7 +84,8 @@ pub(crate) mod testing {
     /// A client on its only connection.
     pub(crate) fn peer() -> Arc<Peer> {
         let one = || HeaderValue::from_static("1");
-        let origin = Origin { source: one(), port: one(), tls: None, terminates_tls: false };
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let origin = Origin { address, source: one(), behind: None, port: one(), tls: None, terminates_tls: false };
         let open = Connections::new(1, 1, metrics()).open([127, 0, 0, 1].into(), 0).unwrap();
         Peer::new(origin, Arc::default(), Arc::new(Load::new(10, 1)), open)
     }

@@ -23,6 +23,7 @@ use crate::gateway::{Gateway, HostTable, ResolvedPolicy, Rule, Stage, TlsPolicy}
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
+use crate::source::SourceFilter;
 use crate::state::State;
 use diagnostics::{Diagnostics, diagnostic};
 use index::Index;
@@ -397,6 +398,7 @@ fn assemble(
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
         invalid: part.invalid.is_some(),
+        source: part.source.as_deref().map(SourceFilter::compile),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
         cors: part.cors.as_ref().map(Cors::compile),
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),

@@ -15,12 +15,14 @@ use sluice_wire::{
 use super::diagnostics::diagnostic;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, CachePolicy, RuleAtStage};
+use crate::cors::Cors;
 use crate::gateway::router::{Conditions, Methods, Position, Tie};
 use crate::gateway::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
 };
 use crate::limit::{BucketId, Limit};
 use crate::observe::access_log;
+use crate::source::SourceFilter;
 use crate::state::State;
 use crate::template::HeaderTemplate;
 
@@ -156,9 +158,11 @@ fn policy(
     let body_limit = policy.body_limit.unwrap_or(u64::MAX).min(body_limit(site.stage.behavior));
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
+        source: policy.source.as_ref().map(|sources| Box::new(SourceFilter::compile(sources))),
         authorizer,
         api_key: policy.api_key,
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
+        cors: policy.cors.as_ref().map(|cors| Box::new(Cors::compile(cors))),
         cache: caching(site, part, rule, policy, state),
         request,
         response,

@@ -16,6 +16,7 @@ use crate::cors::Cors;
 use crate::integration::Upstream;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
+use crate::source::SourceFilter;
 use crate::template::HeaderTemplate;
 
 /// One Stage with the rules of all routes attached to it.
@@ -31,6 +32,8 @@ pub(crate) struct Stage {
     pub(crate) forward_client_headers: Box<[HeaderName]>,
     /// All its requests are rejected.
     pub(crate) invalid: bool,
+    /// None: requests from every network are accepted.
+    pub(crate) source: Option<SourceFilter>,
     /// None: it is served over plain HTTP only.
     pub(crate) tls: Option<TlsPolicy>,
     pub(crate) cors: Option<Cors>,
@@ -97,6 +100,15 @@ impl Rule {
 }
 
 impl Rule {
+    /// Its settings for pages of other origins at a stage.
+    pub(crate) fn cors<'a>(&'a self, stage: &'a Stage) -> Option<&'a Cors> {
+        let own = match &self.action {
+            Action::Serve(policy) => policy.cors.as_deref(),
+            Action::Invalid => None,
+        };
+        own.or(stage.cors.as_ref())
+    }
+
     /// Whether a request that was admitted to `other` gets nothing that this rule would have denied it: the same backend, with
     /// the same authorization, and without limits or header changes of its own.
     pub(crate) fn gives_no_less_than(&self, other: &Self) -> bool {
@@ -113,7 +125,12 @@ impl Rule {
             }
             _ => false,
         };
-        authorizer && integration && !policy.api_key && policy.limit.is_none() && policy.request.is_none()
+        authorizer
+            && integration
+            && policy.source.is_none()
+            && !policy.api_key
+            && policy.limit.is_none()
+            && policy.request.is_none()
     }
 }
 
@@ -127,10 +144,14 @@ pub(crate) enum Action {
 /// The checks and actions of a rule. Kept small, with rare members boxed: with thousands of rules it is fetched from
 /// memory for each request.
 pub(crate) struct Policy {
+    /// None: requests from every network are accepted.
+    pub(crate) source: Option<Box<SourceFilter>>,
     pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
     pub(crate) api_key: bool,
     /// The bucket of the rule, from its own throttle or the stage's default.
     pub(crate) limit: Option<Limit>,
+    /// None: the stage's.
+    pub(crate) cors: Option<Box<Cors>>,
     pub(crate) cache: Option<Box<Caching>>,
     pub(crate) request: Option<Box<Edits>>,
     pub(crate) response: Option<Box<Edits>>,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::client::{Connections, Flow, Peer, TrackedBytes};
 use crate::overload::Load;
 use crate::reject::Reject;
+use crate::source::Trusted;
 use crate::timeouts::Timeouts;
 
 /// What HTTP/1.1 requests may look like where programs read them differently.
@@ -65,6 +66,8 @@ pub(crate) struct ListenContext {
     pub(crate) load: Arc<Load>,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) strictness: Strictness,
+    /// Proxies in front of this one.
+    pub(crate) trusted: Arc<Trusted>,
     /// Load balancers that terminate TLS.
     pub(crate) tls_terminators: Vec<IpNet>,
     /// Concurrent HTTP/2 streams of a connection.

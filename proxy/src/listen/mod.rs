@@ -5,13 +5,14 @@ mod context;
 mod early;
 mod http1;
 mod http2;
+mod proxy_protocol;
 pub(crate) mod relief;
 mod streams;
 pub(crate) mod tls;
 mod write_timeout;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 use crate::client::{OpenConnection, Orders, Origin, Peer};
 use crate::reject::Reject;
 use crate::timeouts::Timeouts;
+use proxy_protocol::Opened;
 use tls::{HandshakeError, Shown, TlsServer};
 
 pub(crate) use context::{EarlyRequest, Handler, ListenContext};
@@ -54,13 +56,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// What the connections of a listener begin with.
+#[derive(Clone)]
+pub(crate) struct Opening {
+    /// A header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
+    /// A TLS handshake.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+}
+
 /// Accepts connections until the listeners are closed; `handler` serves their requests.
-pub(crate) async fn accept(
-    shared: Arc<ListenContext>,
-    listener: TcpListener,
-    tls: Option<Arc<TlsServer>>,
-    handler: impl Handler,
-) {
+pub(crate) async fn accept(shared: Arc<ListenContext>, listener: TcpListener, opening: Opening, handler: impl Handler) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let mut closed = shared.closed.clone();
     loop {
@@ -86,25 +92,57 @@ pub(crate) async fn accept(
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let source = address.ip().to_canonical();
-        let text = HeaderValue::try_from(source.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        let terminates_tls = shared.tls_terminators.iter().any(|network| network.contains(&source));
-        let origin = Origin { source: text, port: HeaderValue::from(port), tls: None, terminates_tls };
-        tokio::spawn(connection(shared.clone(), stream, tls.clone(), origin, open, handler.clone()));
+        let origin = origin(&shared, address.ip().to_canonical(), HeaderValue::from(port));
+        tokio::spawn(connection(shared.clone(), stream, opening.clone(), origin, open, handler.clone()));
+    }
+}
+
+fn origin(shared: &ListenContext, address: IpAddr, port: HeaderValue) -> Origin {
+    Origin {
+        address,
+        source: HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        behind: shared.trusted.contains(address).then(|| shared.trusted.clone()),
+        port,
+        tls: None,
+        terminates_tls: shared.tls_terminators.iter().any(|network| network.contains(&address)),
     }
 }
 
 async fn connection(
     shared: Arc<ListenContext>,
-    stream: TcpStream,
-    tls: Option<Arc<TlsServer>>,
+    mut stream: TcpStream,
+    opening: Opening,
     mut origin: Origin,
-    open: OpenConnection,
+    mut open: OpenConnection,
     handler: impl Handler,
 ) {
+    if opening.proxy_protocol {
+        let client = tokio::select! {
+            biased;
+            client = proxied(&shared, &mut stream, &origin) => client,
+            () = closed_unused(&open) => return,
+        };
+        match client {
+            Ok(Opened::Closed) => return,
+            Ok(Opened::ForItself) => {}
+            Ok(Opened::ForClient(address)) => {
+                // Its place is that of the client from now on.
+                drop(open);
+                let Some(opened) = shared.connections.open(address, shared.load.clock()) else { return };
+                open = opened;
+                origin = self::origin(&shared, address, origin.port);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "connection without a valid header of the PROXY protocol");
+                let peer = Peer::new(origin, shared.timeouts.clone(), shared.load.clone(), open);
+                handler.reject_connection(&peer, "PROXY", "", &Reject::ProxyProtocol);
+                return;
+            }
+        }
+    }
     let begun = tokio::select! {
         biased;
-        begun = begin(stream, tls, &shared.timeouts) => begun,
+        begun = begin(stream, opening.tls, &shared.timeouts) => begun,
         // A client that has sent nothing yet loses nothing.
         () = closed_unused(&open) => return,
     };
@@ -131,6 +169,14 @@ async fn connection(
             handler.reject_connection(&peer, "TLS", &host, &Reject::TlsHandshake);
         }
     }
+}
+
+/// For whom a load balancer has opened a connection. A header from others means nothing.
+async fn proxied(shared: &ListenContext, stream: &mut TcpStream, origin: &Origin) -> io::Result<Opened> {
+    if origin.behind.is_none() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the address is not a trusted proxy"));
+    }
+    tokio::time::timeout(shared.timeouts.first_byte, proxy_protocol::read(stream)).await?
 }
 
 /// Waits until a connection before its first byte is to be closed.

@@ -59,11 +59,21 @@ pub(crate) struct StageMetrics {
     workers: usize,
 }
 
-#[derive(Default)]
 struct StageCounters {
     rejects: [AtomicU64; REASONS.len()],
     throttled: [AtomicU64; SCOPES.len()],
     cache: [AtomicU64; Phase::TEXTS.len()],
+}
+
+// Arrays of more than 32 have no default.
+impl Default for StageCounters {
+    fn default() -> Self {
+        Self {
+            rejects: [const { AtomicU64::new(0) }; REASONS.len()],
+            throttled: Default::default(),
+            cache: Default::default(),
+        }
+    }
 }
 
 /// The counters of one route at one stage.

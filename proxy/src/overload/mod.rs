@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(load.admit(0, || true), Err(Shed::Requests));
         assert_eq!(load.admit(0, || false), Ok(()));
         assert_eq!(load.admit(0, || false), Ok(()));
-        // With one client there is nobody else to keep requests for.
+        // With one client there is no other to keep requests for.
         assert_eq!(load.admit(0, || false), Err(Shed::Requests));
         assert!(!load.is_crowded());
         load.set_clients(2);

@@ -1,4 +1,4 @@
-//! The checks before an integration is called, in their order: authorizer, scopes, API key, limits, size of the body.
+//! The checks before an integration is called, in their order: network, authorizer, scopes, API key, limits, size of the body.
 //! What a check decides is in its own module.
 
 use std::time::Instant;
@@ -18,6 +18,7 @@ use crate::key::{PlanAtStage, Presented, presented};
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
 use crate::reject::Reject;
+use crate::source::SourceFilter;
 
 /// AWS's limit for the URL of a regional REST API, and for header values.
 const AWS_HEAD: usize = 10_240;
@@ -36,6 +37,7 @@ pub(crate) async fn pass(
     parts: &mut Parts,
     present: Present,
 ) -> Result<Passed, Reject> {
+    source(exchange, policy.source.as_deref())?;
     if let Some((authorizer, scopes)) = &policy.authorizer {
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
@@ -61,6 +63,14 @@ pub(crate) async fn pass(
     };
     limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
     Ok(Passed(()))
+}
+
+/// Rejects a request from a network that is not accepted.
+pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Result<(), Reject> {
+    match filter {
+        Some(filter) if !filter.accepts(exchange.address()) => Err(Reject::SourceNotAllowed),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings

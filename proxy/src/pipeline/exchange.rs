@@ -2,20 +2,22 @@
 //! the request.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use sluice_wire::{Behavior, Variable};
 
 use crate::auth::Identity;
-use crate::client::Peer;
+use crate::client::{Origin, Peer};
 use crate::gateway::{HostTable, Rule, Stage};
 use crate::headers;
 use crate::id::RequestId;
 use crate::key::KeyRecord;
 use crate::observe::{Record, Recorder};
+use crate::source::{Trusted, Unreadable};
 use crate::template::{Value, Variables};
 use crate::transport::{Cause, Entered};
 
@@ -25,6 +27,7 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     pub(crate) id: RequestId,
     pub(crate) peer: Arc<Peer>,
+    client: Client,
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) host: String,
@@ -69,11 +72,13 @@ impl Exchange {
     ) -> Box<Self> {
         peer.connection.request_began();
         let secure = headers::is_secure(&peer.origin, &parts.headers);
+        let client = Client::of(&peer.origin, &parts.headers);
         Box::new(Self {
             recorder,
             started: Instant::now(),
             id: RequestId::new(),
             peer,
+            client,
             method: parts.method.clone(),
             version: parts.version,
             host,
@@ -107,9 +112,56 @@ impl Exchange {
         }
     }
 
+    /// The address of the client; of the nearest proxy, if it has not stated one that can be read.
+    pub(crate) fn address(&self) -> IpAddr {
+        match &self.client {
+            Client::Stated(client) => client.0,
+            Client::Connected | Client::Unreadable => self.peer.origin.address,
+        }
+    }
+
+    /// The same as a header's value.
+    pub(crate) fn source(&self) -> &HeaderValue {
+        match &self.client {
+            Client::Stated(client) => &client.1,
+            Client::Connected | Client::Unreadable => &self.peer.origin.source,
+        }
+    }
+
+    /// Whether a trusted proxy has stated something that is not an address.
+    pub(crate) fn has_unreadable_client(&self) -> bool {
+        matches!(self.client, Client::Unreadable)
+    }
+
     /// Whose rejections and headers the response has.
     pub(crate) fn behavior(&self) -> Behavior {
         self.stage.as_ref().map_or(self.host_behavior, |stage| stage.behavior)
+    }
+}
+
+/// Who has sent a request.
+enum Client {
+    /// The other end of the connection.
+    Connected,
+    /// The client of a trusted proxy.
+    Stated(Box<(IpAddr, HeaderValue)>),
+    Unreadable,
+}
+
+impl Client {
+    #[inline]
+    fn of(origin: &Origin, headers: &HeaderMap) -> Self {
+        origin.behind.as_ref().map_or(Self::Connected, |trusted| Self::stated(trusted, origin, headers))
+    }
+
+    #[cold]
+    fn stated(trusted: &Trusted, origin: &Origin, headers: &HeaderMap) -> Self {
+        match trusted.client(origin.address, headers) {
+            Ok(address) if address == origin.address => Self::Connected,
+            Ok(address) => HeaderValue::try_from(address.to_string())
+                .map_or(Self::Unreadable, |text| Self::Stated(Box::new((address, text)))),
+            Err(Unreadable) => Self::Unreadable,
+        }
     }
 }
 
@@ -147,7 +199,7 @@ impl Variables for Exchange {
         let text = |text| Some(Value::Text(Cow::Borrowed(text)));
         match variable {
             Variable::RequestId => Some(Value::Plain(self.id.as_str())),
-            Variable::SourceIp => Some(Value::Plain(self.peer.origin.source.to_str().unwrap_or_default())),
+            Variable::SourceIp => Some(Value::Plain(self.source().to_str().unwrap_or_default())),
             Variable::HttpMethod => text(self.method.as_str()),
             Variable::Scheme => Some(Value::Plain(if self.secure { "https" } else { "http" })),
             Variable::DomainName => text(&self.host),

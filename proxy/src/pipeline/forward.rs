@@ -128,7 +128,7 @@ async fn send(
         headers::imitate_aws_rest(&mut parts.headers, api);
     }
     edits::apply(&mut parts.headers, policy.request.as_deref(), &RequestContext::new(exchange, matched));
-    let origin = &exchange.peer.origin;
+    let (client, origin) = (exchange.source(), &exchange.peer.origin);
     match matched.stage.behavior {
         Behavior::AwsHttp => {
             if parts.method == Method::PUT && request.body.is_end_stream() {
@@ -136,10 +136,10 @@ async fn send(
                 let unknown = || HeaderValue::from_static("application/octet-stream");
                 parts.headers.entry(CONTENT_TYPE).or_insert_with(unknown);
             }
-            headers::set_forwarded_element(&mut parts.headers, origin, exchange.secure, request.authority.as_ref());
+            headers::set_forwarded_element(&mut parts.headers, client, exchange.secure, request.authority.as_ref());
         }
         Behavior::Native | Behavior::AwsRest => {
-            headers::set_forwarded(&mut parts.headers, origin, exchange.secure, request.authority.take());
+            headers::set_forwarded(&mut parts.headers, client, origin, exchange.secure, request.authority.take());
         }
     }
     match host {

@@ -17,6 +17,7 @@ use super::response_body::{First, ResponseBody};
 use super::tunnel;
 use crate::cache::Fill;
 use crate::client::Flow;
+use crate::cors::Cors;
 use crate::integration::UpstreamConnection;
 use crate::reject::Reject;
 
@@ -116,7 +117,7 @@ pub(crate) fn finish(
     if behavior == Behavior::AwsRest {
         headers.insert(HeaderName::from_static("x-amz-apigw-id"), exchange.id.extended());
     }
-    if let Some(cors) = exchange.stage.as_ref().and_then(|stage| stage.cors.as_ref())
+    if let Some(cors) = cors(&exchange)
         && !preflight(&exchange, status)
     {
         cors.decorate(origin, &mut headers);
@@ -165,6 +166,12 @@ fn strict_transport(exchange: &Exchange, headers: &mut HeaderMap) {
     {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
+}
+
+/// The settings for pages of other origins: those of the rule or the stage.
+fn cors(exchange: &Exchange) -> Option<&Cors> {
+    let stage = exchange.stage.as_ref()?;
+    exchange.rule.as_ref().map_or(stage.cors.as_ref(), |rule| rule.cors(stage))
 }
 
 /// The response to a preflight has its own headers; it has no rule.

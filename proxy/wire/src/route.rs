@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectRef, PartName, PathTemplate, Template, Throttle, Variable};
+use crate::{Cors, ObjectRef, PartName, PathTemplate, Sources, Template, Throttle, Variable};
 
 /// One ApiRoute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub enum RuleAction {
 /// Everything that is checked and done for a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RulePolicy {
+    /// From where; none: from every network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Sources>,
     /// Who may call. None: every client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<AuthorizerUse>,
@@ -107,6 +110,9 @@ pub struct RulePolicy {
     /// The rule's own bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// Cross-origin resource sharing; none: the stage's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
     /// Caching, where the stage caches at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<RuleCache>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostPattern, ObjectRef, PartName, RequestPolicy};
+use crate::{HostPattern, ObjectRef, PartName, RequestPolicy, Sources};
 
 /// One Stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct StagePart {
     /// TLS; none: the Stage is served over plain HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<StageTls>,
+    /// Whose requests are accepted; none: those of every network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Box<Sources>>,
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

@@ -63,9 +63,11 @@ fn compile(configured: &Configured) -> CachePolicy {
     let (keys, unkeyed) = (configured.keys.clone(), configured.unkeyed.clone());
     let cache = RuleCache { ttl_ms: None, keys, unkeyed, methods, scope: configured.scope };
     let policy = RulePolicy {
+        source: None,
         authorizer: None,
         api_key: false,
         throttle: None,
+        cors: None,
         cache: Some(cache.clone()),
         request_headers: configured.request_headers.clone(),
         response_headers: HeaderEdits::default(),
