@@ -43,6 +43,9 @@ pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*
 /// An origin of CORS, or a wildcard.
 pub const ORIGIN: &str = r"^(\*|null|https?://\*|[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[A-Za-z0-9_.:\[\]-]+)$";
 
+/// An address, or an address and a prefix length.
+pub const NETWORK: &str = r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$";
+
 /// The name of an API version.
 pub const VERSION_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 

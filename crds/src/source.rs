@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An address, or an address and a prefix length. The operator parses it.
-const NETWORK: &str = r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$";
+use crate::field::NETWORK;
 
 /// Which requests are accepted, by the address of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

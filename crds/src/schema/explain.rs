@@ -118,9 +118,13 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
             "a name here is a host name in lower case or an IPv6 address, without a scheme, port or wildcard",
             "orders.shop.svc",
         ),
+        field::NETWORK => (
+            "a network is an IPv4 or IPv6 address and a prefix length, or one address; a host name is none",
+            "10.0.0.0/8",
+        ),
         field::ORIGIN => (
-            "an origin is http:// or https:// with a host and an optional port, without a path; or *, http://*, https://* \
-             or null",
+            "an origin is a scheme such as https://, a host and an optional port, without a path; *. before the host means each \
+             host below it. Or it is *, http://*, https://* or null",
             "https://shop.example",
         ),
         field::VERSION_NAME => {

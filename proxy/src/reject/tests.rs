@@ -59,9 +59,12 @@ fn rows() -> Vec<Row> {
         (Reject::HttpOnTlsPort, 400, (400, "BadRequestException", bad), (400, bad)),
         (Reject::TlsOnHttpPort, 400, (400, "BadRequestException", bad), (400, bad)),
         (Reject::TlsHandshake, 400, (400, "BadRequestException", bad), (400, bad)),
+        (Reject::ProxyProtocol, 400, (400, "BadRequestException", bad), (400, bad)),
         (Reject::StreamLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // AWS responds with 403; clients repeat the request on another connection only for 421.
         (Reject::MisdirectedRequest, 421, (421, "ForbiddenException", misdirected), (421, misdirected)),
+        // As a web ACL.
+        (Reject::SourceNotAllowed, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         (Reject::HttpsRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // Silent.
         (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
@@ -202,7 +205,7 @@ fn challenges_are_those_of_rfc_6750_and_of_aws() {
 #[test]
 fn every_rejection_has_a_type_of_aws_gateway_responses() {
     // "Gateway response types in API Gateway", without those for features that do not exist here.
-    const TYPES: [&str; 20] = [
+    const TYPES: [&str; 21] = [
         "ACCESS_DENIED",
         "API_CONFIGURATION_ERROR",
         "AUTHORIZER_CONFIGURATION_ERROR",
@@ -223,6 +226,7 @@ fn every_rejection_has_a_type_of_aws_gateway_responses() {
         "THROTTLED",
         "UNAUTHORIZED",
         "UNSUPPORTED_MEDIA_TYPE",
+        "WAF_FILTERED",
     ];
     for (reject, ..) in rows() {
         let known = reject.response_type();
