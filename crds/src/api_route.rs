@@ -115,7 +115,8 @@ pub struct ApiRouteSpec {
     /// Example: `{type: Authorizer, authorizer: {name: customers}, scopes: [orders.read]}`.
     pub authorization: Authorization,
 
-    /// Whether rules without their own `apiKey` require an API key. Unset: `None`.
+    /// Whether rules without their own `apiKey` require an API key. `Optional`: only a key that is not valid is rejected, and
+    /// valid ones have the throttles of their plan. Unset: `None`. Example: `Required`.
     #[serde(default)]
     pub api_key: ApiKeyRequirement,
 

@@ -412,12 +412,14 @@ const fn default_per() -> Duration {
     Duration::from_secs(1)
 }
 
-/// Requires an API key, or not.
+/// Whether an API key is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum ApiKeyRequirement {
     /// A request without a valid API key of a plan of the stage is rejected with 403.
     Required,
-    /// No API key is required.
+    /// A request without an API key is served, as one with a valid key; another key is rejected with 403.
+    Optional,
+    /// No API key is required, and none is read.
     #[default]
     None,
 }

@@ -12,7 +12,7 @@ use crate::{
     accepts::Accepts,
     condition::conditions_schema,
     cors::Cors,
-    field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HOSTNAME, Throttle},
+    field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME, HOSTNAME, TOKEN_SCHEME, Throttle},
     source::Source,
 };
 pub use request_policy::{
@@ -147,6 +147,11 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 
+    /// Where clients send their API key, for rules with `apiKey`. Unset: in the header `x-api-key`.
+    /// Example: `{type: Query, name: api_key}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_source: Option<ApiKeySource>,
+
     /// The throttle of each rule without its own `throttle`. Each rule has its own bucket. Unset: such rules are not throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
@@ -222,6 +227,39 @@ pub enum TrailingSlash {
     Exact,
     /// A rule matches both, if no rule has exactly the path.
     Ignore,
+}
+
+/// Where clients send their API key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.scheme) || self.type == 'Header'",
+    "message": "scheme is allowed with type Header only"
+}]))]
+pub struct ApiKeySource {
+    /// `Header`: in a header; `Query`: in a query parameter, which is not forwarded; `Cookie`: in a cookie. Example: `Header`.
+    #[serde(rename = "type")]
+    pub type_: ApiKeySourceType,
+    /// The name of the header, query parameter or cookie. The names of headers are not case-sensitive. At most 128 characters.
+    /// Example: `x-customer-key`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
+    pub name: String,
+    /// The scheme before the key in the header, not case-sensitive. Unset: the whole header value is the key.
+    /// Example: `ApiKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = TOKEN_SCHEME))]
+    pub scheme: Option<String>,
+}
+
+/// In which part of a request an API key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ApiKeySourceType {
+    /// A header.
+    Header,
+    /// A query parameter.
+    Query,
+    /// A cookie.
+    Cookie,
 }
 
 /// The response cache of a stage.

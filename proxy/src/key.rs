@@ -1,37 +1,37 @@
 //! API keys: which ApiKey a request presents, and which usage plan admits it to a stage. Buckets are in `limit`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use http::HeaderMap;
+use http::HeaderName;
 use sluice_wire::{Hash, KeyEntry, KeysPart, ObjectRef, PartName, PlanPart};
 
 use crate::limit::{BucketId, Buckets, Limit};
 
-/// The header with the key.
-pub(crate) const HEADER: &str = "x-api-key";
+/// AWS's header for API keys.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// A longer value is not a key.
 const MAX_KEY_BYTES: usize = 128;
 
 /// What a request presents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Presented<'a> {
-    /// No key, or a value that cannot be one.
+    /// No key.
     Nothing,
     /// A key.
-    Key(&'a [u8]),
-    /// Two headers: the backend might use the other one.
-    Twice,
+    Key(Cow<'a, [u8]>),
+    /// A value that cannot be a key, or two values: the backend might use the other one.
+    Invalid,
 }
 
-/// The key of a request.
-pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
-    let mut values = headers.get_all(HEADER).iter();
+/// The key of a request, of the values in the place for it.
+pub(crate) fn presented<'a>(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Presented<'a> {
     match (values.next(), values.next()) {
-        (Some(_), Some(_)) => Presented::Twice,
-        (Some(value), None) if !value.is_empty() && value.len() <= MAX_KEY_BYTES => Presented::Key(value.as_bytes()),
-        _ => Presented::Nothing,
+        (None, _) => Presented::Nothing,
+        (Some(value), None) if !value.is_empty() && value.len() <= MAX_KEY_BYTES => Presented::Key(value),
+        _ => Presented::Invalid,
     }
 }
 
@@ -204,7 +204,6 @@ fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, 
 mod tests {
     use std::time::Instant;
 
-    use http::HeaderValue;
     use sluice_wire::{PartKind, PlanStage, RuleThrottle, Throttle};
 
     use super::*;
@@ -305,23 +304,17 @@ mod tests {
 
     #[test]
     fn what_a_request_presents() {
-        let headers = |values: &[&[u8]]| {
-            let mut map = HeaderMap::new();
-            for value in values {
-                map.append(HEADER, HeaderValue::from_bytes(value).unwrap());
-            }
-            map
-        };
         for (values, expected) in [
             (&[][..], Presented::Nothing),
-            (&[&b""[..]], Presented::Nothing),
-            (&[&[b'k'; 129][..]], Presented::Nothing),
-            (&[&b"k"[..]], Presented::Key(b"k")),
-            (&[&b"\xff"[..]], Presented::Key(b"\xff")),
-            (&[&b"k"[..], b"k"], Presented::Twice),
-            (&[&b""[..], b"k"], Presented::Twice),
+            (&[&b""[..]], Presented::Invalid),
+            (&[&[b'k'; 129][..]], Presented::Invalid),
+            (&[&b"k"[..]], Presented::Key(b"k".into())),
+            (&[&b"\xff"[..]], Presented::Key(b"\xff".into())),
+            (&[&b"k"[..], b"k"], Presented::Invalid),
+            (&[&b""[..], b"k"], Presented::Invalid),
         ] {
-            assert_eq!(presented(&headers(values)), expected, "{values:?}");
+            let texts = values.iter().map(|value| Cow::Borrowed(*value));
+            assert_eq!(presented(texts), expected, "{values:?}");
         }
     }
 }

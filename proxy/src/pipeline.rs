@@ -1,6 +1,7 @@
 //! Serves one request: the steps in their order. What a step decides is in its own module.
 
 mod admission;
+mod api_key;
 mod caching;
 mod checks;
 mod early;

@@ -214,7 +214,7 @@ rejections! {
 
     /// No API key, or none of a plan of this stage.
     InvalidKey: "INVALID_API_KEY",
-        native FORBIDDEN "The request requires a valid API key in the header x-api-key.",
+        native FORBIDDEN "The request requires a valid API key.",
         rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 

@@ -125,7 +125,7 @@ fn the_stage_decides_the_form_of_the_response() {
             allow_credentials: false,
             max_age_s: None,
         };
-        gate.put(vec![stage_part(StagePart { behavior, cors: Some(cors), ..stage() })]);
+        gate.put(vec![stage_part(StagePart { behavior, cors: Some(Box::new(cors)), ..stage() })]);
         let rows = ["x-sp : 1", "x: y\nz: y", "content-length: 1\r\ncontent-length: 1"];
         for line in rows {
             let text =

@@ -61,6 +61,87 @@ fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
     assert_eq!(gate.request("GET", "/a", &ann, "").status, 403);
 }
 
+#[test]
+fn keys_are_read_from_the_place_of_the_stage_and_nothing_else_looks_like_one_to_the_backend() {
+    let backend = Backend::echo();
+    let mut gate = Gate::start();
+    let plan = PartName::new(PartKind::Plan, "shop/gold");
+    let entry = KeyEntry {
+        object: ObjectRef::new("ApiKey", "shop", "ann"),
+        customer: None,
+        digest: Hash::of(b"key-of-ann"),
+        plans: vec![plan.clone()],
+    };
+    let gold = PlanPart {
+        object: ObjectRef::new("UsagePlan", "shop", "gold"),
+        stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
+        throttle: None,
+    };
+    let required = RulePolicy {
+        api_key: true,
+        request_headers: HeaderEdits {
+            set: vec![("x-by".into(), "${context.identity.apiKeyId}".parse().unwrap())],
+            ..HeaderEdits::default()
+        },
+        ..policy(service())
+    };
+    let optional = RulePolicy { optional_key: true, ..required.clone() };
+    gate.put(vec![
+        (PartName::new(PartKind::Keys, "0"), PartBody::Keys(KeysPart { keys: vec![entry] })),
+        (plan, PartBody::Plan(gold)),
+        upstream(&[backend.address]),
+        route(
+            "r",
+            vec![rule("required", "GET", "/required", required), rule("optional", "GET", "/optional", optional)],
+        ),
+    ]);
+    let header =
+        |name: &str, scheme: Option<&str>| ApiKeySource::Header { name: name.into(), scheme: scheme.map(Into::into) };
+    // The query and the header that a client sends.
+    type Sent = (&'static str, Option<(&'static str, String)>);
+    type Row = (Option<ApiKeySource>, fn(&str) -> Sent);
+    let places: [Row; 5] = [
+        (None, |key| ("", Some(("x-api-key", key.to_owned())))),
+        (Some(header("x-customer", None)), |key| ("", Some(("x-customer", key.to_owned())))),
+        (Some(header("authorization", Some("ApiKey"))), |key| ("", Some(("authorization", format!("ApiKey {key}"))))),
+        (Some(ApiKeySource::Query("k".into())), |key| {
+            (if key == "key-of-ann" { "k=key-of-ann&" } else { "k=wrong&" }, None)
+        }),
+        (Some(ApiKeySource::Cookie("k".into())), |key| ("", Some(("cookie", format!("a=b; k={key}"))))),
+    ];
+    for (source, place) in places {
+        gate.put(vec![stage_part(StagePart { api_key_source: source.clone().map(Box::new), ..stage() })]);
+        let ask = |path: &str, key: Option<&str>| {
+            let (query, sent) = key.map_or(("", None), place);
+            let other = source.as_ref().map(|_| ("x-api-key", "forged".to_owned()));
+            let fields: Vec<(&str, &str)> =
+                sent.iter().chain(&other).map(|(name, value)| (*name, value.as_str())).collect();
+            gate.request("GET", &format!("{path}?{query}page=2"), &fields, "")
+        };
+        for (path, key, status) in [
+            ("/required", Some("key-of-ann"), 200),
+            ("/optional", Some("key-of-ann"), 200),
+            ("/required", Some("wrong"), 403),
+            ("/optional", Some("wrong"), 403),
+            ("/required", None, 403),
+            ("/optional", None, 200),
+        ] {
+            let response = ask(path, key);
+            assert_eq!(response.status, status, "{source:?} {path} {key:?}");
+            if status == 200 {
+                let body = response.body.to_ascii_lowercase();
+                assert!(
+                    body.contains("page=2") && !body.contains("forged") && !body.contains("?k="),
+                    "{source:?} {body}"
+                );
+                assert_eq!(body.contains("x-by: shop/ann\r\n"), key.is_some(), "{source:?} {body}");
+            }
+        }
+    }
+    eventually("logged", || gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann"));
+    assert!(gate.log.lines().iter().all(|line| !line.to_string().contains("key-of-ann")));
+}
+
 /// Stages that serve different rules of an ApiRoute have a part each; the limit is that of the one ApiRoute.
 #[test]
 fn a_plans_limit_for_a_rule_applies_in_every_part_of_the_route() {
@@ -123,7 +204,7 @@ fn preflights_need_no_rule_and_responses_get_cors_headers() {
         max_age_s: Some(60),
     };
     gate.put(vec![
-        stage_part(StagePart { cors: Some(cors), ..stage() }),
+        stage_part(StagePart { cors: Some(Box::new(cors)), ..stage() }),
         route("r", vec![rule("a", "GET", "/a", policy(mock("a")))]),
     ]);
     let origin = ("origin", "https://app.example");
@@ -165,7 +246,7 @@ fn a_rule_has_its_own_cors_settings_and_its_preflight_gets_them() {
     ];
     gate.put(vec![route("r", rules)]);
     for (of_stage, app) in [(cors("https://app.example", &["GET", "PUT"]), Some("https://app.example")), (None, None)] {
-        gate.put(vec![stage_part(StagePart { cors: of_stage, ..stage() })]);
+        gate.put(vec![stage_part(StagePart { cors: of_stage.map(Box::new), ..stage() })]);
         for (origin, method, path, allowed) in [
             ("https://app.example", "GET", "/a", app),
             ("https://app.example", "PUT", "/a", None),

@@ -101,7 +101,7 @@ impl Lowering<'_> {
         let own = rule.authorization.is_some();
         let field = if own { format!("{}.authorization", self.at) } else { "spec.authorization".into() };
         let authorization = self.authorization(&field, authorization);
-        let api_key = rule.api_key.unwrap_or(route.spec.api_key) == ApiKeyRequirement::Required;
+        let requirement = rule.api_key.unwrap_or(route.spec.api_key);
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
         let cors_field = format!("{}.cors", self.at);
@@ -121,7 +121,8 @@ impl Lowering<'_> {
         Some(Policy {
             source,
             authorization: authorization?,
-            api_key,
+            api_key: requirement != ApiKeyRequirement::None,
+            optional_key: requirement == ApiKeyRequirement::Optional,
             throttle,
             cors,
             cache,

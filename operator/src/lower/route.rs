@@ -75,6 +75,8 @@ pub(crate) struct Policy {
     pub(crate) authorization: Authorization,
     /// Whether an API key of a plan for the Stage is required.
     pub(crate) api_key: bool,
+    /// Whether it is required of requests with a key only.
+    pub(crate) optional_key: bool,
     /// The rule's own throttle.
     pub(crate) throttle: Option<Throttle>,
     /// Cross-origin resource sharing, instead of the Stage's.

@@ -47,6 +47,7 @@ fn translate(
         source: policy.source.clone(),
         authorizer,
         api_key: policy.api_key,
+        optional_key: policy.optional_key,
         throttle: policy.throttle,
         cors: policy.cors.clone(),
         cache: policy.cache.clone(),

@@ -260,6 +260,7 @@ mod tests {
                 scopes: Vec::new(),
             },
             api_key: false,
+            optional_key: false,
             throttle: None,
             cors: None,
             cache: None,

@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use sluice_crds::Stage;
 use sluice_crds::accepts::NamespacesFrom;
 use sluice_crds::condition::reason;
-use sluice_crds::stage::{self as api, AccessLogFormat, InvalidationAuthorization, UnauthorizedInvalidation};
+use sluice_crds::stage::{
+    self as api, AccessLogFormat, ApiKeySourceType, InvalidationAuthorization, UnauthorizedInvalidation,
+};
 use sluice_wire::{
-    Behavior, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames, HeaderValues,
-    HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp, QueryCharacters,
-    RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
+    ApiKeySource, Behavior, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
+    HeaderValues, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp,
+    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
 };
 
 use crate::fields;
@@ -182,9 +184,10 @@ fn part(
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
     let source = spec.source.as_ref().and_then(|source| fields::source("spec.source", source, problems));
+    let api_key_source = spec.api_key_source.as_ref().and_then(|source| api_key_source(source, problems)).map(Box::new);
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
-    let cors = spec.cors.as_ref().map(|settings| fields::cors("spec.cors", settings, problems));
+    let cors = spec.cors.as_ref().map(|settings| Box::new(fields::cors("spec.cors", settings, problems)));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
     let tls = spec.tls.as_ref().map(|settings| tls(key, settings, &secrets, problems));
     if base_path_problem(&spec.base_path).is_some() {
@@ -196,7 +199,9 @@ fn part(
         return (None, Vec::new());
     }
     // A default that cannot be used must not become no default: a limit would be gone.
-    let is_open = (spec.throttle.is_some() && throttle.is_none()) || (spec.source.is_some() && source.is_none());
+    let is_open = (spec.throttle.is_some() && throttle.is_none())
+        || (spec.source.is_some() && source.is_none())
+        || (spec.api_key_source.is_some() && api_key_source.is_none());
     let part = StagePart {
         object: Kind::Stage.object(key),
         hostnames,
@@ -213,6 +218,7 @@ fn part(
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
         source: source.map(Box::new),
+        api_key_source,
         throttle,
         cache,
         cors,
@@ -246,6 +252,7 @@ fn closed_part(
         certificates: Vec::new(),
         tls: None,
         source: None,
+        api_key_source: None,
         throttle: None,
         cache: None,
         cors: None,
@@ -306,6 +313,25 @@ fn request_policy(policy: &api::RequestPolicy) -> RequestPolicy {
             api::HeaderValues::Drop => HeaderValues::Drop,
             api::HeaderValues::Forward => HeaderValues::Forward,
         }),
+    }
+}
+
+fn api_key_source(source: &api::ApiKeySource, problems: &mut Problems) -> Option<ApiKeySource> {
+    let api::ApiKeySource { type_, name, scheme } = source;
+    if scheme.is_some() && *type_ != ApiKeySourceType::Header {
+        problems.invalid("spec.apiKeySource.scheme", "it is allowed with type Header only");
+        return None;
+    }
+    match type_ {
+        ApiKeySourceType::Header => match fields::header_name(name) {
+            Ok(name) => Some(ApiKeySource::Header { name, scheme: scheme.clone() }),
+            Err(why) => {
+                problems.invalid("spec.apiKeySource.name", why);
+                None
+            }
+        },
+        ApiKeySourceType::Query => Some(ApiKeySource::Query(name.clone())),
+        ApiKeySourceType::Cookie => Some(ApiKeySource::Cookie(name.clone())),
     }
 }
 

@@ -100,6 +100,8 @@ cases! {
     source
     source_bad
     stage_all_hosts_lost
+    stage_api_key_source
+    stage_api_key_source_bad
     stage_bad_base_path
     stage_bad_host_is_left_out
     stage_bad_throttle_rejects

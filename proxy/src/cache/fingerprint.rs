@@ -68,6 +68,7 @@ mod tests {
                 scopes: vec!["read".into()],
             }),
             api_key: true,
+            optional_key: false,
             throttle: Some(Throttle { rate: 5, per_ms: 1000, burst: 7 }),
             cors: None,
             cache: Some(RuleCache {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use sluice_wire::ObjectRef;
 
 use super::invalidated::PathPlace;
+use crate::key::API_KEY;
 
-const API_KEY: HeaderName = HeaderName::from_static(crate::key::HEADER);
 /// Headers by which a backend may identify callers, whether or not the gateway checked them.
 const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, API_KEY];
 

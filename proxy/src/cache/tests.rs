@@ -34,6 +34,7 @@ fn key(path: &str) -> Key {
         source: None,
         authorizer: None,
         api_key: false,
+        optional_key: false,
         throttle: None,
         cors: None,
         cache: None,

@@ -19,7 +19,7 @@ use sluice_wire::{
 use crate::auth::Authorizer;
 use crate::cors::Cors;
 use crate::gateway::router::{Matching, Position, Router};
-use crate::gateway::{Gateway, HostTable, ResolvedPolicy, Rule, Stage, TlsPolicy};
+use crate::gateway::{Gateway, HostTable, KeySource, ResolvedPolicy, Rule, Stage, TlsPolicy};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
@@ -399,8 +399,9 @@ fn assemble(
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
         invalid: part.invalid.is_some(),
         source: part.source.as_deref().map(SourceFilter::compile),
+        key_source: KeySource::compile(part.api_key_source.as_deref()),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
-        cors: part.cors.as_ref().map(Cors::compile),
+        cors: part.cors.as_deref().map(Cors::compile),
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
         router,
         metrics: state.metrics.stage(&part.object.id()),

@@ -161,6 +161,7 @@ fn policy(
         source: policy.source.as_ref().map(|sources| Box::new(SourceFilter::compile(sources))),
         authorizer,
         api_key: policy.api_key,
+        optional_key: policy.optional_key,
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
         cors: policy.cors.as_ref().map(|cors| Box::new(Cors::compile(cors))),
         cache: caching(site, part, rule, policy, state),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use sluice_wire::{Behavior, HostPattern, ObjectRef, PartName, PlainHttp, StageTls};
+use sluice_wire::{ApiKeySource, Behavior, HostPattern, ObjectRef, PartName, PlainHttp, StageTls};
 
 use super::request_policy::ResolvedPolicy;
 use super::router::{self, Captures, Router};
@@ -14,6 +14,7 @@ use crate::body::MemoryBudget;
 use crate::cache::{Cache, CachePolicy};
 use crate::cors::Cors;
 use crate::integration::Upstream;
+use crate::key::API_KEY;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
 use crate::source::SourceFilter;
@@ -34,6 +35,8 @@ pub(crate) struct Stage {
     pub(crate) invalid: bool,
     /// None: requests from every network are accepted.
     pub(crate) source: Option<SourceFilter>,
+    /// Where clients send their API key.
+    pub(crate) key_source: KeySource,
     /// None: it is served over plain HTTP only.
     pub(crate) tls: Option<TlsPolicy>,
     pub(crate) cors: Option<Cors>,
@@ -64,6 +67,33 @@ impl TlsPolicy {
             value.unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
         });
         Self { http: part.http, https_port, hsts }
+    }
+}
+
+/// Where clients send their API key.
+#[derive(Debug)]
+pub(crate) enum KeySource {
+    /// In a header, after a scheme if there is one.
+    Header {
+        name: HeaderName,
+        scheme: Option<Box<str>>,
+    },
+    Query(Box<str>),
+    Cookie(Box<str>),
+}
+
+impl KeySource {
+    /// A header with a name that is none is never sent, so that no key is found.
+    pub(crate) fn compile(source: Option<&ApiKeySource>) -> Self {
+        match source {
+            None => Self::Header { name: API_KEY, scheme: None },
+            Some(ApiKeySource::Header { name, scheme }) => match name.parse() {
+                Ok(name) => Self::Header { name, scheme: scheme.as_deref().map(Into::into) },
+                Err(_) => Self::Cookie("".into()),
+            },
+            Some(ApiKeySource::Query(name)) => Self::Query(name.as_str().into()),
+            Some(ApiKeySource::Cookie(name)) => Self::Cookie(name.as_str().into()),
+        }
     }
 }
 
@@ -148,6 +178,8 @@ pub(crate) struct Policy {
     pub(crate) source: Option<Box<SourceFilter>>,
     pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
     pub(crate) api_key: bool,
+    /// A request without a key is accepted.
+    pub(crate) optional_key: bool,
     /// The bucket of the rule, from its own throttle or the stage's default.
     pub(crate) limit: Option<Limit>,
     /// None: the stage's.

@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 
 use super::admission::Present;
+use super::api_key;
 use super::edits;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorizer, Decision};
 use crate::gateway::{Gateway, Matched, Policy};
-use crate::key::{PlanAtStage, Presented, presented};
+use crate::key::PlanAtStage;
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
 use crate::reject::Reject;
@@ -58,7 +59,7 @@ pub(crate) async fn pass(
         }
     }
     let plan = match policy.api_key {
-        true => Some(api_key(exchange, gateway, matched, &parts.headers)?),
+        true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
         false => None,
     };
     limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
@@ -89,19 +90,6 @@ fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap, present: 
             edits::remove_aliases(headers, place);
         }
     }
-}
-
-fn api_key<'a>(
-    exchange: &mut Exchange,
-    gateway: &'a Gateway,
-    matched: &Matched<'_>,
-    headers: &HeaderMap,
-) -> Result<&'a PlanAtStage, Reject> {
-    let Presented::Key(text) = presented(headers) else { return Err(Reject::InvalidKey) };
-    let record = gateway.keys.find(text).ok_or(Reject::InvalidKey)?;
-    let plan = record.admits(&matched.stage.part).ok_or(Reject::InvalidKey)?;
-    exchange.key = Some(record.clone());
-    Ok(plan)
 }
 
 /// The narrowest bucket first, as AWS evaluates them; the first that is empty rejects the request and the others keep their tokens.

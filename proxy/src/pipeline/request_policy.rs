@@ -135,7 +135,7 @@ fn is_alias(name: &HeaderName, headers: &HeaderMap) -> bool {
     let Ok(spelling) = HeaderName::from_bytes(&spelling) else { return true };
     headers.contains_key(&spelling)
         || [HOST, CONTENT_LENGTH, EXPECT, AUTHORIZATION, COOKIE, headers::CDN_LOOP].contains(&spelling)
-        || spelling == key::HEADER
+        || spelling == key::API_KEY
         || is_removed_from_requests(spelling.as_str())
 }
 

@@ -107,6 +107,9 @@ pub struct RulePolicy {
     pub authorizer: Option<AuthorizerUse>,
     /// Whether a key of a plan for this stage is required.
     pub api_key: bool,
+    /// Whether it is required of requests with a key only: one that is not valid is rejected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional_key: bool,
     /// The rule's own bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

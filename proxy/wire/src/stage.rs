@@ -27,6 +27,9 @@ pub struct StagePart {
     /// Whose requests are accepted; none: those of every network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Box<Sources>>,
+    /// Where clients send their API key; none: in the header `x-api-key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_source: Option<Box<ApiKeySource>>,
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
@@ -35,7 +38,7 @@ pub struct StagePart {
     pub cache: Option<StageCache>,
     /// Cross-origin rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// What happens to requests that two programs could interpret differently.
     #[serde(default, skip_serializing_if = "RequestPolicy::is_unset")]
     pub request_policy: RequestPolicy,
@@ -47,6 +50,23 @@ pub struct StagePart {
     /// Set if the Stage cannot be served as written: the reason. All its requests are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+}
+
+/// Where clients send their API key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApiKeySource {
+    /// In a header.
+    Header {
+        /// In lower case.
+        name: String,
+        /// The word before the key; none: the whole value is the key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scheme: Option<String>,
+    },
+    /// In a query parameter of this name.
+    Query(String),
+    /// In a cookie of this name.
+    Cookie(String),
 }
 
 /// TLS of a Stage.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_crds::api_route::{AuthorizationType, HttpMethod, IntegrationType, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::stage::Behavior;
+use sluice_crds::stage::{ApiKeySourceType, Behavior};
 use sluice_crds::warning::{
     CACHE_IN_NO_STAGE, CACHE_KEY_WITHOUT_BODY, CACHE_OF_OTHER_METHODS, CACHE_WITHOUT_KEYS, CREDENTIALS_WITHOUT_TLS,
     LITERAL_PATTERN, NEVER_MATCHES, OPEN_CATCH_ALL, PREFIX_REPEATED, TIMEOUT_ABOVE_AWS,
@@ -180,7 +180,7 @@ impl At<'_> {
         let set = changes.into_iter().flat_map(|changes| changes.set.iter().chain(&changes.add));
         let set = set.map(|header| header.name.to_ascii_lowercase()).find(|name| is_credential(name));
         let token = self.is_authorized() && !removes("authorization");
-        let key = self.needs_key() && !removes("x-api-key");
+        let key = self.forwards_key(removes);
         let what = match (set, token, key) {
             (Some(name), ..) => format!("the header {name}"),
             (None, true, _) => "the caller's token".to_owned(),
@@ -194,12 +194,27 @@ impl At<'_> {
         warnings.add(CREDENTIALS_WITHOUT_TLS, &format!("{}.integration.http.url", self.field), why);
     }
 
+    /// Whether a Stage reads the API key from a header that the rule does not remove.
+    fn forwards_key(&self, removes: impl Fn(&str) -> bool) -> bool {
+        let header = |stage: &Stage| match &stage.spec.api_key_source {
+            None => Some("x-api-key".to_owned()),
+            Some(source) => match source.type_ {
+                ApiKeySourceType::Header => Some(source.name.to_ascii_lowercase()),
+                ApiKeySourceType::Cookie => Some("cookie".to_owned()),
+                // The proxy removes the parameter.
+                ApiKeySourceType::Query => None,
+            },
+        };
+        let mut headers = self.stages.iter().filter_map(|(_, stage)| header(stage));
+        self.reads_key() && headers.any(|name| !removes(&name))
+    }
+
     fn is_authorized(&self) -> bool {
         is_authorized(self.route, self.rule)
     }
 
-    fn needs_key(&self) -> bool {
-        needs_key(self.route, self.rule)
+    fn reads_key(&self) -> bool {
+        self.rule.api_key.unwrap_or(self.route.spec.api_key) != ApiKeyRequirement::None
     }
 }
 

@@ -66,6 +66,7 @@ fn compile(configured: &Configured) -> CachePolicy {
         source: None,
         authorizer: None,
         api_key: false,
+        optional_key: false,
         throttle: None,
         cors: None,
         cache: Some(cache.clone()),

@@ -1,0 +1,188 @@
+//! The check of the API key: where a Stage reads it, and what is removed from a request whose key was verified.
+
+use std::borrow::Cow;
+
+use http::Uri;
+use http::header::COOKIE;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+
+use super::admission::Present;
+use super::edits;
+use super::exchange::Exchange;
+use crate::gateway::path::{decode_query, query_pairs};
+use crate::gateway::{Gateway, KeySource, Matched, Policy};
+use crate::headers::is_usual;
+use crate::key::{API_KEY, PlanAtStage, Presented, presented};
+use crate::reject::Reject;
+
+/// The plan of the request's key; none: the request has no key, and needs none.
+pub(super) fn check<'a>(
+    exchange: &mut Exchange,
+    gateway: &'a Gateway,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    parts: &mut Parts,
+    present: Present,
+) -> Result<Option<&'a PlanAtStage>, Reject> {
+    let source = &matched.stage.key_source;
+    let record = match find(source, parts) {
+        Presented::Key(text) => gateway.keys.find(&text).ok_or(Reject::InvalidKey)?,
+        Presented::Nothing if policy.optional_key => {
+            remove_others(source, parts, present);
+            return Ok(None);
+        }
+        Presented::Nothing | Presented::Invalid => return Err(Reject::InvalidKey),
+    };
+    let plan = record.admits(&matched.stage.part).ok_or(Reject::InvalidKey)?;
+    exchange.key = Some(record.clone());
+    remove_others(source, parts, present);
+    if let KeySource::Query(name) = source {
+        parts.uri = without(&parts.uri, name).ok_or(Reject::InvalidKey)?;
+    }
+    Ok(Some(plan))
+}
+
+fn find<'a>(source: &KeySource, parts: &'a Parts) -> Presented<'a> {
+    let headers = &parts.headers;
+    match source {
+        KeySource::Header { name, scheme: None } => {
+            presented(headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes())))
+        }
+        KeySource::Header { name, scheme: Some(scheme) } => {
+            let values = headers.get_all(name).iter();
+            presented(values.filter_map(|value| after(value.as_bytes(), scheme)).map(Cow::Borrowed))
+        }
+        KeySource::Query(name) => {
+            let pairs = query_pairs(parts.uri.query().unwrap_or_default());
+            presented(pairs.filter(|(found, _)| found == &**name).map(|(_, value)| match value {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            }))
+        }
+        KeySource::Cookie(name) => {
+            let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+            presented(pairs.filter_map(|pair| cookie(pair, name)).map(Cow::Borrowed))
+        }
+    }
+}
+
+/// What follows a scheme. None: the value has another scheme, and is another credential.
+fn after<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (found, rest) = value.split_at_checked(scheme.len())?;
+    let key = match rest.split_first() {
+        None => rest,
+        Some((b' ', key)) => key,
+        Some(_) => return None,
+    };
+    found.eq_ignore_ascii_case(scheme.as_bytes()).then(|| key.trim_ascii())
+}
+
+/// The value of a cookie, without quotes (RFC 6265, 4.1.1).
+fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+/// Removes what a backend could take for a key that was verified: AWS's header, where keys are not read from it, and other
+/// spellings of the header that they are read from.
+fn remove_others(source: &KeySource, parts: &mut Parts, present: Present) {
+    let header = match source {
+        KeySource::Header { name, .. } => Some(name),
+        KeySource::Query(_) | KeySource::Cookie(_) => None,
+    };
+    if header == Some(&API_KEY) {
+        return; // other spellings of it are removed from each request
+    }
+    parts.headers.remove(API_KEY);
+    if let Some(name) = header.filter(|name| present.unusual_names || !is_usual(name.as_str())) {
+        edits::remove_aliases(&mut parts.headers, name);
+    }
+}
+
+/// The target without a query parameter; the others stay as the client wrote them.
+fn without(uri: &Uri, name: &str) -> Option<Uri> {
+    let is_other = |pair: &&str| decode_query(pair.split_once('=').map_or(*pair, |(name, _)| name)) != name;
+    let query: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(is_other).collect();
+    let (path, query) = (uri.path(), query.join("&"));
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let mut rest = uri.clone().into_parts();
+    rest.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    Uri::from_parts(rest).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn header(name: &'static str, scheme: Option<&str>) -> KeySource {
+        KeySource::Header { name: http::HeaderName::from_static(name), scheme: scheme.map(Into::into) }
+    }
+
+    #[test]
+    fn a_key_is_read_from_the_place_of_the_stage_only() {
+        let query = || KeySource::Query("api_key".into());
+        let jar = || KeySource::Cookie("key".into());
+        let (key, none, bad) = (Some(Some("k1")), Some(None), None);
+        for (source, target, headers, expected) in [
+            (header("x-api-key", None), "/", &[("x-api-key", "k1")][..], key),
+            (header("x-api-key", None), "/?api_key=k1", &[("cookie", "key=k1")], none),
+            (header("x-key", None), "/", &[("x-api-key", "k1")], none),
+            (header("x-key", None), "/", &[("x-key", "")], bad),
+            (header("authorization", Some("ApiKey")), "/", &[("authorization", "apikey k1")], key),
+            (header("authorization", Some("ApiKey")), "/", &[("authorization", "Bearer k1")], none),
+            (header("authorization", Some("ApiKey")), "/", &[("authorization", "ApiKeyk1")], none),
+            (header("authorization", Some("ApiKey")), "/", &[("authorization", "ApiKey")], bad),
+            (
+                header("authorization", Some("ApiKey")),
+                "/",
+                &[("authorization", "ApiKey k1"), ("authorization", "Bearer x")],
+                key,
+            ),
+            (
+                header("authorization", Some("ApiKey")),
+                "/",
+                &[("authorization", "ApiKey k1"), ("authorization", "ApiKey k1")],
+                bad,
+            ),
+            (query(), "/?a=b&api_key=k1", &[], key),
+            (query(), "/?api%5Fkey=%6b1", &[], key),
+            (query(), "/?api_key=k1&api_key=k1", &[], bad),
+            (query(), "/?api_key=k1&api%5fkey=k2", &[], bad),
+            (query(), "/?api_key=", &[], bad),
+            (query(), "/?api_key", &[], bad),
+            (query(), "/?API_KEY=k1", &[], none),
+            (query(), "/", &[("x-api-key", "k1")], none),
+            (jar(), "/", &[("cookie", "a=b; key=k1")], key),
+            (jar(), "/", &[("cookie", "a=b"), ("cookie", "key=\"k1\"")], key),
+            (jar(), "/", &[("cookie", "key=k1;key=k2")], bad),
+            (jar(), "/", &[("cookie", "monkey=k1; Key=k1; key")], none),
+        ] {
+            let mut request = http::Request::get(target).body(()).unwrap().into_parts().0;
+            for (name, value) in headers {
+                request.headers.append(*name, HeaderValue::from_static(value));
+            }
+            let found = match find(&source, &request) {
+                Presented::Nothing => Some(None),
+                Presented::Key(key) => Some(Some(String::from_utf8(key.into_owned()).unwrap())),
+                Presented::Invalid => None,
+            };
+            assert_eq!(found.as_ref().map(Option::as_deref), expected, "{source:?} {target} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_keeps_its_other_parameters() {
+        for (target, expected) in [
+            ("/a?api_key=k", "/a"),
+            ("/a?x=1&api%5Fkey=k&y=%20+&&z", "/a?x=1&y=%20+&&z"),
+            ("/a?x=api_key&api_key", "/a?x=api_key"),
+            ("/a", "/a"),
+            ("http://a.example/b%2Fc?api_key=k", "http://a.example/b%2Fc"),
+        ] {
+            assert_eq!(without(&target.parse().unwrap(), "api_key").unwrap().to_string(), expected);
+        }
+    }
+}
