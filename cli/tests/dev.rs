@@ -26,31 +26,58 @@ fn shell(before: &str, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Runs the printed calls and gives their statuses, each of which must be the expected one.
+fn statuses(sluice: &Sluice) -> Vec<String> {
+    let lines = sluice.offered();
+    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).cloned().unwrap_or_default();
+    let mut found = Vec::new();
+    for line in &lines {
+        let Some((command, comment)) = line.split_once("   # ") else { continue };
+        if command.starts_with("for ") {
+            let statuses = shell("", command);
+            assert!(statuses.starts_with("200") && statuses.ends_with("429"), "{line}: {statuses}");
+            found.push("429".to_owned());
+            continue;
+        }
+        let command = command.replace("curl -i ", "curl -s -o /dev/null -w '%{http_code}' ");
+        let status: String = comment.chars().take(3).collect();
+        assert_eq!(shell(&token, &command), status, "{line}\n{}", sluice.printed());
+        found.push(status);
+    }
+    found.sort();
+    found
+}
+
 #[test]
 fn every_printed_call_of_the_quickstart_returns_its_expected_status() {
     if !curl() {
         return;
     }
     let sluice = Sluice::dev(&examples().join("quickstart"));
-    let lines = sluice.offered();
-    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap().clone();
-    let mut promised = Vec::new();
-    for line in &lines {
-        let Some((command, comment)) = line.split_once("   # ") else { continue };
-        if command.starts_with("for ") {
-            let statuses = shell("", command);
-            assert!(statuses.starts_with("200") && statuses.ends_with("429"), "{line}: {statuses}");
-            promised.push("429".to_owned());
-            continue;
-        }
-        let command = command.replace("curl -i ", "curl -s -o /dev/null -w '%{http_code}' ");
-        let status: String = comment.chars().take(3).collect();
-        assert_eq!(shell(&token, &command), status, "{line}\n{}", sluice.printed());
-        promised.push(status);
-    }
-    promised.sort();
     // An order with a token twice, the catalogue with a key, /health; no token; another scope and no key; the burst.
-    assert_eq!(promised, ["200", "200", "200", "200", "401", "403", "403", "429"], "{lines:#?}");
+    let expected = ["200", "200", "200", "200", "401", "403", "403", "429"];
+    assert_eq!(statuses(&sluice), expected, "{:#?}", sluice.offered());
+}
+
+#[test]
+fn printed_calls_send_keys_where_the_stage_reads_them_and_name_networks_that_are_not_accepted() {
+    if !curl() {
+        return;
+    }
+    assert_eq!(statuses(&Sluice::dev(&examples().join("networks"))), ["403", "403"]);
+    let folder = Folder::copy_of("api-key");
+    let file = "api.yaml";
+    let written = folder.read(file);
+    for source in [
+        "{type: Header, name: x-api-key}",
+        "{type: Header, name: Authorization, scheme: ApiKey}",
+        "{type: Query, name: key}",
+        "{type: Cookie, name: key}",
+    ] {
+        folder.write(file, &written.replacen("spec: {}", &format!("spec: {{apiKeySource: {source}}}"), 1));
+        let sluice = Sluice::dev(&folder.0);
+        assert_eq!(statuses(&sluice), ["200", "200", "403"], "{source}: {:#?}", sluice.offered());
+    }
 }
 
 #[test]

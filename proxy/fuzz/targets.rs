@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_proxy::config::store::Store;
 use sluice_proxy::internals::{self, Tokens};
+use sluice_proxy::run::AddressHeader;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
     Algorithm, AuthorizerPart, Down, Frame, Hash, Issuer, Jwt, KeySource, ObjectRef, Template, TokenSource, Up,
@@ -35,6 +36,22 @@ pub fn path(data: &[u8]) {
             assert!(!matches!(bare, b"." | b".."), "a dot segment: {canonical:?}");
         }
         assert!(!text.iter().any(u8::is_ascii_control), "a control character: {canonical:?}");
+    }
+}
+
+/// Whatever a client writes before what a trusted proxy appends, the client has the address that the proxy states, or the request
+/// is rejected.
+pub fn source(data: &[u8]) {
+    for (header, appended) in [
+        (AddressHeader::XForwardedFor, &b", 203.0.113.7"[..]),
+        (AddressHeader::XForwardedFor, b", 203.0.113.7:4711, 10.2.2.2"),
+        (AddressHeader::Forwarded, b", for=203.0.113.7"),
+        (AddressHeader::Forwarded, b", for=203.0.113.7;proto=https, for=10.2.2.2"),
+    ] {
+        let Ok(value) = HeaderValue::from_bytes(&[data, appended].concat()) else { return };
+        let found = internals::stated_client(header, value);
+        let malformed = header == AddressHeader::Forwarded && found.is_none();
+        assert!(malformed || found == Some([203, 0, 113, 7].into()), "{header:?} {}: {found:?}", data.escape_ascii());
     }
 }
 

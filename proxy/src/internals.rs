@@ -2,12 +2,14 @@
 //! proxy does not offer. Not an API: anything here may change or go.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire::{
     AuthorizerPart, Behavior, FieldMatch, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts,
 };
@@ -19,6 +21,7 @@ use crate::gateway::path;
 use crate::gateway::router::{Conditions, Matching, Methods, Position, RouteInput, Router, Tie};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Buckets;
+use crate::source::{AddressHeader, Trusted, TrustedProxies};
 use crate::template::NoVariables;
 
 /// The canonical form of a path; none: the request is rejected, unless its Stage accepts what is unusual about the path.
@@ -32,6 +35,19 @@ pub fn canonical_path(path: &str) -> Option<String> {
 pub fn query_pairs(query: &str) -> Vec<(String, String)> {
     let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
     path::query_pairs(query).map(owned).collect()
+}
+
+/// The client that a trusted proxy at 10.0.0.1 states in its header; none: what it states cannot be read. The network
+/// 10.0.0.0/8 is trusted.
+#[must_use]
+pub fn stated_client(header: AddressHeader, value: HeaderValue) -> Option<IpAddr> {
+    let networks = "10.0.0.0/8".parse().into_iter().collect();
+    let name = match header {
+        AddressHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
+        AddressHeader::Forwarded => FORWARDED,
+    };
+    let trusted = Trusted::new(&TrustedProxies { networks, header, hops: None });
+    trusted.client(IpAddr::from([10, 0, 0, 1]), &HeaderMap::from_iter([(name, value)])).ok()
 }
 
 /// Writes versions of a configuration one after the other, as a proxy does that receives them.

@@ -23,6 +23,13 @@ fn paths_have_one_form_or_none() {
 }
 
 #[test]
+fn no_client_chooses_its_address_behind_a_trusted_proxy() {
+    let tokens =
+        [",", "for=", ";", "\"", "\\", "=", "9.9.9.9", "10.9.9.9", "[::1]", ":", " ", "\t", "by=", "unknown", "_x"];
+    assert_eq!(failures("source", targets::source, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn only_the_signed_token_is_accepted() {
     assert!(targets::accepts(include_bytes!("../fuzz/corpus/token/valid")), "the target would prove nothing");
     let tokens = ["Bearer ", "bearer  ", ".", "..", "=", "eyJhbGciOiJub25lIn0", "e30", "AAAA", "-_", " ", ","];

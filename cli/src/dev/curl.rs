@@ -1,13 +1,15 @@
 //! Example calls as `curl` lines: one for each check that a rule can have. The lines are generated from the objects, so
 //! that they are correct for any folder. Rules whose credentials are unknown are left out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::stage::{PlainHttp, Stage, StageSpec};
+use sluice_crds::source::Source;
+use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
+use sluice_wire::Network;
 
 use super::local::{Local, key_text};
 use super::reach::{Reach, Unreachable};
@@ -33,6 +35,8 @@ struct Served<'a> {
     rule: &'a Rule,
     /// The curl arguments that match it, without credentials.
     target: String,
+    /// Whether neither the Stage nor the rule rejects requests from this machine because of its address.
+    accepts_this_machine: bool,
     /// What happens instead: the Stage needs HTTPS, and there is no address for it.
     no_tls: Option<PlainHttp>,
     /// Why requests do not reach the integration.
@@ -64,6 +68,16 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut shown = Shown::default();
     for served in context.served() {
+        if !served.accepts_this_machine {
+            if shown.open < 3 {
+                let (target, name) = (&served.target, &served.rule.name);
+                lines.push(format!(
+                    "curl -i {target}   # 403: {name} does not accept 127.0.0.1; with --trusted-proxies 127.0.0.1, X-Forwarded-For states another address"
+                ));
+                shown.open += 1;
+            }
+            continue;
+        }
         if let Some(http) = served.no_tls {
             if shown.open < 3 {
                 let status = if http == PlainHttp::Off { 403 } else { 308 };
@@ -103,9 +117,19 @@ impl<'a> Context<'a> {
                         Some(address) => tls_target(address, stage, route, rule),
                         None => target(self.base, stage, route, rule),
                     };
+                    let sources = [&stage.spec.source, &rule.source];
+                    let accepts_this_machine = sources.into_iter().flatten().all(accepts_this_machine);
                     let no_tls = plain.filter(|_| https.is_none());
                     let unreachable = self.reach.of_rule(key, rule);
-                    all.push(Served { stage_key: stage_key.clone(), route, rule, target, no_tls, unreachable });
+                    all.push(Served {
+                        stage_key: stage_key.clone(),
+                        route,
+                        rule,
+                        target,
+                        accepts_this_machine,
+                        no_tls,
+                        unreachable,
+                    });
                 }
             }
         }
@@ -146,7 +170,9 @@ impl<'a> Context<'a> {
     fn key_lines(&self, served: &Served<'_>, lines: &mut Vec<String>) -> bool {
         let Some(text) = self.key_for(&served.stage_key) else { return false };
         let target = &served.target;
-        lines.push(format!("curl -i -H 'x-api-key: {text}' {target}   # {}", served.outcome(", with an API key")));
+        let stage = self.cluster.stages.get(&served.stage_key);
+        let key = key_flags(stage.and_then(|stage| stage.spec.api_key_source.as_ref()), &text);
+        lines.push(format!("curl -i {key} {target}   # {}", served.outcome(", with an API key")));
         lines.push(format!("curl -i {target}   # 403: no API key"));
         true
     }
@@ -170,6 +196,25 @@ impl<'a> Context<'a> {
         let on = stage.and_then(|stage| stage.spec.cache.as_ref()).is_some_and(|cache| cache.enabled);
         on && served.rule.cache.is_some() && method(served.rule) == "GET"
     }
+}
+
+/// The curl arguments for an API key.
+fn key_flags(source: Option<&ApiKeySource>, key: &str) -> String {
+    let Some(ApiKeySource { type_, name, scheme }) = source else { return format!("-H 'x-api-key: {key}'") };
+    match (type_, scheme) {
+        (ApiKeySourceType::Header, None) => format!("-H '{name}: {key}'"),
+        (ApiKeySourceType::Header, Some(scheme)) => format!("-H '{name}: {scheme} {key}'"),
+        (ApiKeySourceType::Query, _) => format!("-G --data-urlencode '{name}={key}'"),
+        (ApiKeySourceType::Cookie, _) => format!("-H 'cookie: {name}={key}'"),
+    }
+}
+
+fn accepts_this_machine(source: &Source) -> bool {
+    let contains = |list: &[String]| {
+        let networks = list.iter().filter_map(|text| text.parse::<Network>().ok());
+        networks.into_iter().any(|network| network.get().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    };
+    !contains(&source.deny) && (source.allow.is_empty() || contains(&source.allow))
 }
 
 /// Calls of a rule without checks: one call, or a burst if it has a small throttle.
