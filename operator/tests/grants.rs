@@ -109,22 +109,46 @@ fn response(body: &str) -> String {
     format!("{head}\r\n\r\n{body}")
 }
 
-/// Watches the server, and returns for each shown state whether the object is in it and whether it is unknown.
-fn start(api: &Arc<Api>, named: (Kind, ObjectKey)) -> (mpsc::UnboundedReceiver<(bool, bool)>, impl Drop) {
+/// What a shown state contains.
+struct Shown {
+    /// Whether the object is in it, and whether it is unknown.
+    object: (bool, bool),
+    /// The namespaces with a grant.
+    grants: BTreeSet<String>,
+}
+
+type States = mpsc::UnboundedReceiver<Shown>;
+
+/// Watches the server for an object.
+fn start(api: &Arc<Api>, named: (Kind, ObjectKey)) -> (States, impl Drop) {
     let serving = api.clone();
     let server = Backend::start(move |head, _| serving.respond(head));
     let client = Client::try_from(kube::Config::new(format!("http://{}", server.address).parse().unwrap())).unwrap();
     let (shown, states) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let show = move |state: &ClusterState, _: &BTreeSet<_>| {
-        shown.send((state.object(named.0, &named.1).is_some(), state.unknown.contains(&named))).unwrap_or_default();
+        let object = (state.object(named.0, &named.1).is_some(), state.unknown.contains(&named));
+        let grants = state.keys(Kind::ReferenceGrant).into_iter().map(|key| key.namespace).collect();
+        shown.send(Shown { object, grants }).unwrap_or_default();
     };
     tokio::spawn(watch::run(client, WatchSettings::default(), stop.clone(), show));
     (states, stop.drop_guard())
 }
 
-async fn until(states: &mut mpsc::UnboundedReceiver<(bool, bool)>, what: &str, expected: (bool, bool)) {
-    let reached = async { while states.recv().await.unwrap() != expected {} };
+async fn until(states: &mut States, what: &str, expected: (bool, bool)) {
+    until_state(states, what, |shown| shown.object == expected).await;
+}
+
+/// Changes a grant, and waits until it is seen: of two changes after each other the second one may hide the first.
+async fn grant_until(api: &Api, states: &mut States, what: &str, grant: (&Value, bool), expected: (bool, bool)) {
+    let (grant, there) = grant;
+    api.set(grant, there);
+    let namespace = grant["metadata"]["namespace"].as_str().unwrap();
+    until_state(states, what, |shown| shown.object == expected && shown.grants.contains(namespace) == there).await;
+}
+
+async fn until_state(states: &mut States, what: &str, expected: impl Fn(&Shown) -> bool) {
+    let reached = async { while !expected(&states.recv().await.unwrap()) {} };
     tokio::time::timeout(sluice_kit::SOON, reached).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
@@ -151,31 +175,29 @@ async fn an_object_of_another_namespace_is_read_only_while_a_grant_permits_it() 
             grant(SHARED, (if field.kind == "Stage" { "ApiRoute" } else { "Stage" }, "shop"), field.target),
             grant(SHARED, (field.kind, "shop"), if field.target == "Secret" { "ConfigMap" } else { "Secret" }),
         ] {
-            api.set(&other, true);
-            until(&mut states, &name, (false, false)).await;
-            api.set(&other, false);
-            until(&mut states, &name, (false, false)).await;
+            for there in [true, false] {
+                grant_until(&api, &mut states, &name, (&other, there), (false, false)).await;
+            }
         }
         assert_eq!(api.reads_of(SHARED), 0, "{name}: read without a grant");
         for round in 0..2 {
-            api.set(&permission, true);
-            until(&mut states, &name, (true, false)).await;
-            api.set(&permission, false);
-            until(&mut states, &name, (false, false)).await;
+            for there in [true, false] {
+                grant_until(&api, &mut states, &name, (&permission, there), (there, false)).await;
+            }
             // The watch has ended: changes of the object cause no further request. One may have been on its way.
             let reads = api.reads_of(SHARED);
             for there in [true, false, true, false] {
                 api.set(&target(field.target, SHARED, "target"), true);
-                api.set(&grant("third", ("Stage", "shop"), "Secret"), there);
-                until(&mut states, &name, (false, false)).await;
+                let third = grant("third", ("Stage", "shop"), "Secret");
+                grant_until(&api, &mut states, &name, (&third, there), (false, false)).await;
             }
             assert!(api.reads_of(SHARED) <= reads + 1, "{name}: read after the grant is gone, round {round}");
         }
         // The grant as part of the first state.
         api.set(&permission, true);
         let (mut states, _stop) = start(&api, (Kind::named(field.target).unwrap(), ObjectKey::new(SHARED, "target")));
-        let first = tokio::time::timeout(sluice_kit::SOON, states.recv()).await.unwrap();
-        assert_eq!(first, Some((true, false)), "{name}: the first state waits for objects that grants permit to read");
+        let first = tokio::time::timeout(sluice_kit::SOON, states.recv()).await.unwrap().unwrap();
+        assert_eq!(first.object, (true, false), "{name}: the first state waits for objects that grants permit to read");
         api.stop();
     }
 }
