@@ -54,7 +54,8 @@ fuzz: ## Search for failing inputs with libFuzzer, a minute for each target. Nee
 microbench: ## Measure single steps of a request, and a change in the operator.
 	$(CARGO) bench --locked --profile quick -p sluice-microbench --bench micro
 
-bench: ## Measure the proxy beside nginx and HAProxy. Takes a release build and an idle machine.
+bench: ## Measure the proxy beside nginx and HAProxy. Builds it for release; takes an idle machine.
+	$(CARGO) build --locked --release --workspace --bin sluice-proxy
 	tests/bench/run
 
 test-overload: ## Run the proxy with 256 MiB of memory under clients that take more. Needs root, nginx and Python.
