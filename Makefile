@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-peers check generate lint fuzz microbench bench test-cluster test-overload
+.PHONY: help run test test-peers check generate lint fuzz microbench bench test-cluster test-overload test-balancers
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ bench: ## Measure the proxy beside nginx and HAProxy. Builds it for release; tak
 test-overload: ## Run the proxy with 256 MiB of memory under clients that take more. Needs root, nginx and Python.
 	$(CARGO) build --locked --profile $(or $(PROFILE),quick) --workspace --bin sluice-proxy
 	tests/cluster/overload --profile $(or $(PROFILE),quick)
+
+test-balancers: ## Run the proxy behind a real HAProxy and nginx. Needs root, both of them, curl and Python.
+	$(CARGO) build --locked --profile $(or $(PROFILE),quick) --workspace --bin sluice-proxy
+	tests/cluster/balancers --profile $(or $(PROFILE),quick)
 
 test-cluster: ## Install the charts in a real single-node cluster and use them. Needs root.
 	tests/cluster/run
