@@ -123,7 +123,7 @@ pub struct JwtAuthorizer {
     }]))]
     pub clock_skew: Duration,
     /// Claims that a token must have with exactly these values. A number or boolean is compared as text; if a claim is a list,
-    /// one element must be equal. Unset: none. At most 16.
+    /// one element must be equal. A claim inside of another has a path: `realm_access.roles`. Unset: none. At most 16.
     /// Example: `{email_verified: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "claims_schema")]

@@ -35,9 +35,25 @@ impl Identity {
         required.is_empty() || required.iter().any(|scope| self.scopes.contains(scope))
     }
 
+    /// The attribute with that name, or at that path: `realm_access.roles` is `roles` of the object `realm_access`, unless an
+    /// attribute has the whole name.
+    pub(crate) fn value(&self, path: &str) -> Option<&Value> {
+        let (mut object, mut path) = (&self.attributes, path);
+        loop {
+            if let Some(value) = object.get(path) {
+                return Some(value);
+            }
+            // The shortest name that exists, so that there is one reading of each path.
+            let mut ends = path.match_indices('.').map(|(at, _)| path.split_at(at));
+            let (inner, rest) = ends.find_map(|(name, rest)| Some((object.get(name)?, rest)))?;
+            object = inner.as_object()?;
+            path = rest.strip_prefix('.')?;
+        }
+    }
+
     /// An attribute as text; lists and objects as JSON.
-    pub(crate) fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
-        match self.attributes.get(name)? {
+    pub(crate) fn attribute(&self, path: &str) -> Option<Cow<'_, str>> {
+        match self.value(path)? {
             Value::Null => None,
             Value::String(text) => Some(Cow::Borrowed(text)),
             other => Some(Cow::Owned(other.to_string())),
@@ -53,4 +69,49 @@ pub(super) fn cache_identity(fields: &[&[u8]]) -> Box<[u8]> {
         out.extend_from_slice(field);
     }
     out.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_found_by_its_name_or_its_path() {
+        let attributes = json!({
+            "sub": "ann",
+            "realm_access": {"roles": ["a", "b"], "": "empty", "deep": {"er": {"x.y": 1, "no": null}}},
+            "realm_access.roles.0": "literal",
+            "https://shop.example/role": "admin",
+            "a.b": {"c": "dotted"},
+            "list": [{"name": "first"}],
+        });
+        let identity = Identity {
+            kind: "Jwt",
+            id: None,
+            scopes: Vec::new(),
+            attributes: attributes.as_object().unwrap().clone(),
+            expires: SystemTime::UNIX_EPOCH,
+            cache_identity: Box::default(),
+        };
+        for (path, expected) in [
+            ("sub", Some("ann")),
+            ("realm_access.roles", Some(r#"["a","b"]"#)),
+            ("realm_access.roles.0", Some("literal")),
+            ("realm_access.", Some("empty")),
+            ("realm_access.deep.er.x.y", Some("1")),
+            ("realm_access.deep.er.no", None),
+            ("realm_access.deep.other", None),
+            ("https://shop.example/role", Some("admin")),
+            ("a.b.c", Some("dotted")),
+            ("a.b.c.d", None),
+            ("list.0.name", None),
+            ("sub.x", None),
+            (".sub", None),
+            ("", None),
+        ] {
+            assert_eq!(identity.attribute(path).as_deref(), expected, "{path}");
+        }
+    }
 }

@@ -144,8 +144,7 @@ impl Jwt {
             return Err(TokenError::WrongAudience);
         }
         let identity = token::identity(&issuer.issuer, token.claims, times.accepted_until(self.skew))?;
-        let has =
-            |(name, text): (&String, &String)| identity.attributes.get(name).is_some_and(|claim| claim_is(claim, text));
+        let has = |(path, text): (&String, &String)| identity.value(path).is_some_and(|claim| claim_is(claim, text));
         if !self.required.iter().all(has) {
             return Err(TokenError::MissingClaim);
         }

@@ -264,6 +264,27 @@ fn truth_values_are_written_as_text() {
 }
 
 #[test]
+fn a_required_claim_can_be_inside_of_another() {
+    let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
+    rules.required_claims = [("realm_access.roles".to_owned(), "editor".to_owned())].into();
+    let authorizer = Authorizer::compile(&part(rules), &KeySets::new(runtime(), Web::default()));
+    for (name, value, fits) in [
+        ("realm_access", json!({"roles": ["reader", "editor"]}), true),
+        ("realm_access", json!({"roles": "editor"}), true),
+        ("realm_access.roles", json!("editor"), true),
+        ("realm_access", json!({"roles": ["reader"]}), false),
+        ("realm_access", json!({"roles": {"editor": true}}), false),
+        ("realm_access", json!(["roles", "editor"]), false),
+        ("realm_access", json!("editor"), false),
+        ("roles", json!(["editor"]), false),
+    ] {
+        let headers = bearer(&EC.token(&with(name, value.clone())));
+        let expected = (!fits).then_some("token_missing_claim");
+        assert_eq!(rejected(&authorizer, &headers), expected, "{name}: {value}");
+    }
+}
+
+#[test]
 fn keys_and_algorithms_cannot_be_confused() {
     let authorizer = inline(&[&EC.jwk, &RSA.jwk]);
     let hmac = |secret: &[u8], alg: &str, kid: &str| {
