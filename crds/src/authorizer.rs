@@ -144,6 +144,9 @@ pub struct JwtAuthorizer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.audiences) && size(self.audiences) > 0) != self.anyAudience",
+    "message": "an issuer requires either audiences with at least one entry, or anyAudience: true"
+}, {
     "rule": "!(has(self.jwksUri) && has(self.jwks))",
     "message": "set either jwksUri or jwks, not both"
 }, {
@@ -154,14 +157,19 @@ pub struct JwtIssuer {
     /// The required value of the token's `iss`. At most 512 characters. Example: `https://idp.example`.
     #[schemars(length(min = 1, max = 512), regex(pattern = crate::field::VISIBLE))]
     pub issuer: String,
-    /// The accepted audiences: one must be in the token's `aud`, or equal its `client_id` if there is no `aud`.
-    /// From 1 to 50. Example: `[shop]`.
+    /// The accepted audiences: one must be in the token's `aud`, or equal its `client_id` if there is no `aud`. Empty: allowed
+    /// with `anyAudience: true` only. At most 50. Example: `[shop]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(min = 1, max = 50),
+        length(max = 50),
         inner(length(min = 1, max = 512)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub audiences: Vec<String>,
+    /// Whether tokens for every audience, or for none, are accepted: also those that the issuer made for other APIs. Only for
+    /// issuers whose tokens are all for this API. Unset: `false`.
+    #[serde(default)]
+    pub any_audience: bool,
     /// The URL of the issuer's key set. Not allowed with `jwks`. Unset, and without `jwks`: the URL in the discovery document
     /// at `<issuer>/.well-known/openid-configuration`. Example: `https://idp.example/keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

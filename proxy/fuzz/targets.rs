@@ -94,7 +94,12 @@ pub fn accepts(authorization: &[u8]) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
         let keys = KeySource::Inline(KEYS.to_owned());
         let jwt = Jwt {
-            issuers: vec![Issuer { issuer: "https://idp.example".into(), audiences: vec!["shop".into()], keys }],
+            issuers: vec![Issuer {
+                issuer: "https://idp.example".into(),
+                audiences: vec!["shop".into()],
+                any_audience: false,
+                keys,
+            }],
             algorithms: vec![Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA],
             token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
             clock_skew_s: 0,

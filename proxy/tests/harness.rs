@@ -259,8 +259,12 @@ pub fn route(name: &str, rules: Vec<Rule>) -> (PartName, PartBody) {
 
 /// An Authorizer `shop/login` with one issuer, whose tokens are in `Authorization`.
 pub fn login(set: String) -> (PartName, AuthorizerPart) {
-    let issuer =
-        Issuer { issuer: "https://id.example".into(), audiences: vec!["shop".into()], keys: KeySource::Inline(set) };
+    let issuer = Issuer {
+        issuer: "https://id.example".into(),
+        audiences: vec!["shop".into()],
+        any_audience: false,
+        keys: KeySource::Inline(set),
+    };
     let jwt = Jwt {
         issuers: vec![issuer],
         algorithms: vec![Algorithm::ES256],

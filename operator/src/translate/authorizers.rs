@@ -84,11 +84,16 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
         if issuers.iter().any(|earlier| earlier.issuer == issuer.issuer) {
             problems.invalid(&field, format_args!("the issuer {:?} is listed twice", issuer.issuer));
         }
-        if issuer.audiences.is_empty() {
-            problems.invalid(&format!("{field}.audiences"), "at least one audience is required");
+        if issuer.audiences.is_empty() != issuer.any_audience {
+            problems.invalid(&field, "either audiences with at least one entry, or anyAudience: true, is required");
         }
         let keys = keys(view, key, &field, issuer, problems);
-        issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences: issuer.audiences.clone(), keys });
+        issuers.push(Issuer {
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            any_audience: issuer.any_audience,
+            keys,
+        });
     }
     let token_from = spec.token_from.iter().enumerate().map(|(at, from)| token_source(at, from, problems)).collect();
     Jwt {

@@ -1,4 +1,5 @@
 cases! {
+    authorizer_any_audience
     authorizer_config_map_missing
     authorizer_config_map_without_key
     authorizer_defaults

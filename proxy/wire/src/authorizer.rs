@@ -112,6 +112,9 @@ pub struct Issuer {
     pub issuer: String,
     /// One must be in `aud`, or equal `client_id` where `aud` is absent.
     pub audiences: Vec<String>,
+    /// Whether tokens for every audience, or for none, are accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_audience: bool,
     /// Its keys.
     pub keys: KeySource,
 }

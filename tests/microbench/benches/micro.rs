@@ -95,7 +95,12 @@ static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
     let jwk = Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::ES256).unwrap();
     let keys = KeySource::Inline(json!({"keys": [jwk]}).to_string());
     let jwt = Jwt {
-        issuers: vec![Issuer { issuer: "https://idp.example".into(), audiences: vec!["shop".into()], keys }],
+        issuers: vec![Issuer {
+            issuer: "https://idp.example".into(),
+            audiences: vec!["shop".into()],
+            any_audience: false,
+            keys,
+        }],
         algorithms: vec![Algorithm::ES256],
         token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 0,

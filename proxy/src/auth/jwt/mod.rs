@@ -26,7 +26,8 @@ const MAX_TRIES: usize = 16;
 
 struct Issuer {
     issuer: String,
-    audiences: Vec<String>,
+    /// None: tokens for every audience are accepted.
+    audiences: Option<Vec<String>>,
     set: Arc<KeySet>,
 }
 
@@ -77,7 +78,8 @@ impl Jwt {
         let mut issuers = Vec::with_capacity(part.issuers.len());
         for issuer in &part.issuers {
             let set = sets.get(SetId::of(issuer))?;
-            issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences: issuer.audiences.clone(), set });
+            let audiences = (!issuer.any_audience).then(|| issuer.audiences.clone());
+            issuers.push(Issuer { issuer: issuer.issuer.clone(), audiences, set });
         }
         let sources: Option<Vec<Source>> = part.token_from.iter().map(Source::compile).collect();
         Ok(Self {
@@ -140,7 +142,9 @@ impl Jwt {
         };
         let times = Times::of(&token.claims)?;
         times.check(now, self.skew)?;
-        if !token::audience_fits(&token.claims, &issuer.audiences)? {
+        if let Some(accepted) = &issuer.audiences
+            && !token::audience_fits(&token.claims, accepted)?
+        {
             return Err(TokenError::WrongAudience);
         }
         let identity = token::identity(&issuer.issuer, token.claims, times.accepted_until(self.skew))?;

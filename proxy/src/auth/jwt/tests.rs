@@ -108,7 +108,12 @@ fn set(keys: &[&Value]) -> String {
 
 fn jwt(keys: KeySource) -> Jwt {
     Jwt {
-        issuers: vec![Issuer { issuer: ISSUER.into(), audiences: vec!["shop".into(), "till".into()], keys }],
+        issuers: vec![Issuer {
+            issuer: ISSUER.into(),
+            audiences: vec!["shop".into(), "till".into()],
+            any_audience: false,
+            keys,
+        }],
         algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
         token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 60,
@@ -260,6 +265,21 @@ fn truth_values_are_written_as_text() {
         let headers = bearer(&EC.token(&with("verified", value.clone())));
         let expected = (!fits).then_some("token_missing_claim");
         assert_eq!(rejected(&authorizer, &headers), expected, "{value}");
+    }
+}
+
+#[test]
+fn without_audiences_no_token_is_accepted_unless_any_is() {
+    for any_audience in [false, true] {
+        let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
+        (rules.issuers[0].audiences, rules.issuers[0].any_audience) = (Vec::new(), any_audience);
+        let authorizer = Authorizer::compile(&part(rules), &KeySets::new(runtime(), Web::default()));
+        for claims in [claims(), with("aud", json!("other")), with("aud", json!(["a", "b"])), without("aud")] {
+            let expected = (!any_audience).then_some("token_wrong_audience");
+            assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims))), expected, "{claims}");
+        }
+        let expired = rejected(&authorizer, &bearer(&EC.token(&with("exp", json!(1)))));
+        assert_eq!(expired, Some("token_expired"));
     }
 }
 
@@ -628,7 +648,7 @@ fn a_cache_identity_is_that_of_one_caller_whatever_its_token() {
     let foreign = "https://other.example";
     let mut two = jwt(KeySource::Inline(set(&[&EC.jwk])));
     let keys = KeySource::Inline(set(&[&EC.jwk]));
-    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], keys });
+    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], any_audience: false, keys });
     let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), Web::default()));
     let of = |claims: &Value| authorize_now(&authorizer, &bearer(&EC.token(claims))).unwrap().cache_identity.clone();
     let mut client = without("sub");

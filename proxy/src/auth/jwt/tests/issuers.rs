@@ -62,7 +62,7 @@ fn two_issuers_with_equal_key_names_never_mix() {
     web.put("https://other-keys.example", &set(&[&OTHER.jwk]));
     let mut two = jwt(KeySource::Uri("https://keys.example".into()));
     let keys = KeySource::Uri("https://other-keys.example".into());
-    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], keys });
+    two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], any_audience: false, keys });
     let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), web));
     let verify = |token: String| {
         let decision = block(authorize(&authorizer, &bearer(&token)));
