@@ -25,13 +25,31 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// The method of the request that a preflight request asks for; an inner none: it is not a method. None: the request is not a
-/// preflight request.
-pub(crate) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Option<Method>> {
-    if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
-        return None;
+/// A preflight request: what it asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Preflight<'a> {
+    origin: &'a HeaderValue,
+    method: &'a HeaderValue,
+    headers: Option<&'a HeaderValue>,
+}
+
+impl<'a> Preflight<'a> {
+    /// None: the request is not one.
+    pub(crate) fn of(method: &Method, headers: &'a HeaderMap) -> Option<Self> {
+        if *method != Method::OPTIONS {
+            return None;
+        }
+        Some(Self {
+            origin: headers.get(ORIGIN)?,
+            method: headers.get(ACCESS_CONTROL_REQUEST_METHOD)?,
+            headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS),
+        })
     }
-    headers.get(ACCESS_CONTROL_REQUEST_METHOD).map(|asked| Method::from_bytes(asked.as_bytes()).ok())
+
+    /// The method of the request that it asks for; none: it is not a method.
+    pub(crate) fn method(&self) -> Option<Method> {
+        Method::from_bytes(self.method.as_bytes()).ok()
+    }
 }
 
 /// A list of allowed methods or headers, and its header value.
@@ -106,18 +124,13 @@ impl Cors {
         }
     }
 
-    /// The response to a preflight request. None: the request is not one. If the request is not allowed, the response has no
-    /// CORS headers, and the browser blocks the actual request.
-    pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, HeaderMap)> {
-        if *method != Method::OPTIONS {
-            return None;
-        }
-        let origin = headers.get(ORIGIN)?;
-        let requested_method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    /// The response to a preflight request. If it asks for what is not allowed, the response has no CORS headers, and the browser
+    /// blocks the actual request.
+    pub(crate) fn preflight(&self, preflight: Preflight<'_>) -> (StatusCode, HeaderMap) {
+        let Preflight { origin, method: requested_method, headers: requested_headers } = preflight;
         let mut response = HeaderMap::with_capacity(6);
         response.insert(VARY, VARY_PREFLIGHT);
-        let requested_headers = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
-        let Some(allow_origin) = self.allow_origin(origin) else { return Some((StatusCode::NO_CONTENT, response)) };
+        let Some(allow_origin) = self.allow_origin(origin) else { return (StatusCode::NO_CONTENT, response) };
         let method_fits = requested_method.to_str().is_ok_and(|method| self.methods.admits_method(method));
         let names = requested_headers.map_or(Some(""), |value| value.to_str().ok());
         let headers_fit = names
@@ -132,7 +145,7 @@ impl Cors {
             put(&mut response, ACCESS_CONTROL_MAX_AGE, self.max_age.as_ref());
             put(&mut response, ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(&TRUE));
         }
-        Some((StatusCode::NO_CONTENT, response))
+        (StatusCode::NO_CONTENT, response)
     }
 
     /// Replaces the backend's CORS headers by the stage's.
@@ -214,6 +227,10 @@ mod tests {
         })
     }
 
+    fn respond(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, HeaderMap)> {
+        Preflight::of(method, headers).map(|preflight| cors.preflight(preflight))
+    }
+
     fn request(fields: &[(HeaderName, &str)]) -> HeaderMap {
         fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
@@ -283,7 +300,7 @@ mod tests {
             (vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, "put")], true, false),
             (vec![(ORIGIN, "https://evil.example"), put_method.clone()], true, false),
         ] {
-            let response = cors(&["https://a.example"], true).preflight(&Method::OPTIONS, &request(&fields));
+            let response = respond(&cors(&["https://a.example"], true), &Method::OPTIONS, &request(&fields));
             assert_eq!(response.is_some(), is_one, "{fields:?}");
             let Some((status, headers)) = response else { continue };
             assert_eq!(status, StatusCode::NO_CONTENT);
@@ -294,7 +311,7 @@ mod tests {
                 assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "600");
             }
         }
-        assert!(cors(&["*"], false).preflight(&Method::GET, &request(&[origin, put_method])).is_none());
+        assert!(respond(&cors(&["*"], false), &Method::GET, &request(&[origin, put_method])).is_none());
     }
 
     #[test]
@@ -345,7 +362,7 @@ mod tests {
             for credentials in [false, true] {
                 let mut fields = vec![origin.clone(), (ACCESS_CONTROL_REQUEST_METHOD, method)];
                 fields.extend(requested.map(|names| (ACCESS_CONTROL_REQUEST_HEADERS, names)));
-                let (_, response) = rules(list, credentials).preflight(&Method::OPTIONS, &request(&fields)).unwrap();
+                let (_, response) = respond(&rules(list, credentials), &Method::OPTIONS, &request(&fields)).unwrap();
                 let text = |name: HeaderName| response.get(name).map(|value| value.to_str().unwrap());
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_ORIGIN).is_some(), allowed, "{list:?} {method} {requested:?}");
                 assert_eq!(text(ACCESS_CONTROL_ALLOW_METHODS), methods, "{list:?} {method}");

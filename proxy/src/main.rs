@@ -13,7 +13,7 @@ use prometheus::Registry;
 use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
 use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
-use sluice_wire::{FleetName, RequestPolicy};
+use sluice_wire::{FleetName, Network, RequestPolicy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,7 +52,7 @@ struct Flags {
     /// Networks of load balancers that terminate TLS, separated by commas: `X-Forwarded-Proto: https` from them counts as
     /// HTTPS. Example: 10.0.0.0/8.
     #[arg(long, env = "SLUICE_TLS_TERMINATORS", value_delimiter = ',')]
-    tls_terminators: Vec<ipnet::IpNet>,
+    tls_terminators: Vec<Network>,
     /// HTTP/1.1 requests that programs read differently (Content-Length beside Transfer-Encoding, bare LF, white space in
     /// chunk sizes): `strict` rejects them, `lenient` repairs them.
     #[arg(long, env = "SLUICE_HTTP1_PARSING", value_enum, default_value = "strict")]

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use sluice_wire::{Behavior, Hash};
 
 use crate::client::{Flow, Peer};
-use crate::cors;
+use crate::cors::Preflight;
 use crate::gateway::router::{Miss, RouteInput};
 use crate::gateway::{Action, Gateway, Matched, Reduced, RequestHead, Stage, StagePath};
 use crate::headers;
@@ -192,10 +192,10 @@ async fn run(
 /// The response to a preflight request: with the settings of the rule that the request it asks for would match. None: it is not a
 /// preflight request, or neither rule nor stage have such settings.
 fn preflight(stage: &Stage, input: &RouteInput<'_>) -> Option<Reply> {
-    let asked = cors::asked_method(input.method, input.headers)?;
-    let found = asked.and_then(|method| stage.router.find(&RouteInput { method: &method, ..*input }).ok());
+    let asked = Preflight::of(input.method, input.headers)?;
+    let found = asked.method().and_then(|method| stage.router.find(&RouteInput { method: &method, ..*input }).ok());
     let cors = found.as_ref().map_or(stage.cors.as_ref(), |found| found.rule.cors(stage))?;
-    let (status, headers) = cors.preflight(input.method, input.headers)?;
+    let (status, headers) = cors.preflight(asked);
     Some(Reply::fixed(status, headers))
 }
 

@@ -8,11 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use prometheus::Registry;
 use rustls::pki_types::CertificateDer;
 use sluice_daemon::{admin, files};
-use sluice_wire::{Ack, Delta, Diagnostic, Outcome, Part, PartName, Parts, RequestPolicy};
+use sluice_wire::{Ack, Delta, Diagnostic, Network, Outcome, Part, PartName, Parts, RequestPolicy};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,7 +29,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::overload::{Limits, Load, Memory};
 use crate::pipeline::Worker;
-use crate::source::Trusted;
+use crate::source::{Networks, Trusted};
 use crate::state::State;
 use crate::timeouts::Timeouts;
 pub use crate::transport::NameFiles;
@@ -82,7 +81,7 @@ pub struct Settings {
     /// The listeners whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol: ProxyProtocol,
     /// Networks of load balancers that terminate TLS: their `X-Forwarded-Proto` is true.
-    pub tls_terminators: Vec<IpNet>,
+    pub tls_terminators: Vec<Network>,
     /// Runs what is not on the request path.
     pub runtime: tokio::runtime::Handle,
 }
@@ -180,7 +179,7 @@ impl Proxy {
             closed,
             strictness: settings.strictness,
             trusted: Arc::new(Trusted::new(&settings.trusted_proxies)),
-            tls_terminators: settings.tls_terminators,
+            tls_terminators: Networks::new(&settings.tls_terminators),
         });
         let egress = Egress::new(settings.allow_loopback);
         egress.limit_descriptors(descriptors.reserved_from);

@@ -5,7 +5,6 @@ mod forwarded;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
-use ipnet::IpNet;
 use sluice_wire::{Network, Sources};
 
 /// A set of networks. A look-up costs the logarithm of their number.
@@ -17,9 +16,9 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    pub(crate) fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+    pub(crate) fn new(networks: &[Network]) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for network in networks {
+        for network in networks.iter().map(|network| network.get()) {
             let range = (number(network.network()), number(network.broadcast()));
             if network.addr().is_ipv4() { v4.push(range) } else { v6.push(range) }
         }
@@ -62,8 +61,7 @@ pub(crate) struct SourceFilter {
 
 impl SourceFilter {
     pub(crate) fn compile(sources: &Sources) -> Self {
-        let networks = |list: &[Network]| Networks::new(list.iter().map(|network| network.get()));
-        Self { allow: networks(&sources.allow), deny: networks(&sources.deny) }
+        Self { allow: Networks::new(&sources.allow), deny: Networks::new(&sources.deny) }
     }
 
     pub(crate) fn accepts(&self, address: IpAddr) -> bool {
@@ -81,7 +79,7 @@ pub enum AddressHeader {
     Forwarded,
 }
 
-/// Proxies in front of this one whose statement about their client is true. Each appends the address of its own client.
+/// Proxies in front of this one. The address of the client that they state is accepted. Each appends that of its own client.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
     /// Their addresses.
@@ -107,8 +105,7 @@ pub(crate) struct Trusted {
 
 impl Trusted {
     pub(crate) fn new(proxies: &TrustedProxies) -> Self {
-        let networks = proxies.networks.iter().map(|network| network.get());
-        Self { networks: Networks::new(networks), header: proxies.header, hops: proxies.hops }
+        Self { networks: Networks::new(&proxies.networks), header: proxies.header, hops: proxies.hops }
     }
 
     /// Whether a connection from there is a trusted proxy's.

@@ -130,12 +130,7 @@ impl Gate {
 
     /// A connection from the address 127.0.0.`last`.
     pub fn connect_from(&self, last: u8) -> TcpStream {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
-        socket.connect(&self.proxy.http_addr().unwrap().into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream
+        connect_from(self.proxy.http_addr().unwrap(), last)
     }
 
     pub fn get(&self, path: &str) -> Response {
@@ -161,6 +156,28 @@ impl From<&Gate> for SocketAddr {
     fn from(gate: &Gate) -> Self {
         gate.proxy.http_addr().unwrap()
     }
+}
+
+/// A connection from the address 127.0.0.`last`.
+pub fn connect_from(to: SocketAddr, last: u8) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// A Stage with a cache.
+pub fn stage_with_cache() -> StagePart {
+    let (invalidation, unauthorized) = (Invalidation::None, Unauthorized::FailWith403);
+    StagePart { cache: Some(StageCache { ttl_ms: 60_000, max_bytes: 8 << 20, invalidation, unauthorized }), ..stage() }
+}
+
+/// Caching of responses that all callers share.
+pub fn shared_cache() -> RuleCache {
+    let methods = vec!["GET".into(), "HEAD".into()];
+    RuleCache { ttl_ms: None, keys: vec![], unkeyed: vec![], methods, scope: CacheScope::Shared }
 }
 
 pub fn stage_name() -> PartName {

@@ -73,23 +73,10 @@ fn stage_and_rule_accept_requests_of_their_networks_only() {
 #[test]
 fn a_stored_response_is_for_accepted_networks_only() {
     let backend = Backend::echo();
-    let cache = StageCache {
-        ttl_ms: 60_000,
-        max_bytes: 1 << 20,
-        invalidation: Invalidation::None,
-        unauthorized: Unauthorized::FailWith403,
-    };
-    let stored = RuleCache {
-        ttl_ms: None,
-        keys: vec![],
-        unkeyed: vec![],
-        methods: vec!["GET".into()],
-        scope: CacheScope::Shared,
-    };
-    let inner = RulePolicy { source: sources(&["127.0.0.1"], &[]), cache: Some(stored), ..policy(service()) };
+    let inner = RulePolicy { source: sources(&["127.0.0.1"], &[]), cache: Some(shared_cache()), ..policy(service()) };
     let mut gate = Gate::start();
     gate.put(vec![
-        stage_part(StagePart { cache: Some(cache), ..stage() }),
+        stage_part(stage_with_cache()),
         upstream(&[backend.address]),
         route("r", vec![rule("inner", "GET", "/in", inner)]),
     ]);
@@ -277,10 +264,7 @@ fn the_header_comes_before_the_tls_handshake() {
     for (client, status) in [([203, 0, 113, 7], 200), ([198, 51, 100, 7], 403)] {
         let config = Arc::new(client_config(&[&issued], &[]));
         let name = ServerName::try_from("shop.example").unwrap();
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
-        socket.connect(&gate.proxy.https_addr().unwrap().into()).unwrap();
-        let mut stream = TcpStream::from(socket);
+        let mut stream = connect_from(gate.proxy.https_addr().unwrap(), 2);
         stream.write_all(&binary(client)).unwrap();
         let mut stream = StreamOwned::new(ClientConnection::new(config, name).unwrap(), stream);
         stream.write_all(request("shop.example", "GET", "/a", &[], "").as_bytes()).unwrap();

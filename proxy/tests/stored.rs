@@ -11,16 +11,6 @@ use crate::harness::*;
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
-fn stage_with_cache() -> StagePart {
-    let (invalidation, unauthorized) = (Invalidation::None, Unauthorized::FailWith403);
-    StagePart { cache: Some(StageCache { ttl_ms: 60_000, max_bytes: 8 << 20, invalidation, unauthorized }), ..stage() }
-}
-
-fn shared() -> RuleCache {
-    let methods = vec!["GET".into(), "HEAD".into()];
-    RuleCache { ttl_ms: None, keys: vec![], unkeyed: vec![], methods, scope: CacheScope::Shared }
-}
-
 fn cached(cache: RuleCache) -> RulePolicy {
     RulePolicy { cache: Some(cache), ..policy(service()) }
 }
@@ -35,7 +25,7 @@ fn gate_of(stage: StagePart, backend: &Backend, policy: RulePolicy) -> Gate {
 
 /// A gateway that stores the responses of a backend for all callers.
 fn gate(backend: &Backend) -> Gate {
-    gate_of(stage_with_cache(), backend, cached(shared()))
+    gate_of(stage_with_cache(), backend, cached(shared_cache()))
 }
 
 /// A response with these headers, `number` as its body, and its length.
@@ -59,7 +49,7 @@ fn result(response: &Response) -> &str {
 fn no_host_gets_the_response_of_another_host() {
     let backend = Backend::echo();
     let any_host = StagePart { hostnames: vec![], ..stage_with_cache() };
-    let gate = gate_of(any_host, &backend, cached(shared()));
+    let gate = gate_of(any_host, &backend, cached(shared_cache()));
     let get = |host: &str| gate.request("GET", "/a", &[("host", host)], "");
     for host in ["evil.example", "good.example", "good.example:8080", "good.example.", "[::1]", "10.0.0.1"] {
         let first = get(host);
@@ -85,7 +75,7 @@ fn every_variable_that_the_gateway_sends_is_part_of_the_key() {
     for (template, one, other) in rows {
         for add in [false, true] {
             let backend = Backend::echo();
-            let mut policy = cached(shared());
+            let mut policy = cached(shared_cache());
             let edits = vec![("x-sent".to_owned(), template.parse().unwrap())];
             let headers = &mut policy.request_headers;
             *(if add { &mut headers.add } else { &mut headers.set }) = edits;
@@ -103,7 +93,7 @@ fn variables_of_a_mock_are_part_of_the_key() {
     let mut gate = Gate::start();
     let headers = vec![("x-query".into(), "${request.querystring.q}".parse().unwrap())];
     let mock = Mock { status: 200, headers, body: "m".into() };
-    let policy = RulePolicy { cache: Some(shared()), ..policy(Integration::Mock(mock)) };
+    let policy = RulePolicy { cache: Some(shared_cache()), ..policy(Integration::Mock(mock)) };
     gate.put(vec![stage_part(stage_with_cache()), route("r", vec![rule("r", "GET", "/a", policy)])]);
     for query in ["1", "2", "1"] {
         assert_eq!(gate.get(&format!("/a?q={query}")).header("x-query"), Some(query));
@@ -113,7 +103,7 @@ fn variables_of_a_mock_are_part_of_the_key() {
 #[test]
 fn a_request_id_in_the_request_prevents_storing_unless_the_rule_leaves_it_out() {
     let backend = Backend::echo();
-    let mut policy = cached(shared());
+    let mut policy = cached(shared_cache());
     policy.request_headers.set = vec![("x-trace".into(), "${context.requestId}".parse().unwrap())];
     let gate_with = |unkeyed: Vec<Variable>| {
         let mut policy = policy.clone();
@@ -138,7 +128,7 @@ fn requests_with_a_body_neither_fill_the_cache_nor_read_it() {
     let chunked = "GET /a HTTP/1.1\r\nhost: shop.example\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
         let backend = Backend::echo();
-        let gate = gate_of(StagePart { behavior, ..stage_with_cache() }, &backend, cached(shared()));
+        let gate = gate_of(StagePart { behavior, ..stage_with_cache() }, &backend, cached(shared_cache()));
         let poison = gate.request("GET", "/a", &[], "evil");
         assert!(poison.body.contains("evil") && result(&poison) == "bypass", "{behavior:?} {poison:?}");
         assert_eq!(result(&gate.raw(chunked)), "bypass", "{behavior:?}");
@@ -150,7 +140,7 @@ fn requests_with_a_body_neither_fill_the_cache_nor_read_it() {
     // A rule of an AWS stage may list POST, whose body AWS ignores.
     for (behavior, results) in [(Behavior::Native, ["bypass", "bypass"]), (Behavior::AwsRest, ["stored", "hit"])] {
         let backend = Backend::echo();
-        let cache = RuleCache { methods: vec!["POST".into()], ..shared() };
+        let cache = RuleCache { methods: vec!["POST".into()], ..shared_cache() };
         let gate = gate_of(StagePart { behavior, ..stage_with_cache() }, &backend, cached(cache));
         let post = || gate.request("POST", "/a", &[], "order");
         let found = [post(), post()];
@@ -213,7 +203,7 @@ fn conditions_for_the_backend_and_ranges_do_not_reach_the_cache() {
         format!("HTTP/1.1 {status}\r\netag: \"v1\"\r\ncontent-length: 2\r\n\r\nok")
     });
     for behavior in [Behavior::Native, Behavior::AwsRest] {
-        let gate = gate_of(StagePart { behavior, ..stage_with_cache() }, &backend, cached(shared()));
+        let gate = gate_of(StagePart { behavior, ..stage_with_cache() }, &backend, cached(shared_cache()));
         let get = |fields: Fields<'_>| gate.request("GET", "/a", fields, "");
         let rows: [(Fields<'_>, u16); 4] = [
             (&[("if-match", "\"v0\"")], 412),
@@ -330,7 +320,7 @@ fn each_value_of_a_header_in_vary_has_an_entry() {
     ];
     for (vary, one, other) in rows {
         let backend = counting(move |_| format!("vary: {vary}\r\n"));
-        let gate = gate_of(StagePart { hostnames: vec![], ..stage_with_cache() }, &backend, cached(shared()));
+        let gate = gate_of(StagePart { hostnames: vec![], ..stage_with_cache() }, &backend, cached(shared_cache()));
         let get = |fields| gate.request("GET", "/a", fields, "");
         let (first, second) = (get(one), get(other));
         assert_eq!((result(&first), result(&second)), ("stored", "stored"), "{vary}");
@@ -425,7 +415,7 @@ fn a_change_invalidates_what_its_response_names_on_the_same_host() {
             }
         });
         let below = StagePart { base_path: "/v1".into(), ..stage_with_cache() };
-        let gate = gate_of(below, &backend, cached(shared()));
+        let gate = gate_of(below, &backend, cached(shared_cache()));
         let get = || result(&gate.get("/v1/orders/7")).to_owned();
         assert_eq!((get().as_str(), get().as_str()), ("stored", "hit"));
         gate.request("POST", "/v1/new", &[], "order");
@@ -438,8 +428,11 @@ fn a_change_by_another_rule_or_caller_counts_and_aws_stages_ignore_it() {
     for (behavior, expected) in [(Behavior::Native, "stored"), (Behavior::AwsRest, "hit"), (Behavior::AwsHttp, "hit")] {
         let backend = Backend::echo();
         let mut gate = Gate::start();
-        let reads =
-            cached(RuleCache { scope: CacheScope::Caller, methods: vec!["GET".into(), "POST".into()], ..shared() });
+        let reads = cached(RuleCache {
+            scope: CacheScope::Caller,
+            methods: vec!["GET".into(), "POST".into()],
+            ..shared_cache()
+        });
         gate.put(vec![
             stage_part(StagePart { behavior, ..stage_with_cache() }),
             upstream(&[backend.address]),

@@ -373,24 +373,11 @@ fn a_stored_redirect_is_for_the_scheme_that_the_backend_made_it_for() {
         format!("HTTP/1.1 301 Moved\r\nlocation: {scheme}://shop.example/login\r\ncontent-length: 0\r\n\r\n")
     });
     let issued = issue("shop.example");
-    let cache = StageCache {
-        ttl_ms: 60_000,
-        max_bytes: 1 << 20,
-        invalidation: Invalidation::None,
-        unauthorized: Unauthorized::FailWith403,
-    };
     let tls = Some(StageTls { http: PlainHttp::Serve, hsts: None, incomplete: false });
-    let stored = RuleCache {
-        ttl_ms: None,
-        keys: vec![],
-        unkeyed: vec![],
-        methods: vec!["GET".into()],
-        scope: CacheScope::Shared,
-    };
-    let rules = vec![rule("a", "GET", "/a", RulePolicy { cache: Some(stored), ..policy(service()) })];
+    let rules = vec![rule("a", "GET", "/a", RulePolicy { cache: Some(shared_cache()), ..policy(service()) })];
     let mut gate = Gate::configured(|settings| settings.tls_terminators = vec!["127.0.0.2/32".parse().unwrap()]);
     gate.put(vec![
-        stage_part(StagePart { cache: Some(cache), tls, certificates: named("tls"), ..stage() }),
+        stage_part(StagePart { tls, certificates: named("tls"), ..stage_with_cache() }),
         certificate("tls", &issued),
         upstream(&[backend.address]),
         route("r", rules),

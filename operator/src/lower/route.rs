@@ -75,7 +75,7 @@ pub(crate) struct Policy {
     pub(crate) authorization: Authorization,
     /// Whether an API key of a plan for the Stage is required.
     pub(crate) api_key: bool,
-    /// Whether it is required of requests with a key only.
+    /// Whether requests without a key are accepted nevertheless.
     pub(crate) optional_key: bool,
     /// The rule's own throttle.
     pub(crate) throttle: Option<Throttle>,

@@ -199,7 +199,7 @@ fn part(
         return (None, Vec::new());
     }
     // A default that cannot be used must not become no default: a limit would be gone.
-    let is_open = (spec.throttle.is_some() && throttle.is_none())
+    let loses_check = (spec.throttle.is_some() && throttle.is_none())
         || (spec.source.is_some() && source.is_none())
         || (spec.api_key_source.is_some() && api_key_source.is_none());
     let part = StagePart {
@@ -225,7 +225,7 @@ fn part(
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
         forward_client_headers: spec.forward_client_headers.clone(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
-        invalid: problems_of_defaults(is_open, problems),
+        invalid: problems_of_defaults(loses_check, problems),
     };
     (Some(PartBody::Stage(part)), secrets)
 }

@@ -389,6 +389,7 @@ fn assemble(
     state: &State,
     fleet: RequestPolicy,
 ) -> Stage {
+    let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
     Stage {
         part: name.clone(),
         object: part.object.clone(),
@@ -397,9 +398,9 @@ fn assemble(
         behavior: part.behavior,
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
-        invalid: part.invalid.is_some(),
+        invalid: part.invalid.is_some() || (part.api_key_source.is_some() && key_source.is_none()),
         source: part.source.as_deref().map(SourceFilter::compile),
-        key_source: KeySource::compile(part.api_key_source.as_deref()),
+        key_source: key_source.unwrap_or_default(),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
         cors: part.cors.as_deref().map(Cors::compile),
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),

@@ -82,18 +82,22 @@ pub(crate) enum KeySource {
     Cookie(Box<str>),
 }
 
+impl Default for KeySource {
+    fn default() -> Self {
+        Self::Header { name: API_KEY, scheme: None }
+    }
+}
+
 impl KeySource {
-    /// A header with a name that is none is never sent, so that no key is found.
-    pub(crate) fn compile(source: Option<&ApiKeySource>) -> Self {
-        match source {
-            None => Self::Header { name: API_KEY, scheme: None },
-            Some(ApiKeySource::Header { name, scheme }) => match name.parse() {
-                Ok(name) => Self::Header { name, scheme: scheme.as_deref().map(Into::into) },
-                Err(_) => Self::Cookie("".into()),
-            },
-            Some(ApiKeySource::Query(name)) => Self::Query(name.as_str().into()),
-            Some(ApiKeySource::Cookie(name)) => Self::Cookie(name.as_str().into()),
-        }
+    /// None: the name is not one of a header.
+    pub(crate) fn compile(source: &ApiKeySource) -> Option<Self> {
+        Some(match source {
+            ApiKeySource::Header { name, scheme } => {
+                Self::Header { name: name.parse().ok()?, scheme: scheme.as_deref().map(Into::into) }
+            }
+            ApiKeySource::Query(name) => Self::Query(name.as_str().into()),
+            ApiKeySource::Cookie(name) => Self::Cookie(name.as_str().into()),
+        })
     }
 }
 

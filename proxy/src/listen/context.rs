@@ -7,13 +7,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::client::{Connections, Flow, Peer, TrackedBytes};
 use crate::overload::Load;
 use crate::reject::Reject;
-use crate::source::Trusted;
+use crate::source::{Networks, Trusted};
 use crate::timeouts::Timeouts;
 
 /// What HTTP/1.1 requests may look like where programs read them differently.
@@ -69,7 +68,7 @@ pub(crate) struct ListenContext {
     /// Proxies in front of this one.
     pub(crate) trusted: Arc<Trusted>,
     /// Load balancers that terminate TLS.
-    pub(crate) tls_terminators: Vec<IpNet>,
+    pub(crate) tls_terminators: Networks,
     /// Concurrent HTTP/2 streams of a connection.
     pub(crate) streams: u32,
     /// File descriptors from here on are not for clients.

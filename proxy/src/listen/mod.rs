@@ -104,7 +104,7 @@ fn origin(shared: &ListenContext, address: IpAddr, port: HeaderValue) -> Origin 
         behind: shared.trusted.contains(address).then(|| shared.trusted.clone()),
         port,
         tls: None,
-        terminates_tls: shared.tls_terminators.iter().any(|network| network.contains(&address)),
+        terminates_tls: shared.tls_terminators.contains(address),
     }
 }
 

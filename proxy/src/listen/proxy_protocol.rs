@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use proxy_header::{ParseConfig, ProxyHeader};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 /// The longest header. Version 2 can have fields beside the addresses; load balancers send some hundred bytes.
@@ -46,7 +46,7 @@ fn client(header: &[u8]) -> Option<Opened> {
 }
 
 /// Command, protocol and the length of what follows.
-async fn read_binary(stream: &mut (impl AsyncRead + Unpin), header: &mut Vec<u8>) -> io::Result<()> {
+async fn read_binary(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<()> {
     let mut fixed = [0; 4];
     stream.read_exact(&mut fixed).await?;
     let length = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));

@@ -154,7 +154,7 @@ impl Client {
         origin.behind.as_ref().map_or(Self::Connected, |trusted| Self::stated(trusted, origin, headers))
     }
 
-    #[cold]
+    #[inline(never)] // most proxies have no other proxy in front
     fn stated(trusted: &Trusted, origin: &Origin, headers: &HeaderMap) -> Self {
         match trusted.client(origin.address, headers) {
             Ok(address) if address == origin.address => Self::Connected,

@@ -107,7 +107,8 @@ pub struct RulePolicy {
     pub authorizer: Option<AuthorizerUse>,
     /// Whether a key of a plan for this stage is required.
     pub api_key: bool,
-    /// Whether it is required of requests with a key only: one that is not valid is rejected.
+    /// Whether requests without a key are accepted; one with a key that is not valid is rejected. A proxy that does not know
+    /// this field requires a key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional_key: bool,
     /// The rule's own bucket.
