@@ -140,6 +140,12 @@ fn keys_are_read_from_the_place_of_the_stage_and_nothing_else_looks_like_one_to_
     }
     eventually("logged", || gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann"));
     assert!(gate.log.lines().iter().all(|line| !line.to_string().contains("key-of-ann")));
+    // A name that cannot be a header's: no other place becomes the place of the key.
+    let unusable = StagePart { api_key_source: Some(Box::new(header("a b", None))), ..stage() };
+    gate.put(vec![stage_part(unusable)]);
+    for (name, value) in [("cookie", "=key-of-ann"), ("x-api-key", "key-of-ann"), ("accept", "*/*")] {
+        assert_eq!(gate.request("GET", "/optional", &[(name, value)], "").status, 500, "{name}");
+    }
 }
 
 /// Stages that serve different rules of an ApiRoute have a part each; the limit is that of the one ApiRoute.
