@@ -8,7 +8,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-peers check generate lint fuzz microbench bench test-cluster test-overload test-balancers
+.PHONY: help run test test-peers check generate lint fuzz microbench bench bench-operator test-cluster test-overload test-balancers
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ fuzz: ## Search for failing inputs with libFuzzer, a minute for each target. Nee
 
 microbench: ## Measure single steps of a request, and a change in the operator.
 	$(CARGO) bench --locked --profile quick -p sluice-microbench --bench micro
+
+bench-operator: ## Measure the operator's CPU time for a change, behind a real API server, with 10 to 10,000 routes.
+	$(CARGO) build --locked --profile quick --workspace --bin sluice-operator --bin sluice-proxy
+	SLUICE_PROGRAMS="$(abspath $(TARGET)/../quick)" $(CARGO) test --locked --workspace --test system -- --ignored --nocapture operator_cpu
 
 bench: ## Measure the proxy beside nginx and HAProxy. Builds it for release; takes an idle machine.
 	$(CARGO) build --locked --release --workspace --bin sluice-proxy

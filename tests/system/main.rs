@@ -13,6 +13,7 @@ mod harness;
 mod many_keys;
 mod metrics;
 mod names;
+mod operator_cpu;
 mod outages;
 mod quickstart;
 mod restarts;

@@ -83,25 +83,32 @@ async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow:
 #[tokio::test]
 async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<()> {
     let (_server, mut fleet, _space) = setup("reconnect").await?;
-    fleet.operator.kill();
-    // Pauses that double from 200 ms without a limit would be 6 seconds and more by now.
-    tokio::time::sleep(Duration::from_secs(14)).await;
-    fleet.operator.start().await?;
-    let back = Instant::now();
-    eventually("both proxies are connected", SOON, || async {
-        let metrics = fleet.operator.metrics().await?.body;
-        let line = r#"sluice_proxies{fleet="default",state="current"} 2"#;
-        anyhow::ensure!(metrics.contains(line), "the metrics are:\n{metrics}");
-        Ok::<_, anyhow::Error>(())
-    })
-    .await?;
-    // Attempts are at most two seconds apart; the rest is for a busy machine.
-    assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
+    let mut times = Vec::new();
+    // Something else may use the machine at that moment: one of three times has to be short.
+    for away in [14, 5, 5] {
+        fleet.operator.kill();
+        // Pauses that double from 200 ms without a limit would be 6 seconds and more after 14.
+        tokio::time::sleep(Duration::from_secs(away)).await;
+        fleet.operator.start().await?;
+        let back = Instant::now();
+        eventually("both proxies are connected", SOON, || async {
+            let metrics = fleet.operator.metrics().await?.body;
+            let line = r#"sluice_proxies{fleet="default",state="current"} 2"#;
+            anyhow::ensure!(metrics.contains(line), "the metrics are:\n{metrics}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        times.push(back.elapsed());
+        if times.iter().any(|time| *time < Duration::from_secs(2)) {
+            break;
+        }
+    }
+    assert!(times.iter().any(|time| *time < Duration::from_secs(2)), "{times:?}");
     for proxy in &fleet.proxies {
         let log = proxy.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let pauses: Vec<u64> = lines.filter_map(|line| line["retry.ms"].as_str()?.parse().ok()).collect();
-        assert!(pauses.len() > 5 && pauses.iter().all(|pause| *pause < 2_000), "{pauses:?}");
+        assert!(pauses.len() > 5 && pauses.iter().all(|pause| *pause < 1_600), "{pauses:?}");
     }
     Ok(())
 }

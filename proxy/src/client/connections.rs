@@ -13,6 +13,9 @@ use prometheus::{IntCounter, IntGauge};
 
 /// Requests that a connection may have in flight while the proxy is under pressure.
 const PART_OF_CONNECTION: u32 = 8;
+/// Requests that a source may begin under pressure between two measurements: many sources that come at the same moment are
+/// measured before they have taken everything.
+const GROWTH: u32 = 4;
 /// How long a source that had more than its part counts as one that has, in tenths of a second: slow requests that were aborted
 /// are repeated at once.
 const OVER_SHARE_FOR: u32 = 300;
@@ -73,6 +76,10 @@ struct Table {
 struct Source {
     key: u128,
     connections: AtomicU32,
+    /// Requests in progress.
+    active: AtomicU32,
+    /// Requests that it may have under pressure until the next measurement.
+    part: AtomicU32,
     /// It has more than its part of the requests in flight, or had a moment ago.
     over_share: AtomicBool,
     /// When it had the last time.
@@ -96,6 +103,7 @@ impl Connection {
     #[inline]
     pub(crate) fn request_began(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
+        self.source.active.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request has ended, at `clock`.
@@ -103,6 +111,7 @@ impl Connection {
     pub(crate) fn request_ended(&self, clock: u32) {
         self.since.store(clock, Ordering::Relaxed);
         self.active.fetch_sub(1, Ordering::Relaxed);
+        self.source.active.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Requests in progress.
@@ -115,9 +124,13 @@ impl Connection {
         self.source.key
     }
 
-    /// Whether this client has as many requests in progress as it may have under pressure, or its source had a moment ago.
+    /// Whether this client has as many requests in progress as it may have under pressure, or its source has more, or had a
+    /// moment ago.
     pub(crate) fn over_share(&self) -> bool {
-        self.active() >= PART_OF_CONNECTION || self.source.over_share.load(Ordering::Relaxed)
+        let source = &self.source;
+        self.active() >= PART_OF_CONNECTION
+            || source.over_share.load(Ordering::Relaxed)
+            || source.active.load(Ordering::Relaxed) > source.part.load(Ordering::Relaxed)
     }
 
     /// What the connection is to do.
@@ -185,6 +198,8 @@ impl Connections {
         let made = || Source {
             key,
             connections: AtomicU32::new(0),
+            active: AtomicU32::new(0),
+            part: AtomicU32::new(GROWTH),
             over_share: AtomicBool::new(false),
             over_share_at: AtomicU32::new(0),
         };
@@ -250,12 +265,14 @@ impl Connections {
     /// many have requests in flight.
     pub(crate) fn measure(&self, most: usize, clock: u32) -> usize {
         let mut table = self.table();
-        let active = table.active_by_source();
-        let total: u64 = active.values().sum();
-        let sources = active.values().filter(|count| **count > 0).count();
-        let part = total.div_ceil(sources.max(1) as u64).clamp(1, most.max(1) as u64);
+        let active =
+            table.sources.values().map(|source| source.active.load(Ordering::Relaxed)).filter(|count| *count > 0);
+        let (sources, total) = active.fold((0, 0), |(sources, total), count| (sources + 1, total + u64::from(count)));
+        let average = total.div_ceil(sources.max(1) as u64);
+        let part = u32::try_from(average.clamp(1, most.max(1) as u64)).unwrap_or(u32::MAX);
         for source in table.sources.values() {
-            let count = active.get(&source.key).copied().unwrap_or(0);
+            let count = source.active.load(Ordering::Relaxed);
+            source.part.store(part.min(count + GROWTH), Ordering::Relaxed);
             if count > part {
                 source.over_share_at.store(clock, Ordering::Relaxed);
                 source.over_share.store(true, Ordering::Relaxed);
@@ -274,19 +291,18 @@ impl Connections {
     /// Closes the connections with the most requests in progress, of the sources with the most: a tenth of all requests.
     pub(crate) fn abort_largest(&self) {
         let table = self.table();
-        let by_source = table.active_by_source();
-        let mut all: Vec<(u64, u32, u64, Arc<Connection>)> = Vec::new();
+        let mut all: Vec<(u32, u32, u64, Arc<Connection>)> = Vec::new();
         for (number, connection) in &table.open {
             let active = connection.active();
             if active > 0 && !connection.orders().contain(Orders::ABORT) {
-                let of_source = by_source.get(&connection.source.key).copied().unwrap_or(0);
+                let of_source = connection.source.active.load(Ordering::Relaxed);
                 all.push((of_source, active, *number, connection.clone()));
             }
         }
         drop(table);
         let goal = all.iter().map(|(_, active, ..)| u64::from(*active)).sum::<u64>().div_ceil(10);
         // The oldest first where nothing else differs.
-        all.sort_unstable_by_key(|(source, active, number, _)| (u64::MAX - source, u32::MAX - active, *number));
+        all.sort_unstable_by_key(|(source, active, number, _)| (u32::MAX - source, u32::MAX - active, *number));
         let mut freed = 0;
         for (_, active, _, connection) in &all {
             if freed >= goal {
@@ -331,14 +347,6 @@ impl Table {
         if last && !connection.source.over_share.load(Ordering::Relaxed) {
             self.sources.remove(&connection.source.key);
         }
-    }
-
-    fn active_by_source(&self) -> HashMap<u128, u64> {
-        let mut active = HashMap::new();
-        for connection in self.open.values() {
-            *active.entry(connection.source.key).or_default() += u64::from(connection.active());
-        }
-        active
     }
 }
 

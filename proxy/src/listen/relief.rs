@@ -11,7 +11,7 @@ use crate::overload::{Load, MEMORY_CRITICAL, Memory};
 
 /// Between two rounds.
 const EVERY: Duration = Duration::from_millis(100);
-/// The same when memory may soon be exhausted.
+/// The same when memory may soon be exhausted, or the number of requests rises.
 const OFTEN: Duration = Duration::from_millis(20);
 /// From here on rounds are often: a part of the memory, in thousandths.
 const FILLING: u64 = 300;
@@ -61,8 +61,7 @@ pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory
             }
             due
         };
-        // An upstream has less than the whole process, and is under pressure earlier.
-        if load.in_flight() >= load.max_requests() / 8 || load.is_pressed() {
+        if load.is_watched() || load.is_pressed() {
             load.set_clients(connections.measure(load.max_requests() / 4, now));
         }
         if load.is_pressed() && due(&mut checked, CHECK_EVERY) {
@@ -74,7 +73,7 @@ pub(crate) async fn watch(load: Arc<Load>, connections: Arc<Connections>, memory
         if part >= MEMORY_CRITICAL && due(&mut aborted, ABORT_EVERY) {
             connections.abort_largest();
         }
-        let pause = if part >= FILLING { OFTEN } else { EVERY };
+        let pause = if part >= FILLING || load.is_rising() { OFTEN } else { EVERY };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = load.pressed.notified() => {}

@@ -2,10 +2,10 @@
 
 /// Of the memory, in thousandths: clients with many requests get no more, and stalled ones are disconnected early.
 pub(super) const MEMORY_HIGH: u64 = 800;
+/// Connections with the most requests in progress are closed.
+pub(crate) const MEMORY_CRITICAL: u64 = 900;
 /// No request is accepted.
-pub(super) const MEMORY_FULL: u64 = 900;
-/// Connections with requests in progress are closed.
-pub(crate) const MEMORY_CRITICAL: u64 = 950;
+pub(super) const MEMORY_FULL: u64 = 950;
 
 const CONNECTIONS: usize = 10_000;
 const REQUESTS: usize = 10_000;

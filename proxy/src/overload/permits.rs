@@ -65,6 +65,11 @@ impl Permits {
         self.max.saturating_sub(self.free.load(Ordering::Relaxed)).saturating_sub(local)
     }
 
+    /// Whether a quarter of them is in use.
+    pub(super) fn is_quarter(&self) -> bool {
+        self.in_flight() >= self.max.div_ceil(4)
+    }
+
     /// Whether half of them are in use.
     pub(super) fn is_half(&self) -> bool {
         self.in_flight() >= self.max.div_ceil(2)

@@ -28,7 +28,7 @@ use crate::headers::{self, HopByHop, Once};
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, CallKind, Cause, ConnectError, call};
+use crate::transport::{self, CallKind, Cause, ConnectError, Fill, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -161,7 +161,11 @@ async fn send(
     };
     // Until the exchange ends, with its response or tunnel.
     let (load, connection) = (&exchange.peer.load, &exchange.peer.connection);
-    let entered = upstream.in_flight().enter(|| load.is_crowded(), || connection.over_share());
+    let entered = upstream.in_flight().enter(|fill| {
+        load.watch();
+        let limiting = fill == Fill::High || (fill == Fill::Half && load.keeps_half());
+        !limiting || !connection.over_share()
+    });
     if entered.is_none() {
         load.upstream_is_full(connection.over_share());
         return Err(Reject::UpstreamLimit);

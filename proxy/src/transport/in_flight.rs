@@ -18,17 +18,29 @@ impl InFlight {
         Self(Arc::new(Count { current: AtomicUsize::new(0), max }))
     }
 
-    /// Counts one more request until the returned value is dropped. None: the maximum is reached, or three quarters of it are,
-    /// and the client of the request has more than its part. If the maximum was reached for other clients (`crowded`), those
-    /// with more than their part get half of it only.
-    pub(crate) fn enter(&self, crowded: impl FnOnce() -> bool, over_share: impl FnOnce() -> bool) -> Option<Entered> {
+    /// Counts one more request until the returned value is dropped. None: the maximum is reached, or `accept`, which is called
+    /// when a quarter is in use, does not accept the request.
+    pub(crate) fn enter(&self, accept: impl FnOnce(Fill) -> bool) -> Option<Entered> {
         let max = self.0.max;
         let before = self.0.current.fetch_add(1, Ordering::Relaxed);
         let entered = Entered(self.clone());
-        let limiting = before >= max - max / 4 || (before >= max / 2 && crowded());
-        let full = before >= max || (limiting && over_share());
-        (!full).then_some(entered)
+        let fill = match before {
+            _ if before < max / 4 => return Some(entered),
+            _ if before < max / 2 => Fill::Quarter,
+            _ if before < max - max / 4 => Fill::Half,
+            _ => Fill::High,
+        };
+        (accept(fill) && before < max).then_some(entered)
     }
+}
+
+/// How much of a maximum is in use, at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Quarter,
+    Half,
+    /// Three quarters.
+    High,
 }
 
 /// A request that is counted.
@@ -49,7 +61,7 @@ mod tests {
     #[test]
     fn one_beyond_the_maximum_is_not_counted_and_one_that_ends_makes_room() {
         let in_flight = InFlight::new(2);
-        let enter = || in_flight.enter(|| false, || false);
+        let enter = || in_flight.enter(|_| true);
         let (one, two) = (enter(), enter());
         assert!(one.is_some() && two.is_some());
         for _ in 0..3 {
@@ -63,14 +75,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_quarter_is_for_clients_that_do_not_have_more_than_their_part() {
-        let in_flight = InFlight::new(8);
-        let mut all: Vec<Option<Entered>> = (0..8).map(|_| in_flight.enter(|| false, || true)).collect();
-        assert_eq!(all.iter().flatten().count(), 6);
-        all.extend((0..3).map(|_| in_flight.enter(|| true, || false)));
-        assert_eq!(all.iter().flatten().count(), 8);
-        drop(all);
-        let all: Vec<Option<Entered>> = (0..8).map(|_| in_flight.enter(|| true, || true)).collect();
-        assert_eq!(all.iter().flatten().count(), 4);
+    fn from_a_quarter_on_it_is_asked_whether_a_request_is_accepted() {
+        for (max, most) in [(8, [2, 4, 6, 8]), (6, [1, 3, 5, 6]), (1, [0, 0, 1, 1])] {
+            let levels = [None, Some(Fill::Quarter), Some(Fill::Half), Some(Fill::High)];
+            for (level, most) in levels.into_iter().zip(most) {
+                let in_flight = InFlight::new(max);
+                let accept = |fill| level.is_some_and(|level| fill as u8 <= level as u8);
+                let all: Vec<Option<Entered>> = (0..9).map(|_| in_flight.enter(accept)).collect();
+                assert_eq!(all.iter().flatten().count(), most, "{max} {level:?}");
+            }
+        }
     }
 }

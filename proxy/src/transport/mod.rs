@@ -28,7 +28,7 @@ pub(crate) use endpoint::PooledConnection;
 pub(crate) use error::{Cause, ConnectError, Error};
 pub(crate) use failures::Failures;
 pub(crate) use http2::dedicated::{Dedicated, dedicated};
-pub(crate) use in_flight::Entered;
+pub(crate) use in_flight::{Entered, Fill};
 pub(crate) use names::Name;
 pub(crate) use pool::Pool;
 pub use resolver::NameFiles;

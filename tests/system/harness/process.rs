@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -85,6 +86,17 @@ impl Process {
             None => Ok(()),
             Some(status) => anyhow::bail!("{} ended ({status}); the end of its log:\n{}", self.name, self.tail()),
         }
+    }
+
+    /// CPU time of the threads that it has.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let mut total = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let nanos = text.split_ascii_whitespace().next().context("an empty schedstat")?;
+            total += Duration::from_nanos(nanos.parse()?);
+        }
+        Ok(total)
     }
 
     /// The whole log.

@@ -146,6 +146,11 @@ impl Operator {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
+    /// CPU time of all its threads since its start.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        self.process.as_ref().context("the operator does not run")?.cpu()
+    }
+
     /// The response of its `/metrics`.
     pub(crate) async fn metrics(&self) -> anyhow::Result<Response> {
         get("admin", "/metrics").send(self.admin).await
@@ -298,8 +303,13 @@ fn address() -> anyhow::Result<SocketAddr> {
 
 /// A program of the workspace, from the folder above the one of this test.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("this test is not in a build folder")?;
+    let folder = match std::env::var_os("SLUICE_PROGRAMS") {
+        Some(folder) => PathBuf::from(folder), // a benchmark measures optimized programs
+        None => {
+            let test = std::env::current_exe()?;
+            test.parent().and_then(Path::parent).context("this test is not in a build folder")?.to_owned()
+        }
+    };
     let program = folder.join(name);
     anyhow::ensure!(
         program.is_file(),

@@ -99,12 +99,49 @@ fn a_source_with_more_than_its_part_of_the_requests_gets_no_more_under_pressure(
     // A source whose connections end is known for a while.
     many.iter().for_each(|one| one.request_began());
     all.measure(5, 2 * later);
+    many.iter().for_each(|one| one.request_ended(1));
+    many[0].request_ended(1);
     drop(many);
     let again = all.open(ip("192.0.2.1"), 0).unwrap();
     assert!(again.over_share());
     drop(again);
     all.measure(30, 3 * later);
     assert!(!all.open(ip("192.0.2.1"), 0).unwrap().over_share());
+}
+
+#[test]
+fn a_source_that_takes_more_than_its_part_between_two_measurements_is_over_it() {
+    let all = connections(100, 100);
+    let first = all.open(ip("192.0.2.1"), 0).unwrap();
+    let many: Vec<OpenConnection> = (0..9).map(|_| all.open(ip("192.0.2.2"), 0).unwrap()).collect();
+    many.iter().take(4).for_each(|one| one.request_began());
+    assert!(!many[0].over_share());
+    many[4].request_began();
+    assert!(many[0].over_share(), "nothing was measured");
+    many.iter().take(5).skip(1).for_each(|one| one.request_ended(0));
+    first.request_began();
+    assert_eq!(all.measure(25, 0), 2);
+    assert!(!many[0].over_share() && !first.over_share());
+    many[1].request_began();
+    assert!(many[0].over_share() && many[2].over_share() && !first.over_share());
+    many[1].request_ended(0);
+    assert!(!many[2].over_share());
+    // Also one that was not there.
+    let new: Vec<OpenConnection> = (0..5).map(|_| all.open(ip("2001:db8::1"), 0).unwrap()).collect();
+    new.iter().take(4).for_each(|one| one.request_began());
+    assert!(!new[0].over_share());
+    new[4].request_began();
+    assert!(new[0].over_share());
+    // One that may have more takes it in steps.
+    (0..90).for_each(|_| first.request_began());
+    assert_eq!(all.measure(25, 0), 3);
+    assert!(!many[0].over_share() && !new[0].over_share());
+    many.iter().take(4).for_each(|one| one.request_began());
+    assert!(!many[0].over_share());
+    many[4].request_began();
+    assert!(many[0].over_share());
+    all.measure(25, 0);
+    assert!(!many[0].over_share());
 }
 
 #[test]
