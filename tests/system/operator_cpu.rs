@@ -14,7 +14,7 @@ use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
 
 const HOST: &str = "cpu.example";
-const ROUTES: [usize; 3] = [10, 1_000, 10_000];
+const ROUTES: [usize; 4] = [10, 300, 3_000, 10_000];
 /// Changes for each number of routes.
 const CHANGES: usize = 300;
 /// Requests to the API server at a time.
