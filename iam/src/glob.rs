@@ -97,7 +97,7 @@ impl Segment {
             Self::Text(prefix) => text.strip_prefix(prefix.as_str()),
             Self::Chars(expected) => {
                 let mut chars = text.chars();
-                expected.iter().all(|expected| fits(*expected, chars.next(), fold)).then(|| chars.as_str())
+                expected.iter().all(|expected| fits(*expected, chars.next(), fold)).then_some(chars.as_str())
             }
         }
     }
@@ -107,7 +107,7 @@ impl Segment {
             Self::Text(suffix) => text.strip_suffix(suffix.as_str()),
             Self::Chars(expected) => {
                 let mut chars = text.chars();
-                expected.iter().rev().all(|expected| fits(*expected, chars.next_back(), fold)).then(|| chars.as_str())
+                expected.iter().rev().all(|expected| fits(*expected, chars.next_back(), fold)).then_some(chars.as_str())
             }
         }
     }
