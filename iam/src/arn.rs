@@ -1,5 +1,5 @@
-//! Patterns of ARNs. The six parts, separated by colons, are compared one by one: a wildcard does not span a colon, except
-//! in the last part.
+//! Patterns of ARNs. The six parts, separated by colons, are compared one by one: a wildcard does not span a colon,
+//! except in the last part.
 
 use crate::request::Context;
 use crate::template::{self, Element, Pattern, Syntax, Variable};

@@ -130,8 +130,8 @@ impl Operand {
         })
     }
 
-    /// Whether one of the values matches the value of a request. A value of the request that does not have the form of the
-    /// operator matches none. None: no value matches, and a variable of one has no value.
+    /// Whether one of the values matches the value of a request. A value of the request that does not have the form of
+    /// the operator matches none. None: no value matches, and a variable of one has no value.
     fn matches(&self, value: &str, context: &dyn Context) -> Option<bool> {
         Some(match self {
             Self::Text(patterns) => {

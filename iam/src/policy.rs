@@ -10,8 +10,8 @@ use crate::request::Request;
 use crate::statement::{Effect, Kind, Options, Rules, Statement};
 use crate::verdict::{Decided, Verdict};
 
-/// How long a document may be, in bytes. IAM allows 6,144 characters in a managed policy and 10,240 in all inline policies
-/// of a role, not counting white space.
+/// How long a document may be, in bytes. IAM allows 6,144 characters in a managed policy and 10,240 in all
+/// inline policies of a role, not counting white space.
 pub const MAX_DOCUMENT: usize = 20_480;
 
 /// How long the policy of a resource may be, in characters, as in API Gateway.
@@ -33,8 +33,8 @@ impl Policy {
         Self::compile(&Node::parse(text)?, kind, options)
     }
 
-    /// Parses a JSON value, whose length is that of its compact form. Prefer [`Policy::parse`]: a value no longer has the
-    /// duplicate keys of its document, which are an error.
+    /// Parses a JSON value, whose length is that of its compact form. Prefer [`Policy::parse`]: a value no longer has
+    /// the duplicate keys of its document, which are an error.
     pub fn from_value(value: &Value, kind: Kind, options: Options<'_>) -> Result<Self, PolicyError> {
         let node = Node::from_value(value)?;
         check_length(&value.to_string(), kind)?;
@@ -68,7 +68,7 @@ impl Policy {
     /// Evaluates the policy for a request: a Deny that matches, else an Allow that matches.
     ///
     /// The time depends on the policy, the length of the resource and the values of the context keys that the policy
-    /// names. Nothing is allocated, except for patterns with policy variables.
+    /// names. Nothing is allocated, except for patterns with policy variables and for `BinaryEquals`.
     pub fn evaluate(&self, request: &Request<'_>) -> Verdict<'_> {
         if let Some(denied) = self.first(Effect::Deny, request) {
             return Verdict::Deny(denied);

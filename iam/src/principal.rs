@@ -97,7 +97,8 @@ fn parse_aws(text: &str) -> Result<Entry, String> {
     }
     let invalid = || {
         format!(
-            "{text:?} is not a principal: use an account of 12 digits or the ARN of an account, a user, a role or a session"
+            "{text:?} is not a principal: use an account of 12 digits, or the ARN of an account, a user, a role \
+             or a session"
         )
     };
     let parts: Vec<&str> = text.splitn(PARTS, ':').collect();

@@ -32,7 +32,8 @@ pub(crate) fn decimal(text: &str) -> Option<Decimal> {
     if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
         return None;
     }
-    let magnitude: i128 = format!("{whole}{fraction:0<DECIMAL_DIGITS$}").parse().ok()?;
+    let digits = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat(b'0'));
+    let magnitude = digits.take(whole.len() + DECIMAL_DIGITS).fold(0, |sum, byte| sum * 10 + i128::from(byte - b'0'));
     Some(Decimal(if negative { -magnitude } else { magnitude }))
 }
 
@@ -79,8 +80,8 @@ pub(crate) fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Parses seconds since 1970, or a form of <https://www.w3.org/TR/NOTE-datetime>: `2026-01`, `2026-01-02`,
-/// `2026-01-02T03:04Z`, `2026-01-02T03:04:05.5+01:00`. A date without a time is its first moment in UTC. Four digits are
-/// neither: they could be a year or seconds.
+/// `2026-01-02T03:04Z`, `2026-01-02T03:04:05.5+01:00`. A date without a time is its first moment in UTC. Four digits
+/// are neither: they could be a year or seconds.
 pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         let is_epoch = text.len() != 4 && (1..=12).contains(&text.len());
@@ -124,8 +125,9 @@ fn time_of_day(text: &str) -> Option<(i64, u32)> {
             None => (digits(seconds, 2)?, 0),
             Some((seconds, fraction)) => {
                 let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
-                let nanoseconds: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-                (digits(seconds, 2)?, if is_fraction { nanoseconds.parse().ok()? } else { return None })
+                is_fraction.then_some(())?;
+                let nine = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
+                (digits(seconds, 2)?, nine.fold(0, |sum, byte| sum * 10 + u32::from(byte - b'0')))
             }
         },
     };

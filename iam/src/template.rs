@@ -45,8 +45,8 @@ impl Variable {
     }
 }
 
-/// A pattern. Without variables it is compiled once; with variables it is compiled for each request, and their values match
-/// themselves only.
+/// A pattern. Without variables it is compiled once; with variables it is compiled for each request, and their values
+/// match themselves only.
 #[derive(Debug)]
 pub(crate) enum Pattern {
     Fixed(Glob),

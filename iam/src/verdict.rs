@@ -29,8 +29,8 @@ pub enum Accounts {
     Cross,
 }
 
-/// Combines the verdict about the caller (identity policy or authorizer) with that of the resource policy, by Tables A and
-/// B of "How API Gateway resource policies affect authorization workflow". With both equal, the first decides.
+/// Combines the verdict about the caller (identity policy or authorizer) with that of the resource policy, by Tables A
+/// and B of "How API Gateway resource policies affect authorization workflow". With both equal, the first decides.
 pub fn combine<'p>(accounts: Accounts, caller: Verdict<'p>, resource: Verdict<'p>) -> Verdict<'p> {
     use Verdict::{Allow, Deny, Silent};
     match (caller, resource) {
