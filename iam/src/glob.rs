@@ -1,0 +1,138 @@
+//! Patterns with `*` (any characters, also none) and `?` (one character).
+//!
+//! The first and the last segment between stars have fixed places; each other one is searched once, from the end of the
+//! one before. A text is never searched again for an earlier segment, so that the time has a bound: linear in the text
+//! for segments without `?`, which std searches with the two-way algorithm, and text times segment for the others.
+
+/// A compiled pattern.
+#[derive(Debug, Clone)]
+pub(crate) struct Glob {
+    /// The first segment, up to the first star.
+    head: Segment,
+    /// The segments after each star. Empty: no star, and the head is the whole text.
+    tail: Vec<Segment>,
+    fold: bool,
+}
+
+/// Characters without a star.
+#[derive(Debug, Clone)]
+enum Segment {
+    /// Exactly this text.
+    Text(String),
+    /// Single characters, `None` for any one; also of patterns that ignore case.
+    Chars(Vec<Option<char>>),
+}
+
+/// Builds a pattern from its elements.
+pub(crate) struct Builder {
+    segments: Vec<Segment>,
+    last: Segment,
+    fold: bool,
+}
+
+impl Builder {
+    /// `fold`: upper and lower case match each other.
+    pub(crate) fn new(fold: bool) -> Self {
+        Self { segments: Vec::new(), last: Segment::empty(fold), fold }
+    }
+
+    /// Appends characters that match themselves only.
+    pub(crate) fn text(&mut self, text: &str) {
+        match &mut self.last {
+            Segment::Text(last) => last.push_str(text),
+            Segment::Chars(chars) => chars.extend(text.chars().map(Some)),
+        }
+    }
+
+    /// Appends `?`.
+    pub(crate) fn one(&mut self) {
+        if let Segment::Text(text) = &self.last {
+            self.last = Segment::Chars(text.chars().map(Some).collect());
+        }
+        if let Segment::Chars(chars) = &mut self.last {
+            chars.push(None);
+        }
+    }
+
+    /// Appends `*`.
+    pub(crate) fn any(&mut self) {
+        let segment = std::mem::replace(&mut self.last, Segment::empty(self.fold));
+        // Two stars in a row are one.
+        if self.segments.is_empty() || !segment.is_empty() {
+            self.segments.push(segment);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Glob {
+        let mut segments = self.segments.into_iter().chain(std::iter::once(self.last));
+        let head = segments.next().unwrap_or(Segment::empty(self.fold));
+        Glob { head, tail: segments.collect(), fold: self.fold }
+    }
+}
+
+impl Glob {
+    /// Whether the pattern matches the whole text.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let Some(rest) = self.head.strip_prefix(text, self.fold) else { return false };
+        let Some((last, middle)) = self.tail.split_last() else { return rest.is_empty() };
+        let Some(rest) = last.strip_suffix(rest, self.fold) else { return false };
+        middle.iter().try_fold(rest, |rest, segment| segment.after_first(rest, self.fold)).is_some()
+    }
+}
+
+impl Segment {
+    fn empty(fold: bool) -> Self {
+        if fold { Self::Chars(Vec::new()) } else { Self::Text(String::new()) }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Chars(chars) => chars.is_empty(),
+        }
+    }
+
+    fn strip_prefix<'t>(&self, text: &'t str, fold: bool) -> Option<&'t str> {
+        match self {
+            Self::Text(prefix) => text.strip_prefix(prefix.as_str()),
+            Self::Chars(expected) => {
+                let mut chars = text.chars();
+                expected.iter().all(|expected| fits(*expected, chars.next(), fold)).then_some(chars.as_str())
+            }
+        }
+    }
+
+    fn strip_suffix<'t>(&self, text: &'t str, fold: bool) -> Option<&'t str> {
+        match self {
+            Self::Text(suffix) => text.strip_suffix(suffix.as_str()),
+            Self::Chars(expected) => {
+                let mut chars = text.chars();
+                expected.iter().rev().all(|expected| fits(*expected, chars.next_back(), fold)).then_some(chars.as_str())
+            }
+        }
+    }
+
+    /// What follows the first occurrence.
+    fn after_first<'t>(&self, text: &'t str, fold: bool) -> Option<&'t str> {
+        match self {
+            Self::Text(part) => text.split_once(part.as_str()).map(|(_, rest)| rest),
+            Self::Chars(_) => {
+                let mut chars = text.chars();
+                loop {
+                    if let Some(rest) = self.strip_prefix(chars.as_str(), fold) {
+                        return Some(rest);
+                    }
+                    chars.next()?;
+                }
+            }
+        }
+    }
+}
+
+fn fits(expected: Option<char>, char: Option<char>, fold: bool) -> bool {
+    match (expected, char) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(expected), Some(char)) => expected == char || (fold && expected.to_lowercase().eq(char.to_lowercase())),
+    }
+}
