@@ -1,0 +1,11 @@
+//! Tests of the public interface.
+
+mod cases;
+mod find;
+mod properties;
+mod time;
+mod vectors;
+
+/// The credentials of AWS's examples.
+const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
