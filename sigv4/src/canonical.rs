@@ -149,11 +149,11 @@ pub(crate) fn is_named(encoded: &str, name: &str) -> bool {
 /// several headers, which are one header with a semicolon (RFC 9113, section 8.2.3).
 fn push_header(out: &mut Vec<u8>, name: &str, headers: &HeaderMap, host: Option<&str>) {
     let separator: &[u8] = if name == COOKIE.as_str() { b"; " } else { b"," };
-    let mut values = headers.get_all(name).iter().peekable();
-    if values.peek().is_none() && name == HOST.as_str() {
-        push_trimmed(out, host.unwrap_or_default().as_bytes());
+    if let Some(host) = host.filter(|_| name == HOST.as_str()) {
+        push_trimmed(out, host.as_bytes());
+        return;
     }
-    for (at, value) in values.enumerate() {
+    for (at, value) in headers.get_all(name).iter().enumerate() {
         if at > 0 {
             out.extend_from_slice(separator);
         }
@@ -236,6 +236,7 @@ mod tests {
     #[test]
     fn values_of_a_header_are_trimmed_and_joined() {
         let mut headers = HeaderMap::new();
+        headers.append("host", "other.example.com".parse().unwrap());
         headers.append("a", "  x   y\t z ".parse().unwrap());
         headers.append("a", "".parse().unwrap());
         headers.append("cookie", "b=1".parse().unwrap());

@@ -14,14 +14,15 @@ const MAX_SHORT: usize = 64;
 /// Reads the parts of a credential from the header `authorization` and those beside it.
 pub(crate) fn read<'a>(headers: &'a HeaderMap, authorization: &'a HeaderValue) -> Result<Fields<'a>, Incomplete> {
     let header = text_of(authorization, "Authorization", MAX_AUTHORIZATION)?;
-    let (algorithm, parameters) = split_algorithm(&header);
+    // A header that is no text has none of the parameters.
+    let (algorithm, parameters) = split_algorithm(std::str::from_utf8(authorization.as_bytes()).unwrap_or_default());
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     // AWS separates with commas, white space, or both.
     for part in parameters.split([',', ' ', '\t']).filter(|part| !part.is_empty()) {
         let Some((name, value)) = part.split_once('=') else {
             return Err(Incomplete::NoEqualSign { part: part.to_owned(), header: header.into_owned() });
         };
-        let value = Cow::Owned(value.to_owned());
+        let value = Cow::Borrowed(value);
         match name {
             "Credential" => set(&mut credential, "Credential", value, MAX_CREDENTIAL)?,
             "SignedHeaders" => set(&mut signed_headers, "SignedHeaders", value, MAX_AUTHORIZATION)?,
@@ -35,7 +36,7 @@ pub(crate) fn read<'a>(headers: &'a HeaderMap, authorization: &'a HeaderValue) -
     };
     let mut missing = Missing::default();
     let fields = Fields {
-        algorithm: Cow::Owned(algorithm.to_owned()),
+        algorithm: Cow::Borrowed(algorithm),
         credential: take(credential, &mut missing.credential),
         signature: take(signature, &mut missing.signature),
         signed_headers: take(signed_headers, &mut missing.signed_headers),

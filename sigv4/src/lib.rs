@@ -18,17 +18,17 @@
 //!
 //! // A client signs a request.
 //! let signer = Signer::new("AKIDEXAMPLE", secret, "eu-central-1", "execute-api", now);
-//! let mut headers = HeaderMap::new();
-//! headers.insert("content-type", "application/json".parse()?);
+//! let mut unsigned = HeaderMap::new();
+//! unsigned.insert("content-type", "application/json".parse()?);
 //! let request = RequestParts {
 //!     method: &Method::POST,
 //!     path: "/orders/a%20b",
 //!     query: Some("dry-run"),
-//!     headers: &headers,
+//!     headers: &unsigned,
 //!     host: Some("api.example.com"),
 //! };
-//! let added = signer.sign(&request, &BodyHash::of(body))?;
-//! headers.extend(added);
+//! let mut headers = unsigned.clone();
+//! headers.extend(signer.sign(&request, &BodyHash::of(body))?);
 //!
 //! // A gateway verifies it.
 //! let presented = Presented::find(&headers, Some("dry-run"), Options::default())?.expect("a credential");

@@ -222,6 +222,11 @@ fn signed_headers(text: &str) -> Result<Box<str>, Incomplete> {
     if text.split(';').count() > MAX_SIGNED_HEADERS {
         return Err(Incomplete::ManySignedHeaders);
     }
+    let is_lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    let is_usual = |name: &str| !name.is_empty() && name.bytes().all(is_lower);
+    if text.split(';').all(is_usual) && text.split(';').zip(text.split(';').skip(1)).all(|(a, b)| a < b) {
+        return Ok(text.into());
+    }
     let names = text.split(';').map(|name| HeaderName::from_bytes(name.as_bytes()));
     let mut names = names.collect::<Result<Vec<_>, _>>().map_err(|_| Incomplete::SignedHeaders)?;
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));

@@ -153,7 +153,8 @@ impl<'a> Signer<'a> {
 
     fn signed_headers(&self, headers: &HeaderMap) -> String {
         let is_signed = |name: &&str| {
-            !UNSIGNED.contains(name) && !(self.options.unsigned_session_token && *name == SESSION_TOKEN.as_str())
+            let is_unsigned_token = self.options.unsigned_session_token && *name == SESSION_TOKEN.as_str();
+            !is_unsigned_token && !UNSIGNED.contains(name)
         };
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).filter(is_signed).collect();
         if !headers.contains_key(HOST) {

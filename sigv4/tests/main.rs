@@ -1,5 +1,7 @@
 //! Tests of the public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod cases;
 mod find;
 mod properties;
