@@ -107,8 +107,8 @@ fn push_path_text(out: &mut Vec<u8>, text: &str, options: Options) {
     }
 }
 
-/// Parameters, each decoded and encoded again, sorted by name and then by value. Escapes differ between clients: `%2f` and
-/// `%2F`, `*` and `%2A`, `+` and `%20`.
+/// Parameters, each decoded and encoded again, sorted by name and then by value. Escapes differ between clients: `%2f`
+/// and `%2F`, `*` and `%2A`, `+` and `%20`.
 fn push_query(out: &mut Vec<u8>, query: &str, presigned: bool) {
     let mut text = Vec::with_capacity(query.len() + query.len() / 2);
     // Where each parameter begins in the text, where its name ends, and where it ends.
@@ -145,8 +145,8 @@ pub(crate) fn is_named(encoded: &str, name: &str) -> bool {
     decoded(encoded).eq(name.bytes())
 }
 
-/// The values of a header, joined by a comma. A header that the request does not have is empty. HTTP/2 splits cookies into
-/// several headers, which are one header with a semicolon (RFC 9113, section 8.2.3).
+/// The values of a header, joined by a comma. A header that the request does not have is empty. HTTP/2 splits cookies
+/// into several headers, which are one header with a semicolon (RFC 9113, section 8.2.3).
 fn push_header(out: &mut Vec<u8>, name: &str, headers: &HeaderMap, host: Option<&str>) {
     let separator: &[u8] = if name == COOKIE.as_str() { b"; " } else { b"," };
     if let Some(host) = host.filter(|_| name == HOST.as_str()) {

@@ -191,8 +191,8 @@ pub enum TimeError {
     },
     /// The scope is of another day than the signature.
     #[error(
-        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{scope}' != '{day}', \
-         from '{signed}'."
+        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{scope}' != \
+         '{day}', from '{signed}'."
     )]
     Scope {
         /// The date of the scope.
@@ -237,13 +237,13 @@ fn wrong_service(service: &Option<String>) -> String {
 
 /// The signature is not that of the request.
 ///
-/// `Display` is the text of AWS. It contains the canonical request, so that clients can compare it with theirs, and with it
-/// values of headers: it is for the client, not for logs. `Debug` prints none of it.
+/// `Display` is the text of AWS. It contains the canonical request, so that clients can compare it with theirs, and
+/// with it values of headers: it is for the client, not for logs. `Debug` prints none of it.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and \
-     signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should have \
-     been\n'{canonical_request}'\n\nThe String-to-Sign should have been\n'{string_to_sign}'\n"
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key \
+     and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request \
+     should have been\n'{canonical_request}'\n\nThe String-to-Sign should have been\n'{string_to_sign}'\n"
 )]
 pub struct Mismatch {
     /// The canonical request.

@@ -141,14 +141,14 @@ impl Presented {
         self.expires
     }
 
-    /// What the request declares about its body (`x-amz-content-sha256`). Without a declaration the signature covers the
-    /// hash of the body, also in a presigned request.
+    /// What the request declares about its body (`x-amz-content-sha256`). Without a declaration the signature covers
+    /// the hash of the body, also in a presigned request.
     pub fn declared_body(&self) -> Option<&BodyHash> {
         self.declared_body.as_ref()
     }
 
-    /// Checks the time of the signature: at most `skew` before or after `now`; of a presigned request at most `skew` after,
-    /// and not longer before than it allows. The scope must be of the same day.
+    /// Checks the time of the signature: at most `skew` before or after `now`; of a presigned request at most `skew`
+    /// after, and not longer before than it allows. The scope must be of the same day.
     pub fn check_time(&self, now: SystemTime, skew: Duration) -> Result<(), TimeError> {
         let (now, skew) = (time::epoch(now), skew.as_secs());
         let age = self.expires.map_or(skew, u64::from);
@@ -184,8 +184,9 @@ impl Presented {
         if region || service.is_some() { Err(ScopeError { region, service }) } else { Ok(()) }
     }
 
-    /// Verifies the signature. `body` is the hash of the body, or what the request [declares](Self::declared_body): then the
-    /// caller compares a declared hash with the body itself, and decides whether it accepts [`BodyHash::Unsigned`].
+    /// Verifies the signature. `body` is the hash of the body, or what the request [declares](Self::declared_body):
+    /// then the caller compares a declared hash with the body itself, and decides whether it accepts
+    /// [`BodyHash::Unsigned`].
     pub fn verify(&self, key: &SigningKey, request: &RequestParts<'_>, body: &BodyHash) -> Result<(), Mismatch> {
         let canonical = Canonical {
             request,

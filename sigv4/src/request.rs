@@ -13,9 +13,9 @@ pub struct RequestParts<'a> {
     pub query: Option<&'a str>,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// The authority by which the gateway finds the host, as the client sent it, if it is not that of the header `host`:
-    /// `:authority` of HTTP/2, or the authority of a target in absolute form. It replaces the header, so that the signature is
-    /// of the host that is used.
+    /// The authority by which the gateway finds the host, as the client sent it, if it is not that of the header
+    /// `host`: `:authority` of HTTP/2, or the authority of a target in absolute form. It replaces the header, so that
+    /// the signature is of the host that is used.
     pub host: Option<&'a str>,
 }
 

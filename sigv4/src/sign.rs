@@ -107,8 +107,8 @@ impl<'a> Signer<'a> {
         Ok(added)
     }
 
-    /// Signs a request with its query, so that its URL is valid for a time. Returns the query to use in place of that of the
-    /// request. Headers that the request has, except `host`, have to be sent with it.
+    /// Signs a request with its query, so that its URL is valid for a time. Returns the query to use in place of that
+    /// of the request. Headers that the request has, except `host`, have to be sent with it.
     pub fn presign(&self, request: &RequestParts<'_>, expires: Duration, body: &BodyHash) -> Result<String, SignError> {
         if !(1..=u64::from(MAX_EXPIRES)).contains(&expires.as_secs()) {
             return Err(SignError::Expires);

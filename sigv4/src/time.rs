@@ -28,8 +28,8 @@ pub(crate) fn parse_basic(text: &str) -> Option<u64> {
     (date(days) == (year, month, day)).then_some(days * DAY + hour * 3600 + minute * 60 + second)
 }
 
-/// Seconds since 1970 of the header `date`: the basic format, one of the formats of HTTP (RFC 9110, section 5.6.7), or that of
-/// botocore, which has the zone of RFC 5322 instead of `GMT`.
+/// Seconds since 1970 of the header `date`: the basic format, one of the formats of HTTP (RFC 9110, section 5.6.7), or
+/// that of botocore, which has the zone of RFC 5322 instead of `GMT`.
 pub(crate) fn parse_date_header(text: &str) -> Option<u64> {
     let http = |text: &str| Some(epoch(httpdate::parse_http_date(text).ok()?));
     parse_basic(text).or_else(|| match text.strip_suffix(" -0000") {
@@ -57,7 +57,8 @@ pub(crate) fn epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(MAX)
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar. The year begins in March, so that a leap day is its last day.
+/// Days from 1970-01-01 to a date of the Gregorian calendar. The year begins in March, so that a leap day is its last
+/// day.
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let of_year = (153 * month + 2) / 5 + day;

@@ -5,6 +5,7 @@
 mod cases;
 mod find;
 mod properties;
+mod sign;
 mod time;
 mod vectors;
 

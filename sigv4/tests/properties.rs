@@ -189,7 +189,7 @@ proptest! {
 
     #[test]
     fn any_header_and_query_is_read_or_rejected(
-        header in vec(any::<u8>().prop_filter("of a header", |byte| *byte >= 32 && *byte != 127 || *byte == 9), 0..200),
+        header in vec((32..=255u8).prop_map(|byte| if byte == 127 { 9 } else { byte }), 0..200),
         parts in vec("(Credential|SignedHeaders|Signature|)=?[a-z/;0-9=]{0,20}[, ]{0,2}", 0..6),
         date in "[0-9TZ]{0,17}",
         query in "(X-Amz-(Algorithm|Credential|Date|Expires|SignedHeaders|Signature)=?[^&]{0,12}&?){0,6}",

@@ -48,7 +48,8 @@ fn a_signature_is_valid_for_the_skew_before_and_after() {
         ),
         (
             SIGNED - 301,
-            "Signature not yet current: 20201027T123008Z is still later than 20201027T123007Z (20201027T122507Z + 5 min.)",
+            "Signature not yet current: 20201027T123008Z is still later than 20201027T123007Z (20201027T122507Z + \
+             5 min.)",
         ),
     ] {
         let error = presented.check_time(at(now), SKEW).err();
