@@ -60,11 +60,11 @@
 //! # Differences from AWS
 //!
 //! * The method is case-sensitive. Signed headers may be in any order; one twice is an error, as is a parameter twice.
-//! * A path that ends with `/.` or `/..` has no slash at its end, as botocore and smithy for JavaScript sign it; the SDK
-//!   for Rust signs it with one.
+//! * A path that ends with `/.` or `/..` has no slash at its end, as botocore and smithy for JavaScript sign it; the
+//!   SDK for Rust signs it with one.
 //! * A tab in the value of a header is white space, as for botocore and smithy for JavaScript.
-//! * A presigned request without `X-Amz-Expires` is valid as long as one with headers. Its signature covers the hash of its
-//!   body, as that of every service but S3.
+//! * A presigned request without `X-Amz-Expires` is valid as long as one with headers. Its signature covers the hash of
+//!   its body, as that of every service but S3.
 //! * A signature and a declared hash have lower-case digits.
 //! * A session token in a query is always signed; [`Options::unsigned_session_token`] is about the header.
 //! * SigV4a (`AWS4-ECDSA-P256-SHA256`) is an unsupported algorithm; streams with signatures of their own are reported
