@@ -266,6 +266,23 @@ fn networks_are_accepted_as_the_example_describes_behind_trusted_proxies() {
 }
 
 #[test]
+fn a_policy_allows_and_denies_requests_as_the_example_describes() {
+    let sluice = Sluice::dev(&examples().join("policy"));
+    for (method, path, agent, status) in [
+        ("GET", "/orders", "curl/8", 200),
+        ("GET", "/reports", "curl/8", 403),
+        ("GET", "/reports", "reports/2.1", 200),
+        ("DELETE", "/orders", "curl/8", 403),
+    ] {
+        let response = ask(sluice.address(), method, path, &[("user-agent", agent)]).unwrap();
+        assert_eq!(response.status, status, "{method} {path} {agent}");
+        assert_eq!(response.body.contains("with an explicit deny"), method == "DELETE", "{}", response.body);
+    }
+    let note = "403 unless the policy allows it";
+    assert!(sluice.offered().iter().all(|line| line.contains(note)), "{:#?}", sluice.offered());
+}
+
+#[test]
 fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());

@@ -1,5 +1,6 @@
 //! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log. ApiRoutes attach to Stages.
 
+mod policy;
 mod request_policy;
 mod tls;
 
@@ -15,6 +16,7 @@ use crate::{
     field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME, HOSTNAME, TOKEN_SCHEME, Throttle},
     source::Source,
 };
+pub use policy::{AwsNames, PolicyDocument};
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, PathCharacters, QueryCharacters,
     RequestPolicy, Semicolons,
@@ -146,6 +148,18 @@ pub struct StageSpec {
     /// network. Example: `{allow: [10.0.0.0/8]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+
+    /// The resource policy of the stage (AWS: resource policy): an IAM policy document. A request needs a statement that allows
+    /// `execute-api:Invoke` for it, and none that denies it; other requests get 403. It is evaluated after the Authorizer of a
+    /// rule. `Principal` is `"*"`: callers have no AWS credentials. At most 8,192 characters as JSON. Unset: no policy.
+    /// Example: `{Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "execute-api:Invoke", Resource: "execute-api:/*"}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyDocument>,
+
+    /// The names of the stage in AWS's terms: they are in the ARNs that `policy` is evaluated for. Unset, or with unset fields:
+    /// region `us-east-1`, account `000000000000`, and the namespace as the id of the API. Example: `{region: eu-west-1}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsNames>,
 
     /// Where clients send their API key, for rules with `apiKey`. Unset: in the header `x-api-key`.
     /// Example: `{type: Query, name: api_key}`.

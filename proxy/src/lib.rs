@@ -22,6 +22,7 @@ mod observe;
 mod overload;
 mod pipeline;
 mod reject;
+mod resource_policy;
 pub mod run;
 mod source;
 mod state;

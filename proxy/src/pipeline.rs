@@ -174,7 +174,8 @@ async fn run(
     exchange.rule = Some(rule.clone());
     let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let captures = path.captures(found.captures);
-    let mut matched = Matched { stage: &stage, rule: &rule, path: path.path, captures, head: None };
+    let mut matched =
+        Matched { stage: &stage, rule: &rule, path: path.path, matched: path.matched, captures, head: None };
     let passed = checks::pass(exchange, gateway, &matched, policy, parts, present).await?;
     checks::body_size(policy, &parts.headers)?;
     if policy.reads_request {

@@ -122,6 +122,12 @@ rejections! {
         rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
+    /// The resource policy of the Stage does not allow the request; with AWS's sentence, which is the same in REST APIs only.
+    PolicyDenied(Box<str>): "ACCESS_DENIED",
+        native FORBIDDEN "The policy of this API does not allow this request.",
+        rest FORBIDDEN "AccessDeniedException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",
         native FORBIDDEN "This API is served over HTTPS only.",
@@ -360,7 +366,12 @@ impl Reject {
             Behavior::AwsRest => {
                 let (status, error_type, body) = row.rest;
                 headers.insert("x-amzn-errortype", HeaderValue::from_static(error_type));
-                ("application/json", status, Bytes::from_static(body.as_bytes()))
+                let body = match self {
+                    // AWS writes this one with a capital letter.
+                    Self::PolicyDenied(why) => serde_json::json!({"Message": why}).to_string().into(),
+                    _ => Bytes::from_static(body.as_bytes()),
+                };
+                ("application/json", status, body)
             }
             Behavior::AwsHttp => ("application/json", row.http.0, Bytes::from_static(row.http.1.as_bytes())),
         };

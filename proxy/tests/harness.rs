@@ -194,6 +194,7 @@ pub fn stage() -> StagePart {
         certificates: Vec::new(),
         tls: None,
         source: None,
+        policy: None,
         api_key_source: None,
         throttle: None,
         cache: None,

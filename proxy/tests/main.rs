@@ -26,6 +26,7 @@ mod names;
 mod overload;
 mod policy;
 mod request_policy;
+mod resource_policy;
 mod routing;
 mod skew;
 mod slow;

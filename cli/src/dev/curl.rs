@@ -37,6 +37,8 @@ struct Served<'a> {
     target: String,
     /// Whether neither the Stage nor the rule rejects requests from this machine because of its address.
     accepts_this_machine: bool,
+    /// The Stage's policy decides about the request.
+    has_policy: bool,
     /// What happens instead: the Stage needs HTTPS, and there is no address for it.
     no_tls: Option<PlainHttp>,
     /// Why requests do not reach the integration.
@@ -49,6 +51,9 @@ impl Served<'_> {
         let name = &self.rule.name;
         match &self.unreachable {
             Some(Unreachable { status, why }) => format!("{status}: {name}, {why}"),
+            None if self.has_policy => {
+                format!("{}: {name}{what}; 403 unless the policy allows it", ok_status(self.rule))
+            }
             None => format!("{}: {name}{what}", ok_status(self.rule)),
         }
     }
@@ -127,6 +132,7 @@ impl<'a> Context<'a> {
                         rule,
                         target,
                         accepts_this_machine,
+                        has_policy: stage.spec.policy.is_some(),
                         no_tls,
                         unreachable,
                     });

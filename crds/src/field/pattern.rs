@@ -60,5 +60,14 @@ pub const TOKEN_TYPE: &str = r"^[A-Za-z0-9!#$&^_.+/-]+$";
 /// The scheme before a token.
 pub const TOKEN_SCHEME: &str = r"^[A-Za-z0-9._~+/-]+$";
 
+/// A region of AWS.
+pub const REGION: &str = r"^[a-z]+(-[a-z0-9]+)+$";
+
+/// The number of an AWS account.
+pub const ACCOUNT: &str = r"^[0-9]{12}$";
+
+/// The id of an API in ARNs.
+pub const API_ID: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+
 /// A key of a ConfigMap or Secret.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";

@@ -20,6 +20,7 @@ mod object;
 mod output;
 mod policy;
 mod references;
+mod resource_policy;
 mod routes;
 mod stages;
 mod statuses;

@@ -16,8 +16,9 @@ use sluice_crds::stage::{
 };
 use sluice_wire::{
     ApiKeySource, Behavior, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
-    HeaderValues, HostPattern, Hsts, Invalidation, PartBody, PartKind, PartName, PathCharacters, PlainHttp,
-    QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash, Unauthorized,
+    HeaderValues, HostPattern, Hsts, Invalidation, POLICY_REQUIRED, PartBody, PartKind, PartName, PathCharacters,
+    PlainHttp, QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash,
+    Unauthorized,
 };
 
 use crate::fields;
@@ -31,6 +32,7 @@ use crate::translate::hosts::{
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::{Referrer, Unresolved, resolve};
+use crate::translate::resource_policy::resource_policy;
 use crate::translate::view::View;
 use crate::translate::warnings::certificates;
 use crate::warning::Warnings;
@@ -184,6 +186,7 @@ fn part(
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
     let source = spec.source.as_ref().and_then(|source| fields::source("spec.source", source, problems));
+    let policy = spec.policy.as_ref().and_then(|policy| resource_policy(key, policy, spec.aws.as_ref(), problems));
     let api_key_source = spec.api_key_source.as_ref().and_then(|source| api_key_source(source, problems)).map(Box::new);
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
@@ -201,6 +204,7 @@ fn part(
     // A default that cannot be used must not become no default: a limit would be gone.
     let loses_check = (spec.throttle.is_some() && throttle.is_none())
         || (spec.source.is_some() && source.is_none())
+        || (spec.policy.is_some() && policy.is_none())
         || (spec.api_key_source.is_some() && api_key_source.is_none());
     let part = StagePart {
         object: Kind::Stage.object(key),
@@ -218,6 +222,9 @@ fn part(
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
         source: source.map(Box::new),
+        invalid: problems_of_defaults(loses_check, problems)
+            .or_else(|| policy.is_some().then(|| POLICY_REQUIRED.to_owned())),
+        policy: policy.map(Box::new),
         api_key_source,
         throttle,
         cache,
@@ -225,7 +232,6 @@ fn part(
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
         forward_client_headers: spec.forward_client_headers.clone(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
-        invalid: problems_of_defaults(loses_check, problems),
     };
     (Some(PartBody::Stage(part)), secrets)
 }
@@ -252,6 +258,7 @@ fn closed_part(
         certificates: Vec::new(),
         tls: None,
         source: None,
+        policy: None,
         api_key_source: None,
         throttle: None,
         cache: None,

@@ -122,6 +122,8 @@ cases! {
     stage_host_belongs_to_another_namespace
     stage_host_belongs_to_older
     stage_only_bad_hosts_serves_nothing
+    stage_policy
+    stage_policy_bad
     stage_recorded_claims_come_before_the_age_of_stages
     stage_request_policy
     stage_same_host_other_base_path

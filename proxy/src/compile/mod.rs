@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
-    RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, POLICY_REQUIRED, Part, PartBody, PartKind,
+    PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -23,6 +23,7 @@ use crate::gateway::{Gateway, HostTable, KeySource, ResolvedPolicy, Rule, Stage,
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
+use crate::resource_policy::ResourcePolicy;
 use crate::source::SourceFilter;
 use crate::state::State;
 use diagnostics::{Diagnostics, diagnostic};
@@ -390,6 +391,11 @@ fn assemble(
     fleet: RequestPolicy,
 ) -> Stage {
     let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
+    let policy = part.policy.as_deref().and_then(|policy| ResourcePolicy::compile(policy, &part.object.name));
+    let invalid = match part.invalid.as_deref() {
+        Some(POLICY_REQUIRED) => policy.is_none(),
+        other => other.is_some(),
+    };
     Stage {
         part: name.clone(),
         object: part.object.clone(),
@@ -398,7 +404,10 @@ fn assemble(
         behavior: part.behavior,
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
-        invalid: part.invalid.is_some() || (part.api_key_source.is_some() && key_source.is_none()),
+        invalid: invalid
+            || (part.api_key_source.is_some() && key_source.is_none())
+            || (part.policy.is_some() && policy.is_none()),
+        policy: policy.map(Box::new),
         source: part.source.as_deref().map(SourceFilter::compile),
         key_source: key_source.unwrap_or_default(),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),

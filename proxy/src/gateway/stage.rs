@@ -17,6 +17,7 @@ use crate::integration::Upstream;
 use crate::key::API_KEY;
 use crate::limit::Limit;
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
+use crate::resource_policy::ResourcePolicy;
 use crate::source::SourceFilter;
 use crate::template::HeaderTemplate;
 
@@ -35,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) invalid: bool,
     /// None: requests from every network are accepted.
     pub(crate) source: Option<SourceFilter>,
+    /// None: every request that passes the other checks is allowed.
+    pub(crate) policy: Option<Box<ResourcePolicy>>,
     /// Where clients send their API key.
     pub(crate) key_source: KeySource,
     /// None: it is served over plain HTTP only.
@@ -249,6 +252,8 @@ pub(crate) struct Matched<'a> {
     pub(crate) rule: &'a Rule,
     /// Canonical, below the base path: what captures point into.
     pub(crate) path: &'a str,
+    /// The same as it was matched.
+    pub(crate) matched: &'a str,
     pub(crate) captures: Captures,
     /// A copy, where a template of the rule reads it.
     pub(crate) head: Option<Box<RequestHead>>,

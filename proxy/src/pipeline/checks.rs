@@ -1,4 +1,4 @@
-//! The checks before an integration is called, in their order: network, authorizer, scopes, API key, limits, size of the body.
+//! The checks before an integration is called, in their order: network, authorizer, scopes, policy, API key, limits, size of the body.
 //! What a check decides is in its own module.
 
 use std::time::Instant;
@@ -19,6 +19,7 @@ use crate::key::PlanAtStage;
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
 use crate::reject::Reject;
+use crate::resource_policy::{Denied, Facts, sentence};
 use crate::source::SourceFilter;
 
 /// AWS's limit for the URL of a regional REST API, and for header values.
@@ -58,6 +59,7 @@ pub(crate) async fn pass(
             }
         }
     }
+    resource_policy(exchange, matched, parts)?;
     let plan = match policy.api_key {
         true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
         false => None,
@@ -72,6 +74,17 @@ pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Resu
         Some(filter) if !filter.accepts(exchange.address()) => Err(Reject::SourceNotAllowed),
         _ => Ok(()),
     }
+}
+
+/// Rejects a request that the Stage's policy does not allow.
+fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let Some(policy) = &matched.stage.policy else { return Ok(()) };
+    let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers };
+    policy.check(&exchange.method, matched.path, matched.matched, &facts).map_err(|denied| match denied {
+        Denied::TooLong => Reject::UriTooLong,
+        Denied::Explicit(arn) => Reject::PolicyDenied(sentence(&arn, true).into()),
+        Denied::Implicit(arn) => Reject::PolicyDenied(sentence(&arn, false).into()),
+    })
 }
 
 /// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings

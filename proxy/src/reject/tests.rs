@@ -65,6 +65,13 @@ fn rows() -> Vec<Row> {
         (Reject::MisdirectedRequest, 421, (421, "ForbiddenException", misdirected), (421, misdirected)),
         // As a web ACL.
         (Reject::SourceNotAllowed, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        // 2.2.
+        (
+            Reject::PolicyDenied("User: anonymous".into()),
+            403,
+            (403, "AccessDeniedException", r#"{"Message":"User: anonymous"}"#),
+            (403, forbidden),
+        ),
         (Reject::HttpsRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // Silent.
         (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),

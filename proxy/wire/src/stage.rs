@@ -27,6 +27,9 @@ pub struct StagePart {
     /// Whose requests are accepted; none: those of every network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Box<Sources>>,
+    /// What the Stage's resource policy is; none: it has none. `invalid` is [`POLICY_REQUIRED`] then, if nothing else is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<StagePolicy>>,
     /// Where clients send their API key; none: in the header `x-api-key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_source: Option<Box<ApiKeySource>>,
@@ -50,6 +53,18 @@ pub struct StagePart {
     /// Set if the Stage cannot be served as written: the reason. All its requests are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+}
+
+/// Why a Stage with a policy is invalid for proxies that do not know policies: they reject its requests.
+pub const POLICY_REQUIRED: &str = "it has a policy, which this proxy cannot evaluate";
+
+/// A resource policy in the language of IAM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagePolicy {
+    /// The document.
+    pub document: String,
+    /// How the ARNs of the Stage's methods begin, `arn:aws:execute-api:REGION:ACCOUNT:API`; the name of the Stage follows.
+    pub arn: String,
 }
 
 /// Where clients send their API key.

@@ -1,0 +1,42 @@
+//! The resource policy of a Stage: an IAM document, and the names in its ARNs.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::field::{ACCOUNT, API_ID, REGION};
+
+/// An IAM policy document. The operator checks it: its language is not that of the schema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyDocument(pub Map<String, Value>);
+
+impl JsonSchema for PolicyDocument {
+    fn schema_name() -> Cow<'static, str> {
+        "PolicyDocument".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+    }
+}
+
+/// The names of a Stage in AWS's terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsNames {
+    /// The region. At most 32 characters. Unset: `us-east-1`. Example: `eu-west-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = REGION))]
+    pub region: Option<String>,
+    /// The number of the account, 12 digits. Unset: `000000000000`. Example: `"111122223333"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 12), regex(pattern = ACCOUNT))]
+    pub account_id: Option<String>,
+    /// The id of the API. At most 63 characters. Unset: the namespace of the Stage. Example: `a1b2c3d4e5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = API_ID))]
+    pub api_id: Option<String>,
+}
