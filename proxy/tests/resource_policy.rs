@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sluice_wire::*;
 
 use crate::harness::*;
+use crate::policy::signer;
 
 const ARN: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
 
