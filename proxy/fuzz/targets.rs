@@ -11,6 +11,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sluice_iam::{Context, Kind, Options, Policy, Principal, Request, Values, Verdict};
 use sluice_proxy::config::store::Store;
 use sluice_proxy::internals::{self, Tokens};
 use sluice_proxy::run::AddressHeader;
@@ -53,6 +55,50 @@ pub fn source(data: &[u8]) {
         let malformed = header == AddressHeader::Forwarded && found.is_none();
         assert!(malformed || found == Some([203, 0, 113, 7].into()), "{header:?} {}: {found:?}", data.escape_ascii());
     }
+}
+
+/// A policy has one reading: white space and the order of members do not change what it decides, and a statement that denies
+/// everything denies everything, whatever is beside it.
+pub fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(decided) = verdict(text) else { return };
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { panic!("a policy that is not JSON: {text:?}") };
+    assert_eq!(verdict(&value.to_string()), Some(decided), "{text:?}");
+    let deny = json!({"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"});
+    match &mut value["Statement"] {
+        Value::Array(list) => list.push(deny),
+        one => *one = json!([one.take(), deny]),
+    }
+    assert!(matches!(verdict(&value.to_string()), None | Some('-')), "{text:?}");
+}
+
+/// `+`, `-` or `0` for a request with some context; none: the document is rejected.
+pub fn verdict(text: &str) -> Option<char> {
+    struct Facts;
+    impl Context for Facts {
+        fn values(&self, key: &str) -> Values<'_> {
+            Values::borrowed(match key {
+                "aws:sourceip" => Some("192.0.2.7"),
+                "aws:securetransport" => Some("true"),
+                "aws:useragent" => Some("shop/1.0"),
+                "aws:epochtime" => Some("1800000000"),
+                _ => None,
+            })
+        }
+    }
+    let options = Options { resource_prefix: Some("arn:aws:execute-api:eu-west-1:111122223333:shop") };
+    let policy = Policy::parse(text, Kind::Resource, options).ok()?;
+    let verdict = policy.evaluate(&Request {
+        action: "execute-api:Invoke",
+        resource: "arn:aws:execute-api:eu-west-1:111122223333:shop/prod/GET/orders/7",
+        principal: Principal::Anonymous,
+        context: &Facts,
+    });
+    Some(match verdict {
+        Verdict::Allow(_) => '+',
+        Verdict::Deny(_) => '-',
+        Verdict::Silent => '0',
+    })
 }
 
 /// Percent decoding as a lenient backend does it.

@@ -30,6 +30,29 @@ fn no_client_chooses_its_address_behind_a_trusted_proxy() {
 }
 
 #[test]
+fn policies_have_one_reading_and_a_deny_is_never_lost() {
+    let valid = include_str!("../fuzz/corpus/policy/conditions");
+    assert_eq!(targets::verdict(valid), Some('+'), "the target would prove nothing");
+    let tokens = [
+        "Not",
+        "Allow",
+        "Deny",
+        "\"*\"",
+        "IfExists",
+        "ForAllValues:",
+        "${aws:UserAgent}",
+        "*",
+        "?",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+    ];
+    assert_eq!(failures("policy", targets::policy, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn only_the_signed_token_is_accepted() {
     assert!(targets::accepts(include_bytes!("../fuzz/corpus/token/valid")), "the target would prove nothing");
     let tokens = ["Bearer ", "bearer  ", ".", "..", "=", "eyJhbGciOiJub25lIn0", "e30", "AAAA", "-_", " ", ","];
