@@ -45,30 +45,45 @@ impl ResourcePolicy {
         Some(Self { policy, prefix: format!("{}/{stage}/", part.arn).into() })
     }
 
-    /// Whether a request is allowed for its path below the base path. `sent` is the path that is forwarded, `matched` the one
-    /// that rules are matched with. If they differ, or a path ends with a slash, a statement that denies one of the forms
-    /// denies the request: otherwise another form of a path would be a way around it.
-    pub(crate) fn check(&self, method: &Method, sent: &str, matched: &str, facts: &Facts<'_>) -> Result<(), Denied> {
-        let arn = self.arn(method, matched)?;
+    /// Whether a request is allowed for its path below the base path, as rules are matched with it. `others` are the forms of
+    /// the path that the integration sees or could read in it. A statement that denies one of them, with or without a slash at
+    /// its end, denies the request: otherwise another form of a path would be a way around it. The same holds for methods in
+    /// lower case, which some programs accept.
+    pub(crate) fn check(
+        &self,
+        method: &Method,
+        matched: &str,
+        others: &[&str],
+        facts: &Facts<'_>,
+    ) -> Result<(), Denied> {
+        let arn = self.arn(method.as_str(), matched)?;
         match self.evaluate(&arn, facts) {
             Verdict::Deny(_) => return Err(Denied::Explicit(arn)),
             Verdict::Silent => return Err(Denied::Implicit(arn)),
             Verdict::Allow(_) => {}
         }
-        let shorter = |path: &'_ str| path.strip_suffix('/').filter(|path| !path.is_empty()).map(str::to_owned);
-        let others = [(sent != matched).then(|| sent.to_owned()), shorter(sent), shorter(matched)];
-        for other in others.into_iter().flatten() {
-            if matches!(self.evaluate(&self.arn(method, &other)?, facts), Verdict::Deny(_)) {
-                return Err(Denied::Explicit(arn));
+        let upper = method.as_str().to_ascii_uppercase();
+        let methods = [Some(method.as_str()), Some(&*upper).filter(|upper| *upper != method.as_str())];
+        for path in std::iter::once(matched).chain(others.iter().copied()) {
+            let other = match path.strip_suffix('/') {
+                Some(shorter) => shorter.to_owned(),
+                None => [path, "/"].concat(),
+            };
+            for method in methods.into_iter().flatten() {
+                for path in [path, &*other] {
+                    if matches!(self.evaluate(&self.arn(method, path)?, facts), Verdict::Deny(_)) {
+                        return Err(Denied::Explicit(arn));
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn arn(&self, method: &Method, path: &str) -> Result<String, Denied> {
+    fn arn(&self, method: &str, path: &str) -> Result<String, Denied> {
         let path = path.strip_prefix('/').unwrap_or(path);
-        let length = self.prefix.len() + method.as_str().len() + 1 + path.len();
-        if length > MAX_ARN { Err(Denied::TooLong) } else { Ok([&*self.prefix, method.as_str(), "/", path].concat()) }
+        let length = self.prefix.len() + method.len() + 1 + path.len();
+        if length > MAX_ARN { Err(Denied::TooLong) } else { Ok([&*self.prefix, method, "/", path].concat()) }
     }
 
     fn evaluate(&self, arn: &str, facts: &Facts<'_>) -> Verdict<'_> {
@@ -79,11 +94,11 @@ impl ResourcePolicy {
 }
 
 impl Facts<'_> {
-    /// A header that is there once, as text.
+    /// A header that is there once, as text; bytes that are not UTF-8 are replaced.
     fn header(&self, name: &HeaderName) -> Values<'_> {
         let mut all = self.headers.get_all(name).iter();
         match (all.next(), all.next()) {
-            (Some(value), None) => Values::borrowed(value.to_str().ok()),
+            (Some(value), None) => Values::One(String::from_utf8_lossy(value.as_bytes())),
             _ => Values::None,
         }
     }

@@ -1,5 +1,6 @@
 //! The resource policy of a Stage.
 
+use serde_json::Value;
 use sluice_crds::stage as api;
 use sluice_wire::StagePolicy;
 
@@ -23,15 +24,72 @@ pub(crate) fn resource_policy(
         _ => "aws",
     };
     let arn = format!("arn:{partition}:execute-api:{region}:{account}:{api}");
-    let document = serde_json::Value::Object(policy.0.clone()).to_string();
+    let document = Value::Object(policy.0.clone()).to_string();
     let options = sluice_iam::Options { resource_prefix: Some(&arn) };
     match sluice_iam::Policy::parse(&document, sluice_iam::Kind::Resource, options) {
-        Ok(_) => Some(StagePolicy { document, arn }),
+        Ok(_) => unreachable_resource(policy).map_or(Some(StagePolicy { document, arn }), |(field, why)| {
+            problems.invalid(&field, why);
+            None
+        }),
         Err(error) => {
             // `$.Statement[0]` of the document.
             let field = format!("spec.policy{}", error.path.trim_start_matches('$'));
             problems.invalid(&field, error.reason);
             None
+        }
+    }
+}
+
+/// The first resource that no path can match because it is not written as paths are: percent-encoded, with upper-case digits,
+/// and without an encoded letter, digit, `-`, `.`, `_` or `~`. A statement that denies it would deny nothing.
+fn unreachable_resource(policy: &api::PolicyDocument) -> Option<(String, String)> {
+    let one_or_many = |value: &'_ Value| match value {
+        Value::Array(list) => list.clone(),
+        one => vec![one.clone()],
+    };
+    let statements = policy.0.get("Statement").map(one_or_many).unwrap_or_default();
+    for (number, statement) in statements.iter().enumerate() {
+        for element in ["Resource", "NotResource"] {
+            let resources = statement.get(element).map(one_or_many).unwrap_or_default();
+            if let Some(text) = resources.iter().filter_map(Value::as_str).find(|text| !is_canonical(text)) {
+                let why = format!(
+                    "{text:?} matches no path: write it percent-encoded, with upper-case digits and without needless encoding, as in caf%C3%A9"
+                );
+                return Some((format!("spec.policy.Statement[{number}].{element}"), why));
+            }
+        }
+    }
+    None
+}
+
+fn is_canonical(text: &str) -> bool {
+    let mut pieces = text.split('%');
+    let is_plain = |piece: &str| piece.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_escape = |piece: &str| {
+        let Some(digits) = piece.as_bytes().get(..2) else { return piece.starts_with(['*', '?']) };
+        if digits.iter().any(|digit| matches!(digit, b'*' | b'?')) {
+            return true;
+        }
+        let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        byte.is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"-._~".contains(&byte))
+            && digits.iter().all(|digit| digit.is_ascii_digit() || digit.is_ascii_uppercase())
+    };
+    pieces.next().is_none_or(is_plain) && pieces.all(|piece| is_escape(piece) && is_plain(piece))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_canonical;
+
+    #[test]
+    fn resources_are_written_as_paths_are() {
+        for text in
+            ["*", "execute-api:/prod/GET/a", "a%2Fb", "caf%C3%A9", "a%20b", "%*", "a%2?", "${aws:UserAgent}", "a?b*"]
+        {
+            assert!(is_canonical(text), "{text}");
+        }
+        for text in ["caf\u{e9}", "a b", "%c3%A9", "%41", "%7E", "%", "%2", "%zz", "a\tb", "%+1"] {
+            assert!(!is_canonical(text), "{text}");
         }
     }
 }

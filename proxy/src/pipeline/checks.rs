@@ -7,6 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
+use smallvec::SmallVec;
 
 use super::admission::Present;
 use super::api_key;
@@ -14,7 +15,7 @@ use super::edits;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorizer, Decision};
-use crate::gateway::{Gateway, Matched, Policy};
+use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::limit::take_all;
 use crate::observe::metrics::Scope;
@@ -80,7 +81,12 @@ pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Resu
 fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
     let Some(policy) = &matched.stage.policy else { return Ok(()) };
     let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers };
-    policy.check(&exchange.method, matched.path, matched.matched, &facts).map_err(|denied| match denied {
+    // What a backend could read in an encoded path.
+    let encoded = matched.matched.contains('%') || matched.path.contains('%');
+    let read = if encoded { readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))? } else { Vec::new() };
+    let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
+    let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
+    policy.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {
         Denied::TooLong => Reject::UriTooLong,
         Denied::Explicit(arn) => Reject::PolicyDenied(sentence(&arn, true).into()),
         Denied::Implicit(arn) => Reject::PolicyDenied(sentence(&arn, false).into()),

@@ -21,7 +21,7 @@ fn facts(headers: &HeaderMap) -> Facts<'_> {
 /// `+`: allowed, `-`: denied by a statement, `0`: allowed by none.
 fn outcome(policy: &ResourcePolicy, method: &str, sent: &str, matched: &str) -> char {
     let headers = HeaderMap::new();
-    match policy.check(&method.parse().unwrap(), sent, matched, &facts(&headers)) {
+    match policy.check(&method.parse().unwrap(), matched, &[sent], &facts(&headers)) {
         Ok(()) => '+',
         Err(Denied::Explicit(_)) => '-',
         Err(Denied::Implicit(_)) => '0',
@@ -45,6 +45,7 @@ fn the_method_and_the_path_below_the_base_path_are_the_resource() {
         ("POST", "/orders/7", '0'),
         ("DELETE", "/orders", '0'),
         ("get", "/orders", '0'),
+        ("get", "/admin", '-'),
         ("GET", "/admin", '-'),
         ("GET", "/admin/users", '-'),
         ("GET", "/administrators", '+'),
@@ -58,15 +59,23 @@ fn the_method_and_the_path_below_the_base_path_are_the_resource() {
 
 #[test]
 fn no_form_of_a_path_is_a_way_around_a_statement_that_denies() {
-    let policy =
+    let denied =
         policy(json!([statement("Allow", "execute-api:/*"), statement("Deny", "execute-api:/prod/GET/admin")]));
     for (sent, matched) in
         [("/admin", "/admin"), ("/admin/", "/admin/"), ("//admin", "/admin"), ("/admin//", "/admin/")]
     {
-        assert_eq!(outcome(&policy, "GET", sent, matched), '-', "{sent}");
+        assert_eq!(outcome(&denied, "GET", sent, matched), '-', "{sent}");
+    }
+    let open = policy(json!([statement("Allow", "execute-api:/*"), statement("Deny", "execute-api:/prod/DELETE/*")]));
+    for (method, expected) in [("DELETE", '-'), ("delete", '-'), ("dELETE", '-'), ("GET", '+')] {
+        assert_eq!(outcome(&open, method, "/a", "/a"), expected, "{method}");
+    }
+    let slash = policy(json!([statement("Allow", "execute-api:/*"), statement("Deny", "execute-api:/prod/GET/s/")]));
+    for path in ["/s", "/s/"] {
+        assert_eq!(outcome(&slash, "GET", path, path), '-', "{path}");
     }
     for (sent, matched) in [("/", "/"), ("/admin/x", "/admin/x"), ("//x/", "/x/")] {
-        assert_eq!(outcome(&policy, "GET", sent, matched), '+', "{sent}");
+        assert_eq!(outcome(&denied, "GET", sent, matched), '+', "{sent}");
     }
     // What allows a request is the form that is matched.
     let exact = policy_of("execute-api:/prod/GET/orders");
@@ -102,7 +111,7 @@ fn conditions_read_the_request() {
         let mut one = statement("Allow", "execute-api:/*");
         one["Condition"] = condition.clone();
         let policy = policy(json!(one));
-        let check = |headers| policy.check(&Method::GET, "/a", "/a", &facts(headers)).is_ok();
+        let check = |headers| policy.check(&Method::GET, "/a", &[], &facts(headers)).is_ok();
         assert_eq!(check(&headers), allowed, "{condition}");
         if condition["StringEquals"]["aws:Referer"].is_string() {
             assert!(!check(&repeated), "of two values, which one counts is not known");
@@ -113,7 +122,7 @@ fn conditions_read_the_request() {
 #[test]
 fn the_sentence_is_that_of_aws_and_hides_the_account() {
     let headers = HeaderMap::new();
-    let denied = policy_of("execute-api:/prod/GET/a").check(&Method::POST, "/a:b", "/a:b", &facts(&headers));
+    let denied = policy_of("execute-api:/prod/GET/a").check(&Method::POST, "/a:b", &[], &facts(&headers));
     let Err(Denied::Implicit(arn)) = denied else { panic!("{denied:?}") };
     let expected = "User: anonymous is not authorized to perform: execute-api:Invoke on resource: \
                     arn:aws:execute-api:eu-west-1:********3333:shop/prod/POST/a:b";
