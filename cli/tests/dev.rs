@@ -280,6 +280,12 @@ fn a_policy_allows_and_denies_requests_as_the_example_describes() {
     }
     let note = "403 unless the policy allows it";
     assert!(sluice.offered().iter().all(|line| line.contains(note)), "{:#?}", sluice.offered());
+    // A policy that cannot be evaluated closes the Stage, and no call of it is offered.
+    let folder = Folder::copy_of("policy");
+    folder.write("api.yaml", &folder.read("api.yaml").replace("StringLike", "StringLikes"));
+    let sluice = Sluice::dev(&folder.0);
+    assert_eq!(ask(sluice.address(), "GET", "/orders", &[]).unwrap().status, 500);
+    assert!(sluice.offered().iter().all(|line| !line.starts_with("curl")), "{:#?}", sluice.offered());
 }
 
 #[test]

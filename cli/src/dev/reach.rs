@@ -34,7 +34,7 @@ pub(crate) struct Unreachable {
 impl Reach {
     /// What of a translated folder is served and reachable.
     pub(crate) fn of(cluster: &ClusterState, parts: &Parts<Arc<Part>>, local: &Local) -> Self {
-        let mut reach = Self::default();
+        let (mut reach, mut closed) = (Self::default(), BTreeSet::new());
         for (name, part) in parts.iter() {
             match (name.kind, part.decode()) {
                 (PartKind::Upstream, Ok(PartBody::Upstream(upstream))) => reach.upstream(name, &upstream.endpoints),
@@ -44,9 +44,13 @@ impl Reach {
                         reach.served.insert((route.object.clone(), rule.name.clone(), stage.clone()));
                     }
                 }
+                (PartKind::Stage, Ok(PartBody::Stage(stage))) if stage.is_invalid() => {
+                    closed.insert(name.clone());
+                }
                 _ => {}
             }
         }
+        reach.served.retain(|(.., stage)| !closed.contains(stage));
         reach.problems.extend(local.unused_mappings(cluster));
         reach.urls(cluster);
         reach

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, POLICY_REQUIRED, Part, PartBody, PartKind,
-    PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
+    RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -392,10 +392,6 @@ fn assemble(
 ) -> Stage {
     let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
     let policy = part.policy.as_deref().and_then(|policy| ResourcePolicy::compile(policy, &part.object.name));
-    let invalid = match part.invalid.as_deref() {
-        Some(POLICY_REQUIRED) => policy.is_none(),
-        other => other.is_some(),
-    };
     Stage {
         part: name.clone(),
         object: part.object.clone(),
@@ -404,7 +400,7 @@ fn assemble(
         behavior: part.behavior,
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
-        invalid: invalid
+        invalid: part.is_invalid()
             || (part.api_key_source.is_some() && key_source.is_none())
             || (part.policy.is_some() && policy.is_none()),
         policy: policy.map(Box::new),

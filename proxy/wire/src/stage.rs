@@ -55,6 +55,17 @@ pub struct StagePart {
     pub invalid: Option<String>,
 }
 
+impl StagePart {
+    /// Whether all requests are rejected, as far as the part shows: see [`POLICY_REQUIRED`].
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        match self.invalid.as_deref() {
+            Some(POLICY_REQUIRED) => self.policy.is_none(),
+            other => other.is_some(),
+        }
+    }
+}
+
 /// Why a Stage with a policy is invalid for proxies that do not know policies: they reject its requests.
 pub const POLICY_REQUIRED: &str = "it has a policy, which this proxy cannot evaluate";
 
