@@ -65,6 +65,11 @@ impl Policy {
         Ok(Self { statements })
     }
 
+    /// Whether a statement has the effect `Deny`. Without one no verdict is [`Verdict::Deny`].
+    pub fn can_deny(&self) -> bool {
+        self.statements.iter().any(|statement| statement.effect == Effect::Deny)
+    }
+
     /// Evaluates the policy for a request: a Deny that matches, else an Allow that matches.
     ///
     /// The time depends on the policy, the length of the resource and the values of the context keys that the policy

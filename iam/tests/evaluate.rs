@@ -62,6 +62,7 @@ fn every_row_of_the_table_has_its_verdict() {
             let request =
                 Request { action: &action, resource: &resource, principal: principal(&caller), context: &keys };
             let verdict = text_of(policy.evaluate(&request));
+            assert!(policy.can_deny() || naive::evaluate(&document, &request) != "Deny", "{claim}: {row}");
             let expected = row[0].as_str().unwrap();
             if verdict != expected {
                 failed.push(format!("{claim}: {row}: {verdict}"));

@@ -279,7 +279,8 @@ fn seconds(text: &str) -> Option<f64> {
         "2026-01-02T03:04:06Z" => 1_767_323_046.0,
         "2026-01-03" => 1_767_398_400.0,
         "today" | "2026" | "x" | "" => return None,
-        seconds => return seconds.parse().ok(),
+        seconds if seconds.bytes().all(|byte| byte.is_ascii_digit()) => return seconds.parse().ok(),
+        _ => return None,
     })
 }
 

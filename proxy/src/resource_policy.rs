@@ -45,6 +45,11 @@ impl ResourcePolicy {
         Some(Self { policy, prefix: format!("{}/{stage}/", part.arn).into() })
     }
 
+    /// Whether a statement denies something: then other forms of a path matter.
+    pub(crate) fn can_deny(&self) -> bool {
+        self.policy.can_deny()
+    }
+
     /// Whether a request is allowed for its path below the base path, as rules are matched with it. `others` are the forms of
     /// the path that the integration sees or could read in it. A statement that denies one of them, with or without a slash at
     /// its end, denies the request: otherwise another form of a path would be a way around it. The same holds for methods in
@@ -60,20 +65,20 @@ impl ResourcePolicy {
         match self.evaluate(&arn, facts) {
             Verdict::Deny(_) => return Err(Denied::Explicit(arn)),
             Verdict::Silent => return Err(Denied::Implicit(arn)),
+            Verdict::Allow(_) if !self.can_deny() => return Ok(()),
             Verdict::Allow(_) => {}
         }
         let upper = method.as_str().to_ascii_uppercase();
-        let methods = [Some(method.as_str()), Some(&*upper).filter(|upper| *upper != method.as_str())];
+        let names = [Some(method.as_str()), Some(&*upper).filter(|upper| *upper != method.as_str())];
         for path in std::iter::once(matched).chain(others.iter().copied()) {
             let other = match path.strip_suffix('/') {
                 Some(shorter) => shorter.to_owned(),
                 None => [path, "/"].concat(),
             };
-            for method in methods.into_iter().flatten() {
-                for path in [path, &*other] {
-                    if matches!(self.evaluate(&self.arn(method, path)?, facts), Verdict::Deny(_)) {
-                        return Err(Denied::Explicit(arn));
-                    }
+            for (name, path) in names.into_iter().flatten().flat_map(|name| [(name, path), (name, &*other)]) {
+                let form = self.arn(name, path)?;
+                if form != arn && matches!(self.evaluate(&form, facts), Verdict::Deny(_)) {
+                    return Err(Denied::Explicit(arn));
                 }
             }
         }

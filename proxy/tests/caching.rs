@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use sluice_wire::*;
 
 use crate::harness::*;
-use crate::policy::signer;
+use crate::policy::{signer, token};
 
 fn cached(unauthorized: Unauthorized) -> StagePart {
     let invalidation = Invalidation::Required;
@@ -192,16 +192,6 @@ fn a_client_that_does_not_finish_its_request_delays_no_coalesced_request() {
     std::io::Write::write_all(&mut slow, b"a body").unwrap();
     assert_eq!(read_response(&mut slow).body, "response");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 2);
-}
-
-fn token(key: &jsonwebtoken::EncodingKey, subject: &str, scope: &str) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
-    header.kid = Some("k".into());
-    let claims = serde_json::json!({
-        "iss": "https://id.example", "aud": "shop", "sub": subject, "scope": scope, "exp": now + 600
-    });
-    format!("Bearer {}", jsonwebtoken::encode(&header, &claims, key).unwrap())
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sluice_wire::*;
 
 use crate::harness::*;
-use crate::policy::signer;
+use crate::policy::{signer, token};
 
 const ARN: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
 
@@ -157,7 +157,7 @@ fn a_token_is_verified_first_and_does_not_replace_a_statement() {
     let mut gate = Gate::start();
     let rules = vec![rule("a", "GET", "/a", guarded.clone()), rule("b", "GET", "/b", guarded)];
     gate.put(vec![stage_part(stage), (name, PartBody::Authorizer(login)), route("r", rules)]);
-    let token = token(&key);
+    let token = token(&key, "ann", "");
     for (path, headers, status) in [
         ("/a", &[][..], 401),
         ("/b", &[], 401),
@@ -166,12 +166,4 @@ fn a_token_is_verified_first_and_does_not_replace_a_statement() {
     ] {
         assert_eq!(gate.request("GET", path, headers, "").status, status, "{path} {headers:?}");
     }
-}
-
-fn token(key: &jsonwebtoken::EncodingKey) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
-    header.kid = Some("k".into());
-    let claims = json!({"iss": "https://id.example", "aud": "shop", "sub": "ann", "exp": now + 600});
-    format!("Bearer {}", jsonwebtoken::encode(&header, &claims, key).unwrap())
 }

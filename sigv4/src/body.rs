@@ -19,7 +19,7 @@ pub enum BodyHash {
     Sha256([u8; 32]),
     /// `UNSIGNED-PAYLOAD`: the body can be replaced without an effect on the signature.
     Unsigned,
-    /// `STREAMING-…`: the body has a format with signatures or trailers of its own, which this package does not verify.
+    /// `STREAMING-…`: the body contains signatures or trailers, which this package does not verify.
     Streaming(Box<str>),
 }
 

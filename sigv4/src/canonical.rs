@@ -13,7 +13,7 @@ use crate::time;
 /// The only algorithm.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// The parameter of a presigned query that is outside of its own signature.
+/// The parameter of a presigned query that the signature does not cover.
 pub(crate) const SIGNATURE_PARAMETER: &str = "X-Amz-Signature";
 
 /// What determines a canonical request.

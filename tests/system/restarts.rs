@@ -84,6 +84,7 @@ async fn programmed_is_not_early_in_twenty_restarts_of_the_operator() -> anyhow:
 async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<()> {
     let (_server, mut fleet, _space) = setup("reconnect").await?;
     let mut times = Vec::new();
+    let back_in_time = |times: &[Duration]| times.last().is_some_and(|time| *time < Duration::from_secs(2));
     // Something else may use the machine at that moment: one of three times has to be short.
     for away in [14, 5, 5] {
         fleet.operator.kill();
@@ -99,11 +100,11 @@ async fn proxies_reconnect_soon_after_the_operator_was_away() -> anyhow::Result<
         })
         .await?;
         times.push(back.elapsed());
-        if times.iter().any(|time| *time < Duration::from_secs(2)) {
+        if back_in_time(&times) {
             break;
         }
     }
-    assert!(times.iter().any(|time| *time < Duration::from_secs(2)), "{times:?}");
+    assert!(back_in_time(&times), "{times:?}");
     for proxy in &fleet.proxies {
         let log = proxy.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -66,8 +66,5 @@ pub const REGION: &str = r"^[a-z]+(-[a-z0-9]+)+$";
 /// The number of an AWS account.
 pub const ACCOUNT: &str = r"^[0-9]{12}$";
 
-/// The id of an API in ARNs.
-pub const API_ID: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
-
 /// A key of a ConfigMap or Secret.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";

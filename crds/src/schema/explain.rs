@@ -147,7 +147,6 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
         field::TOKEN_TYPE => ("a type of tokens has letters, digits and the characters ! # $ & ^ _ . + / -", "at+jwt"),
         field::REGION => ("a region has lower-case letters and digits in parts joined by hyphens", "eu-west-1"),
         field::ACCOUNT => ("an account has 12 digits, in quotes", "111122223333"),
-        field::API_ID => ("an id of an API has lower-case letters, digits and hyphens inside", "a1b2c3d4e5"),
         field::TOKEN_SCHEME => ("a scheme has letters, digits and the characters . _ ~ + / -", "Bearer"),
         _ => return None,
     })

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::field::{ACCOUNT, API_ID, REGION};
+use crate::field::{ACCOUNT, DNS_LABEL, REGION};
 
 /// An IAM policy document. The operator checks it: its language is not that of the schema.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,6 @@ pub struct AwsNames {
     pub account_id: Option<String>,
     /// The id of the API. At most 63 characters. Unset: the namespace of the Stage. Example: `a1b2c3d4e5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = API_ID))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub api_id: Option<String>,
 }

@@ -26,42 +26,36 @@ pub(crate) fn resource_policy(
     let arn = format!("arn:{partition}:execute-api:{region}:{account}:{api}");
     let document = Value::Object(policy.0.clone()).to_string();
     let options = sluice_iam::Options { resource_prefix: Some(&arn) };
-    match sluice_iam::Policy::parse(&document, sluice_iam::Kind::Resource, options) {
-        Ok(_) => unreachable_resource(policy).map_or(Some(StagePolicy { document, arn }), |(field, why)| {
-            problems.invalid(&field, why);
-            None
-        }),
-        Err(error) => {
-            // `$.Statement[0]` of the document.
-            let field = format!("spec.policy{}", error.path.trim_start_matches('$'));
-            problems.invalid(&field, error.reason);
-            None
-        }
+    if let Err(error) = sluice_iam::Policy::parse(&document, sluice_iam::Kind::Resource, options) {
+        // `$.Statement[0]` of the document.
+        let field = format!("spec.policy{}", error.path.trim_start_matches('$'));
+        problems.invalid(&field, error.reason);
+        return None;
     }
+    if let Some(text) = resources(policy).find(|text| !is_canonical(text)) {
+        let why = format!(
+            "the resource {text:?} matches no path: write it percent-encoded, with upper-case digits and without needless \
+             encoding, as in caf%C3%A9"
+        );
+        problems.invalid("spec.policy", why);
+        return None;
+    }
+    Some(StagePolicy { document, arn })
 }
 
-/// The first resource that no path can match because it is not written as paths are: percent-encoded, with upper-case digits,
-/// and without an encoded letter, digit, `-`, `.`, `_` or `~`. A statement that denies it would deny nothing.
-fn unreachable_resource(policy: &api::PolicyDocument) -> Option<(String, String)> {
-    let one_or_many = |value: &'_ Value| match value {
-        Value::Array(list) => list.clone(),
-        one => vec![one.clone()],
-    };
-    let statements = policy.0.get("Statement").map(one_or_many).unwrap_or_default();
-    for (number, statement) in statements.iter().enumerate() {
-        for element in ["Resource", "NotResource"] {
-            let resources = statement.get(element).map(one_or_many).unwrap_or_default();
-            if let Some(text) = resources.iter().filter_map(Value::as_str).find(|text| !is_canonical(text)) {
-                let why = format!(
-                    "{text:?} matches no path: write it percent-encoded, with upper-case digits and without needless encoding, as in caf%C3%A9"
-                );
-                return Some((format!("spec.policy.Statement[{number}].{element}"), why));
-            }
-        }
-    }
-    None
+/// The resources of all statements of a valid document.
+fn resources(policy: &api::PolicyDocument) -> impl Iterator<Item = &str> {
+    let statements = policy.0.get("Statement").into_iter().flat_map(one_or_many);
+    let resources = statements.flat_map(|statement| [statement.get("Resource"), statement.get("NotResource")]);
+    resources.flatten().flat_map(one_or_many).filter_map(Value::as_str)
 }
 
+fn one_or_many(value: &Value) -> &[Value] {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
+}
+
+/// Whether a resource is written as paths are matched: percent-encoded, with upper-case digits, and without an encoded letter,
+/// digit, `-`, `.`, `_` or `~`. Otherwise no path has this text, and a statement that denies it denies nothing.
 fn is_canonical(text: &str) -> bool {
     let mut pieces = text.split('%');
     let is_plain = |piece: &str| piece.bytes().all(|byte| byte.is_ascii_graphic());

@@ -206,6 +206,8 @@ fn part(
         || (spec.source.is_some() && source.is_none())
         || (spec.policy.is_some() && policy.is_none())
         || (spec.api_key_source.is_some() && api_key_source.is_none());
+    let required = || policy.is_some().then(|| POLICY_REQUIRED.to_owned());
+    let invalid = problems_of_defaults(loses_check, problems).or_else(required);
     let part = StagePart {
         object: Kind::Stage.object(key),
         hostnames,
@@ -222,8 +224,6 @@ fn part(
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
         source: source.map(Box::new),
-        invalid: problems_of_defaults(loses_check, problems)
-            .or_else(|| policy.is_some().then(|| POLICY_REQUIRED.to_owned())),
         policy: policy.map(Box::new),
         api_key_source,
         throttle,
@@ -232,6 +232,7 @@ fn part(
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
         forward_client_headers: spec.forward_client_headers.clone(),
         access_log: spec.access_log.format == AccessLogFormat::Json,
+        invalid,
     };
     (Some(PartBody::Stage(part)), secrets)
 }

@@ -5,7 +5,7 @@ mod limits;
 mod memory;
 mod permits;
 
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
@@ -24,21 +24,21 @@ pub(crate) enum Shed {
 }
 
 /// Many requests are in flight: connections and sources with many of them get no more.
-const BUSY: u16 = 1;
+const BUSY: u8 = 1;
 /// The same because of memory.
-const MEMORY_HIGH: u16 = 2;
+const MEMORY_HIGH: u8 = 2;
 /// Memory is almost exhausted: no request is accepted.
-const MEMORY_FULL: u16 = 4;
+const MEMORY_FULL: u8 = 4;
 /// The proxy is stopping.
-const DRAINING: u16 = 8;
+const DRAINING: u8 = 8;
 /// Requests to an upstream were rejected because it has as many as it may have.
-const UPSTREAM_FULL: u16 = 16;
+const UPSTREAM_FULL: u8 = 16;
 /// Clients that have no more than their part were rejected: those that have get less.
-const CROWDED: u16 = 32;
+const CROWDED: u8 = 32;
 /// Several clients have requests in flight: what one of them takes is missing for others.
-const SHARED: u16 = 64;
+const SHARED: u8 = 64;
 /// Many clients have requests in flight.
-const MANY: u16 = 128;
+const MANY: u8 = 128;
 /// Clients that are many, at least, and the part of the limit of requests for each of them.
 const MANY_CLIENTS: usize = 16;
 const MANY_PART: usize = 32;
@@ -51,7 +51,7 @@ const CROWDED_FOR: u32 = 300;
 
 /// The load of the process. Read by each request.
 pub(crate) struct Load {
-    state: AtomicU16,
+    state: AtomicU8,
     /// Tenths of a second, as of the last round of the task that watches the load: a clock that costs one load to read.
     clock: AtomicU32,
     /// When an upstream had too many requests the last time.
@@ -71,7 +71,7 @@ impl Load {
     /// For `requests` in flight on a number of worker threads.
     pub(crate) fn new(requests: usize, workers: usize) -> Self {
         Self {
-            state: AtomicU16::new(0),
+            state: AtomicU8::new(0),
             clock: AtomicU32::new(0),
             full_at: AtomicU32::new(0),
             crowded_at: AtomicU32::new(0),
@@ -252,7 +252,7 @@ impl Load {
     }
 
     /// Whether this changed the flag from false to true.
-    fn set(&self, flag: u16, on: bool) -> bool {
+    fn set(&self, flag: u8, on: bool) -> bool {
         if on {
             self.state.fetch_or(flag, Ordering::Relaxed) & flag == 0
         } else {

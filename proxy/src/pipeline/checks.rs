@@ -82,8 +82,10 @@ fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) ->
     let Some(policy) = &matched.stage.policy else { return Ok(()) };
     let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers };
     // What a backend could read in an encoded path.
-    let encoded = matched.matched.contains('%') || matched.path.contains('%');
-    let read = if encoded { readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))? } else { Vec::new() };
+    let read = match policy.can_deny() && matched.matched.contains('%') {
+        true => readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))?,
+        false => Vec::new(),
+    };
     let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
     let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
     policy.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {

@@ -23,12 +23,13 @@ use super::response::{Reply, ReplyBody};
 use super::response_body::First;
 use super::tunnel;
 use super::variables::RequestContext;
+use crate::client::Peer;
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
 use crate::headers::{self, HopByHop, Once};
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
-use crate::transport::{self, CallKind, Cause, ConnectError, Fill, call};
+use crate::transport::{self, CallKind, Cause, ConnectError, Entered, Fill, call};
 
 /// The client's side of a request for another protocol.
 pub(crate) struct Upgrade {
@@ -105,6 +106,20 @@ fn external_path(external: &ExternalHttp, matched: &Matched<'_>) -> (String, Sma
     (out, joints)
 }
 
+/// Counts a request towards the limit of its upstream. A client with more than its part gets a part of the limit only.
+fn enter(peer: &Peer, upstream: &Upstream) -> Result<Entered, Reject> {
+    let Peer { load, connection, .. } = peer;
+    let entered = upstream.in_flight().enter(|fill| {
+        load.watch();
+        let limiting = fill == Fill::High || (fill == Fill::Half && load.keeps_half());
+        !limiting || !connection.over_share()
+    });
+    entered.ok_or_else(|| {
+        load.upstream_is_full(connection.over_share());
+        Reject::UpstreamLimit
+    })
+}
+
 async fn send(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
@@ -160,17 +175,7 @@ async fn send(
         request_body::prepare(exchange, matched, policy, &mut parts, body).await?
     };
     // Until the exchange ends, with its response or tunnel.
-    let (load, connection) = (&exchange.peer.load, &exchange.peer.connection);
-    let entered = upstream.in_flight().enter(|fill| {
-        load.watch();
-        let limiting = fill == Fill::High || (fill == Fill::Half && load.keeps_half());
-        !limiting || !connection.over_share()
-    });
-    if entered.is_none() {
-        load.upstream_is_full(connection.over_share());
-        return Err(Reject::UpstreamLimit);
-    }
-    exchange.entered = entered;
+    exchange.entered = Some(enter(&exchange.peer, upstream)?);
     let upload = upload.as_deref();
     let started = Instant::now();
     let request = Box::new(Request::from_parts(parts, body));

@@ -77,6 +77,7 @@ fn no_form_of_a_path_is_a_way_around_a_statement_that_denies() {
     for (sent, matched) in [("/", "/"), ("/admin/x", "/admin/x"), ("//x/", "/x/")] {
         assert_eq!(outcome(&denied, "GET", sent, matched), '+', "{sent}");
     }
+    assert!(denied.can_deny() && !policy_of("execute-api:/*").can_deny());
     // What allows a request is the form that is matched.
     let exact = policy_of("execute-api:/prod/GET/orders");
     assert_eq!(outcome(&exact, "GET", "//orders", "/orders"), '+');
