@@ -1,8 +1,7 @@
 //! The objects that configuration is made of, in their current state. `watch` and `manifests` fill it; it does not know
 //! what the objects are translated to.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched, for_kind, kinds};
@@ -10,30 +9,65 @@ use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched, for_kind, kin
 /// The objects of one kind, and their groups (see [`Watched::group`]).
 #[derive(Clone, Debug)]
 pub struct Store<K> {
-    objects: BTreeMap<ObjectKey, Arc<K>>,
-    groups: BTreeMap<ObjectKey, BTreeMap<ObjectKey, Arc<K>>>,
+    objects: HashMap<ObjectKey, Arc<K>>,
+    groups: HashMap<ObjectKey, BTreeMap<ObjectKey, Arc<K>>>,
 }
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), groups: BTreeMap::new() }
-    }
-}
-
-impl<K> Deref for Store<K> {
-    type Target = BTreeMap<ObjectKey, Arc<K>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.objects
+        Self { objects: HashMap::new(), groups: HashMap::new() }
     }
 }
 
 impl<'a, K> IntoIterator for &'a Store<K> {
     type Item = (&'a ObjectKey, &'a Arc<K>);
-    type IntoIter = std::collections::btree_map::Iter<'a, ObjectKey, Arc<K>>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.objects.iter()
+        let mut all: Vec<Self::Item> = self.objects.iter().collect();
+        all.sort_by_key(|(key, _)| *key);
+        all.into_iter()
+    }
+}
+
+impl<K> Store<K> {
+    /// One object.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<K>> {
+        self.objects.get(key)
+    }
+
+    /// Whether there is an object with this key.
+    #[must_use]
+    pub fn contains_key(&self, key: &ObjectKey) -> bool {
+        self.objects.contains_key(key)
+    }
+
+    /// The number of objects.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are no objects.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// All objects, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<K>)> {
+        self.into_iter()
+    }
+
+    /// The keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// The objects, sorted by key.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.iter().map(|(_, object)| object)
     }
 }
 

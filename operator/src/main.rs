@@ -3,6 +3,10 @@
 use clap::Parser as _;
 use sluice_operator::{run, settings::Settings};
 
+// The system's allocator takes a third more CPU time for a change with 10,000 ApiRoutes than with 300.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();

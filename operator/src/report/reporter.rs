@@ -1,7 +1,7 @@
 //! Decides when the status of which object is written: only when it differs, the most urgent first, always the latest. What a
 //! status should be is decided by `translate`, by the proxies and by `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub struct Reporter {
     /// When the fleet is assumed to have reconnected.
     settled: Instant,
     /// Statuses that were written and are not in `cache` yet.
-    written: Mutex<BTreeMap<ObjectRef, (Option<String>, serde_json::Value)>>,
+    written: Mutex<HashMap<ObjectRef, (Option<String>, serde_json::Value)>>,
     taken: Mutex<Option<Taken>>,
     debounce: Mutex<Debounce>,
     expected: OnceLock<ExpectedProxies>,

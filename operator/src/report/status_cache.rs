@@ -1,6 +1,6 @@
 //! The objects in the cluster with their observed statuses, and which of them changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,7 @@ pub struct StatusCache {
 
 #[derive(Debug, Default)]
 struct Objects {
-    all: BTreeMap<ObjectRef, Object>,
+    all: HashMap<ObjectRef, Object>,
     /// Changed objects that are not processed yet.
     changed: BTreeSet<ObjectRef>,
     /// Why keys cannot be generated.

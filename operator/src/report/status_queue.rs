@@ -1,7 +1,7 @@
 //! The objects whose status may have to be written, so that a change does not cause a comparison of every object. `status`
 //! decides whether a status differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sluice_wire::{ObjectRef, PartName};
@@ -15,7 +15,7 @@ pub(crate) struct StatusQueue {
     last: Option<(Arc<Current>, Arc<Rollout>)>,
     pending: BTreeSet<ObjectRef>,
     /// The objects of the last state by the parts that decide whether they are programmed.
-    by_part: BTreeMap<PartName, BTreeSet<ObjectRef>>,
+    by_part: HashMap<PartName, BTreeSet<ObjectRef>>,
 }
 
 impl StatusQueue {

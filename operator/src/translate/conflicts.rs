@@ -3,7 +3,7 @@
 //! name. Host names belong to a namespace: that of the first claimant of the name, or of a wildcard above it. The module of
 //! each kind defines what its objects claim, and which times are recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -12,7 +12,7 @@ use sluice_wire::{FleetName, Hash, HostPattern};
 use crate::objects::{Kind, ObjectKey};
 
 /// Something that only one object can have.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Claim {
     /// A host name, with any base path: decides which namespace owns it.
     Name(HostName),
@@ -26,7 +26,7 @@ pub(crate) enum Claim {
 
 /// A host name with its labels in reverse order, as `example.shop.api` or `example.shop.*`, so that everything below a
 /// wildcard is one range. `*` means the hosts that no object names; it covers only itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct HostName(String);
 
 impl HostName {
@@ -55,7 +55,7 @@ impl From<&HostPattern> for HostName {
 }
 
 /// Requests that a rule matches, up to the names of path parameters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Operation {
     pub(crate) stage: ObjectKey,
     pub(crate) version: Option<String>,
@@ -104,8 +104,10 @@ pub(crate) type Standing = (Claimant, BTreeMap<Claim, Since>);
 /// All claims and who makes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
-    claimants: BTreeMap<Claim, BTreeSet<Claimant>>,
-    by_object: BTreeMap<(Kind, ObjectKey), Standing>,
+    claimants: HashMap<Claim, BTreeSet<Claimant>>,
+    /// The host names that have claimants, in the order of their labels.
+    names: BTreeSet<HostName>,
+    by_object: HashMap<(Kind, ObjectKey), Standing>,
 }
 
 impl Claims {
@@ -156,15 +158,16 @@ impl Claims {
         let Claim::Name(host) = claim else { return !waits_for(claim) };
         !waits_for(claim)
             && !host.wildcards().any(|above| waits_for(&Claim::Name(above)))
-            && !self.below(host).any(|(_, claimants)| waits(claimants))
+            && !self.below(host).any(waits)
     }
 
     /// The claims of every name below a wildcard.
-    fn below(&self, host: &HostName) -> impl Iterator<Item = (&Claim, &BTreeSet<Claimant>)> {
+    fn below(&self, host: &HostName) -> impl Iterator<Item = &BTreeSet<Claimant>> {
         let prefix = host.prefix().map(str::to_owned);
         prefix.into_iter().flat_map(|prefix| {
-            let below = self.claimants.range(Claim::Name(HostName(prefix.clone()))..);
-            below.take_while(move |(claim, _)| matches!(claim, Claim::Name(name) if name.0.starts_with(&prefix)))
+            let below = self.names.range(HostName(prefix.clone())..);
+            let below = below.take_while(move |name| name.0.starts_with(&prefix));
+            below.filter_map(|name| self.claimants.get(&Claim::Name(name.clone())))
         })
     }
 
@@ -176,7 +179,7 @@ impl Claims {
         };
         self.claimants.get(claim).into_iter().for_each(&mut add);
         let Claim::Name(host) = claim else { return };
-        self.below(host).for_each(|(_, claimants)| add(claimants));
+        self.below(host).for_each(&mut add);
         let above = host.wildcards().filter_map(|above| self.claimants.get(&Claim::Name(above)));
         let waiting = above.flatten().filter(|other| other.since == Since::Unrecorded);
         touched.extend(waiting.map(|other| (other.kind, other.key.clone())));
@@ -191,12 +194,18 @@ impl Claims {
             claimants.remove(&claimant.with(since));
             if claimants.is_empty() {
                 self.claimants.remove(claim);
+                if let Claim::Name(name) = claim {
+                    self.names.remove(name);
+                }
             }
             self.concerned(claim, &mut touched);
         }
         for (claimant, claim, since) in differing(now.as_ref(), before.as_ref()) {
             self.concerned(claim, &mut touched);
             self.claimants.entry(claim.clone()).or_default().insert(claimant.with(since));
+            if let Claim::Name(name) = claim {
+                self.names.insert(name.clone());
+            }
         }
         if let Some(now) = now.filter(|(_, claims)| !claims.is_empty()) {
             self.by_object.insert(object.clone(), now);

@@ -1,7 +1,7 @@
 //! Which fleets get which parts: a Stage belongs to one fleet, and every other part follows the Stages that use it. The cost of
 //! an update depends on the change: only the parts below a changed one are visited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sluice_wire::{FleetName, Part, PartBody, PartName, Parts};
@@ -45,11 +45,11 @@ impl Links {
 /// The fleets of all parts, and the configuration of each fleet.
 #[derive(Default)]
 pub(crate) struct Fleets {
-    links: BTreeMap<PartName, Links>,
+    links: HashMap<PartName, Links>,
     /// Parts by the Stage that they say they belong to.
-    attached: BTreeMap<PartName, BTreeSet<PartName>>,
+    attached: HashMap<PartName, BTreeSet<PartName>>,
     /// For each part its fleets, and for how many reasons it belongs to each.
-    members: BTreeMap<PartName, Vec<(FleetName, usize)>>,
+    members: HashMap<PartName, Vec<(FleetName, usize)>>,
     /// Parts whose fleets changed.
     moved: BTreeSet<PartName>,
     configurations: BTreeMap<FleetName, Parts<Arc<Part>>>,

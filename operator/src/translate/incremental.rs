@@ -1,7 +1,7 @@
 //! Incremental translation: the translator records what each node read, and translates again only the nodes that read
 //! something that changed. The result always equals a translation from scratch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sluice_wire::{FleetName, KeyEntry, ObjectRef, Part, PartName};
@@ -24,16 +24,16 @@ use crate::translate::{api_keys, stages, upstreams};
 pub struct Translator {
     tracker: ChangeTracker,
     /// What each node read, and the reverse.
-    reads: BTreeMap<Node, BTreeSet<Source>>,
-    readers: BTreeMap<Source, BTreeSet<Node>>,
+    reads: HashMap<Node, BTreeSet<Source>>,
+    readers: HashMap<Source, BTreeSet<Node>>,
     claims: Claims,
-    outputs: BTreeMap<Node, Output>,
+    outputs: HashMap<Node, Output>,
     /// The number of outputs that need a node that is not an object.
-    needed: BTreeMap<Node, usize>,
+    needed: HashMap<Node, usize>,
     /// The ApiKeys with an entry, by shard.
     shards: BTreeMap<u8, BTreeSet<ObjectKey>>,
     /// The ApiKeys with an entry, by plan.
-    plan_keys: BTreeMap<PartName, BTreeSet<ObjectKey>>,
+    plan_keys: HashMap<PartName, BTreeSet<ObjectKey>>,
     fleets: Fleets,
     /// The number of rules by Stage.
     rules: BTreeMap<ObjectKey, usize>,
@@ -83,13 +83,13 @@ impl Translator {
     pub fn limited(total: usize, shard: usize) -> Self {
         Self {
             tracker: ChangeTracker::default(),
-            reads: BTreeMap::new(),
-            readers: BTreeMap::new(),
+            reads: HashMap::new(),
+            readers: HashMap::new(),
             claims: Claims::default(),
-            outputs: BTreeMap::new(),
-            needed: BTreeMap::new(),
+            outputs: HashMap::new(),
+            needed: HashMap::new(),
             shards: BTreeMap::new(),
-            plan_keys: BTreeMap::new(),
+            plan_keys: HashMap::new(),
             fleets: Fleets::default(),
             rules: BTreeMap::new(),
             weight: 0,

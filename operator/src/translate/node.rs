@@ -3,7 +3,7 @@
 use crate::objects::{Kind, ObjectKey};
 
 /// A port of a Service, and how rules call it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct UpstreamId {
     pub(crate) service: ObjectKey,
     pub(crate) port: u16,
@@ -13,7 +13,7 @@ pub(crate) struct UpstreamId {
 
 /// TLS as rules of one namespace demand it. The namespace is that of the rules: it may differ from the Service's, and its
 /// quota is what such an upstream takes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct UpstreamTlsId {
     pub(crate) namespace: String,
     pub(crate) hostname: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct UpstreamTlsId {
 }
 
 /// Certificates of authorities in a key of a ConfigMap or Secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CaId {
     pub(crate) kind: Kind,
     pub(crate) object: ObjectKey,
@@ -29,7 +29,7 @@ pub(crate) struct CaId {
 }
 
 /// What is translated on its own: an object, a port of a Service, or a certificate in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Node {
     Object(Kind, ObjectKey),
     Upstream(UpstreamId),

@@ -1,8 +1,8 @@
 //! The desired statuses of all objects. Copies share all buckets, as those of `sluice_wire::Parts` do, so that keeping and
 //! comparing a copy for each change costs what the change costs.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash as _, Hasher as _};
 use std::ops::Index;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::translate::desired::DesiredStatus;
 
 const BUCKETS: usize = 256;
 
-type Bucket = BTreeMap<ObjectRef, Arc<DesiredStatus>>;
+type Bucket = HashMap<ObjectRef, Arc<DesiredStatus>>;
 
 /// The desired status of each object. Cheap to clone.
 #[derive(Clone)]

@@ -164,9 +164,18 @@ impl<C: Content> Parts<C> {
             if new.hash() == old.hash() {
                 continue;
             }
-            let same = |name: &PartName, content: &C| old.parts.get(name).is_some_and(|o| o.hash() == content.hash());
-            difference.changed.extend(new.parts.iter().filter(|(name, content)| !same(name, content)));
-            difference.removed.extend(old.parts.keys().filter(|name| !new.parts.contains_key(*name)));
+            // Both are sorted by name.
+            let mut old = old.parts.iter().peekable();
+            for (name, content) in &new.parts {
+                while let Some((gone, _)) = old.next_if(|(before, _)| *before < name) {
+                    difference.removed.push(gone);
+                }
+                let before = old.next_if(|(before, _)| *before == name);
+                if before.is_none_or(|(_, before)| before.hash() != content.hash()) {
+                    difference.changed.insert(name, content);
+                }
+            }
+            difference.removed.extend(old.map(|(gone, _)| gone));
         }
         difference.removed.sort();
         difference
