@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use prometheus::Registry;
-use sluice_daemon::{Blocker, Readiness, admin, logging, signals};
+use sluice_daemon::{Blocker, Readiness, admin, files, logging, signals};
 use sluice_proxy::config::{Sink, Subscriber, file, store::Store, stream};
 use sluice_proxy::run::{LogSink, NameFiles, Proxy, Settings, Strictness};
 use sluice_wire::{FleetName, Network, RequestPolicy};
@@ -101,8 +101,13 @@ enum Parsing {
     Lenient,
 }
 
+/// File descriptors that the kernel makes room for when the proxy starts: 128 KiB of its memory.
+const DESCRIPTORS: usize = 16_384;
+
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
+    files::raise_limit();
+    files::make_room(DESCRIPTORS);
     logging::init(&flags.log)?;
     if flags.http.is_none() && flags.https.is_none() {
         bail!("nothing to serve: set --http or --https to an address such as 0.0.0.0:8080");

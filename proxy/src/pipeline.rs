@@ -83,7 +83,8 @@ async fn serve(
     let fields = Fields::of(&request.parts);
     let (present, origin) = (fields.present, fields.origin.cloned());
     let expected = Expected::of(&request.parts, present, flow);
-    let counted = recorder.load.admit(recorder.worker, || peer.connection.over_share()).map_err(shed);
+    let counted =
+        recorder.load.admit(recorder.worker, |little_is_left| peer.connection.over_share(little_is_left)).map_err(shed);
     let is_counted = counted.is_ok();
     let Admitted { host, authority, path, unusual, websocket } =
         match counted.and_then(|()| admit(&request.parts, &fields)) {

@@ -11,6 +11,15 @@ pub fn raise_limit() -> usize {
     limit.map_or(256, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// Lets the kernel make room for so many file descriptors, as far as the limit allows. To be called before the first thread
+/// starts: after that, each time that the kernel doubles the room, the thread that opens a file waits for tens of
+/// milliseconds, and others with it.
+pub fn make_room(count: usize) {
+    let Ok(file) = std::fs::File::open("/dev/null") else { return };
+    let copies: Vec<_> = (0..count).map_while(|_| file.try_clone().ok()).collect();
+    drop(copies);
+}
+
 /// The limit of this process.
 pub fn limit() -> usize {
     let limit = rlimit::getrlimit(rlimit::Resource::NOFILE);
@@ -33,5 +42,7 @@ mod tests {
         assert!(open() >= before + 10 && open() < limit());
         drop(files);
         assert!(raise_limit() >= limit());
+        make_room(5_000);
+        assert!(open() < 5_000, "all are closed again");
     }
 }

@@ -125,12 +125,15 @@ impl Connection {
     }
 
     /// Whether this client has as many requests in progress as it may have under pressure, or its source has more, or had a
-    /// moment ago.
-    pub(crate) fn over_share(&self) -> bool {
+    /// moment ago. If little of a limit is left, that is for sources that have half of their part at most: otherwise a few
+    /// sources with equal parts take the whole limit before others come.
+    pub(crate) fn over_share(&self, little_is_left: bool) -> bool {
         let source = &self.source;
+        let part = source.part.load(Ordering::Relaxed);
+        let most = if little_is_left { part.min(GROWTH.max(part / 2)) } else { part };
         self.active() >= PART_OF_CONNECTION
             || source.over_share.load(Ordering::Relaxed)
-            || source.active.load(Ordering::Relaxed) > source.part.load(Ordering::Relaxed)
+            || source.active.load(Ordering::Relaxed) > most
     }
 
     /// What the connection is to do.

@@ -83,14 +83,14 @@ impl Load {
     }
 
     /// Counts a request that `worker` begins to serve. `over_share` is asked only under pressure: whether the client has
-    /// more requests in flight than its part.
+    /// more requests in flight than its part, given whether little of the limit is left.
     #[inline]
-    pub(crate) fn admit(&self, worker: usize, over_share: impl FnOnce() -> bool) -> Result<(), Shed> {
+    pub(crate) fn admit(&self, worker: usize, over_share: impl FnOnce(bool) -> bool) -> Result<(), Shed> {
         let state = self.state.load(Ordering::Relaxed);
         if state & MEMORY_FULL != 0 {
             return Err(Shed::Memory);
         }
-        if state & (BUSY | MEMORY_HIGH) != 0 && over_share() {
+        if state & (BUSY | MEMORY_HIGH) != 0 && over_share(self.permits.is_high()) {
             return Err(Shed::Requests);
         }
         if self.permits.take(worker) { Ok(()) } else { self.refill(worker) }
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn clients_with_many_requests_get_half_while_there_are_many_clients_or_it_is_not_known() {
         let load = Load::new(64, 8); // each worker takes one permit at a time
-        let admit = |count: usize, over: bool| (0..count).filter(|_| load.admit(0, || over).is_ok()).count();
+        let admit = |count: usize, over: bool| (0..count).filter(|_| load.admit(0, |_| over).is_ok()).count();
         assert_eq!(admit(15, true), 15);
         assert!(!load.is_watched() && !load.keeps_half());
         // The pause between two measurements may have just begun.
@@ -300,18 +300,18 @@ mod tests {
     fn under_pressure_a_client_with_its_part_gets_no_more_and_with_full_memory_nobody_does() {
         let load = Load::new(8, 1);
         for count in 0..6 {
-            assert_eq!(load.admit(0, || true), Ok(()), "{count}");
+            assert_eq!(load.admit(0, |_| true), Ok(()), "{count}");
             load.set_clients(1);
         }
         assert!(load.is_pressed());
-        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
-        assert_eq!(load.admit(0, || false), Ok(()));
-        assert_eq!(load.admit(0, || false), Ok(()));
+        assert_eq!(load.admit(0, |_| true), Err(Shed::Requests));
+        assert_eq!(load.admit(0, |_| false), Ok(()));
+        assert_eq!(load.admit(0, |_| false), Ok(()));
         // With one client there is no other to keep requests for.
-        assert_eq!(load.admit(0, || false), Err(Shed::Requests));
+        assert_eq!(load.admit(0, |_| false), Err(Shed::Requests));
         assert!(!load.is_crowded());
         load.set_clients(2);
-        assert_eq!(load.admit(0, || false), Err(Shed::Requests));
+        assert_eq!(load.admit(0, |_| false), Err(Shed::Requests));
         assert_eq!(load.in_flight(), 8);
         for _ in 0..4 {
             load.release(0);
@@ -319,10 +319,10 @@ mod tests {
         // Clients with their part were rejected: those with more get half for a while.
         load.round(0, 0);
         assert!(load.is_crowded());
-        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
+        assert_eq!(load.admit(0, |_| true), Err(Shed::Requests));
         load.release(0);
         load.round(0, 0);
-        assert_eq!(load.admit(0, || true), Ok(()));
+        assert_eq!(load.admit(0, |_| true), Ok(()));
         for _ in 0..4 {
             load.release(0);
         }
@@ -330,11 +330,11 @@ mod tests {
         assert!(load.is_crowded());
         load.round(CROWDED_FOR + 1, 0);
         assert!(!load.is_pressed());
-        assert_eq!(load.admit(0, || true), Ok(()));
+        assert_eq!(load.admit(0, |_| true), Ok(()));
         load.round(1000, limits::MEMORY_HIGH);
-        assert_eq!(load.admit(0, || true), Err(Shed::Requests));
+        assert_eq!(load.admit(0, |_| true), Err(Shed::Requests));
         load.round(1000, limits::MEMORY_FULL);
-        assert_eq!(load.admit(0, || false), Err(Shed::Memory));
+        assert_eq!(load.admit(0, |_| false), Err(Shed::Memory));
         load.round(1000, 0);
         // An upstream that is full does not affect requests to others, and slow clients for a while.
         load.upstream_is_full(true);
@@ -343,7 +343,7 @@ mod tests {
         assert!(load.is_pressed());
         load.round(1001 + FULL_FOR, 0);
         assert!(!load.is_pressed());
-        assert_eq!(load.admit(0, || true), Ok(()));
+        assert_eq!(load.admit(0, |_| true), Ok(()));
         assert_eq!(load.in_flight(), 2);
     }
 }

@@ -112,10 +112,10 @@ fn enter(peer: &Peer, upstream: &Upstream) -> Result<Entered, Reject> {
     let entered = upstream.in_flight().enter(|fill| {
         load.watch();
         let limiting = fill == Fill::High || (fill == Fill::Half && load.keeps_half());
-        !limiting || !connection.over_share()
+        !limiting || !connection.over_share(fill == Fill::High)
     });
     entered.ok_or_else(|| {
-        load.upstream_is_full(connection.over_share());
+        load.upstream_is_full(connection.over_share(true));
         Reject::UpstreamLimit
     })
 }

@@ -81,21 +81,21 @@ fn a_source_with_more_than_its_part_of_the_requests_gets_no_more_under_pressure(
     let later = OVER_SHARE_FOR + 1;
     // The only source.
     all.measure(25, 0);
-    assert!(many[0].over_share() && !few.over_share());
+    assert!(many[0].over_share(false) && !few.over_share(false));
     all.measure(30, later - 1);
-    assert!(many[0].over_share(), "it had more a moment ago");
+    assert!(many[0].over_share(false), "it had more a moment ago");
     all.measure(30, later);
-    assert!(!many[0].over_share());
+    assert!(!many[0].over_share(false));
     // More than the average.
     few.request_began();
     all.measure(30, later);
-    assert!(many[0].over_share() && !few.over_share());
+    assert!(many[0].over_share(false) && !few.over_share(false));
     many.iter().skip(1).for_each(|one| one.request_ended(1));
     all.measure(30, 2 * later);
-    assert!(!many[0].over_share() && !few.over_share());
+    assert!(!many[0].over_share(false) && !few.over_share(false));
     // And a connection with many.
     (0..PART_OF_CONNECTION).for_each(|_| few.request_began());
-    assert!(few.over_share());
+    assert!(few.over_share(false));
     // A source whose connections end is known for a while.
     many.iter().for_each(|one| one.request_began());
     all.measure(5, 2 * later);
@@ -103,10 +103,10 @@ fn a_source_with_more_than_its_part_of_the_requests_gets_no_more_under_pressure(
     many[0].request_ended(1);
     drop(many);
     let again = all.open(ip("192.0.2.1"), 0).unwrap();
-    assert!(again.over_share());
+    assert!(again.over_share(false));
     drop(again);
     all.measure(30, 3 * later);
-    assert!(!all.open(ip("192.0.2.1"), 0).unwrap().over_share());
+    assert!(!all.open(ip("192.0.2.1"), 0).unwrap().over_share(false));
 }
 
 #[test]
@@ -115,33 +115,55 @@ fn a_source_that_takes_more_than_its_part_between_two_measurements_is_over_it() 
     let first = all.open(ip("192.0.2.1"), 0).unwrap();
     let many: Vec<OpenConnection> = (0..9).map(|_| all.open(ip("192.0.2.2"), 0).unwrap()).collect();
     many.iter().take(4).for_each(|one| one.request_began());
-    assert!(!many[0].over_share());
+    assert!(!many[0].over_share(false));
     many[4].request_began();
-    assert!(many[0].over_share(), "nothing was measured");
+    assert!(many[0].over_share(false), "nothing was measured");
     many.iter().take(5).skip(1).for_each(|one| one.request_ended(0));
     first.request_began();
     assert_eq!(all.measure(25, 0), 2);
-    assert!(!many[0].over_share() && !first.over_share());
+    assert!(!many[0].over_share(false) && !first.over_share(false));
     many[1].request_began();
-    assert!(many[0].over_share() && many[2].over_share() && !first.over_share());
+    assert!(many[0].over_share(false) && many[2].over_share(false) && !first.over_share(false));
     many[1].request_ended(0);
-    assert!(!many[2].over_share());
+    assert!(!many[2].over_share(false));
     // Also one that was not there.
     let new: Vec<OpenConnection> = (0..5).map(|_| all.open(ip("2001:db8::1"), 0).unwrap()).collect();
     new.iter().take(4).for_each(|one| one.request_began());
-    assert!(!new[0].over_share());
+    assert!(!new[0].over_share(false));
     new[4].request_began();
-    assert!(new[0].over_share());
+    assert!(new[0].over_share(false));
     // One that may have more takes it in steps.
     (0..90).for_each(|_| first.request_began());
     assert_eq!(all.measure(25, 0), 3);
-    assert!(!many[0].over_share() && !new[0].over_share());
+    assert!(!many[0].over_share(false) && !new[0].over_share(false));
     many.iter().take(4).for_each(|one| one.request_began());
-    assert!(!many[0].over_share());
+    assert!(!many[0].over_share(false));
     many[4].request_began();
-    assert!(many[0].over_share());
+    assert!(many[0].over_share(false));
     all.measure(25, 0);
-    assert!(!many[0].over_share());
+    assert!(!many[0].over_share(false));
+}
+
+#[test]
+fn if_little_is_left_it_is_for_sources_with_at_most_half_of_the_average() {
+    let all = connections(100, 100);
+    let equal: Vec<OpenConnection> =
+        (0..32).map(|at| all.open(ip(&format!("192.0.2.{}", at % 4)), 0).unwrap()).collect();
+    equal.iter().for_each(|one| (0..3).for_each(|_| one.request_began()));
+    let new = all.open(ip("198.51.100.1"), 0).unwrap();
+    new.request_began();
+    // Each has 24, and 20 is the average.
+    assert_eq!(all.measure(100, 0), 5);
+    assert!(equal[0].over_share(false) && !new.over_share(true));
+    equal.iter().for_each(|one| one.request_ended(0));
+    new.request_ended(0);
+    all.measure(100, OVER_SHARE_FOR + 1);
+    assert!(equal.iter().all(|one| !one.over_share(false) && one.over_share(true)), "all have the average");
+    let newest = all.open(ip("198.51.100.2"), 0).unwrap();
+    (0..4).for_each(|_| newest.request_began());
+    assert!(!newest.over_share(true));
+    newest.request_began();
+    assert!(newest.over_share(true));
 }
 
 #[test]
