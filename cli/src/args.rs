@@ -145,7 +145,8 @@ Examples:
   curl -H 'accept: text/plain' -d client_id=me -d scope=orders.read http://127.0.0.1:9400/token
 
 POST /token has the optional form fields client_id, scope, audience and expires_in. The response is JSON (OAuth 2.0), or the
-token alone with `accept: text/plain`. /jwks returns the public key, which is generated at the start.
+token alone with `accept: text/plain`. POST /introspect (RFC 7662) and /revoke (RFC 7009) have the form field token. /jwks
+returns the public key, which is generated at the start.
 /.well-known/openid-configuration is the discovery document.")]
     Idp {
         /// Address to listen on.

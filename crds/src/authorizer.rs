@@ -1,17 +1,23 @@
 //! Authorizer: which tokens are accepted. ApiRoutes define the required scopes.
 
+mod introspection;
+mod token;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::conditions_schema,
-    field::{Duration, HEADER_NAME, HTTP_URL},
+    field::{Duration, HTTP_URL},
     reference::KeyReference,
 };
+pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
+pub use token::TokenFrom;
+use token::{claims_schema, default_token_from};
 
 /// Who may call the rules that reference this Authorizer.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,15 +80,22 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.jwt) == (self.type == 'Jwt')",
-    "message": "type Jwt requires the field jwt"
+    "message": "type Jwt requires the field jwt, which is not allowed with other types"
+}, {
+    "rule": "has(self.introspection) == (self.type == 'Introspection')",
+    "message": "type Introspection requires the field introspection, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
-    /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens. Example: `Jwt`.
+    /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
+    /// `Introspection`: tokens of every form, about which an endpoint of the authorization server decides. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtAuthorizer>,
+    /// Token introspection. Required with type `Introspection`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<IntrospectionAuthorizer>,
 }
 
 /// The types of authorizers.
@@ -90,6 +103,8 @@ pub struct AuthorizerSpec {
 pub enum AuthorizerType {
     /// Signed tokens (RFC 7519) of trusted issuers.
     Jwt,
+    /// Tokens about which an endpoint decides (RFC 7662).
+    Introspection,
 }
 
 /// How a JSON Web Token is found and verified.
@@ -252,19 +267,6 @@ impl JwtAlgorithm {
     }
 }
 
-/// A place where a request carries its token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenFrom {
-    /// The header. Example: `authorization`.
-    #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
-    pub header: String,
-    /// The scheme before the token, not case-sensitive. Unset: the whole header value is the token. Example: `Bearer`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = crate::field::TOKEN_SCHEME))]
-    pub scheme: Option<String>,
-}
-
 /// The observed state of an Authorizer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -279,24 +281,12 @@ pub struct AuthorizerStatus {
     pub observed_generation: Option<i64>,
 }
 
-fn claims_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 1024},
-    })
-}
-
 fn default_algorithms() -> Vec<JwtAlgorithm> {
     vec![JwtAlgorithm::RS256, JwtAlgorithm::ES256]
 }
 
 fn default_token_types() -> Vec<String> {
     vec!["JWT".to_owned(), "at+jwt".to_owned()]
-}
-
-fn default_token_from() -> Vec<TokenFrom> {
-    vec![TokenFrom { header: "authorization".to_owned(), scheme: Some("Bearer".to_owned()) }]
 }
 
 const fn default_clock_skew() -> Duration {

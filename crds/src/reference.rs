@@ -44,6 +44,24 @@ pub struct KeyReference {
     pub key: String,
 }
 
+/// A reference to one key of a Secret that holds the secret of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// The Secret.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// The key in its `data` that holds the client secret. Unset: `client-secret`. At most 253 characters.
+    /// Example: `password`.
+    #[serde(default = "default_client_secret_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
+    pub key: String,
+}
+
+fn default_client_secret_key() -> String {
+    "client-secret".to_owned()
+}
+
 /// A reference to one port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -157,6 +175,7 @@ pub const FIELDS: &[ReferenceField] = &[
     field("ApiRoute", "spec.rules[].integration.service.tls.ca.configMap", "ConfigMap"),
     field("ApiRoute", "spec.rules[].integration.service.tls.ca.secret", "Secret"),
     field("ApiRoute", "spec.stages[]", "Stage"),
+    field("Authorizer", "spec.introspection.client.secret", "Secret"),
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
     field("Stage", "spec.tls.certificates[]", "Secret"),

@@ -53,6 +53,11 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         ("ApiRoute", "spec.rules[].integration.service.tls.ca.configMap") => ca("ConfigMap", "configMap"),
         ("ApiRoute", "spec.rules[].integration.service.tls.ca.secret") => ca("Secret", "secret"),
         ("ApiRoute", "spec.stages[]") => route(json!({"stages": [there]}), rule(json!({}))),
+        ("Authorizer", "spec.introspection.client.secret") => {
+            let client = json!({"id": "gateway", "secret": there});
+            let introspection = json!({"url": "https://idp.example/introspect", "client": client, "anyAudience": true});
+            json!({"type": "Introspection", "introspection": introspection})
+        }
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
         ("Stage", "spec.tls.certificates[]") => json!({"tls": {"certificates": [there]}}),
@@ -73,7 +78,7 @@ pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     let certificate = rcgen::generate_simple_self_signed(["shared.example".to_owned()]).unwrap();
     match kind {
         "Secret" => json!({"kind": kind, "metadata": metadata, "stringData": {
-            "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()),
+            "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()), "client-secret": "s3cret",
             "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "tls.key": certificate.signing_key.serialize_pem(),
         }}),
         "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {

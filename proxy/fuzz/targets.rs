@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -18,8 +19,8 @@ use sluice_proxy::internals::{self, Tokens};
 use sluice_proxy::run::AddressHeader;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
-    Algorithm, AuthorizerPart, Down, Frame, Hash, Issuer, Jwt, KeySource, ObjectRef, Template, TokenSource, Up,
-    default_token_types,
+    Algorithm, AuthorizerPart, ClientAuthentication, Down, Frame, Hash, Introspection, Issuer, Jwt, KeySource, ObjectRef,
+    Template, TokenSource, Up, default_token_types,
 };
 
 /// A path has one canonical form or none, and nothing that decodes it again finds another path in it.
@@ -158,6 +159,47 @@ pub fn accepts(authorization: &[u8]) -> bool {
     });
     let value = HeaderValue::from_bytes(authorization);
     value.is_ok_and(|value| TOKENS.0.accept(&HeaderMap::from_iter([(AUTHORIZATION, value)])))
+}
+
+/// Whatever an introspection endpoint responds, a token is accepted only if every reader finds an active token for the audience
+/// in it that has not expired.
+pub fn introspection(data: &[u8]) {
+    if !introspected(data) {
+        return;
+    }
+    let text = data.escape_ascii().to_string();
+    let response: Value = serde_json::from_slice(data).expect("JSON is accepted only");
+    assert_eq!(response.get("active"), Some(&Value::Bool(true)), "{text}");
+    let for_shop = match &response["aud"] {
+        Value::Array(list) => list.iter().any(|audience| audience == "shop"),
+        Value::Null => response["client_id"] == "shop",
+        audience => audience == "shop",
+    };
+    assert!(for_shop && response["iss"] == "https://idp.example", "{text}");
+    let time = |name: &str| response.get(name).map(|time| time.as_f64().expect("a time is a number"));
+    let now = INTROSPECTED_AT as f64;
+    assert!(time("exp").is_none_or(|exp| exp > now - 61.0), "{text}");
+    assert!(time("nbf").is_none_or(|nbf| nbf < now + 61.0), "{text}");
+}
+
+const INTROSPECTED_AT: u64 = 1_800_000_000;
+
+/// Whether a token is accepted for a response of its endpoint.
+pub fn introspected(response: &[u8]) -> bool {
+    let part = Introspection {
+        url: "https://idp.example/introspect".into(),
+        client_id: "gateway".into(),
+        client_secret: "fuzz".into(),
+        client_authentication: ClientAuthentication::Basic,
+        token_from: Vec::new(),
+        issuer: Some("https://idp.example".into()),
+        audiences: vec!["shop".into()],
+        any_audience: false,
+        required_claims: BTreeMap::new(),
+        result_ttl_ms: 60_000,
+        timeout_ms: 1_000,
+    };
+    internals::introspected(&part, response, UNIX_EPOCH + Duration::from_secs(INTROSPECTED_AT))
 }
 
 /// A template that parses prints as a text that parses to the same template.

@@ -4,17 +4,17 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire::{
-    AuthorizerPart, Behavior, FieldMatch, Hash, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts,
+    AuthorizerPart, Behavior, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts,
 };
 
-use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, KeySets};
+use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Services};
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
@@ -71,7 +71,8 @@ impl Tokens {
     /// Compiles an authorizer. `runtime` is where key sets would be fetched.
     #[must_use]
     pub fn new(part: &AuthorizerPart, runtime: tokio::runtime::Handle) -> Self {
-        Self(Authorizer::compile(part, &KeySets::new(runtime, Offline)))
+        let key_sets = KeySets::new(runtime.clone(), Offline);
+        Self(Authorizer::compile(part, &Services::without_network(runtime, key_sets)))
     }
 
     /// Whether a request with these headers is authorized.
@@ -80,8 +81,14 @@ impl Tokens {
         // Nothing is fetched, so nothing is waited for.
         let request = AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables };
         let decision = self.0.authorize(&request).now_or_never();
-        matches!(decision, Some(Decision::Allow(_)))
+        matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))
     }
+}
+
+/// Whether a token is accepted for the response of an introspection endpoint at this time.
+#[must_use]
+pub fn introspected(part: &Introspection, response: &[u8], now: SystemTime) -> bool {
+    IntrospectionRules::compile(part).decide(response, &Hash::of(b"token"), now).is_ok()
 }
 
 struct Offline;

@@ -15,7 +15,7 @@ use sluice_wire::{Ack, Delta, Diagnostic, Network, Outcome, Part, PartName, Part
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::auth::{Fetcher, KeySets};
+use crate::auth::{Fetcher, Services};
 use crate::body::MemoryBudget;
 use crate::client::{Connections, Orders};
 use crate::compile::Control;
@@ -187,9 +187,9 @@ impl Proxy {
         let resolver = Resolver::new(settings.names, settings.runtime.clone());
         let transport = Context { egress: egress.clone(), resolver, timeouts, limits: pool_limits, threads };
         let tls = Tls::new(settings.extra_roots)?;
-        let key_sets = KeySets::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
+        let auth = Services::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
-        let state = State::new(key_sets, metrics.clone(), memory, tls, transport);
+        let state = State::new(auth, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state, settings.request_policy);
         let server = Arc::new(TlsServer::new(certificates)?);
         let (stop, stopping) = watch::channel(false);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sluice_wire::{HttpTarget, PartName, UpstreamPart};
 
-use crate::auth::KeySets;
+use crate::auth::Services;
 use crate::body::MemoryBudget;
 use crate::cache::Cache;
 use crate::integration::{Upstream, upstream};
@@ -18,7 +18,8 @@ use crate::transport::{Context, Failures, Tls};
 /// Everything that a swap must not lose.
 pub(crate) struct State {
     pub(crate) buckets: Buckets,
-    pub(crate) key_sets: KeySets,
+    /// What authorizers share.
+    pub(crate) auth: Services,
     pub(crate) caches: BTreeMap<PartName, Arc<Cache>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Arc<MemoryBudget>,
@@ -39,7 +40,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl State {
     pub(crate) fn new(
-        key_sets: KeySets,
+        auth: Services,
         metrics: Arc<Metrics>,
         memory: Arc<MemoryBudget>,
         tls: Arc<Tls>,
@@ -47,7 +48,7 @@ impl State {
     ) -> Self {
         Self {
             buckets: Buckets::default(),
-            key_sets,
+            auth,
             caches: BTreeMap::new(),
             metrics,
             memory,

@@ -60,6 +60,17 @@ fn only_the_signed_token_is_accepted() {
 }
 
 #[test]
+fn only_a_response_for_an_active_token_makes_it_accepted() {
+    for valid in ["active", "client"] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/introspection/");
+        let seed = std::fs::read(format!("{folder}{valid}")).unwrap();
+        assert!(targets::introspected(&seed), "the target would prove nothing");
+    }
+    let tokens = ["true", "false", "\"active\":", "\"aud\":", "null", "[", "]", "{", "}", ",", "\\u0061", "1e999", "-1", "\"", ":"];
+    assert_eq!(failures("introspection", targets::introspection, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn templates_survive_printing() {
     let tokens = ["${", "}", "$", "$$", "context.", "request.path.", "claims.", "\r\n", "\t"];
     assert_eq!(failures("template", targets::template, &tokens, Vec::new()), [""; 0]);

@@ -21,6 +21,7 @@ mod fuzz;
 mod harness;
 mod http2;
 mod http2_pool;
+mod introspection;
 mod limits;
 mod names;
 mod overload;

@@ -168,8 +168,10 @@ impl<'a> Context<'a> {
     /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.
     fn token_endpoint(&self, served: &Served<'_>, authorization: &Authorization) -> Option<String> {
         let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
-        let jwt = self.cluster.authorizers.get(&key)?.spec.jwt.as_ref()?;
-        jwt.issuers.iter().find_map(|issuer| self.local.token_endpoint(&issuer.issuer))
+        let spec = &self.cluster.authorizers.get(&key)?.spec;
+        let issuers = spec.jwt.iter().flat_map(|jwt| jwt.issuers.iter().map(|issuer| &issuer.issuer));
+        let introspected = spec.introspection.iter().filter_map(|introspection| introspection.issuer.as_ref());
+        issuers.chain(introspected).find_map(|issuer| self.local.token_endpoint(issuer))
     }
 
     /// Calls with and without an API key. False: no valid key is known.

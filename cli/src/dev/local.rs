@@ -119,7 +119,7 @@ impl Local {
     pub(crate) fn complete(&mut self, cluster: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = self.endpoints(cluster)?;
         objects.extend(self.secrets(cluster)?);
-        objects.extend(cluster.authorizers.values().filter_map(|authorizer| self.with_reachable_keys(authorizer)));
+        objects.extend(cluster.authorizers.values().filter_map(|authorizer| self.with_reachable_urls(authorizer)));
         Ok(objects)
     }
 
@@ -217,9 +217,9 @@ impl Local {
         Ok(objects)
     }
 
-    /// The Authorizer with key set URLs of mapped Services replaced by local addresses, because there is no cluster DNS.
+    /// The Authorizer with the URLs of mapped Services replaced by local addresses, because there is no cluster DNS.
     /// None: nothing is replaced.
-    fn with_reachable_keys(&self, authorizer: &Authorizer) -> Option<Object> {
+    fn with_reachable_urls(&self, authorizer: &Authorizer) -> Option<Object> {
         let mut changed = authorizer.clone();
         let mut any = false;
         for issuer in changed.spec.jwt.iter_mut().flat_map(|jwt| &mut jwt.issuers) {
@@ -230,6 +230,12 @@ impl Local {
                 issuer.jwks_uri = self.issuers.get(&issuer.issuer).map(|address| format!("http://{address}/jwks"));
                 any = true;
             }
+        }
+        if let Some(introspection) = &mut changed.spec.introspection
+            && let Some(url) = self.reachable(&introspection.url)
+        {
+            introspection.url = url;
+            any = true;
         }
         any.then(|| Object::Authorizer(Arc::new(changed)))
     }

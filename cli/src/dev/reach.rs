@@ -96,6 +96,13 @@ impl Reach {
             }
         }
         for (key, authorizer) in &cluster.authorizers {
+            let endpoint = authorizer.spec.introspection.as_ref().map(|introspection| &introspection.url);
+            if let Some(url) = endpoint.filter(|url| needs_cluster(host(url))) {
+                self.problems.push(format!(
+                    "Authorizer {key} calls {url}, a name that only a cluster resolves, so its tokens are rejected with 503. \
+                     Start the command with --service for this Service"
+                ));
+            }
             for issuer in authorizer.spec.jwt.iter().flat_map(|jwt| &jwt.issuers) {
                 let fetched = issuer.jwks_uri.as_deref().unwrap_or(&issuer.issuer);
                 if issuer.jwks.is_none() && needs_cluster(host(fetched)) {

@@ -1,7 +1,8 @@
-//! An identity provider for trials: OpenID Connect discovery, a key set and a token endpoint. It does not authenticate
-//! clients. Its key is generated at the start and never leaves the process.
+//! An identity provider for trials: OpenID Connect discovery, a key set, and endpoints for tokens, their introspection and
+//! revocation. It does not authenticate clients. Its key is generated at the start and never leaves the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -9,7 +10,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode, header};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 
 use super::serve::{Call, Handler, Reply, json as json_reply, text};
@@ -18,14 +19,18 @@ use super::serve::{Call, Handler, Reply, json as json_reply, text};
 const DEFAULT_LIFETIME: u64 = 3600;
 /// Maximum lifetime of a token, in seconds.
 const MAX_LIFETIME: u64 = 24 * 3600;
+/// Revoked tokens that are known; the oldest are forgotten first.
+const MAX_REVOKED: usize = 1024;
 
 /// The identity provider.
 pub(crate) struct Idp {
     issuer: String,
     audience: String,
     key: EncodingKey,
+    verifies: DecodingKey,
     key_id: String,
     key_set: Value,
+    revoked: Mutex<VecDeque<String>>,
 }
 
 impl Idp {
@@ -37,17 +42,20 @@ impl Idp {
         let Some((x, y)) = pair.public_key().as_ref().get(1..).and_then(|point| point.split_at_checked(32)) else {
             bail!("the signing key has no public point");
         };
-        let key_id: String = URL_SAFE_NO_PAD.encode(x).chars().take(12).collect();
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        let key_id: String = x.chars().take(12).collect();
         let key_set = json!({"keys": [{
             "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key_id,
-            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+            "x": x, "y": y,
         }]});
         Ok(Self {
             issuer: issuer.into(),
             audience: audience.into(),
             key: EncodingKey::from_ec_der(private.as_ref()),
+            verifies: DecodingKey::from_ec_components(&x, &y).context("cannot use the signing key")?,
             key_id,
             key_set,
+            revoked: Mutex::default(),
         })
     }
 
@@ -56,6 +64,8 @@ impl Idp {
             "issuer": self.issuer,
             "jwks_uri": format!("{}/jwks", self.issuer),
             "token_endpoint": format!("{}/token", self.issuer),
+            "introspection_endpoint": format!("{}/introspect", self.issuer),
+            "revocation_endpoint": format!("{}/revoke", self.issuer),
             "response_types_supported": ["token"],
             "grant_types_supported": ["client_credentials"],
             "subject_types_supported": ["public"],
@@ -101,10 +111,14 @@ impl Handler for Idp {
             "/.well-known/openid-configuration" if get => json_reply(StatusCode::OK, &self.discovery()),
             "/jwks" if get => json_reply(StatusCode::OK, &self.key_set),
             "/token" if call.method() == Method::POST => self.token_reply(call),
-            "/token" | "/jwks" | "/.well-known/openid-configuration" => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "use POST for /token and GET for the other paths\n")
-            }
-            _ => text(StatusCode::NOT_FOUND, "known paths: /.well-known/openid-configuration, /jwks, /token\n"),
+            "/introspect" if call.method() == Method::POST => self.introspection_reply(call),
+            "/revoke" if call.method() == Method::POST => self.revocation_reply(call),
+            "/jwks" | "/.well-known/openid-configuration" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
+            "/token" | "/introspect" | "/revoke" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "known paths: /.well-known/openid-configuration, /jwks, /token, /introspect, /revoke\n",
+            ),
         }
     }
 }
@@ -126,6 +140,44 @@ impl Idp {
                 StatusCode::BAD_REQUEST,
                 &json!({"error": "invalid_request", "error_description": format!("{error:#}")}),
             ),
+        }
+    }
+}
+
+impl Idp {
+    /// RFC 7662. A client must name itself; each one is accepted.
+    fn introspection_reply(&self, call: &Call) -> Reply {
+        let form = parse_form(&String::from_utf8_lossy(call.body()));
+        if !call.headers().contains_key(header::AUTHORIZATION) && !form.contains_key("client_secret") {
+            return json_reply(StatusCode::UNAUTHORIZED, &json!({"error": "invalid_client"}));
+        }
+        let token = form.get("token").map_or("", String::as_str);
+        json_reply(StatusCode::OK, &self.introspect(token))
+    }
+
+    /// RFC 7009.
+    fn revocation_reply(&self, call: &Call) -> Reply {
+        let form = parse_form(&String::from_utf8_lossy(call.body()));
+        let Some(token) = form.get("token") else {
+            return json_reply(StatusCode::BAD_REQUEST, &json!({"error": "invalid_request"}));
+        };
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.truncate(MAX_REVOKED - 1);
+        revoked.push_front(token.clone());
+        text(StatusCode::OK, "")
+    }
+
+    fn introspect(&self, token: &str) -> Value {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.validate_aud = false;
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|other| other == token);
+        match jsonwebtoken::decode::<Value>(token, &self.verifies, &validation) {
+            Ok(mut valid) if !revoked && valid.claims.is_object() => {
+                valid.claims["active"] = json!(true);
+                valid.claims["token_type"] = json!("Bearer");
+                valid.claims
+            }
+            _ => json!({"active": false}),
         }
     }
 }
@@ -159,7 +211,7 @@ fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
+    use jsonwebtoken::jwk::JwkSet;
 
     use super::*;
 
@@ -186,6 +238,26 @@ mod tests {
         let key = DecodingKey::from_jwk(key).unwrap();
         let claims = jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap().claims;
         assert_eq!((claims["sub"].as_str(), claims["scope"].as_str()), (Some("acme"), Some("orders.read")));
+    }
+
+    #[test]
+    fn a_token_is_active_until_it_is_revoked() {
+        let idp = Idp::new("http://idp.example", "shop").unwrap();
+        let (token, _) = idp.token(&parse_form("client_id=acme&scope=orders.read")).unwrap();
+        let call = |path: &str, body: String, authorization: Option<&str>| {
+            let mut call = http::Request::post(path);
+            if let Some(value) = authorization {
+                call = call.header("authorization", value);
+            }
+            idp.respond(&call.body(body.into()).unwrap()).status()
+        };
+        assert_eq!(call("/introspect", format!("token={token}"), None), StatusCode::UNAUTHORIZED);
+        assert_eq!(call("/introspect", format!("token={token}"), Some("Basic Zzpz")), StatusCode::OK);
+        let active = idp.introspect(&token);
+        assert_eq!((&active["active"], &active["sub"], &active["aud"]), (&json!(true), &json!("acme"), &json!("shop")));
+        assert_eq!(idp.introspect("x"), json!({"active": false}));
+        assert_eq!(call("/revoke", format!("token={token}"), None), StatusCode::OK);
+        assert_eq!(idp.introspect(&token), json!({"active": false}));
     }
 
     #[test]

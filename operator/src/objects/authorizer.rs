@@ -24,7 +24,8 @@ impl Watched for Authorizer {
             }
             JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, key.target(&named.object))),
         });
-        named.collect()
+        let client = self.spec.introspection.as_ref().map(|spec| &spec.client.secret.object);
+        named.chain(client.map(|named| (Kind::Secret, key.target(named)))).collect()
     }
 
     fn manifest_schema() -> Option<Value> {

@@ -1,14 +1,17 @@
-//! Translates Authorizers to trusted issuers and their keys. Proxies verify tokens.
+//! Translates Authorizers to trusted issuers and their keys, and to introspection endpoints. Proxies verify tokens.
+
+mod introspection;
+mod token;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use sluice_crds::authorizer::{JwksSource, JwksSourceType, JwtAlgorithm, JwtAuthorizer, JwtIssuer};
+use sluice_crds::Authorizer;
+use sluice_crds::authorizer::{AuthorizerType, JwksSource, JwksSourceType, JwtAlgorithm, JwtAuthorizer, JwtIssuer};
 use sluice_crds::condition::reason;
 use sluice_crds::reference::KeyReference;
-use sluice_crds::{Authorizer, authorizer::TokenFrom};
 use sluice_wire::{
     Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySetError, KeySource, PartBody, PartKind, PartName,
-    PublicKey, TokenSource, normalized_token_type,
+    PublicKey, normalized_token_type,
 };
 
 use crate::fields;
@@ -20,6 +23,8 @@ use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
+use introspection::introspection;
+use token::token_sources;
 
 const MAX_CLOCK_SKEW_S: u64 = 300;
 /// Keys of an unusable set that its condition explains.
@@ -47,15 +52,23 @@ impl Translate for Authorizer {
 /// The part; with any problem it is one that authorizes no request.
 fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mut Problems) -> PartBody {
     let object = Kind::Authorizer.object(key);
-    let jwt = match &authorizer.spec.jwt {
-        Some(spec) => Some(jwt(view, key, spec, problems)),
-        None => {
-            problems.invalid("spec.jwt", "type Jwt requires the field jwt");
-            None
+    let spec = &authorizer.spec;
+    if spec.jwt.is_some() != (spec.type_ == AuthorizerType::Jwt) {
+        problems.invalid("spec.jwt", "type Jwt requires the field jwt, which is not allowed with other types");
+    }
+    if spec.introspection.is_some() != (spec.type_ == AuthorizerType::Introspection) {
+        let why = "type Introspection requires the field introspection, which is not allowed with other types";
+        problems.invalid("spec.introspection", why);
+    }
+    let kind = match spec.type_ {
+        AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
+        AuthorizerType::Introspection => {
+            let spec = spec.introspection.as_ref();
+            spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
         }
     };
-    let kind = match jwt.filter(|_| problems.count() == 0) {
-        Some(jwt) => AuthorizerKind::Jwt(jwt),
+    let kind = match kind.filter(|_| problems.count() == 0) {
+        Some(kind) => kind,
         None => AuthorizerKind::Invalid { why: problems.sentences() },
     };
     PartBody::Authorizer(AuthorizerPart { object, kind })
@@ -68,9 +81,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
     if spec.algorithms.is_empty() {
         problems.invalid("spec.jwt.algorithms", "at least one algorithm is required");
     }
-    if spec.token_from.is_empty() {
-        problems.invalid("spec.jwt.tokenFrom", "at least one entry is required");
-    }
+    let token_from = token_sources("spec.jwt.tokenFrom", &spec.token_from, problems);
     if spec.token_types.is_empty() {
         problems.invalid("spec.jwt.tokenTypes", "at least one type is required");
     }
@@ -95,7 +106,6 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
             keys,
         });
     }
-    let token_from = spec.token_from.iter().enumerate().map(|(at, from)| token_source(at, from, problems)).collect();
     Jwt {
         issuers,
         algorithms: spec.algorithms.iter().copied().map(algorithm).collect(),
@@ -104,14 +114,6 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
         required_claims: spec.required_claims.clone(),
         token_types: spec.token_types.iter().map(|text| normalized_token_type(text)).collect(),
     }
-}
-
-fn token_source(at: usize, from: &TokenFrom, problems: &mut Problems) -> TokenSource {
-    let header = fields::header_name(&from.header).unwrap_or_else(|why| {
-        problems.invalid(&format!("spec.jwt.tokenFrom[{at}].header"), why);
-        String::new()
-    });
-    TokenSource { header, scheme: from.scheme.clone() }
 }
 
 fn keys(view: &View<'_>, key: &ObjectKey, field: &str, issuer: &JwtIssuer, problems: &mut Problems) -> KeySource {

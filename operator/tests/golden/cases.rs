@@ -4,6 +4,9 @@ cases! {
     authorizer_config_map_without_key
     authorizer_defaults
     authorizer_full
+    authorizer_introspection
+    authorizer_introspection_bad
+    authorizer_introspection_full
     authorizer_issuer_twice
     authorizer_key_set_is_empty
     authorizer_keys_are_no_json

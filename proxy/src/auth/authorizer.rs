@@ -2,15 +2,21 @@
 //! waits, and the form of the result.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName};
-use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Variable};
+use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, Variable};
 use tracing::Instrument as _;
 
-use super::decision::Decision;
-use super::jwt::{self, Jwt, KeySets, KeyWait};
-use super::remembered::{Grant, Remembered};
+use super::calls::{CallResult, Calls};
+use super::credential::{self, Source};
+use super::decision::{Authorization, Decision};
+use super::introspection::Introspection;
+use super::jwt::{self, Jwt, KeyWait};
+use super::remembered::{Grant, RememberKey, Remembered};
+use super::services::Services;
+use super::token_error::TokenError;
 use crate::headers;
 use crate::reject::Reject;
 use crate::template::Variables;
@@ -30,11 +36,18 @@ pub(crate) struct AuthRequest<'a> {
 /// the credential of a request, the state of its sources of trust, the verification of a credential that is not remembered.
 enum Kind {
     Jwt(Jwt),
+    Introspection(Introspection),
 }
+
+/// The names of the kinds, label values of metrics.
+pub(crate) const KINDS: [&str; 2] = ["Jwt", "Introspection"];
 
 /// What a kind waits for.
 enum PendingCheck {
+    /// Then the credential is verified again.
     Keys(KeyWait),
+    /// A call, whose result is the decision.
+    Call { digest: Hash, at_most: Duration, call: BoxFuture<'static, CallResult> },
 }
 
 /// What verifying a credential results in.
@@ -45,8 +58,8 @@ enum Verdict {
 }
 
 enum Evaluation {
-    Done(Decision),
-    Wait(PendingCheck),
+    Done(Authorization),
+    Wait(PendingCheck, Instant),
 }
 
 /// One Authorizer, compiled.
@@ -57,7 +70,8 @@ pub(crate) struct Authorizer {
     kind: Result<Kind, String>,
     /// One of the places of its credentials has a name with other characters than letters, digits and hyphens.
     unusual_places: bool,
-    remembered: Remembered,
+    remembered: Arc<Remembered>,
+    calls: Arc<Calls>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -68,9 +82,14 @@ impl std::fmt::Debug for Authorizer {
 
 impl Authorizer {
     /// Prepares an Authorizer. One that cannot be used, or is of a kind that this version does not know, rejects every request.
-    pub(crate) fn compile(part: &AuthorizerPart, sets: &KeySets) -> Arc<Self> {
+    pub(crate) fn compile(part: &AuthorizerPart, services: &Services) -> Arc<Self> {
+        let name = part.object.id();
         let kind = match &part.kind {
-            AuthorizerKind::Jwt(part) => Jwt::compile(part, sets).map(Kind::Jwt),
+            AuthorizerKind::Jwt(part) => Jwt::compile(part, &services.key_sets).map(Kind::Jwt),
+            AuthorizerKind::Introspection(settings) => {
+                let namespace = &part.object.namespace;
+                Introspection::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Introspection)
+            }
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
                 "This proxy does not know authorizers of the kind {:?}. What depends on it is rejected with 500 until the \
@@ -78,9 +97,11 @@ impl Authorizer {
                 unknown.name
             )),
         };
-        let places = kind.iter().flat_map(|Kind::Jwt(jwt)| jwt.places());
+        let places = kind.iter().flat_map(Kind::sources).map(Source::header);
         let unusual_places = places.into_iter().any(|place| !headers::is_usual(place.as_str()));
-        Arc::new(Self { name: part.object.id(), kind, unusual_places, remembered: Remembered::new() })
+        let remembered = Arc::new(Remembered::new());
+        let calls = Calls::new(services.runtime.clone(), remembered.clone());
+        Arc::new(Self { name, kind, unusual_places, remembered, calls })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -88,8 +109,21 @@ impl Authorizer {
         self.kind.as_ref().err().map(String::as_str)
     }
 
+    /// The place of its kind in [`KINDS`]; none: it cannot be used.
+    pub(crate) fn kind(&self) -> Option<usize> {
+        match self.kind.as_ref().ok()? {
+            Kind::Jwt(_) => Some(0),
+            Kind::Introspection(_) => Some(1),
+        }
+    }
+
+    /// How many decisions are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.remembered.len()
+    }
+
     /// Decides about a request. Waits at most once, and for a bounded time.
-    pub(crate) async fn authorize(&self, request: &AuthRequest<'_>) -> Decision {
+    pub(crate) async fn authorize(&self, request: &AuthRequest<'_>) -> Authorization {
         let span = tracing::debug_span!(
             "authorize",
             authorizer.name = self.name,
@@ -98,20 +132,18 @@ impl Authorizer {
         match span.in_scope(|| self.evaluate(request, SystemTime::now())) {
             Evaluation::Done(decision) => decision,
             // Boxed, so that the future of a request that does not wait stays small.
-            Evaluation::Wait(wait) => Box::pin(self.wait(wait, request)).instrument(span).await,
+            Evaluation::Wait(wait, began) => Box::pin(self.wait(wait, began, request)).instrument(span).await,
         }
     }
 
     /// The header in which the credential of a request is.
     pub(crate) fn credential_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
-        match self.kind.as_ref().ok()? {
-            Kind::Jwt(jwt) => jwt.credential(headers).ok().map(|(_, header)| header),
-        }
+        credential::find(self.kind.as_ref().ok()?.sources(), headers).ok().map(|(_, header)| header)
     }
 
     /// The headers in which a request may have a credential.
     pub(crate) fn places(&self) -> impl Iterator<Item = &HeaderName> {
-        self.kind.as_ref().ok().into_iter().flat_map(|Kind::Jwt(jwt)| jwt.places())
+        self.kind.iter().flat_map(Kind::sources).map(Source::header)
     }
 
     /// Whether one of their names has other characters than letters, digits and hyphens.
@@ -124,51 +156,71 @@ impl Authorizer {
             Ok(kind) => kind,
             Err(_) => {
                 let (reject, reason) = (Reject::InvalidConfig, "invalid_config");
-                return Evaluation::Done(Decision::Reject { reject, reason });
+                return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
             }
         };
-        let credential = match kind.credential(request) {
-            Ok(credential) => credential,
-            Err(decision) => return Evaluation::Done(decision),
+        let credential = match credential::find(kind.sources(), request.headers) {
+            Ok((credential, _)) => credential,
+            Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
         };
-        if let Some(grant) = self.remembered.get(credential, now, |source| kind.generation(source)) {
-            return Evaluation::Done(granted(grant, request.behavior));
+        let key = kind.remembered_by(credential);
+        if let Some(grant) = self.remembered.get(&key, now, |source| kind.generation(source)) {
+            return Evaluation::Done(Authorization::remembered(granted(grant, request.behavior)));
         }
-        match kind.verify(credential, now) {
+        let began = Instant::now();
+        let decision = match kind.verify(credential, now) {
             Verdict::Grant(grant) => {
-                self.remembered.insert(credential, grant.clone());
-                Evaluation::Done(granted(grant, request.behavior))
+                self.remembered.insert(&key, grant.clone());
+                granted(grant, request.behavior)
             }
-            Verdict::Reject(decision) => Evaluation::Done(decision),
-            Verdict::Wait(wait) => Evaluation::Wait(wait),
-        }
+            Verdict::Reject(decision) => decision,
+            Verdict::Wait(wait) => return Evaluation::Wait(wait, began),
+        };
+        Evaluation::Done(Authorization::made(decision, Some(began.elapsed())))
     }
 
-    async fn wait(&self, wait: PendingCheck, request: &AuthRequest<'_>) -> Decision {
-        match wait {
-            PendingCheck::Keys(wait) => wait.ready(MAX_WAIT).await,
-        }
-        match self.evaluate(request, SystemTime::now()) {
-            Evaluation::Done(decision) => decision,
-            // Something else is missing by now: this request has waited.
-            Evaluation::Wait(PendingCheck::Keys(wait)) => wait.given_up().into(),
-        }
+    async fn wait(&self, wait: PendingCheck, began: Instant, request: &AuthRequest<'_>) -> Authorization {
+        let decision = match wait {
+            PendingCheck::Keys(wait) => {
+                wait.ready(MAX_WAIT).await;
+                match self.evaluate(request, SystemTime::now()) {
+                    Evaluation::Done(Authorization { decision, .. }) => decision,
+                    // Something else is missing by now: this request has waited.
+                    Evaluation::Wait(PendingCheck::Keys(wait), _) => wait.given_up().into(),
+                    Evaluation::Wait(PendingCheck::Call { .. }, _) => TokenError::Unavailable.into(),
+                }
+            }
+            PendingCheck::Call { digest, at_most, call } => match self.calls.join(digest, at_most, call).await {
+                Ok(grant) => granted(grant, request.behavior),
+                Err(error) => error.into(),
+            },
+        };
+        Authorization::made(decision, Some(began.elapsed()))
     }
 }
 
 /// AWS HTTP APIs reject tokens that do not name their key; all stages share the verified tokens of an authorizer.
 fn granted(grant: Grant, behavior: Behavior) -> Decision {
     if behavior == Behavior::AwsHttp && !grant.names_key {
-        return jwt::TokenError::NoKeyId.into();
+        return TokenError::NoKeyId.into();
     }
     Decision::Allow(grant.identity)
 }
 
 impl Kind {
-    /// The credential of a request: decisions are remembered by it.
-    fn credential<'a>(&self, request: &AuthRequest<'a>) -> Result<&'a str, Decision> {
+    /// The places in which a request may have a credential.
+    fn sources(&self) -> &[Source] {
         match self {
-            Self::Jwt(jwt) => Ok(jwt.credential(request.headers)?.0),
+            Self::Jwt(jwt) => jwt.sources(),
+            Self::Introspection(introspection) => introspection.sources(),
+        }
+    }
+
+    /// What decisions about a credential are remembered by.
+    fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
+        match self {
+            Self::Jwt(_) => RememberKey::Text(credential),
+            Self::Introspection(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
         }
     }
 
@@ -176,6 +228,8 @@ impl Kind {
     fn generation(&self, source: usize) -> Option<u64> {
         match self {
             Self::Jwt(jwt) => jwt.generation(source),
+            // The endpoint alone decides.
+            Self::Introspection(_) => Some(0),
         }
     }
 
@@ -186,6 +240,11 @@ impl Kind {
                 Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(PendingCheck::Keys(wait)),
                 Err(error) => Verdict::Reject(error.into()),
             },
+            Self::Introspection(introspection) => {
+                let digest = Hash::of(credential.as_bytes());
+                let call = Box::pin(introspection.call(credential, digest));
+                Verdict::Wait(PendingCheck::Call { digest, at_most: introspection.timeout(), call })
+            }
         }
     }
 }

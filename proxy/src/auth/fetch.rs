@@ -1,4 +1,5 @@
-//! Fetches an issuer's documents: one GET, verified TLS, no redirects, capped in size and time.
+//! Calls the servers that authorizers need: issuers for their documents, and endpoints that decide about credentials.
+//! Verified TLS, no redirects, capped in size and time.
 //! Addresses that the egress policy denies are not connected to, also after a name is resolved.
 
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use rustls::pki_types::ServerName;
 use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
@@ -32,18 +33,18 @@ pub(crate) enum FetchError {
         #[source]
         source: Arc<ConnectError>,
     },
-    #[error("the HTTP exchange with the issuer failed")]
+    #[error("the HTTP exchange with the server failed")]
     Call(#[source] transport::Error),
-    #[error("cannot read the issuer's response")]
+    #[error("cannot read the server's response")]
     Read(#[source] hyper::Error),
     #[error("cannot build the request")]
     Request(#[from] http::Error),
-    #[error("the issuer responded with {0}")]
+    #[error("the server responded with {0}")]
     Status(StatusCode),
-    #[error("the document is longer than {MAX_BYTES} bytes")]
-    TooLong,
-    #[error("the issuer did not respond within {} s", DEADLINE.as_secs())]
-    Deadline,
+    #[error("the response is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("the server did not respond within {0:?}")]
+    Deadline(Duration),
     #[error("the document is not valid JSON of the expected form")]
     Json(#[from] serde_json::Error),
     #[error("the discovery document is for another issuer")]
@@ -60,18 +61,99 @@ pub(crate) trait Fetch: Send + Sync + 'static {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>>;
 }
 
-/// Gets documents over the network.
+/// Calls servers over the network.
+#[derive(Clone)]
 pub(crate) struct Fetcher {
     tls: Arc<Tls>,
     transport: Context,
 }
+
+type Servers = Pool<Empty<Bytes>>;
 
 impl Fetcher {
     pub(crate) fn new(tls: Arc<Tls>, transport: Context) -> Self {
         Self { tls, transport: Context { threads: 1, ..transport } }
     }
 
+    /// A server that is called often: connections to it are kept. `tenant` is the namespace that calls it.
+    pub(super) fn endpoint(&self, url: &str, tenant: &str) -> Result<Endpoint, FetchError> {
+        let target = Target::parse(url)?;
+        let pool = self.pool(&target, tenant)?;
+        Ok(Endpoint { target, pool })
+    }
+
+    fn pool(&self, target: &Target, tenant: &str) -> Result<Servers, FetchError> {
+        let tls = match target.secure {
+            true => {
+                let name =
+                    ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url(target.host.clone()))?;
+                Some(TlsTarget { tls: self.tls.clone(), name })
+            }
+            false => None,
+        };
+        let pool = Pool::new(Failures::unlogged(), self.transport.clone());
+        pool.update_name(&target.host, target.port, tenant, &Transport { tls, http: Http::Alpn });
+        Ok(pool)
+    }
+
     async fn exchange(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        let target = Target::parse(url)?;
+        // Documents are fetched every few minutes: their connections are not kept. A host of which names are never resolved
+        // delays no key set of another host.
+        let pool = self.pool(&target, &format!("issuer {}", target.host))?;
+        let request = target.request(Method::GET).body(Payload::from(Empty::new()))?;
+        Ok(target.call(&pool, request, DEADLINE, MAX_BYTES).await?.to_vec())
+    }
+}
+
+/// A server that is called with a form.
+pub(super) struct Endpoint {
+    target: Target,
+    pool: Servers,
+}
+
+impl Endpoint {
+    /// The body of the response to a form. A call must have no effect: it is repeated where a connection is lost that was
+    /// kept since an earlier call.
+    pub(super) async fn post(
+        &self,
+        form: Bytes,
+        authorization: Option<&HeaderValue>,
+        deadline: Duration,
+        max_bytes: usize,
+    ) -> Result<Bytes, FetchError> {
+        let once = async || {
+            let mut request = self.target.request(Method::POST);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value.clone());
+            }
+            let request = request
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(header::CONTENT_LENGTH, form.len())
+                .body(Payload::in_memory(form.clone()))?;
+            self.target.call(&self.pool, request, deadline, max_bytes).await
+        };
+        let both = async {
+            match once().await {
+                Err(FetchError::Call(transport::Error::Http(_))) => once().await,
+                result => result,
+            }
+        };
+        tokio::time::timeout(deadline, both).await.map_err(|_| FetchError::Deadline(deadline))?
+    }
+}
+
+/// A URL, taken apart.
+struct Target {
+    secure: bool,
+    host: String,
+    port: u16,
+    authority: String,
+    path: String,
+}
+
+impl Target {
+    fn parse(url: &str) -> Result<Self, FetchError> {
         let bad = || FetchError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let secure = match uri.scheme_str() {
@@ -80,41 +162,48 @@ impl Fetcher {
             _ => return Err(bad()),
         };
         let authority = uri.authority().filter(|a| !a.as_str().contains('@')).ok_or_else(bad)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tls = match secure {
-            true => {
-                let name = ServerName::try_from(host.to_owned()).map_err(|_| bad())?;
-                Some(TlsTarget { tls: self.tls.clone(), name })
-            }
-            false => None,
-        };
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::get(path)
-            .header(header::HOST, authority.as_str())
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { secure, host, port, authority: authority.as_str().to_owned(), path })
+    }
+
+    fn request(&self, method: Method) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(&self.path)
+            .header(header::HOST, &self.authority)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
-            .body(Payload::from(Empty::<Bytes>::new()))?;
-        // Documents are fetched every few minutes: their connections are not kept.
-        let pool = Pool::new(Failures::unlogged(), self.transport.clone());
-        // A host of which names are never resolved delays no key set of another host.
-        pool.update_name(host, port, &format!("issuer {host}"), &Transport { tls, http: Http::Alpn });
-        let received = call(&pool, 0, Box::new(request), CallKind::Plain, DEADLINE, || None).await;
+    }
+
+    /// The body of a response with status 200.
+    async fn call(
+        &self,
+        pool: &Servers,
+        request: Request<Payload<Empty<Bytes>>>,
+        deadline: Duration,
+        max_bytes: usize,
+    ) -> Result<Bytes, FetchError> {
+        let received = call(pool, 0, Box::new(request), CallKind::Plain, deadline, || None).await;
         let failed = |error| match error {
             transport::Error::Connect(source) => match &*source {
-                ConnectError::Forbidden(_) => FetchError::Address(host.to_owned()),
-                _ => FetchError::Connect { host: host.to_owned(), source },
+                ConnectError::Forbidden(_) => FetchError::Address(self.host.clone()),
+                _ => FetchError::Connect { host: self.host.clone(), source },
             },
             error => FetchError::Call(error),
         };
-        let transport::Received { response, connection: _connection } = received.map_err(failed)?;
+        let transport::Received { response, connection } = received.map_err(failed)?;
         // Redirects are not followed.
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        match collect_capped(response.into_body(), MAX_BYTES).await {
-            Ok(body) => Ok(body.to_vec()),
-            Err(CollectError::TooLong(_)) => Err(FetchError::TooLong),
+        match collect_capped(response.into_body(), max_bytes).await {
+            Ok(body) => {
+                connection.release();
+                Ok(body)
+            }
+            Err(CollectError::TooLong(_)) => Err(FetchError::TooLong(max_bytes)),
             Err(CollectError::Read(error)) => Err(FetchError::Read(error)),
         }
     }
@@ -123,7 +212,10 @@ impl Fetcher {
 impl Fetch for Fetcher {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
         Box::pin(
-            async move { tokio::time::timeout(DEADLINE, self.exchange(url)).await.map_err(|_| FetchError::Deadline)? },
+            async move {
+                let exchange = tokio::time::timeout(DEADLINE, self.exchange(url));
+                exchange.await.map_err(|_| FetchError::Deadline(DEADLINE))?
+            },
         )
     }
 }
@@ -175,8 +267,8 @@ mod tests {
             (head("200 OK", "", long) + &" ".repeat(long), Err("longer than")),
             (head("302 Found", "location: http://127.0.0.1:1/\r\n", 0), Err("responded with 302")),
             (head("500 Internal Server Error", "", 0), Err("responded with 500")),
-            (head("200 OK", "", 10) + "{}", Err("cannot read the issuer's response")),
-            ("no HTTP at all\r\n\r\n".to_owned(), Err("the HTTP exchange with the issuer failed")),
+            (head("200 OK", "", 10) + "{}", Err("cannot read the server's response")),
+            ("no HTTP at all\r\n\r\n".to_owned(), Err("the HTTP exchange with the server failed")),
         ] {
             let address = issuer(response).await;
             match (fetcher(true).get(&format!("http://{address}/keys")).await, expected) {

@@ -3,14 +3,23 @@
 //! `reject` has the response to a rejected request.
 
 mod authorizer;
+mod calls;
+mod claims;
+mod credential;
 mod decision;
 mod fetch;
 mod identity;
+mod introspection;
+mod json;
 mod jwt;
 mod remembered;
+mod services;
+mod token_error;
 
-pub(crate) use authorizer::{AuthRequest, Authorizer};
-pub(crate) use decision::Decision;
+pub(crate) use authorizer::{AuthRequest, Authorizer, KINDS};
+pub(crate) use decision::{Authorization, Decision, Outcome};
 pub(crate) use fetch::{Fetch, FetchError, Fetcher};
 pub(crate) use identity::Identity;
+pub(crate) use introspection::Rules as IntrospectionRules;
 pub(crate) use jwt::KeySets;
+pub(crate) use services::Services;

@@ -1,5 +1,5 @@
-//! Decisions that an authorizer remembers, by the credential that they were made for. They belong to one compiled authorizer:
-//! a change of its policy forgets all of them.
+//! Decisions that an authorizer remembers, by the credential that they were made for, or by its digest. They belong to one
+//! compiled authorizer: a change of its policy forgets all of them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
+use sluice_wire::Hash;
 
 use super::identity::Identity;
 
@@ -24,19 +25,37 @@ pub(super) struct Grant {
     pub(super) generation: u64,
     /// Whether the credential names the key that verifies it.
     pub(super) names_key: bool,
+    /// The length of the text that the attributes were parsed from, in bytes.
+    pub(super) parsed: usize,
+}
+
+/// What a decision is remembered by.
+pub(super) enum RememberKey<'a> {
+    /// The credential itself, where it is verified without a secret.
+    Text(&'a str),
+    /// Its digest, where it is a secret as a whole.
+    Digest(Hash),
+}
+
+impl RememberKey<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Digest(digest) => digest.bytes(),
+        }
+    }
 }
 
 #[derive(Clone)]
 struct Weigh;
 
-impl Weighter<Box<str>, Grant> for Weigh {
-    fn weight(&self, credential: &Box<str>, _: &Grant) -> u64 {
-        // The attributes of a token are its middle part, parsed.
-        256 + 4 * credential.len() as u64
+impl Weighter<Box<[u8]>, Grant> for Weigh {
+    fn weight(&self, key: &Box<[u8]>, grant: &Grant) -> u64 {
+        256 + (key.len() + 3 * grant.parsed) as u64
     }
 }
 
-pub(super) struct Remembered(Cache<Box<str>, Grant, Weigh, RandomState>);
+pub(super) struct Remembered(Cache<Box<[u8]>, Grant, Weigh, RandomState>);
 
 impl Remembered {
     pub(super) fn new() -> Self {
@@ -46,19 +65,25 @@ impl Remembered {
     /// The grant for a credential, unless it has expired or its source has changed since.
     pub(super) fn get(
         &self,
-        credential: &str,
+        key: &RememberKey<'_>,
         now: SystemTime,
         generation: impl FnOnce(usize) -> Option<u64>,
     ) -> Option<Grant> {
-        let grant = self.0.get(credential)?;
+        let grant = self.0.get(key.bytes())?;
         if grant.identity.expires > now && generation(grant.source) == Some(grant.generation) {
             return Some(grant);
         }
-        self.0.remove(credential);
+        self.0.remove(key.bytes());
         None
     }
 
-    pub(super) fn insert(&self, credential: &str, grant: Grant) {
-        self.0.insert(credential.into(), grant);
+    /// Remembers a grant until it expires.
+    pub(super) fn insert(&self, key: &RememberKey<'_>, grant: Grant) {
+        self.0.insert(key.bytes().into(), grant);
+    }
+
+    /// How many decisions there are, expired ones included that no request has asked for since.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }

@@ -164,6 +164,7 @@ impl Control {
             }
             PartKind::Authorizer => {
                 self.authorizers.remove(name);
+                self.state.metrics.set_authorizer(name.id(), None);
                 dirty.used.insert(name.clone());
             }
             PartKind::Keys => self.ring.set_keys(name, None),
@@ -217,7 +218,7 @@ impl Control {
                 }
             }
             PartBody::Authorizer(part) => {
-                let authorizer = Authorizer::compile(&part, &self.state.key_sets);
+                let authorizer = Authorizer::compile(&part, &self.state.auth);
                 // The operator has already reported an object that it calls invalid.
                 if let Some(problem) =
                     authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
@@ -225,6 +226,7 @@ impl Control {
                     let found = vec![diagnostic(&part.object, problem.to_owned())];
                     self.diagnostics.unreadable.insert(name.clone(), found);
                 }
+                self.state.metrics.set_authorizer(&part.object.id(), Some(&authorizer));
                 self.authorizers.insert(name.clone(), authorizer);
                 dirty.used.insert(name.clone());
             }

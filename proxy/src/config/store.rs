@@ -1,6 +1,6 @@
 //! The last known good configuration on disk: one file with a snapshot and the changes since, each with a checksum. The
-//! cost of a change depends on its size, and a restart always reads one complete version. Certificates contain private keys
-//! and are stored on memory volumes only. Nothing waits for the disk: a task writes what is newest.
+//! cost of a change depends on its size, and a restart always reads one complete version. Parts with secrets, such as
+//! certificates, are stored on memory volumes only. Nothing waits for the disk: a task writes what is newest.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sluice_wire::{Delta, FleetName, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartKind, PartName, Parts};
+use sluice_wire::{Delta, FleetName, Hash, MAX_FRAME_BYTES, MAX_PART_BYTES, Part, PartName, Parts};
 use tokio::sync::watch;
 
 /// The first line of the file. A different line means a different format.
@@ -118,7 +118,8 @@ impl Store {
         if !secrets {
             tracing::warn!(
                 state.dir = %dir.display(),
-                "certificates are not stored for a restart, because the state directory is not a memory volume (tmpfs)"
+                "certificates, and authorizers with secrets, are not stored for a restart, because the state directory is not \
+                 a memory volume (tmpfs)"
             );
         }
         Ok(Self {
@@ -270,16 +271,14 @@ impl Store {
 
     fn advance(&self, parts: &Parts<Part>) -> Result<(), StateError> {
         let mut log = locked(&self.log);
-        let may_be_kept = |name: &PartName| self.secrets || name.kind != PartKind::Certificate;
         let mut now = log.kept.clone();
         let difference = parts.since(&log.kept);
-        let upsert: Vec<Part> = difference
-            .changed
-            .into_iter()
-            .filter(|(name, _)| may_be_kept(name))
-            .map(|(_, part)| part.clone())
-            .collect();
-        let remove: Vec<PartName> = difference.removed.into_iter().cloned().collect();
+        let (upsert, secret): (Vec<_>, Vec<_>) =
+            difference.changed.into_iter().partition(|(_, part)| self.secrets || !part.may_hold_secrets());
+        let upsert: Vec<Part> = upsert.into_iter().map(|(_, part)| part.clone()).collect();
+        // A part that had no secret until now: what it was must not be served after a restart.
+        let replaced = secret.into_iter().map(|(name, _)| name).filter(|name| log.kept.contains(name));
+        let remove: Vec<PartName> = difference.removed.into_iter().chain(replaced).cloned().collect();
         if upsert.is_empty() && remove.is_empty() && log.sound {
             return Ok(());
         }

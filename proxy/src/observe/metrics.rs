@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
@@ -11,6 +11,7 @@ use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::counters::{Histogram, PerWorker, count};
+use crate::auth::{Authorizer, KINDS, Outcome};
 use crate::cache::Phase;
 use crate::client::ConnectionMetrics;
 use crate::listen::relief::LoadMetrics;
@@ -34,6 +35,7 @@ pub(crate) enum Scope {
 /// All metric families of the proxy.
 pub(crate) struct Metrics {
     stages: StageCollector,
+    authorizers: AuthorizerCollector,
     version: GaugeVec,
     certificates: IntGaugeVec,
     pub(crate) applied: Gauge,
@@ -63,6 +65,14 @@ struct StageCounters {
     rejects: [AtomicU64; REASONS.len()],
     throttled: [AtomicU64; SCOPES.len()],
     cache: [AtomicU64; Phase::TEXTS.len()],
+    authorizers: [AuthorizerCounters; KINDS.len()],
+}
+
+/// The counters of one kind of authorizer.
+#[derive(Default)]
+struct AuthorizerCounters {
+    outcomes: [AtomicU64; Outcome::TEXTS.len()],
+    duration: Histogram,
 }
 
 // Arrays of more than 32 have no default.
@@ -72,6 +82,7 @@ impl Default for StageCounters {
             rejects: [const { AtomicU64::new(0) }; REASONS.len()],
             throttled: Default::default(),
             cache: Default::default(),
+            authorizers: Default::default(),
         }
     }
 }
@@ -96,6 +107,8 @@ impl Metrics {
         };
         let stages = StageCollector::new(workers)?;
         registry.register(Box::new(stages.clone()))?;
+        let authorizers = AuthorizerCollector::new()?;
+        registry.register(Box::new(authorizers.clone()))?;
         let version = GaugeVec::new(
             Opts::new("sluice_config_version_info", "Version of the configuration that is served."),
             &["version"],
@@ -153,6 +166,7 @@ impl Metrics {
         }
         Ok(Self {
             stages,
+            authorizers,
             version,
             certificates,
             applied,
@@ -202,6 +216,15 @@ impl Metrics {
         all.entry(stage.into()).or_insert_with(made).clone()
     }
 
+    /// An Authorizer was compiled, or is gone: `namespace/name`.
+    pub(crate) fn set_authorizer(&self, name: &str, authorizer: Option<&Arc<Authorizer>>) {
+        let mut all = locked(&self.authorizers.all);
+        match authorizer {
+            Some(authorizer) => drop(all.insert(name.into(), Arc::downgrade(authorizer))),
+            None => drop(all.remove(name)),
+        }
+    }
+
     /// Removes a stage with its routes.
     pub(crate) fn remove_stage(&self, stage: &str) {
         locked(&self.stages.all).remove(stage);
@@ -244,6 +267,15 @@ impl StageMetrics {
 
     pub(crate) fn throttled(&self, worker: usize, scope: Scope) {
         count(&self.counters.of(worker).throttled[scope as usize]);
+    }
+
+    /// A decision of an authorizer of the kind at this place in `KINDS`; `took` if a credential was verified for it.
+    pub(crate) fn authorized(&self, worker: usize, kind: usize, outcome: Outcome, took: Option<Duration>) {
+        let Some(counters) = self.counters.of(worker).authorizers.get(kind) else { return };
+        count(&counters.outcomes[outcome as usize]);
+        if let Some(took) = took {
+            counters.duration.observe(took);
+        }
     }
 
     pub(crate) fn cache(&self, worker: usize, phase: Phase) {
@@ -291,7 +323,7 @@ const fn family(name: &'static str, help: &'static str, labels: &'static [&'stat
     Family { name, help, labels, kind }
 }
 
-const FAMILIES: [Family; 6] = {
+const FAMILIES: [Family; 8] = {
     use MetricType::{COUNTER, HISTOGRAM};
     [
         family("sluice_requests_total", "Completed requests.", &["stage", "route", "code"], COUNTER),
@@ -315,6 +347,18 @@ const FAMILIES: [Family; 6] = {
             &["stage", "result"],
             COUNTER,
         ),
+        family(
+            "sluice_authorizer_decisions_total",
+            "Decisions of authorizers, by kind and outcome.",
+            &["stage", "kind", "outcome"],
+            COUNTER,
+        ),
+        family(
+            "sluice_authorizer_duration_seconds",
+            "Time to verify a credential for which no decision was remembered, including calls to other servers.",
+            &["stage", "kind"],
+            HISTOGRAM,
+        ),
     ]
 };
 
@@ -324,8 +368,8 @@ impl StageCollector {
             let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
         };
-        let [a, b, c, d, e, f] = FAMILIES.each_ref().map(description);
-        let descriptions = Arc::new([a?, b?, c?, d?, e?, f?]);
+        let [a, b, c, d, e, f, g, h] = FAMILIES.each_ref().map(description);
+        let descriptions = Arc::new([a?, b?, c?, d?, e?, f?, g?, h?]);
         Ok(Self { all: Arc::default(), descriptions, named: Arc::default(), workers })
     }
 }
@@ -355,8 +399,47 @@ impl Collector for StageCollector {
             for (at, result) in Phase::TEXTS.iter().enumerate() {
                 out.counter(5, &[name, result], stage.counters.sum(|counters| &counters.cache[at]));
             }
+            for (kind, text) in KINDS.iter().enumerate() {
+                for (at, outcome) in Outcome::TEXTS.iter().enumerate() {
+                    let sum = stage.counters.sum(|counters| &counters.authorizers[kind].outcomes[at]);
+                    out.counter(6, &[name, text, outcome], sum);
+                }
+                let duration = stage.counters.histogram(|counters| &counters.authorizers[kind].duration);
+                out.histogram(7, &[name, text], duration);
+            }
         }
         out.families()
+    }
+}
+
+/// The Prometheus collector of what authorizers remember.
+#[derive(Clone)]
+struct AuthorizerCollector {
+    all: Arc<Mutex<BTreeMap<Box<str>, Weak<Authorizer>>>>,
+    remembered: IntGaugeVec,
+}
+
+impl AuthorizerCollector {
+    fn new() -> Result<Self, prometheus::Error> {
+        let options = Opts::new("sluice_authorizer_remembered_decisions", "Decisions that an Authorizer remembers.");
+        Ok(Self { all: Arc::default(), remembered: IntGaugeVec::new(options, &["authorizer", "kind"])? })
+    }
+}
+
+impl Collector for AuthorizerCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.remembered.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.remembered.reset();
+        for (name, authorizer) in locked(&self.all).iter() {
+            let Some(authorizer) = authorizer.upgrade() else { continue };
+            let Some(kind) = authorizer.kind().and_then(|kind| KINDS.get(kind)) else { continue };
+            let count = i64::try_from(authorizer.remembered()).unwrap_or(i64::MAX);
+            self.remembered.with_label_values(&[&**name, *kind]).set(count);
+        }
+        self.remembered.collect()
     }
 }
 
@@ -455,6 +538,8 @@ mod tests {
         stage.reject(1, crate::reject::Reject::Throttled(1).index());
         stage.throttled(0, Scope::Rule);
         stage.cache(0, Phase::Bypass);
+        stage.authorized(0, 0, Outcome::Remembered, None);
+        stage.authorized(1, 1, Outcome::Failed, Some(Duration::from_millis(3)));
         let text = page(&registry);
         for line in [
             r#"sluice_requests_total{code="2xx",route="orders",stage="shop/prod"} 2"#,
@@ -466,6 +551,9 @@ mod tests {
             r#"sluice_rejects_total{reason="Throttled",stage="shop/prod"} 1"#,
             r#"sluice_throttled_total{scope="rule",stage="shop/prod"} 1"#,
             r#"sluice_cache_requests_total{result="bypass",stage="shop/prod"} 1"#,
+            r#"sluice_authorizer_decisions_total{kind="Jwt",outcome="remembered",stage="shop/prod"} 1"#,
+            r#"sluice_authorizer_decisions_total{kind="Introspection",outcome="failed",stage="shop/prod"} 1"#,
+            r#"sluice_authorizer_duration_seconds_count{kind="Introspection",stage="shop/prod"} 1"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

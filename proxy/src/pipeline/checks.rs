@@ -14,7 +14,7 @@ use super::api_key;
 use super::edits;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
-use crate::auth::{AuthRequest, Authorizer, Decision};
+use crate::auth::{AuthRequest, Authorization, Authorizer, Decision};
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::limit::take_all;
@@ -45,7 +45,11 @@ pub(crate) async fn pass(
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
         let request = AuthRequest { headers: &parts.headers, behavior, variables: &variables };
-        match authorizer.authorize(&request).await {
+        let Authorization { decision, outcome, took } = authorizer.authorize(&request).await;
+        if let Some(kind) = authorizer.kind() {
+            matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
+        }
+        match decision {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
                 exchange.identity = Some(identity);

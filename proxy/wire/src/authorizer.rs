@@ -1,8 +1,9 @@
 //! What an Authorizer configures: how callers are identified.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::MapAccess;
+use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ObjectRef;
@@ -22,6 +23,8 @@ pub struct AuthorizerPart {
 pub enum AuthorizerKind {
     /// JSON Web Tokens (RFC 7519).
     Jwt(Jwt),
+    /// Tokens that an endpoint decides about (RFC 7662).
+    Introspection(Introspection),
     /// It is not valid: every rule that uses it rejects all requests.
     Invalid {
         /// Why, in a sentence.
@@ -40,6 +43,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
     fn read<A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Self>, A::Error> {
         Ok(Some(match name {
             "Jwt" => Self::Jwt(map.next_value()?),
+            "Introspection" => Self::Introspection(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
         }))
@@ -60,10 +64,24 @@ impl Serialize for AuthorizerKind {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Jwt(jwt) => tagged::serialize("Jwt", jwt, to),
+            Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
     }
+}
+
+/// Kinds whose content may be stored on a disk: no secret is in it.
+const WITHOUT_SECRETS: [&str; 2] = ["Jwt", "Invalid"];
+
+/// Whether the text of a part may hold a secret: that of an Authorizer of another kind, or of none that can be read.
+pub(crate) fn may_hold_secrets(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Outline {
+        kind: BTreeMap<String, IgnoredAny>,
+    }
+    let outline = serde_json::from_str::<Outline>(text);
+    !outline.is_ok_and(|part| part.kind.keys().all(|kind| WITHOUT_SECRETS.contains(&kind.as_str())))
 }
 
 /// Which tokens are accepted.
@@ -103,6 +121,51 @@ pub fn normalized_token_type(text: &str) -> String {
         "jose" => "jwt".to_owned(),
         other => other.to_owned(),
     }
+}
+
+/// How an endpoint is asked about tokens, and which ones are accepted.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Introspection {
+    /// The endpoint: an http or https URL.
+    pub url: String,
+    /// The gateway's client id at the endpoint.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// How both are sent.
+    pub client_authentication: ClientAuthentication,
+    /// Where the token is; the first place that has one counts.
+    pub token_from: Vec<TokenSource>,
+    /// Must equal `iss`; none: it is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// One must be in `aud`, or equal `client_id` where `aud` is absent.
+    pub audiences: Vec<String>,
+    /// Whether tokens for every audience, or for none, are accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_audience: bool,
+    /// Members of the response that must have exactly this text.
+    pub required_claims: BTreeMap<String, String>,
+    /// For how long a token is accepted without another call, in milliseconds; 0: for no time.
+    pub result_ttl_ms: u64,
+    /// The time for a call, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl fmt::Debug for Introspection {
+    // It holds a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Introspection({} as {})", self.url, self.client_id)
+    }
+}
+
+/// How a client authenticates (RFC 6749, section 2.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientAuthentication {
+    /// In the header `authorization`.
+    Basic,
+    /// In the form.
+    Post,
 }
 
 /// One issuer.
@@ -186,6 +249,30 @@ pub struct TokenSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PartBody;
+
+    const INTROSPECTION: &str = r#"{"Introspection":{"url":"https://idp.example/i","client_id":"gateway","client_secret":"s3cret","client_authentication":"Basic","token_from":[],"audiences":["shop"],"required_claims":{},"result_ttl_ms":60000,"timeout_ms":5000}}"#;
+
+    #[test]
+    fn a_client_secret_is_never_printed_and_its_part_is_known_to_hold_one() {
+        let text = |kind: &str| {
+            format!(r#"{{"object":{{"kind":"Authorizer","namespace":"shop","name":"a"}},"kind":{kind}}}"#)
+        };
+        let part: AuthorizerPart = serde_json::from_str(&text(INTROSPECTION)).unwrap();
+        let printed = format!("{part:?} {:#?}", PartBody::Authorizer(part.clone()));
+        assert!(printed.contains("idp.example") && !printed.contains("s3cret"), "{printed}");
+        for (kind, expected) in [
+            (INTROSPECTION, true),
+            (r#"{"Jwt":{}}"#, false),
+            (r#"{"Invalid":{"why":"No."}}"#, false),
+            (r#"{"Saml":{"key":"s3cret"}}"#, true),
+            (r#"{"Jwt":{},"Saml":{}}"#, true),
+            (r#""Jwt""#, true),
+        ] {
+            assert_eq!(may_hold_secrets(&text(kind)), expected, "{kind}");
+        }
+        assert!(may_hold_secrets("{"));
+    }
 
     #[test]
     fn kinds_survive_their_text_and_a_kind_of_a_newer_version_is_unknown() {
@@ -196,6 +283,7 @@ mod tests {
         for kind in [
             r#"{"Invalid":{"why":"No."}}"#,
             r#"{"Jwt":{"issuers":[],"algorithms":["ES256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
+            INTROSPECTION,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);
         }

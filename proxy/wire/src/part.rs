@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authorizer;
 use crate::{
     AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, RoutePart, StagePart, UpstreamPart,
 };
@@ -84,6 +85,16 @@ impl Part {
         // Bodies are plain data with string keys: writing them cannot fail. Were it to, the part would not decode.
         let json: Arc<str> = written.unwrap_or_default().into();
         Self { name, hash: Hash::of(json.as_bytes()), json }
+    }
+
+    /// Whether the body holds a secret that must not be written to a disk, or may hold one.
+    #[must_use]
+    pub fn may_hold_secrets(&self) -> bool {
+        match self.name.kind {
+            PartKind::Certificate => true,
+            PartKind::Authorizer => authorizer::may_hold_secrets(&self.json),
+            _ => false,
+        }
     }
 
     /// Checks the hash and reads the body.

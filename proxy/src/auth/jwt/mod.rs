@@ -1,8 +1,6 @@
 //! JSON Web Tokens (RFC 7519). A token is verified by issuer, algorithm, key, signature, times, audience and claims, in that
 //! order. `token` parses tokens; `key_sets` holds the keys of issuers.
 
-mod error;
-mod json;
 mod key_sets;
 mod keys;
 mod token;
@@ -11,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName};
-use serde_json::Value;
 use sluice_wire::Algorithm;
 
+use super::claims::{self, Times};
+use super::credential::Source;
 use super::remembered::Grant;
-pub(super) use error::TokenError;
+use super::token_error::TokenError;
 pub(crate) use key_sets::KeySets;
 use key_sets::{KeyLookup, KeySet, SetId};
-use token::{Source, Times, Token};
+use token::Token;
 
 /// Keys that are tried for one token.
 const MAX_TRIES: usize = 16;
@@ -92,14 +90,9 @@ impl Jwt {
         })
     }
 
-    /// The token of a request, and its header.
-    pub(super) fn credential<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a str, &HeaderName), TokenError> {
-        token::find(&self.sources, headers)
-    }
-
-    /// The headers that may have a token.
-    pub(super) fn places(&self) -> impl Iterator<Item = &HeaderName> {
-        self.sources.iter().map(Source::header)
+    /// The places that may have a token.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// Which keys of an issuer are in use.
@@ -141,31 +134,21 @@ impl Jwt {
             }
         };
         let times = Times::of(&token.claims)?;
+        let expires = times.expires().ok_or(TokenError::NoExpiry)?;
         times.check(now, self.skew)?;
         if let Some(accepted) = &issuer.audiences
-            && !token::audience_fits(&token.claims, accepted)?
+            && !claims::audience_fits(&token.claims, accepted)?
         {
             return Err(TokenError::WrongAudience);
         }
-        let identity = token::identity(&issuer.issuer, token.claims, times.accepted_until(self.skew))?;
-        let has = |(path, text): (&String, &String)| identity.value(path).is_some_and(|claim| claim_is(claim, text));
-        if !self.required.iter().all(has) {
+        let names_key = token.kid.is_some();
+        let accepted_until = expires.checked_add(self.skew).unwrap_or(expires);
+        let identity = token::identity(&issuer.issuer, token.claims, accepted_until)?;
+        if !claims::has_all(&identity, &self.required) {
             return Err(TokenError::MissingClaim);
         }
-        let names_key = token.kid.is_some();
-        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation, names_key }))
+        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation, names_key, parsed: text.len() }))
     }
-}
-
-/// Whether a claim is `text`; of a list, whether one element is. Values without a text of their own are equal to none.
-fn claim_is(claim: &Value, text: &str) -> bool {
-    let is = |value: &Value| match value {
-        Value::String(value) => value == text,
-        Value::Number(number) => number.to_string() == text,
-        Value::Bool(value) => text == if *value { "true" } else { "false" },
-        _ => false,
-    };
-    claim.as_array().map_or_else(|| is(claim), |list| list.iter().any(is))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use sluice_wire::{
 };
 
 use super::{KeySets, TokenError};
-use crate::auth::{AuthRequest, Authorizer, Decision, Identity};
+use crate::auth::{AuthRequest, Authorizer, Decision, Identity, Services};
 use crate::template::NoVariables;
 use issuers::Web;
 
@@ -142,14 +142,19 @@ fn block<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), future).await.unwrap() })
 }
 
+fn services(sets: KeySets) -> Services {
+    Services::without_network(runtime(), sets)
+}
+
 fn inline(keys: &[&Value]) -> Arc<Authorizer> {
     let sets = KeySets::new(runtime(), Web::default());
-    Authorizer::compile(&part(jwt(KeySource::Inline(set(keys)))), &sets)
+    Authorizer::compile(&part(jwt(KeySource::Inline(set(keys)))), &services(sets))
 }
 
 /// The caller, or the reason of the rejection.
 async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
-    match authorizer.authorize(&AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables }).await {
+    let request = AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables };
+    match authorizer.authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
     }
@@ -415,7 +420,7 @@ fn aws_http_apis_need_the_name_of_the_key() {
             let decide = |token: &str| {
                 let headers = bearer(token);
                 let request = AuthRequest { headers: &headers, behavior, variables: &NoVariables };
-                match authorizer.authorize(&request).now_or_never().unwrap() {
+                match authorizer.authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,
                     Decision::Reject { reason, .. } => Some(reason),
                 }
@@ -432,7 +437,7 @@ fn tokens_have_an_accepted_type() {
     let with_types = |types: &[&str]| {
         let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
         rules.token_types = types.iter().map(|text| (*text).to_owned()).collect();
-        Authorizer::compile(&part(rules), &KeySets::new(runtime(), Web::default()))
+        Authorizer::compile(&part(rules), &services(KeySets::new(runtime(), Web::default())))
     };
     let token = |token_type: Value| {
         let mut header = EC.header();
@@ -564,7 +569,7 @@ fn places_of_tokens() {
     }
     let mut second = jwt(KeySource::Inline(set(&[&EC.jwk])));
     second.token_from.push(TokenSource { header: "x-token".into(), scheme: None });
-    let authorizer = Authorizer::compile(&part(second), &KeySets::new(runtime(), Web::default()));
+    let authorizer = Authorizer::compile(&part(second), &services(KeySets::new(runtime(), Web::default())));
     let mut both = headers(&["Basic YTpi"]);
     both.insert("x-token", HeaderValue::from_str(&token).unwrap());
     assert_eq!(rejected(&authorizer, &both), None);
@@ -572,7 +577,7 @@ fn places_of_tokens() {
 
 #[test]
 fn an_authorizer_that_cannot_be_used_rejects_every_request() {
-    let sets = KeySets::new(runtime(), Web::default());
+    let sets = services(KeySets::new(runtime(), Web::default()));
     let mut nowhere = jwt(KeySource::Inline(set(&[&EC.jwk])));
     nowhere.token_from.clear();
     let object = ObjectRef::new("Authorizer", "shop", "idp");
@@ -596,7 +601,7 @@ fn a_cache_identity_is_that_of_one_caller_whatever_its_token() {
     let mut two = jwt(KeySource::Inline(set(&[&EC.jwk])));
     let keys = KeySource::Inline(set(&[&EC.jwk]));
     two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], any_audience: false, keys });
-    let authorizer = Authorizer::compile(&part(two), &KeySets::new(runtime(), Web::default()));
+    let authorizer = Authorizer::compile(&part(two), &services(KeySets::new(runtime(), Web::default())));
     let of = |claims: &Value| authorize_now(&authorizer, &bearer(&EC.token(claims))).unwrap().cache_identity.clone();
     let mut client = without("sub");
     client["client_id"] = json!("till");

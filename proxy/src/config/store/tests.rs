@@ -77,6 +77,26 @@ async fn what_was_saved_is_loaded_and_certificates_only_where_they_may_be() {
 }
 
 #[tokio::test]
+async fn a_part_that_gets_a_secret_is_removed_where_secrets_may_not_be_stored() {
+    let authorizer = |kind: &str| part(PartKind::Authorizer, "shop/idp", &format!("{{\"kind\":{kind}}}"));
+    let plain = authorizer("{\"Jwt\":{}}");
+    let secret = authorizer("{\"Introspection\":{\"client_secret\":\"s3cret\"}}");
+    for secrets in [true, false] {
+        let dir = Dir::new();
+        let mut store = dir.open();
+        store.secrets = secrets;
+        let stored = |dir: &Dir| dir.open().load().unwrap_or_default().get(&plain.0).map(|part| part.json.clone());
+        store.saved(&[plain.clone()].into_iter().collect()).await;
+        assert_eq!(stored(&dir).as_ref(), Some(&plain.1.json));
+        store.saved(&[secret.clone()].into_iter().collect()).await;
+        assert_eq!(stored(&dir).as_ref(), Some(&secret.1.json).filter(|_| secrets));
+        assert_eq!(fs::read_to_string(&store.path).unwrap().contains("s3cret"), secrets);
+        store.saved(&[plain.clone()].into_iter().collect()).await;
+        assert_eq!(stored(&dir).as_ref(), Some(&plain.1.json));
+    }
+}
+
+#[tokio::test]
 async fn the_configuration_of_another_fleet_is_removed_and_not_served() {
     let (dir, edge) = (Dir::new(), "edge".parse().unwrap());
     let store = dir.open();

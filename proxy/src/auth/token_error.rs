@@ -1,6 +1,6 @@
 //! Why a token is not accepted. The texts name the check that failed and nothing about keys, claims or other callers.
 
-use crate::auth::decision::Decision;
+use super::decision::Decision;
 use crate::reject::{Challenge, Reject};
 
 /// Writes [`TokenError`] and the texts of each error: its reason in the access log, and the description for the client.
@@ -13,6 +13,10 @@ macro_rules! errors {
             Missing,
             /// The issuer's keys are not available: not the caller's fault.
             Unavailable,
+            /// The introspection endpoint did not respond as RFC 7662 requires; what it did instead. Not the caller's fault.
+            Introspection(IntrospectionFailure),
+            /// Too many requests wait for this authorizer.
+            Busy,
             $($(#[doc = $doc])* $name,)*
         }
 
@@ -22,6 +26,8 @@ macro_rules! errors {
                 match self {
                     Self::Missing => "token_missing",
                     Self::Unavailable => "issuer_unavailable",
+                    Self::Introspection(failure) => failure.reason(),
+                    Self::Busy => "authorizer_busy",
                     $(Self::$name => $reason,)*
                 }
             }
@@ -29,21 +35,24 @@ macro_rules! errors {
             fn reject(self) -> Reject {
                 let description = match self {
                     Self::Missing => return Reject::Unauthorized(Challenge::Missing),
-                    Self::Unavailable => return Reject::AuthorizerUnavailable,
+                    Self::Unavailable | Self::Introspection(_) | Self::Busy => return Reject::AuthorizerUnavailable,
                     $(Self::$name => $text,)*
                 };
                 Reject::Unauthorized(Challenge::InvalidToken(description))
             }
 
             #[cfg(test)]
-            const REASONS: &'static [&'static str] = &["token_missing", "issuer_unavailable", $($reason),*];
+            const REASONS: &'static [&'static str] = &[
+                "token_missing", "issuer_unavailable", "introspection_unavailable", "introspection_client_rejected",
+                "introspection_invalid_response", "authorizer_busy", $($reason),*
+            ];
         }
     };
 }
 
 // The texts of issuer, audience and `exp` are those of an AWS JWT authorizer.
 errors! {
-    /// It is not a token: three segments of base64url, of which two are JSON objects.
+    /// It is not a token: a JSON Web Token has three segments of base64url, of which two are JSON objects.
     Malformed "token_malformed" "the token is malformed";
     /// It is longer than 8 KiB.
     TooLong "token_too_long" "the token is longer than 8192 bytes";
@@ -91,6 +100,29 @@ errors! {
     InvalidId "token_invalid_jti" "the jti claim of the token is not valid";
     /// A required claim is missing or different.
     MissingClaim "token_missing_claim" "the token does not have a required claim";
+    /// The introspection endpoint reports that it is not active.
+    Inactive "token_inactive" "the token is not active";
+}
+
+/// Why an introspection endpoint does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum IntrospectionFailure {
+    /// There is no complete response in time, or one with a status of a server that cannot serve the request.
+    Unavailable,
+    /// It does not accept the credentials of the gateway.
+    ClientRejected,
+    /// The response is not what RFC 7662 defines.
+    InvalidResponse,
+}
+
+impl IntrospectionFailure {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Unavailable => "introspection_unavailable",
+            Self::ClientRejected => "introspection_client_rejected",
+            Self::InvalidResponse => "introspection_invalid_response",
+        }
+    }
 }
 
 impl From<TokenError> for Decision {
@@ -105,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_in_the_docs() {
-        let docs = include_str!("../../../../docs/authorization.md");
+        let docs = include_str!("../../../docs/authorization.md");
         for reason in TokenError::REASONS {
             assert!(docs.contains(&format!("`{reason}`")), "{reason}");
         }

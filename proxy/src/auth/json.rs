@@ -1,5 +1,5 @@
 //! JSON objects whose members have one value each. Of a repeated member, readers use the first or the last, so that two of them see
-//! different tokens.
+//! different objects.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::error::TokenError;
+use super::token_error::TokenError;
 
 /// An object in which no member is repeated, at any depth.
 pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, TokenError> {

@@ -1,0 +1,266 @@
+//! Token introspection (RFC 7662): an endpoint decides whether a token is active, and states its claims. `calls` makes and
+//! shares the calls; how long a result is remembered is decided here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+use sluice_wire::{ClientAuthentication, Hash};
+
+use super::calls::CallResult;
+use super::claims::{self, Times};
+use super::credential::Source;
+use super::fetch::{Endpoint, FetchError, Fetcher};
+use super::identity::{Identity, cache_identity};
+use super::json;
+use super::remembered::Grant;
+use super::token_error::{IntrospectionFailure, TokenError};
+
+/// A longer response is not read.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// AWS's limit for authorizers.
+const MAX_TIMEOUT: Duration = Duration::from_secs(29);
+/// The tolerated difference between the clocks of endpoint and proxy. The endpoint has compared the times with its own clock.
+const SKEW: Duration = Duration::from_secs(60);
+/// Between two log lines about one endpoint.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// One authorizer.
+pub(super) struct Introspection {
+    sources: Vec<Source>,
+    client: Arc<Client>,
+}
+
+/// What calls the endpoint.
+struct Client {
+    endpoint: Endpoint,
+    /// With a secret: it is never printed.
+    authorization: Option<HeaderValue>,
+    /// Credentials in the form, encoded; empty: they are in the header.
+    in_form: String,
+    timeout: Duration,
+    rules: Rules,
+    /// `namespace/name` of the Authorizer, for logs.
+    name: String,
+    /// When a failure was last logged, in milliseconds since `EPOCH`; 0: never.
+    logged: AtomicU64,
+}
+
+/// What is accepted of the tokens that are active.
+pub(crate) struct Rules {
+    url: String,
+    issuer: Option<String>,
+    /// None: tokens for every audience are accepted.
+    audiences: Option<Vec<String>>,
+    required: BTreeMap<String, String>,
+    result_ttl: Duration,
+}
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Introspection {
+    pub(super) fn compile(
+        part: &sluice_wire::Introspection,
+        name: &str,
+        namespace: &str,
+        fetcher: Option<&Fetcher>,
+    ) -> Result<Self, String> {
+        if part.token_from.is_empty() {
+            return Err("The Authorizer needs at least one place for the token.".to_owned());
+        }
+        let fetcher = fetcher.ok_or("The Authorizer needs a network.")?;
+        let endpoint = fetcher.endpoint(&part.url, namespace).map_err(|error| format!("The URL: {error}."))?;
+        let sources: Option<Vec<Source>> = part.token_from.iter().map(Source::compile).collect();
+        let (id, secret) = (form_encoded(&part.client_id), form_encoded(&part.client_secret));
+        let (authorization, in_form) = match part.client_authentication {
+            ClientAuthentication::Basic => {
+                let text = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
+                let mut value = HeaderValue::try_from(text).map_err(|_| "The client's credentials are too long.")?;
+                value.set_sensitive(true);
+                (Some(value), String::new())
+            }
+            ClientAuthentication::Post => (None, format!("&client_id={id}&client_secret={secret}")),
+        };
+        Ok(Self {
+            sources: sources.ok_or("The Authorizer names a header that is not valid.")?,
+            client: Arc::new(Client {
+                endpoint,
+                authorization,
+                in_form,
+                timeout: Duration::from_millis(part.timeout_ms).min(MAX_TIMEOUT),
+                rules: Rules::compile(part),
+                name: name.to_owned(),
+                logged: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// The places that may have a token.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// For how long a request waits for a call.
+    pub(super) fn timeout(&self) -> Duration {
+        self.client.timeout
+    }
+
+    /// Asks the endpoint about a token.
+    pub(super) fn call(&self, token: &str, digest: Hash) -> impl Future<Output = CallResult> + Send + use<> {
+        let (client, token) = (self.client.clone(), token.to_owned());
+        async move { client.decide(&token, digest).await }
+    }
+}
+
+impl Client {
+    async fn decide(&self, token: &str, digest: Hash) -> CallResult {
+        let form = format!("token={}&token_type_hint=access_token{}", form_encoded(token), self.in_form);
+        // The result is remembered from here on: a token that is revoked meanwhile is not accepted for longer.
+        let began = SystemTime::now();
+        let response = self.endpoint.post(
+            Bytes::from(form),
+            self.authorization.as_ref(),
+            self.timeout,
+            MAX_RESPONSE_BYTES,
+        );
+        let result = match response.await {
+            Ok(body) => self.rules.decide(&body, &digest, began),
+            Err(error) => {
+                self.log(&error);
+                return Err(TokenError::Introspection(failure(&error)));
+            }
+        };
+        if result.as_ref().err() == Some(&TokenError::Introspection(IntrospectionFailure::InvalidResponse)) {
+            self.log(&InvalidResponse);
+        }
+        result
+    }
+
+    /// Nothing of the token, of the response or of the client's credentials is in the line.
+    fn log(&self, error: &(dyn std::error::Error + 'static)) {
+        let now = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let last = self.logged.load(Ordering::Relaxed);
+        let due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_EVERY.as_millis();
+        if due && self.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let error = sluice_daemon::logging::chain(error);
+            tracing::warn!(authorizer.name = self.name, error, "cannot introspect tokens");
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the response is not that of a token introspection (RFC 7662): a JSON object in which active is true or false")]
+struct InvalidResponse;
+
+fn failure(error: &FetchError) -> IntrospectionFailure {
+    match error {
+        FetchError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => IntrospectionFailure::ClientRejected,
+        FetchError::TooLong(_) => IntrospectionFailure::InvalidResponse,
+        FetchError::Status(status) if !status.is_server_error() && *status != StatusCode::TOO_MANY_REQUESTS => {
+            IntrospectionFailure::InvalidResponse
+        }
+        _ => IntrospectionFailure::Unavailable,
+    }
+}
+
+impl Rules {
+    pub(crate) fn compile(part: &sluice_wire::Introspection) -> Self {
+        Self {
+            url: part.url.clone(),
+            issuer: part.issuer.clone(),
+            audiences: (!part.any_audience).then(|| part.audiences.clone()),
+            required: part.required_claims.clone(),
+            result_ttl: Duration::from_millis(part.result_ttl_ms),
+        }
+    }
+
+    /// Decides about the token with this digest, from the endpoint's response to a call at `began`.
+    pub(crate) fn decide(&self, body: &[u8], digest: &Hash, began: SystemTime) -> CallResult {
+        const INVALID: TokenError = TokenError::Introspection(IntrospectionFailure::InvalidResponse);
+        let claims = json::object(body).map_err(|_| INVALID)?;
+        match claims.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Err(TokenError::Inactive),
+            _ => return Err(INVALID),
+        }
+        if !permits_calls(&claims) {
+            return Err(TokenError::WrongType);
+        }
+        let times = Times::of(&claims).map_err(|_| INVALID)?;
+        times.check(began, SKEW)?;
+        if let Some(expected) = &self.issuer {
+            match claims::text(&claims, "iss", INVALID)? {
+                None => return Err(TokenError::NoIssuer),
+                Some(issuer) if issuer != expected => return Err(TokenError::UnknownIssuer),
+                Some(_) => {}
+            }
+        }
+        if let Some(accepted) = &self.audiences
+            && !claims::audience_fits(&claims, accepted).map_err(|_| INVALID)?
+        {
+            return Err(TokenError::WrongAudience);
+        }
+        let until = began.checked_add(self.result_ttl).unwrap_or(began);
+        let expires = times.expires().map_or(until, |exp| exp.min(until));
+        let identity = self.identity(claims, digest, expires)?;
+        if !claims::has_all(&identity, &self.required) {
+            return Err(TokenError::MissingClaim);
+        }
+        Ok(Grant { identity: Arc::new(identity), source: 0, generation: 0, names_key: true, parsed: body.len() })
+    }
+
+    fn identity(&self, claims: Map<String, Value>, digest: &Hash, expires: SystemTime) -> Result<Identity, TokenError> {
+        const INVALID: TokenError = TokenError::Introspection(IntrospectionFailure::InvalidResponse);
+        let text = |name: &str| Ok(claims::text(&claims, name, INVALID)?.filter(|text| !text.is_empty()));
+        let subject = text("sub")?;
+        let cache_identity = match (subject, text("iss")?) {
+            (Some(subject), issuer) => {
+                let issuer = issuer.unwrap_or_default().as_bytes();
+                cache_identity(&[b"Introspection", self.url.as_bytes(), issuer, b"sub", subject.as_bytes()])
+            }
+            // Without a subject, two users of one client may have the same claims.
+            (None, _) => cache_identity(&[b"Introspection", self.url.as_bytes(), b"token", digest.bytes()]),
+        };
+        let name = match (subject, text("username")?, text("client_id")?) {
+            (Some(name), _, _) | (None, Some(name), _) | (None, None, Some(name)) => Some(name.to_owned()),
+            (None, None, None) => None,
+        };
+        let scopes = claims::scopes(&claims);
+        Ok(Identity { kind: "Introspection", id: name, scopes, attributes: claims, expires, cache_identity })
+    }
+}
+
+/// Whether a token is one that a client sends to an API as it is. Endpoints report refresh tokens as active too, and tokens
+/// whose holder must prove the possession of a key (RFC 9449), which is not verified here.
+fn permits_calls(claims: &Map<String, Value>) -> bool {
+    let is = |name: &str, accepted: &[&str]| match claims.get(name) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => accepted.iter().any(|one| one.eq_ignore_ascii_case(text)),
+        Some(_) => false,
+    };
+    is("token_type", &["Bearer", "access_token"]) && is("token_use", &["access", "access_token"])
+}
+
+/// A value of a form (RFC 6749, appendix B). Spaces are `%20`, which servers read alike in forms and elsewhere.
+fn form_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 4);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            let digit = |value: u8| char::from_digit(u32::from(value), 16).map_or('0', |c| c.to_ascii_uppercase());
+            out.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! What authorizers share: key sets, and the means to call other servers.
+
+use tokio::runtime::Handle;
+
+use super::fetch::Fetcher;
+use super::jwt::KeySets;
+
+/// What authorizers are compiled with.
+pub(crate) struct Services {
+    /// Where calls run that several requests wait for.
+    pub(super) runtime: Handle,
+    pub(super) key_sets: KeySets,
+    /// None: there is no network, and authorizers that need one cannot be used.
+    pub(super) fetcher: Option<Fetcher>,
+}
+
+impl Services {
+    /// Over the network.
+    pub(crate) fn new(runtime: Handle, fetcher: Fetcher) -> Self {
+        let key_sets = KeySets::new(runtime.clone(), fetcher.clone());
+        Self { runtime, key_sets, fetcher: Some(fetcher) }
+    }
+
+    /// With key sets only, which may come from elsewhere.
+    pub(crate) fn without_network(runtime: Handle, key_sets: KeySets) -> Self {
+        Self { runtime, key_sets, fetcher: None }
+    }
+}
