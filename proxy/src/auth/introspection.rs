@@ -180,8 +180,13 @@ impl Rules {
         }
     }
 
+    /// Whether a token is accepted for this response to a call at `began`.
+    pub(crate) fn accept(&self, body: &[u8], began: SystemTime) -> bool {
+        self.decide(body, &Hash::of(b"token"), began).is_ok()
+    }
+
     /// Decides about the token with this digest, from the endpoint's response to a call at `began`.
-    pub(crate) fn decide(&self, body: &[u8], digest: &Hash, began: SystemTime) -> CallResult {
+    fn decide(&self, body: &[u8], digest: &Hash, began: SystemTime) -> CallResult {
         const INVALID: TokenError = TokenError::Introspection(IntrospectionFailure::InvalidResponse);
         let claims = json::object(body).map_err(|_| INVALID)?;
         match claims.get("active") {
