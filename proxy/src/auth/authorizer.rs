@@ -47,7 +47,7 @@ enum PendingCheck {
     /// Then the credential is verified again.
     Keys(KeyWait),
     /// A call, whose result is the decision.
-    Call { digest: Hash, at_most: Duration, call: BoxFuture<'static, CallResult> },
+    Call { digest: Hash, within: Duration, call: BoxFuture<'static, CallResult> },
 }
 
 /// What verifying a credential results in.
@@ -187,10 +187,10 @@ impl Authorizer {
                     Evaluation::Done(Authorization { decision, .. }) => decision,
                     // Something else is missing by now: this request has waited.
                     Evaluation::Wait(PendingCheck::Keys(wait), _) => wait.given_up().into(),
-                    Evaluation::Wait(PendingCheck::Call { .. }, _) => TokenError::Unavailable.into(),
+                    Evaluation::Wait(PendingCheck::Call { .. }, _) => TokenError::CallFailed.into(),
                 }
             }
-            PendingCheck::Call { digest, at_most, call } => match self.calls.join(digest, at_most, call).await {
+            PendingCheck::Call { digest, within, call } => match self.calls.join(digest, within, call).await {
                 Ok(grant) => granted(grant, request.behavior),
                 Err(error) => error.into(),
             },
@@ -243,7 +243,7 @@ impl Kind {
             Self::Introspection(introspection) => {
                 let digest = Hash::of(credential.as_bytes());
                 let call = Box::pin(introspection.call(credential, digest));
-                Verdict::Wait(PendingCheck::Call { digest, at_most: introspection.timeout(), call })
+                Verdict::Wait(PendingCheck::Call { digest, within: introspection.timeout(), call })
             }
         }
     }

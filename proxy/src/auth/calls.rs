@@ -17,6 +17,8 @@ use super::token_error::TokenError;
 /// Requests that wait for one authorizer, and its calls under way. Further requests are rejected: a client that sends a new
 /// credential in each request takes no more of the server, and of this proxy, than that.
 const MAX_WAITING: usize = 256;
+/// The result of a call that ends at its deadline arrives within this time.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a call results in.
 pub(super) type CallResult = Result<Grant, TokenError>;
@@ -41,11 +43,11 @@ impl Calls {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The result of `call`, or of a call for the same credential that is under way.
+    /// The result of `call`, or of a call for the same credential that is under way. Both have a deadline of their own, `within`.
     pub(super) async fn join(
         self: &Arc<Self>,
         digest: Hash,
-        at_most: Duration,
+        within: Duration,
         call: impl Future<Output = CallResult> + Send + 'static,
     ) -> CallResult {
         let _place = Place::take(&self.waiting).ok_or(TokenError::Busy)?;
@@ -53,11 +55,11 @@ impl Calls {
             Joined::Remembered(grant) => return Ok(grant),
             Joined::Call(awaited) => awaited,
         };
-        let ended = tokio::time::timeout(at_most, awaited.wait_for(Option::is_some)).await;
+        let ended = tokio::time::timeout(within + GRACE, awaited.wait_for(Option::is_some)).await;
         match ended {
-            Ok(Ok(result)) => (*result).clone().unwrap_or(Err(TokenError::Unavailable)),
-            // It takes too long, or it panicked.
-            Err(_) | Ok(Err(_)) => Err(TokenError::Unavailable),
+            Ok(Ok(result)) => (*result).clone().unwrap_or(Err(TokenError::CallFailed)),
+            // It panicked, or its own deadline did not end it.
+            Err(_) | Ok(Err(_)) => Err(TokenError::CallFailed),
         }
     }
 
@@ -207,7 +209,7 @@ mod tests {
     async fn a_call_that_panics_rejects_its_requests_and_the_next_one_calls_again() {
         let calls = calls();
         let failed = calls.join(Hash::of(b"token"), LONG, async { panic!("a defect") }).await;
-        assert_eq!(failed.err(), Some(TokenError::Unavailable));
+        assert_eq!(failed.err(), Some(TokenError::CallFailed));
         let next = calls.join(Hash::of(b"token"), LONG, async { Ok(grant(SystemTime::now() + LONG)) }).await;
         assert!(next.is_ok());
     }
@@ -225,7 +227,7 @@ mod tests {
         }
         assert_eq!(never(0).await.err(), Some(TokenError::Busy));
         for request in waiting {
-            assert_eq!(request.await.unwrap().err(), Some(TokenError::Unavailable));
+            assert_eq!(request.await.unwrap().err(), Some(TokenError::CallFailed));
         }
         // The calls are under way: no client causes more of them by disconnecting.
         assert_eq!(calls.under_way().len(), MAX_WAITING);

@@ -17,6 +17,8 @@ macro_rules! errors {
             Introspection(IntrospectionFailure),
             /// Too many requests wait for this authorizer.
             Busy,
+            /// A call to another server ended without a result: a defect.
+            CallFailed,
             $($(#[doc = $doc])* $name,)*
         }
 
@@ -28,6 +30,7 @@ macro_rules! errors {
                     Self::Unavailable => "issuer_unavailable",
                     Self::Introspection(failure) => failure.reason(),
                     Self::Busy => "authorizer_busy",
+                    Self::CallFailed => "authorizer_call_failed",
                     $(Self::$name => $reason,)*
                 }
             }
@@ -35,7 +38,9 @@ macro_rules! errors {
             fn reject(self) -> Reject {
                 let description = match self {
                     Self::Missing => return Reject::Unauthorized(Challenge::Missing),
-                    Self::Unavailable | Self::Introspection(_) | Self::Busy => return Reject::AuthorizerUnavailable,
+                    Self::Unavailable | Self::Introspection(_) | Self::Busy | Self::CallFailed => {
+                        return Reject::AuthorizerUnavailable;
+                    }
                     $(Self::$name => $text,)*
                 };
                 Reject::Unauthorized(Challenge::InvalidToken(description))
@@ -44,7 +49,7 @@ macro_rules! errors {
             #[cfg(test)]
             const REASONS: &'static [&'static str] = &[
                 "token_missing", "issuer_unavailable", "introspection_unavailable", "introspection_client_rejected",
-                "introspection_invalid_response", "authorizer_busy", $($reason),*
+                "introspection_invalid_response", "authorizer_busy", "authorizer_call_failed", $($reason),*
             ];
         }
     };

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sluice_wire::{Down, Outcome, Up};
+use sluice_wire::{Down, Outcome, PartKind, Up};
 
 use super::*;
 use crate::config::{Sink, Subscriber};
