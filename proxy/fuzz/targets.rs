@@ -19,8 +19,8 @@ use sluice_proxy::internals::{self, Tokens};
 use sluice_proxy::run::AddressHeader;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
-    Algorithm, AuthorizerPart, ClientAuthentication, Down, Frame, Hash, Introspection, Issuer, Jwt, KeySource, ObjectRef,
-    Template, TokenSource, Up, default_token_types,
+    Algorithm, AuthorizerPart, ClientAuthentication, Down, Frame, Hash, Introspection, Issuer, Jwt, KeySource,
+    ObjectRef, Template, TokenSource, Up, default_token_types,
 };
 
 /// A path has one canonical form or none, and nothing that decodes it again finds another path in it.

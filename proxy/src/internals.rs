@@ -11,7 +11,8 @@ use futures::future::BoxFuture;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire::{
-    AuthorizerPart, Behavior, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName, Parts,
+    AuthorizerPart, Behavior, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName,
+    Parts,
 };
 
 use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Services};

@@ -66,7 +66,23 @@ fn only_a_response_for_an_active_token_makes_it_accepted() {
         let seed = std::fs::read(format!("{folder}{valid}")).unwrap();
         assert!(targets::introspected(&seed), "the target would prove nothing");
     }
-    let tokens = ["true", "false", "\"active\":", "\"aud\":", "null", "[", "]", "{", "}", ",", "\\u0061", "1e999", "-1", "\"", ":"];
+    let tokens = [
+        "true",
+        "false",
+        "\"active\":",
+        "\"aud\":",
+        "null",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "\\u0061",
+        "1e999",
+        "-1",
+        "\"",
+        ":",
+    ];
     assert_eq!(failures("introspection", targets::introspection, &tokens, Vec::new()), [""; 0]);
 }
 

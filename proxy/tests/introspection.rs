@@ -295,7 +295,8 @@ fn at_most_256_requests_wait_and_remembered_tokens_are_served_meanwhile() {
     });
     let gate = gate(Introspection { timeout_ms: 29_000, ..introspection(backend.address) });
     assert_eq!(ask(&gate, "known").status, 200);
-    let token = |number: usize| format!("GET /a HTTP/1.1\r\nhost: shop.example\r\nauthorization: Bearer t{number}\r\n\r\n");
+    let token =
+        |number: usize| format!("GET /a HTTP/1.1\r\nhost: shop.example\r\nauthorization: Bearer t{number}\r\n\r\n");
     let mut waiting: Vec<_> = (0..256)
         .map(|number| {
             let mut stream = gate.connect();

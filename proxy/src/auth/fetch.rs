@@ -211,12 +211,10 @@ impl Target {
 
 impl Fetch for Fetcher {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, FetchError>> {
-        Box::pin(
-            async move {
-                let exchange = tokio::time::timeout(DEADLINE, self.exchange(url));
-                exchange.await.map_err(|_| FetchError::Deadline(DEADLINE))?
-            },
-        )
+        Box::pin(async move {
+            let exchange = tokio::time::timeout(DEADLINE, self.exchange(url));
+            exchange.await.map_err(|_| FetchError::Deadline(DEADLINE))?
+        })
     }
 }
 

@@ -123,12 +123,8 @@ impl Client {
         let form = format!("token={}&token_type_hint=access_token{}", form_encoded(token), self.in_form);
         // The result is remembered from here on: a token that is revoked meanwhile is not accepted for longer.
         let began = SystemTime::now();
-        let response = self.endpoint.post(
-            Bytes::from(form),
-            self.authorization.as_ref(),
-            self.timeout,
-            MAX_RESPONSE_BYTES,
-        );
+        let response =
+            self.endpoint.post(Bytes::from(form), self.authorization.as_ref(), self.timeout, MAX_RESPONSE_BYTES);
         let result = match response.await {
             Ok(body) => self.rules.decide(&body, &digest, began),
             Err(error) => {

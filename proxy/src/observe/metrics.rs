@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::authorizers::{AuthorizerCollector, AuthorizerCounters};
 use super::counters::{Histogram, PerWorker, count};
 use crate::auth::{Authorizer, KINDS, Outcome};
 use crate::cache::Phase;
@@ -66,13 +67,6 @@ struct StageCounters {
     throttled: [AtomicU64; SCOPES.len()],
     cache: [AtomicU64; Phase::TEXTS.len()],
     authorizers: [AuthorizerCounters; KINDS.len()],
-}
-
-/// The counters of one kind of authorizer.
-#[derive(Default)]
-struct AuthorizerCounters {
-    outcomes: [AtomicU64; Outcome::TEXTS.len()],
-    duration: Histogram,
 }
 
 // Arrays of more than 32 have no default.
@@ -218,11 +212,7 @@ impl Metrics {
 
     /// An Authorizer was compiled, or is gone: `namespace/name`.
     pub(crate) fn set_authorizer(&self, name: &str, authorizer: Option<&Arc<Authorizer>>) {
-        let mut all = locked(&self.authorizers.all);
-        match authorizer {
-            Some(authorizer) => drop(all.insert(name.into(), Arc::downgrade(authorizer))),
-            None => drop(all.remove(name)),
-        }
+        self.authorizers.set(name, authorizer);
     }
 
     /// Removes a stage with its routes.
@@ -272,10 +262,7 @@ impl StageMetrics {
     /// A decision of an authorizer of the kind at this place in `KINDS`; `took` if a credential was verified for it.
     pub(crate) fn authorized(&self, worker: usize, kind: usize, outcome: Outcome, took: Option<Duration>) {
         let Some(counters) = self.counters.of(worker).authorizers.get(kind) else { return };
-        count(&counters.outcomes[outcome as usize]);
-        if let Some(took) = took {
-            counters.duration.observe(took);
-        }
+        counters.record(outcome, took);
     }
 
     pub(crate) fn cache(&self, worker: usize, phase: Phase) {
@@ -409,37 +396,6 @@ impl Collector for StageCollector {
             }
         }
         out.families()
-    }
-}
-
-/// The Prometheus collector of what authorizers remember.
-#[derive(Clone)]
-struct AuthorizerCollector {
-    all: Arc<Mutex<BTreeMap<Box<str>, Weak<Authorizer>>>>,
-    remembered: IntGaugeVec,
-}
-
-impl AuthorizerCollector {
-    fn new() -> Result<Self, prometheus::Error> {
-        let options = Opts::new("sluice_authorizer_remembered_decisions", "Decisions that an Authorizer remembers.");
-        Ok(Self { all: Arc::default(), remembered: IntGaugeVec::new(options, &["authorizer", "kind"])? })
-    }
-}
-
-impl Collector for AuthorizerCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.remembered.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.remembered.reset();
-        for (name, authorizer) in locked(&self.all).iter() {
-            let Some(authorizer) = authorizer.upgrade() else { continue };
-            let Some(kind) = authorizer.kind().and_then(|kind| KINDS.get(kind)) else { continue };
-            let count = i64::try_from(authorizer.remembered()).unwrap_or(i64::MAX);
-            self.remembered.with_label_values(&[&**name, *kind]).set(count);
-        }
-        self.remembered.collect()
     }
 }
 

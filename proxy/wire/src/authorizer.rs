@@ -255,9 +255,8 @@ mod tests {
 
     #[test]
     fn a_client_secret_is_never_printed_and_its_part_is_known_to_hold_one() {
-        let text = |kind: &str| {
-            format!(r#"{{"object":{{"kind":"Authorizer","namespace":"shop","name":"a"}},"kind":{kind}}}"#)
-        };
+        let text =
+            |kind: &str| format!(r#"{{"object":{{"kind":"Authorizer","namespace":"shop","name":"a"}},"kind":{kind}}}"#);
         let part: AuthorizerPart = serde_json::from_str(&text(INTROSPECTION)).unwrap();
         let printed = format!("{part:?} {:#?}", PartBody::Authorizer(part.clone()));
         assert!(printed.contains("idp.example") && !printed.contains("s3cret"), "{printed}");

@@ -42,8 +42,8 @@ mod upstream;
 mod variable;
 
 pub use authorizer::{
-    Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Introspection, Issuer, Jwt, KeySource, TokenSource,
-    default_token_types, normalized_token_type,
+    Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Introspection, Issuer, Jwt, KeySource,
+    TokenSource, default_token_types, normalized_token_type,
 };
 pub use capability::Capabilities;
 pub use client_header::{NEVER_FORWARDED, is_spoofable};
