@@ -60,6 +60,29 @@ fn every_printed_call_of_the_quickstart_returns_its_expected_status() {
 }
 
 #[test]
+fn tokens_are_introspected_and_a_revoked_one_is_rejected() {
+    if !curl() {
+        return;
+    }
+    let folder = Folder::copy_of("introspection");
+    folder.write("api.yaml", &folder.read("api.yaml").replace("resultTtl: 5s", "resultTtl: 0s"));
+    let sluice = Sluice::dev(&folder.0);
+    // With a token, without one, with another scope.
+    assert_eq!(statuses(&sluice), ["200", "401", "403"], "{:#?}", sluice.offered());
+    let lines = sluice.offered();
+    let line = lines.iter().find(|line| line.starts_with("TOKEN=")).unwrap();
+    let issuer = line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let form = [("accept", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
+    let token = send(issuer, "POST", "/token", &form, "client_id=acme&scope=orders.read").unwrap().body;
+    let bearer = format!("Bearer {}", token.trim());
+    let read = || ask(sluice.address(), "GET", "/orders", &[("authorization", &bearer)]).unwrap();
+    let accepted = read();
+    assert_eq!((accepted.status, accepted.header("x-caller")), (200, Some("acme")));
+    assert_eq!(send(issuer, "POST", "/revoke", &form, &format!("token={}", token.trim())).unwrap().status, 200);
+    assert_eq!(read().status, 401);
+}
+
+#[test]
 fn printed_calls_send_keys_where_the_stage_reads_them_and_name_networks_that_are_not_accepted() {
     if !curl() {
         return;
