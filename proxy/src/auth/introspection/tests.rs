@@ -105,11 +105,11 @@ fn the_claims_of_an_active_token_are_checked() {
         let response = active(members);
         assert_eq!(decide(part, &response.to_string()).err(), error, "{response}");
     }
-    let mut nobody = active(json!({}));
-    nobody.as_object_mut().unwrap().remove("aud");
-    assert_eq!(decide(&part(), &nobody.to_string()).err(), Some(TokenError::WrongAudience));
-    nobody["client_id"] = json!("shop");
-    assert_eq!(decide(&part(), &nobody.to_string()).err(), None);
+    let mut unnamed = active(json!({}));
+    unnamed.as_object_mut().unwrap().remove("aud");
+    assert_eq!(decide(&part(), &unnamed.to_string()).err(), Some(TokenError::WrongAudience));
+    unnamed["client_id"] = json!("shop");
+    assert_eq!(decide(&part(), &unnamed.to_string()).err(), None);
 }
 
 #[test]
