@@ -148,7 +148,7 @@ pub fn accepts(authorization: &[u8]) -> bool {
                 keys,
             }],
             algorithms: vec![Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA],
-            token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+            token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
             clock_skew_s: 0,
             required_claims: BTreeMap::new(),
             token_types: default_token_types(),

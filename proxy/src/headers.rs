@@ -239,6 +239,41 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// The values of a cookie, without quotes (RFC 6265, 4.1.1).
+pub(crate) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+    })
+}
+
+/// Removes elements of lists, such as cookies, from every header of a name; the other elements stay as the client wrote them.
+pub(crate) fn remove_elements(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    separator: u8,
+    is_removed: impl Fn(&[u8]) -> bool,
+) {
+    let elements =
+        |value: &'_ HeaderValue| value.as_bytes().split(|byte| *byte == separator).any(|e| is_removed(e.trim_ascii()));
+    if !headers.get_all(name).iter().any(elements) {
+        return;
+    }
+    let values: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
+    headers.remove(name);
+    for value in values {
+        let kept =
+            value.as_bytes().split(|byte| *byte == separator).filter(|element| !is_removed(element.trim_ascii()));
+        let kept = kept.collect::<Vec<_>>().join(&[separator][..]);
+        if let Ok(value) = HeaderValue::from_bytes(kept.trim_ascii())
+            && !value.is_empty()
+        {
+            headers.append(name.clone(), value);
+        }
+    }
+}
+
 /// Removes `Expect`, which hyper has handled.
 pub(crate) fn strip_expect(headers: &mut HeaderMap) {
     headers.remove(EXPECT);

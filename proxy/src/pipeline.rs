@@ -4,6 +4,7 @@ mod admission;
 mod api_key;
 mod caching;
 mod checks;
+mod credentials;
 mod early;
 mod edits;
 mod exchange;

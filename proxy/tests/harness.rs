@@ -286,7 +286,7 @@ pub fn login(set: String) -> (PartName, AuthorizerPart) {
     let jwt = Jwt {
         issuers: vec![issuer],
         algorithms: vec![Algorithm::ES256],
-        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 0,
         required_claims: Default::default(),
         token_types: default_token_types(),

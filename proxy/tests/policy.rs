@@ -491,8 +491,10 @@ fn a_credential_that_was_not_verified_does_not_reach_the_backend_beside_one_that
     let (key, set) = signer();
     let bearer = token(&key, "ann", "");
     let token = bearer.trim_start_matches("Bearer ");
-    let place =
-        |header: &str, scheme: Option<&str>| TokenSource { header: header.into(), scheme: scheme.map(Into::into) };
+    let place = |header: &str, scheme: Option<&str>| TokenSource::Header {
+        header: header.into(),
+        scheme: scheme.map(Into::into),
+    };
     let (name, mut login) = login(set);
     if let AuthorizerKind::Jwt(jwt) = &mut login.kind {
         jwt.token_from =
@@ -530,4 +532,105 @@ fn a_credential_that_was_not_verified_does_not_reach_the_backend_beside_one_that
     // Where nothing is verified, nothing is removed.
     let response = gate.request("GET", "/open", &[("x-id-token", "anything")], "");
     assert!(response.body.contains("x-id-token: anything"), "{response:?}");
+}
+
+#[test]
+fn tokens_in_the_query_a_cookie_or_a_subprotocol_are_found_and_only_verified_ones_are_forwarded() {
+    let (key, set) = signer();
+    let bearer = token(&key, "ann", "");
+    let token = bearer.trim_start_matches("Bearer ");
+    let (name, mut login) = login(set);
+    if let AuthorizerKind::Jwt(jwt) = &mut login.kind {
+        jwt.token_from = vec![
+            TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) },
+            TokenSource::Query { query: "access_token".into() },
+            TokenSource::Cookie { cookie: "session".into() },
+            TokenSource::WebSocketProtocol { web_socket_protocol: "bearer.".into() },
+        ];
+    }
+    let backend = Backend::echo();
+    let mut guarded = policy(service());
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    let mut gate = Gate::start();
+    let parts = vec![
+        stage_part(stage()),
+        upstream(&[backend.address]),
+        (name, PartBody::Authorizer(login)),
+        route("r", vec![rule("r", "GET", "/a", guarded)]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    let cookie = format!("a=b; session={token}; c=d");
+    let protocols = format!("bearer.{token}, graphql-ws");
+    let target = |query: &str| format!("/a?page=2&{query}&sort=up").replace("&&", "&");
+    let in_query = format!("access%5Ftoken={token}");
+    let ws = "sec-websocket-protocol";
+    // The query, the headers, the status, and whether the backend gets the token.
+    let rows: [(&str, &[(&str, &str)], u16, bool); 14] = [
+        ("", &[("authorization", &bearer)], 200, true),
+        ("access_token=forged", &[("authorization", &bearer)], 200, true),
+        ("Access_Token=forged&access_token=", &[("authorization", &bearer)], 200, true),
+        (
+            "",
+            &[("authorization", &bearer), ("cookie", "session=forged; a=b"), (ws, "bearer.forged, graphql-ws")],
+            200,
+            true,
+        ),
+        (&in_query, &[], 200, false),
+        (&in_query, &[("cookie", "SESSION=forged"), (ws, "graphql-ws,Bearer.forged")], 200, false),
+        (&in_query, &[("authorization", "Basic forged")], 200, false),
+        (&format!("{in_query}&access_token=forged"), &[], 401, false),
+        ("access_token=forged", &[("cookie", &cookie)], 401, false),
+        ("", &[("cookie", &cookie)], 200, true),
+        ("", &[("cookie", &format!("{cookie}; session =forged; Session=forged")), (ws, "bearer.forged")], 200, true),
+        ("", &[("cookie", &format!("{cookie}; session=forged"))], 401, false),
+        ("", &[(ws, &protocols)], 200, false),
+        ("", &[(ws, "bearer.forged, graphql-ws")], 401, false),
+    ];
+    for (query, headers, status, forwarded) in rows {
+        let response = gate.request("GET", &target(query), headers, "");
+        assert_eq!(response.status, status, "{query} {headers:?} {response:?}");
+        if status == 200 {
+            let body = &response.body;
+            assert_eq!(body.contains(token), forwarded, "{query} {headers:?} {body}");
+            assert!(
+                body.starts_with("GET /a?page=2&sort=up ") && !body.contains("forged"),
+                "{query} {headers:?} {body}"
+            );
+            let lower = body.to_ascii_lowercase();
+            let offers = headers.iter().any(|(name, value)| *name == ws && value.contains("graphql-ws"));
+            assert_eq!(lower.contains("sec-websocket-protocol: graphql-ws\r\n"), offers, "{headers:?} {body}");
+        }
+    }
+    // No line of the log has the token, or what was sent instead.
+    eventually("logged", || gate.log.lines().len() == rows.len());
+    let lines = format!("{:?}", gate.log.lines());
+    assert!(!lines.contains(token) && !lines.contains("forged"), "{lines}");
+}
+
+#[test]
+fn a_token_in_the_query_is_no_part_of_the_key_of_a_stored_response() {
+    let (key, set) = signer();
+    let tokens: Vec<String> =
+        ["ann", "bob"].iter().map(|name| token(&key, name, "").trim_start_matches("Bearer ").to_owned()).collect();
+    let (name, mut login) = login(set);
+    if let AuthorizerKind::Jwt(jwt) = &mut login.kind {
+        jwt.token_from = vec![TokenSource::Query { query: "access_token".into() }];
+    }
+    let backend = Backend::echo();
+    let mut guarded = policy(service());
+    guarded.authorizer = Some(AuthorizerUse { part: name.clone(), scopes: vec![] });
+    guarded.cache = Some(shared_cache());
+    let mut gate = Gate::start();
+    let parts = vec![
+        stage_part(stage_with_cache()),
+        upstream(&[backend.address]),
+        (name, PartBody::Authorizer(login)),
+        route("r", vec![rule("r", "GET", "/a", guarded)]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    for token in &tokens {
+        let response = gate.get(&format!("/a?page=2&access_token={token}"));
+        assert!(response.status == 200 && !response.body.contains(token.as_str()), "{response:?}");
+    }
+    assert_eq!(backend.requests(), 1, "one response for both");
 }

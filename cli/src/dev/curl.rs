@@ -152,7 +152,7 @@ impl<'a> Context<'a> {
         let target = &served.target;
         let scope = authorization.scopes.first().map_or("", String::as_str);
         lines.push(format!("TOKEN={}", get(scope)));
-        let call = format!("curl -i -H \"authorization: Bearer $TOKEN\" {target}");
+        let call = format!("curl -i {} {target}", self.token_flags(served, authorization, "$TOKEN"));
         lines.push(format!("{call}   # {}", served.outcome(", with a token")));
         if self.is_cached(served) && served.unreachable.is_none() {
             lines.push(format!("{call}   # {}: from the cache", ok_status(served.rule)));
@@ -160,9 +160,28 @@ impl<'a> Context<'a> {
         lines.push(format!("curl -i {target}   # 401: no token"));
         if !scope.is_empty() {
             let other = get("something.else");
-            lines.push(format!("curl -i -H \"authorization: Bearer {other}\" {target}   # 403: another scope"));
+            let flags = self.token_flags(served, authorization, &other);
+            lines.push(format!("curl -i {flags} {target}   # 403: another scope"));
         }
         true
+    }
+
+    /// The curl arguments for a token, in the first place where the Authorizer looks for it.
+    fn token_flags(&self, served: &Served<'_>, authorization: &Authorization, token: &str) -> String {
+        let key = authorization.authorizer.as_ref().map(|named| ObjectKey::of(served.route).target(named));
+        let spec = key.and_then(|key| self.cluster.authorizers.get(&key)).map(|authorizer| &authorizer.spec);
+        let of_jwt = spec.and_then(|spec| spec.jwt.as_ref()).map(|jwt| &jwt.token_from);
+        let introspected = || spec.and_then(|spec| spec.introspection.as_ref()).map(|spec| &spec.token_from);
+        let first = of_jwt.or_else(introspected).and_then(|places| places.first());
+        match first.map(|place| (&place.header, &place.scheme, &place.query, &place.cookie, &place.web_socket_protocol))
+        {
+            Some((Some(header), None, ..)) => format!("-H \"{header}: {token}\""),
+            Some((Some(header), Some(scheme), ..)) => format!("-H \"{header}: {scheme} {token}\""),
+            Some((None, _, Some(name), ..)) => format!("-G --data-urlencode \"{name}={token}\""),
+            Some((None, _, None, Some(name), _)) => format!("-H \"cookie: {name}={token}\""),
+            Some((None, _, None, None, Some(prefix))) => format!("-H \"sec-websocket-protocol: {prefix}{token}\""),
+            Some((None, _, None, None, None)) | None => format!("-H \"authorization: Bearer {token}\""),
+        }
     }
 
     /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.

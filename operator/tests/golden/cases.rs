@@ -16,6 +16,8 @@ cases! {
     authorizer_keys_private_and_symmetric
     authorizer_long_skew
     authorizer_skew_of_half_a_second
+    authorizer_token_places
+    authorizer_token_places_bad
     authorizer_token_types
     authorizer_two_key_sources
     authorizer_unparsable

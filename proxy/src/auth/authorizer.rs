@@ -10,7 +10,7 @@ use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, Variable};
 use tracing::Instrument as _;
 
 use super::calls::{CallResult, Calls};
-use super::credential::{self, Source};
+use super::credential::{self, Place, Source};
 use super::decision::{Authorization, Decision};
 use super::introspection::Introspection;
 use super::jwt::{self, Jwt, KeyWait};
@@ -19,7 +19,7 @@ use super::services::Services;
 use super::token_error::TokenError;
 use crate::headers;
 use crate::reject::Reject;
-use crate::template::Variables;
+use crate::template::{NoVariables, Variables};
 
 /// How long a request waits for what its decision needs: two calls in a row, each with its own deadline.
 const MAX_WAIT: Duration = Duration::from_secs(11);
@@ -68,8 +68,10 @@ pub(crate) struct Authorizer {
     name: String,
     /// Or why it cannot be used, in a sentence.
     kind: Result<Kind, String>,
-    /// One of the places of its credentials has a name with other characters than letters, digits and hyphens.
+    /// One of the headers of its credentials has a name with other characters than letters, digits and hyphens.
     unusual_places: bool,
+    /// A credential can be in one header only.
+    one_header: bool,
     remembered: Arc<Remembered>,
     calls: Arc<Calls>,
 }
@@ -97,11 +99,13 @@ impl Authorizer {
                 unknown.name
             )),
         };
-        let places = kind.iter().flat_map(Kind::sources).map(Source::header);
-        let unusual_places = places.into_iter().any(|place| !headers::is_usual(place.as_str()));
+        let places: Vec<Place<'_>> = kind.iter().flat_map(Kind::sources).map(Source::place).collect();
+        let unusual = |place: &Place<'_>| matches!(place, Place::Header(name) if !headers::is_usual(name.as_str()));
+        let unusual_places = places.iter().any(unusual);
+        let one_header = matches!(places.as_slice(), [Place::Header(_)]);
         let remembered = Arc::new(Remembered::new());
         let calls = Calls::new(services.runtime.clone(), remembered.clone());
-        Arc::new(Self { name, kind, unusual_places, remembered, calls })
+        Arc::new(Self { name, kind, unusual_places, one_header, remembered, calls })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -136,17 +140,32 @@ impl Authorizer {
         }
     }
 
-    /// The header in which the credential of a request is.
+    /// The place of the credential of a request.
+    pub(crate) fn credential_place(&self, request: &AuthRequest<'_>) -> Option<Place<'_>> {
+        let found = credential::find(self.kind.as_ref().ok()?.sources(), request.headers, request.variables);
+        found.ok().map(|(_, place)| place)
+    }
+
+    /// The header in which the verified credential of a request is; none: it is in another place.
     pub(crate) fn credential_header(&self, headers: &HeaderMap) -> Option<&HeaderName> {
-        credential::find(self.kind.as_ref().ok()?.sources(), headers).ok().map(|(_, header)| header)
+        let sources = self.kind.as_ref().ok()?.sources();
+        match credential::find(sources, headers, &NoVariables) {
+            Ok((_, Place::Header(name))) => Some(name),
+            _ => None,
+        }
     }
 
-    /// The headers in which a request may have a credential.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &HeaderName> {
-        self.kind.iter().flat_map(Kind::sources).map(Source::header)
+    /// The places in which a request may have a credential.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.kind.iter().flat_map(Kind::sources).map(Source::place)
     }
 
-    /// Whether one of their names has other characters than letters, digits and hyphens.
+    /// Whether a request can have a credential in one header only.
+    pub(crate) fn has_one_header(&self) -> bool {
+        self.one_header
+    }
+
+    /// Whether the name of a header among them has other characters than letters, digits and hyphens.
     pub(crate) fn has_unusual_places(&self) -> bool {
         self.unusual_places
     }
@@ -159,16 +178,16 @@ impl Authorizer {
                 return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
             }
         };
-        let credential = match credential::find(kind.sources(), request.headers) {
+        let credential = match credential::find(kind.sources(), request.headers, request.variables) {
             Ok((credential, _)) => credential,
             Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
         };
-        let key = kind.remembered_by(credential);
+        let key = kind.remembered_by(&credential);
         if let Some(grant) = self.remembered.get(&key, now, |source| kind.generation(source)) {
             return Evaluation::Done(Authorization::remembered(granted(grant, request.behavior)));
         }
         let began = Instant::now();
-        let decision = match kind.verify(credential, now) {
+        let decision = match kind.verify(&credential, now) {
             Verdict::Grant(grant) => {
                 self.remembered.insert(&key, grant.clone());
                 granted(grant, request.behavior)

@@ -17,6 +17,7 @@ mod services;
 mod token_error;
 
 pub(crate) use authorizer::{AuthRequest, Authorizer, KINDS};
+pub(crate) use credential::Place;
 pub(crate) use decision::{Authorization, Decision, Outcome};
 pub(crate) use fetch::{Fetch, FetchError, Fetcher};
 pub(crate) use identity::Identity;

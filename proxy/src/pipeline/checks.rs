@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 
 use super::admission::Present;
 use super::api_key;
-use super::edits;
+use super::credentials::remove_unverified;
 use super::exchange::Exchange;
 use super::variables::RequestContext;
-use crate::auth::{AuthRequest, Authorization, Authorizer, Decision};
+use crate::auth::{AuthRequest, Authorization, Decision};
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::limit::take_all;
@@ -49,6 +49,8 @@ pub(crate) async fn pass(
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
         }
+        // Most authorizers have one place: the verified one.
+        let verified = if authorizer.has_one_header() { None } else { authorizer.credential_place(&request) };
         match decision {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
@@ -56,7 +58,7 @@ pub(crate) async fn pass(
                 if !enough {
                     return Err(Reject::ScopeMissing);
                 }
-                remove_unverified(authorizer, &mut parts.headers, present);
+                remove_unverified(authorizer, verified, parts, present)?;
             }
             Decision::Reject { reject, reason } => {
                 exchange.reason = reason;
@@ -97,24 +99,6 @@ fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) ->
         Denied::Explicit(arn) => Reject::PolicyDenied(sentence(&arn, true).into()),
         Denied::Implicit(arn) => Reject::PolicyDenied(sentence(&arn, false).into()),
     })
-}
-
-/// Removes what else could be a credential: the headers in which the authorizer would also accept one, and other spellings
-/// of each. A backend might use one of them, and none of them was verified.
-fn remove_unverified(authorizer: &Authorizer, headers: &mut HeaderMap, present: Present) {
-    // Most authorizers have one place: the verified one.
-    if authorizer.places().nth(1).is_some() {
-        let verified = authorizer.credential_header(headers).cloned();
-        for place in authorizer.places().filter(|place| verified.as_ref() != Some(*place)) {
-            headers.remove(place);
-        }
-    }
-    // Of two spellings of a name, one has unusual characters.
-    if present.unusual_names || authorizer.has_unusual_places() {
-        for place in authorizer.places() {
-            edits::remove_aliases(headers, place);
-        }
-    }
 }
 
 /// The narrowest bucket first, as AWS evaluates them; the first that is empty rejects the request and the others keep their tokens.

@@ -236,14 +236,33 @@ impl Algorithm {
     }
 }
 
-/// Where a token is.
+/// Where a token is. A proxy that does not know a place cannot read the Authorizer, and rejects the requests that depend on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TokenSource {
-    /// A header in lower case.
-    pub header: String,
-    /// `Bearer`; none: the whole value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<String>,
+#[serde(untagged)]
+pub enum TokenSource {
+    /// In a header.
+    Header {
+        /// Its name in lower case.
+        header: String,
+        /// `Bearer`; none: the whole value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scheme: Option<String>,
+    },
+    /// In a query parameter.
+    Query {
+        /// Its name.
+        query: String,
+    },
+    /// In a cookie.
+    Cookie {
+        /// Its name.
+        cookie: String,
+    },
+    /// In the name of a WebSocket subprotocol.
+    WebSocketProtocol {
+        /// What the name begins with; the rest is the token.
+        web_socket_protocol: String,
+    },
 }
 
 #[cfg(test)]
@@ -271,6 +290,21 @@ mod tests {
             assert_eq!(may_hold_secrets(&text(kind)), expected, "{kind}");
         }
         assert!(may_hold_secrets("{"));
+    }
+
+    #[test]
+    fn places_of_tokens_survive_their_text_and_unknown_ones_cannot_be_read() {
+        for place in [
+            r#"{"header":"authorization","scheme":"Bearer"}"#,
+            r#"{"header":"x-token"}"#,
+            r#"{"query":"access_token"}"#,
+            r#"{"cookie":"session"}"#,
+            r#"{"web_socket_protocol":"bearer."}"#,
+        ] {
+            let source: TokenSource = serde_json::from_str(place).unwrap();
+            assert_eq!(serde_json::to_string(&source).unwrap(), place);
+        }
+        assert!(serde_json::from_str::<TokenSource>(r#"{"form":"access_token"}"#).is_err());
     }
 
     #[test]

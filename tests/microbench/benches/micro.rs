@@ -102,7 +102,7 @@ static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
             keys,
         }],
         algorithms: vec![Algorithm::ES256],
-        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 0,
         required_claims: [].into(),
         token_types: default_token_types(),

@@ -11,13 +11,29 @@ pub(super) fn token_sources(field: &str, places: &[TokenFrom], problems: &mut Pr
     if places.is_empty() {
         problems.invalid(field, "at least one entry is required");
     }
-    places.iter().enumerate().map(|(at, from)| token_source(&format!("{field}[{at}]"), from, problems)).collect()
+    places.iter().enumerate().filter_map(|(at, from)| token_source(&format!("{field}[{at}]"), from, problems)).collect()
 }
 
-fn token_source(field: &str, from: &TokenFrom, problems: &mut Problems) -> TokenSource {
-    let header = fields::header_name(&from.header).unwrap_or_else(|why| {
-        problems.invalid(&format!("{field}.header"), why);
-        String::new()
-    });
-    TokenSource { header, scheme: from.scheme.clone() }
+fn token_source(field: &str, from: &TokenFrom, problems: &mut Problems) -> Option<TokenSource> {
+    if from.scheme.is_some() && from.header.is_none() {
+        problems.invalid(field, "scheme requires header");
+    }
+    match (&from.header, &from.query, &from.cookie, &from.web_socket_protocol) {
+        (Some(header), None, None, None) => match fields::header_name(header) {
+            Ok(header) => Some(TokenSource::Header { header, scheme: from.scheme.clone() }),
+            Err(why) => {
+                problems.invalid(&format!("{field}.header"), why);
+                None
+            }
+        },
+        (None, Some(query), None, None) => Some(TokenSource::Query { query: query.clone() }),
+        (None, None, Some(cookie), None) => Some(TokenSource::Cookie { cookie: cookie.clone() }),
+        (None, None, None, Some(prefix)) => {
+            Some(TokenSource::WebSocketProtocol { web_socket_protocol: prefix.clone() })
+        }
+        _ => {
+            problems.invalid(field, "exactly one of header, query, cookie and webSocketProtocol is required");
+            None
+        }
+    }
 }

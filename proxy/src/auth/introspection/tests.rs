@@ -16,7 +16,7 @@ fn part() -> sluice_wire::Introspection {
         client_id: "gateway".into(),
         client_secret: "s3cret".into(),
         client_authentication: ClientAuthentication::Basic,
-        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         issuer: None,
         audiences: vec!["shop".into()],
         any_audience: false,

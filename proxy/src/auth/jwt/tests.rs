@@ -116,7 +116,7 @@ fn jwt(keys: KeySource) -> Jwt {
             keys,
         }],
         algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
-        token_from: vec![TokenSource { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+        token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
         clock_skew_s: 60,
         required_claims: [("tier".to_owned(), "3".to_owned())].into(),
         token_types: default_token_types(),
@@ -568,7 +568,7 @@ fn places_of_tokens() {
         assert_eq!(reason, expected.map(TokenError::reason), "{values:?}");
     }
     let mut second = jwt(KeySource::Inline(set(&[&EC.jwk])));
-    second.token_from.push(TokenSource { header: "x-token".into(), scheme: None });
+    second.token_from.push(TokenSource::Header { header: "x-token".into(), scheme: None });
     let authorizer = Authorizer::compile(&part(second), &services(KeySets::new(runtime(), Web::default())));
     let mut both = headers(&["Basic YTpi"]);
     both.insert("x-token", HeaderValue::from_str(&token).unwrap());
