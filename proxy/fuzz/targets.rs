@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -137,6 +137,56 @@ pub fn token(data: &[u8]) {
 
 /// Whether a request with this `authorization` header is authorized.
 pub fn accepts(authorization: &[u8]) -> bool {
+    let value = HeaderValue::from_bytes(authorization);
+    value.is_ok_and(|value| tokens().accept(&HeaderMap::from_iter([(AUTHORIZATION, value)])))
+}
+
+/// Of a request with a verified token, no other place in which a token is accepted reaches the backend, and everything else does.
+/// The first line is the query; the others are cookies and subprotocols.
+pub fn credential(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let query = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    let Ok(uri) = format!("/a?{query}").parse::<Uri>() else { return };
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let Ok(value) = HeaderValue::from_bytes(line.trim_ascii()) else { return };
+        let name = if line.contains(&b'=') { COOKIE } else { SEC_WEBSOCKET_PROTOCOL };
+        headers.append(name, value);
+    }
+    let sent = uri.query().unwrap_or_default().to_owned();
+    let (query, forwarded) = tokens().forwarded(uri, headers.clone()).expect("the rest of a query is a query");
+    let is_token = |pair: &&str| {
+        let name = decode_form(pair.split('=').next().unwrap_or_default());
+        name.eq_ignore_ascii_case(b"access_token")
+    };
+    let kept: Vec<&str> = sent.split('&').filter(|pair| !is_token(pair)).collect();
+    assert_eq!(query, kept.join("&"), "of {sent:?}");
+    for (name, separator, is_token) in [
+        (
+            COOKIE,
+            b';',
+            (|pair| pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case(b"session"))
+                as fn(&[u8]) -> bool,
+        ),
+        (SEC_WEBSOCKET_PROTOCOL, b',', |protocol| protocol.to_ascii_lowercase().starts_with(b"bearer.")),
+    ] {
+        let elements = |headers: &HeaderMap| -> Vec<Vec<u8>> {
+            let all =
+                headers.get_all(&name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == separator));
+            all.map(|element| element.trim_ascii().to_vec()).filter(|element| !element.is_empty()).collect()
+        };
+        let mut kept = elements(&headers);
+        kept.retain(|element| !is_token(element));
+        assert_eq!(elements(&forwarded), kept, "{name} of {headers:?}");
+    }
+}
+
+/// Decodes a name of a form as a backend does it.
+fn decode_form(text: &str) -> Vec<u8> {
+    decode(text.replace('+', " ").into_bytes())
+}
+
+fn tokens() -> &'static Tokens {
     static TOKENS: LazyLock<(Tokens, tokio::runtime::Runtime)> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
         let keys = KeySource::Inline(KEYS.to_owned());
@@ -148,7 +198,12 @@ pub fn accepts(authorization: &[u8]) -> bool {
                 keys,
             }],
             algorithms: vec![Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA],
-            token_from: vec![TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) }],
+            token_from: vec![
+                TokenSource::Header { header: "authorization".into(), scheme: Some("Bearer".into()) },
+                TokenSource::Query { query: "access_token".into() },
+                TokenSource::Cookie { cookie: "session".into() },
+                TokenSource::WebSocketProtocol { web_socket_protocol: "bearer.".into() },
+            ],
             clock_skew_s: 0,
             required_claims: BTreeMap::new(),
             token_types: default_token_types(),
@@ -157,8 +212,7 @@ pub fn accepts(authorization: &[u8]) -> bool {
         let part = AuthorizerPart { object, kind: sluice_wire::AuthorizerKind::Jwt(jwt) };
         (Tokens::new(&part, runtime.handle().clone()), runtime)
     });
-    let value = HeaderValue::from_bytes(authorization);
-    value.is_ok_and(|value| TOKENS.0.accept(&HeaderMap::from_iter([(AUTHORIZATION, value)])))
+    &TOKENS.0
 }
 
 /// Whatever an introspection endpoint responds, a token is accepted only if every reader finds an active token for the audience

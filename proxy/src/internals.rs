@@ -8,20 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, FORWARDED};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use sluice_wire::{
     AuthorizerPart, Behavior, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName,
     Parts,
 };
 
-use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Services};
+use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, Services};
 use crate::cache::{Cache, Head, Key};
 use crate::config::store::Store;
 use crate::gateway::path;
 use crate::gateway::router::{Conditions, Matching, Methods, Position, RouteInput, Router, Tie};
 use crate::key::{KeyRing, Keys};
 use crate::limit::Buckets;
+use crate::pipeline;
 use crate::source::{AddressHeader, Trusted, TrustedProxies};
 use crate::template::NoVariables;
 
@@ -83,6 +84,16 @@ impl Tokens {
         let request = AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables };
         let decision = self.0.authorize(&request).now_or_never();
         matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))
+    }
+
+    /// The query and the headers that are forwarded of a request whose credential in `authorization` was verified; none: it is
+    /// rejected.
+    #[must_use]
+    pub fn forwarded(&self, uri: Uri, headers: HeaderMap) -> Option<(String, HeaderMap)> {
+        let mut parts = Request::new(()).into_parts().0;
+        (parts.uri, parts.headers) = (uri, headers);
+        let parts = pipeline::forwarded(&self.0, Place::Header(&AUTHORIZATION), parts)?;
+        Some((parts.uri.query().unwrap_or_default().to_owned(), parts.headers))
     }
 }
 

@@ -44,6 +44,7 @@ use response_body::ResponseBody;
 use variables::RequestContext;
 use worker::ConfigSnapshot;
 
+pub(crate) use credentials::forwarded;
 pub(crate) use exchange::Exchange;
 pub(crate) use worker::Worker;
 

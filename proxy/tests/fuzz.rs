@@ -60,6 +60,29 @@ fn only_the_signed_token_is_accepted() {
 }
 
 #[test]
+fn no_place_of_a_token_is_forwarded_beside_a_verified_one() {
+    let tokens = [
+        "access_token=",
+        "%41ccess_token",
+        "access%5ftoken",
+        "session=",
+        " session =",
+        "bearer.",
+        "BEARER.",
+        "&",
+        ";",
+        ",",
+        "\n",
+        "=",
+        "+",
+        "%",
+        "\"",
+        "a=b",
+    ];
+    assert_eq!(failures("credential", targets::credential, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn only_a_response_for_an_active_token_makes_it_accepted() {
     for valid in ["active", "client"] {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/introspection/");

@@ -565,7 +565,8 @@ fn tokens_in_the_query_a_cookie_or_a_subprotocol_are_found_and_only_verified_one
     let in_query = format!("access%5Ftoken={token}");
     let ws = "sec-websocket-protocol";
     // The query, the headers, the status, and whether the backend gets the token.
-    let rows: [(&str, &[(&str, &str)], u16, bool); 14] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, bool);
+    let rows: [Row<'_>; 14] = [
         ("", &[("authorization", &bearer)], 200, true),
         ("access_token=forged", &[("authorization", &bearer)], 200, true),
         ("Access_Token=forged&access_token=", &[("authorization", &bearer)], 200, true),

@@ -50,6 +50,12 @@ pub(super) fn remove_unverified(
     Ok(())
 }
 
+/// What is forwarded of a request that had a verified credential in this place, for the fuzz targets.
+pub(crate) fn forwarded(authorizer: &Authorizer, verified: Place<'_>, mut parts: Parts) -> Option<Parts> {
+    let present = Present { unusual_names: true, ..Present::default() };
+    remove_unverified(authorizer, Some(verified), &mut parts, present).ok().map(|()| parts)
+}
+
 /// Names of parameters are not case-sensitive for some backends.
 fn remove_parameter(parts: &mut Parts, name: &str) -> Result<(), Reject> {
     let same = |other: &str| other.eq_ignore_ascii_case(name);
