@@ -155,10 +155,10 @@ mod tests {
     #[test]
     fn a_token_is_found_in_its_place_only() {
         use TokenError::{Malformed, Missing, Repeated};
+        const WS: &str = "sec-websocket-protocol";
         let query = || TokenSource::Query { query: "access_token".into() };
         let cookie = || TokenSource::Cookie { cookie: "session".into() };
         let protocol = || TokenSource::WebSocketProtocol { web_socket_protocol: "bearer.".into() };
-        let ws = "sec-websocket-protocol";
         type Row = (
             TokenSource,
             &'static [&'static str],
@@ -176,11 +176,11 @@ mod tests {
             (cookie(), &[], &[("cookie", "session=t;session=u")], Err(Repeated)),
             (cookie(), &[], &[("cookie", "session=t"), ("cookie", "session=t")], Err(Repeated)),
             (cookie(), &[], &[("cookie", "xsession=t; Session=t; session")], Err(Missing)),
-            (protocol(), &[], &[(ws, "bearer.t, graphql-ws")], Ok("t")),
-            (protocol(), &[], &[(ws, "graphql-ws"), (ws, "v2,bearer.t")], Ok("t")),
-            (protocol(), &[], &[(ws, "bearer., graphql-ws")], Err(Malformed)),
-            (protocol(), &[], &[(ws, "bearer.t, bearer.u")], Err(Repeated)),
-            (protocol(), &[], &[(ws, "graphql-ws, Bearer.t, x-bearer.t")], Err(Missing)),
+            (protocol(), &[], &[(WS, "bearer.t, graphql-ws")], Ok("t")),
+            (protocol(), &[], &[(WS, "graphql-ws"), (WS, "v2,bearer.t")], Ok("t")),
+            (protocol(), &[], &[(WS, "bearer., graphql-ws")], Err(Malformed)),
+            (protocol(), &[], &[(WS, "bearer.t, bearer.u")], Err(Repeated)),
+            (protocol(), &[], &[(WS, "graphql-ws, Bearer.t, x-bearer.t")], Err(Missing)),
         ];
         for (source, values, fields, expected) in rows {
             let mut headers = HeaderMap::new();
