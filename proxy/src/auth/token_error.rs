@@ -61,8 +61,8 @@ errors! {
     Malformed "token_malformed" "the token is malformed";
     /// It is longer than 8 KiB.
     TooLong "token_too_long" "the token is longer than 8192 bytes";
-    /// Its header is repeated.
-    Repeated "token_repeated" "the request has more than one token in one header";
+    /// Its place is repeated.
+    Repeated "token_repeated" "the request has more than one token in one place";
     /// A member of an object has two values, of which readers choose different ones (RFC 8725, 3.1; RFC 7515, 4).
     Duplicate "token_duplicate_member" "a member of the token is repeated";
     /// `typ` is that of another kind of token.
