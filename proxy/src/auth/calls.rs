@@ -151,7 +151,7 @@ mod tests {
             expires,
             cache_identity: Box::default(),
         };
-        Grant { identity: Arc::new(identity), source: 0, generation: 0, names_key: true, parsed: 0 }
+        Grant::new(identity, 0, 0, true)
     }
 
     fn calls() -> Arc<Calls> {

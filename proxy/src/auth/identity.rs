@@ -51,6 +51,12 @@ impl Identity {
         }
     }
 
+    /// The memory that it takes, roughly.
+    pub(super) fn memory(&self) -> usize {
+        let own = self.cache_identity.len() + self.scopes.iter().map(|scope| 32 + scope.len()).sum::<usize>();
+        own + members(&self.attributes)
+    }
+
     /// An attribute as text; lists and objects as JSON.
     pub(crate) fn attribute(&self, path: &str) -> Option<Cow<'_, str>> {
         match self.value(path)? {
@@ -58,6 +64,21 @@ impl Identity {
             Value::String(text) => Some(Cow::Borrowed(text)),
             other => Some(Cow::Owned(other.to_string())),
         }
+    }
+}
+
+/// The memory of an object's members. How deep they are is limited by the parser.
+fn members(object: &Map<String, Value>) -> usize {
+    object.iter().map(|(name, value)| 2 * size_of::<Value>() + name.len() + inner(value)).sum()
+}
+
+/// The memory of what a value contains.
+fn inner(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(|value| size_of::<Value>() + inner(value)).sum(),
+        Value::Object(object) => members(object),
     }
 }
 
@@ -76,6 +97,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn memory_counts_small_values_and_not_only_their_text() {
+        let memory = |attributes: Value| {
+            let attributes = attributes.as_object().unwrap().clone();
+            let (id, scopes, expires) = (None, Vec::new(), SystemTime::UNIX_EPOCH);
+            Identity { kind: "Jwt", id, scopes, attributes, expires, cache_identity: Box::default() }.memory()
+        };
+        assert_eq!(memory(json!({})), 0);
+        assert!(memory(json!({"a": "x".repeat(1000)})) >= 1000);
+        assert!(memory(json!({"a": vec![1; 1000]})) >= 1000 * size_of::<Value>());
+        assert!(memory(json!({"a": {"b": {"c": vec!["x"; 10]}}})) >= 10 * size_of::<Value>());
+    }
 
     #[test]
     fn an_attribute_is_found_by_its_name_or_its_path() {

@@ -213,7 +213,7 @@ impl Rules {
         if !claims::has_all(&identity, &self.required) {
             return Err(TokenError::MissingClaim);
         }
-        Ok(Grant { identity: Arc::new(identity), source: 0, generation: 0, names_key: true, parsed: body.len() })
+        Ok(Grant::new(identity, 0, 0, true))
     }
 
     fn identity(&self, claims: Map<String, Value>, digest: &Hash, expires: SystemTime) -> Result<Identity, TokenError> {

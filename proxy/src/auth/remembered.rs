@@ -25,8 +25,15 @@ pub(super) struct Grant {
     pub(super) generation: u64,
     /// Whether the credential names the key that verifies it.
     pub(super) names_key: bool,
-    /// The length of the text that the attributes were parsed from, in bytes.
-    pub(super) parsed: usize,
+    /// The memory of the identity.
+    memory: usize,
+}
+
+impl Grant {
+    pub(super) fn new(identity: Identity, source: usize, generation: u64, names_key: bool) -> Self {
+        let memory = identity.memory();
+        Self { identity: Arc::new(identity), source, generation, names_key, memory }
+    }
 }
 
 /// What a decision is remembered by.
@@ -51,7 +58,7 @@ struct Weigh;
 
 impl Weighter<Box<[u8]>, Grant> for Weigh {
     fn weight(&self, key: &Box<[u8]>, grant: &Grant) -> u64 {
-        256 + (key.len() + 3 * grant.parsed) as u64
+        256 + (key.len() + grant.memory) as u64
     }
 }
 

@@ -147,7 +147,7 @@ impl Jwt {
         if !claims::has_all(&identity, &self.required) {
             return Err(TokenError::MissingClaim);
         }
-        Ok(Verified::Grant(Grant { identity: Arc::new(identity), source, generation, names_key, parsed: text.len() }))
+        Ok(Verified::Grant(Grant::new(identity, source, generation, names_key)))
     }
 }
 
