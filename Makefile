@@ -23,7 +23,7 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
 	@CARGO="$(CARGO)" tests/run
 
-test-peers: ## Suites of others against the proxy: h2spec. Builds them below target/, with Go.
+test-peers: ## Programs of others against the proxy: h2spec, oidc-provider. Builds them below target/, with Go and npm.
 	@CARGO="$(CARGO)" tests/peers/run
 
 check: ## Formatting, clippy, generated files, layers, dependency policy, documentation, text.
