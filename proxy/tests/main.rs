@@ -35,6 +35,7 @@ mod source;
 mod stored;
 mod swap;
 mod tls;
+mod token_places;
 mod trailers;
 mod upstream_failures;
 mod upstream_tls;
