@@ -179,6 +179,10 @@ pub const FIELDS: &[ReferenceField] = &[
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
     field("Stage", "spec.tls.certificates[]", "Secret"),
+    field("Stage", "spec.tls.clientAuth.ca[].configMap", "ConfigMap"),
+    field("Stage", "spec.tls.clientAuth.ca[].secret", "Secret"),
+    field("Stage", "spec.tls.clientAuth.revocation[].configMap", "ConfigMap"),
+    field("Stage", "spec.tls.clientAuth.revocation[].secret", "Secret"),
     field("UsagePlan", "spec.stages[]", "Stage"),
     field("UsagePlan", "spec.stages[].throttles[].route", "ApiRoute"),
 ];

@@ -1,5 +1,6 @@
 //! Stage: an environment of an API, with its hosts, defaults, cache, CORS and access log. ApiRoutes attach to Stages.
 
+mod client_auth;
 mod policy;
 mod request_policy;
 mod tls;
@@ -16,6 +17,7 @@ use crate::{
     field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME, HOSTNAME, TOKEN_SCHEME, Throttle},
     source::Source,
 };
+pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertForwarding, RevocationReference, RevocationSource};
 pub use policy::{AwsNames, PolicyDocument};
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, PathCharacters, QueryCharacters,
@@ -197,8 +199,8 @@ pub struct StageSpec {
         length(max = 32),
         inner(length(min = 1, max = 63), regex(pattern = DNS_LABEL)),
         extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = [{
-            "rule": "!self.exists(x, x in ['forwarded', 'proxy', 'x-forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'])",
-            "message": "Proxy, Forwarded, X-Forwarded and X-Forwarded-For, -Host, -Port and -Proto are never forwarded"
+            "rule": "!self.exists(x, x in ['client-cert', 'client-cert-chain', 'forwarded', 'proxy', 'x-forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'])",
+            "message": "Client-Cert, Client-Cert-Chain, Proxy, Forwarded, X-Forwarded and X-Forwarded-For, -Host, -Port and -Proto are never forwarded"
         }])
     )]
     pub forward_client_headers: Vec<String>,

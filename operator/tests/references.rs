@@ -40,6 +40,11 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         let service = json!({"name": "local", "port": 80, "tls": tls});
         route(json!({}), rule(json!({"integration": {"type": "Service", "service": service}})))
     };
+    let local_ca = json!([{"type": "ConfigMap", "configMap": {"name": "local"}}]);
+    let client_auth = |ca: Value, revocation: Option<Value>| {
+        let settings = json!({"ca": ca, "revocation": revocation.unwrap_or_else(|| json!([]))});
+        json!({"tls": {"certificates": [{"name": "local"}], "clientAuth": settings}})
+    };
     let throttle = json!({"route": there, "rule": "a", "rate": 1, "burst": 1});
     let spec = match (field.kind, field.path) {
         ("ApiKey", "spec.plans[]") => json!({"plans": [there], "secret": {"name": "local"}}),
@@ -61,6 +66,14 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
         ("Stage", "spec.tls.certificates[]") => json!({"tls": {"certificates": [there]}}),
+        ("Stage", "spec.tls.clientAuth.ca[].configMap") => client_auth(json!([{"type": "ConfigMap", "configMap": there}]), None),
+        ("Stage", "spec.tls.clientAuth.ca[].secret") => client_auth(json!([{"type": "Secret", "secret": there}]), None),
+        ("Stage", "spec.tls.clientAuth.revocation[].configMap") => {
+            client_auth(local_ca, Some(json!([{"type": "ConfigMap", "configMap": there}])))
+        }
+        ("Stage", "spec.tls.clientAuth.revocation[].secret") => {
+            client_auth(local_ca, Some(json!([{"type": "Secret", "secret": there}])))
+        }
         ("UsagePlan", "spec.stages[]") => json!({"stages": [there]}),
         ("UsagePlan", "spec.stages[].throttles[].route") => {
             json!({"stages": [{"name": "local", "throttles": [throttle]}]})

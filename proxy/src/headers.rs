@@ -23,6 +23,8 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// The same name for all Sluice proxies, so that loops over several of them are detected.
 const GATEWAY: &str = "sluice";
+/// The certificate of the client (RFC 9440).
+pub(crate) const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 

@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod cache;
 mod client;
+mod client_certificate;
 mod compile;
 pub mod config;
 mod cors;

@@ -150,6 +150,7 @@ async fn run(
     if let Some(reply) = secure::plain_http(exchange, &stage, parts)? {
         return Ok(reply);
     }
+    secure::client_certificate(exchange, &stage)?;
     checks::head_size(stage.behavior, parts)?;
     let accepted = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
     let whole = accepted.as_ref().map_or(whole, |accepted| &*accepted.whole);

@@ -116,6 +116,19 @@ rejections! {
         rest MISDIRECTED_REQUEST "ForbiddenException" message!("Misdirected Request"),
         http MISDIRECTED_REQUEST message!("Misdirected Request");
 
+    /// The Stage requires a client certificate, and the connection has none.
+    ClientCertificateRequired: "ACCESS_DENIED",
+        native FORBIDDEN "This API requires a client certificate.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// The client's certificate is not valid, or not one that the Stage accepts; with the reason in the access log. In a handshake
+    /// there is no response.
+    ClientCertificateInvalid(&'static str): "ACCESS_DENIED",
+        native FORBIDDEN "The client certificate is not accepted for this API.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// The client's address is in a network that the Stage or the rule does not accept. AWS has it in a web ACL.
     SourceNotAllowed: "WAF_FILTERED",
         native FORBIDDEN "Requests from this network are not accepted.",
@@ -314,9 +327,17 @@ impl Reject {
         &ROWS[self.index()]
     }
 
-    /// Its name in metrics and logs.
+    /// Its name in metrics.
     pub(crate) fn reason(&self) -> &'static str {
         REASONS[self.index()]
+    }
+
+    /// Its reason in the access log, where that says more.
+    pub(crate) fn log_reason(&self) -> &'static str {
+        match self {
+            Self::ClientCertificateInvalid(why) => why,
+            other => other.reason(),
+        }
     }
 
     /// The type of AWS's gateway response.

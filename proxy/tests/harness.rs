@@ -193,6 +193,7 @@ pub fn stage() -> StagePart {
         trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
+        client_auth: None,
         source: None,
         policy: None,
         api_key_source: None,

@@ -13,6 +13,7 @@
 mod aws;
 mod bodies;
 mod caching;
+mod client_certificates;
 mod client_headers;
 mod early;
 mod edge;

@@ -3,11 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::client_auth::ClientAuth;
 use crate::{field::Duration, reference::Reference};
 
 /// TLS for the hosts of a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.clientAuth) || self.clientAuth.mode != 'Require' || self.http != 'Serve'",
+    "message": "clientAuth.mode Require cannot be combined with http Serve: requests over plain HTTP have no certificate"
+}]))]
 pub struct StageTls {
     /// Secrets of type `kubernetes.io/tls` with a certificate chain in `tls.crt` and its private key in `tls.key`. With
     /// several, a client gets the first one that is valid for the requested host and whose key type it supports. A change
@@ -28,6 +33,10 @@ pub struct StageTls {
     /// no header is added. Example: `{maxAge: 8760h}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<Hsts>,
+    /// Certificates of clients (mutual TLS). Clients are asked for a certificate in the handshake for a
+    /// host of the stage. Unset: they are not. Example: `{ca: [{type: ConfigMap, configMap: {name: partners-ca}}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// What happens to requests over plain HTTP for a stage with TLS.

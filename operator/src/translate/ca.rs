@@ -1,4 +1,4 @@
-//! Certificates of authorities in ConfigMaps and Secrets, which proxies verify backends with.
+//! Certificates of authorities in ConfigMaps and Secrets, which proxies verify backends and clients with.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,19 +14,29 @@ use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 
 /// More bytes of certificates are rejected: each upstream part has a copy.
-const MAX_BYTES: usize = 512 << 10;
+pub(crate) const MAX_BYTES: usize = 512 << 10;
 
 /// Whether rules of `from` may use the certificates, and can.
 pub(crate) fn permitted(view: &View<'_>, from: Referrer<'_>, ca: &CaId) -> Result<(), Unresolved> {
-    match ca.kind {
-        Kind::Secret => resolve::<Secret>(view, from, &ca.object).map(drop)?,
-        _ => resolve::<ConfigMap>(view, from, &ca.object).map(drop)?,
-    }
+    found(view, from, ca)?;
     certificates(view, ca).map(drop)
+}
+
+/// Whether objects of `from` may use the ConfigMap or Secret, and it exists.
+pub(crate) fn found(view: &View<'_>, from: Referrer<'_>, ca: &CaId) -> Result<(), Unresolved> {
+    match ca.kind {
+        Kind::Secret => resolve::<Secret>(view, from, &ca.object).map(drop),
+        _ => resolve::<ConfigMap>(view, from, &ca.object).map(drop),
+    }
 }
 
 /// The certificates as base64 of their DER. Nothing else of the object leaves the operator.
 pub(crate) fn certificates(view: &View<'_>, ca: &CaId) -> Result<Vec<String>, Unresolved> {
+    parse(&bytes(view, ca)?).map_err(|why| invalid(ca, why))
+}
+
+/// What the key holds.
+pub(crate) fn bytes(view: &View<'_>, ca: &CaId) -> Result<Vec<u8>, Unresolved> {
     let CaId { kind, object, key } = ca;
     let bytes = match kind {
         Kind::Secret => view.get::<Secret>(object).and_then(|secret| Some(secret.data.as_ref()?.get(key)?.0.clone())),
@@ -35,11 +45,18 @@ pub(crate) fn certificates(view: &View<'_>, ca: &CaId) -> Result<Vec<String>, Un
             text.or_else(|| Some(map.binary_data.as_ref()?.get(key)?.0.clone()))
         }),
     };
-    let reason = if *kind == Kind::Secret { reason::SECRET_INVALID } else { reason::CONFIG_MAP_INVALID };
-    let failed = |why: String| Unresolved { reason, why };
-    let bytes =
-        bytes.ok_or_else(|| failed(format!("{kind} {object} has no data key {key:?}; add it or correct the name")))?;
-    parse(&bytes).map_err(|why| failed(format!("the key {key:?} of {kind} {object} {why}")))
+    let why = || format!("{kind} {object} has no data key {key:?}; add it or correct the name");
+    bytes.ok_or_else(|| Unresolved { reason: invalid_reason(*kind), why: why() })
+}
+
+/// The key holds something else.
+pub(crate) fn invalid(ca: &CaId, why: &str) -> Unresolved {
+    let CaId { kind, object, key } = ca;
+    Unresolved { reason: invalid_reason(*kind), why: format!("the key {key:?} of {kind} {object} {why}") }
+}
+
+fn invalid_reason(kind: Kind) -> &'static str {
+    if kind == Kind::Secret { reason::SECRET_INVALID } else { reason::CONFIG_MAP_INVALID }
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<String>, &'static str> {

@@ -9,6 +9,7 @@ mod authorizers;
 mod budget;
 mod ca;
 mod changes;
+mod client_auth;
 mod conflicts;
 mod desired;
 mod fleets;

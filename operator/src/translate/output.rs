@@ -76,6 +76,7 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
     let body = match part.decode().ok()? {
         PartBody::Route(route) => PartBody::Route(closed_route(route)),
         PartBody::Stage(stage) => PartBody::Stage(StagePart {
+            client_auth: None,
             source: None,
             throttle: None,
             cache: None,

@@ -15,7 +15,7 @@ use sluice_crds::stage::{
     self as api, AccessLogFormat, ApiKeySourceType, InvalidationAuthorization, UnauthorizedInvalidation,
 };
 use sluice_wire::{
-    ApiKeySource, Behavior, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
+    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
     HeaderValues, HostPattern, Hsts, Invalidation, POLICY_REQUIRED, PartBody, PartKind, PartName, PathCharacters,
     PlainHttp, QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash,
     Unauthorized,
@@ -24,6 +24,7 @@ use sluice_wire::{
 use crate::fields;
 use crate::objects::{Kind, ObjectKey, Unparsable, UnparsableStage};
 use crate::problem::Problems;
+use crate::translate::client_auth;
 use crate::translate::conflicts::{Claim, HostName, Since};
 use crate::translate::desired::Detail;
 use crate::translate::hosts::{
@@ -193,6 +194,8 @@ fn part(
     let cors = spec.cors.as_ref().map(|settings| Box::new(fields::cors("spec.cors", settings, problems)));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
     let tls = spec.tls.as_ref().map(|settings| tls(key, settings, &secrets, problems));
+    let settings = spec.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+    let client_auth = settings.and_then(|settings| client_auth::translate(view, key, settings, problems));
     if base_path_problem(&spec.base_path).is_some() {
         let part = closed_part(view, key, &fleet, &spec.hostnames, "its base path is invalid");
         return (part.map(PartBody::Stage), Vec::new());
@@ -205,8 +208,14 @@ fn part(
     let loses_check = (spec.throttle.is_some() && throttle.is_none())
         || (spec.source.is_some() && source.is_none())
         || (spec.policy.is_some() && policy.is_none())
+        || (settings.is_some() && client_auth.is_none())
         || (spec.api_key_source.is_some() && api_key_source.is_none());
-    let required = || policy.is_some().then(|| POLICY_REQUIRED.to_owned());
+    // Proxies that know the first know the second.
+    let required = || match (&client_auth, &policy) {
+        (Some(_), _) => Some(CLIENT_AUTH_REQUIRED.to_owned()),
+        (None, Some(_)) => Some(POLICY_REQUIRED.to_owned()),
+        (None, None) => None,
+    };
     let invalid = problems_of_defaults(loses_check, problems).or_else(required);
     let part = StagePart {
         object: Kind::Stage.object(key),
@@ -223,6 +232,7 @@ fn part(
         }),
         certificates: secrets.iter().map(certificate_name).collect(),
         tls,
+        client_auth: client_auth.map(Box::new),
         source: source.map(Box::new),
         policy: policy.map(Box::new),
         api_key_source,
@@ -258,6 +268,7 @@ fn closed_part(
         trailing_slash: None,
         certificates: Vec::new(),
         tls: None,
+        client_auth: None,
         source: None,
         policy: None,
         api_key_source: None,

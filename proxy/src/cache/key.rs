@@ -61,6 +61,8 @@ pub(crate) struct Target<'a> {
     pub(crate) tls: bool,
     /// `X-Forwarded-Port`.
     pub(crate) port: &'a HeaderValue,
+    /// The fingerprint of the certificate in `Client-Cert`; none: the request has no such header.
+    pub(crate) certificate: Option<&'a str>,
 }
 
 /// The caller of a request, for keys that separate callers.
@@ -73,6 +75,8 @@ pub(crate) struct CallerKey<'a> {
     pub(crate) credential: Option<&'a HeaderName>,
     /// The ApiKey that the request was admitted with.
     pub(crate) api_key: Option<&'a ObjectRef>,
+    /// The fingerprint of its certificate.
+    pub(crate) certificate: Option<&'a str>,
     /// The request's headers, for credentials that the gateway did not verify.
     pub(crate) headers: &'a HeaderMap,
 }
@@ -87,6 +91,7 @@ impl CallerKey<'_> {
         fields.add(self.identity);
         fields.add(self.api_key.map(|key| key.namespace.as_bytes()));
         fields.add(self.api_key.map(|key| key.name.as_bytes()));
+        fields.add(self.certificate.map(str::as_bytes));
         for name in CREDENTIALS.iter().filter(|name| !self.covers(name)) {
             for value in self.headers.get_all(name) {
                 fields.add(Some(value.as_bytes()));

@@ -150,6 +150,7 @@ impl CachePolicy {
             fields.add_fixed(&[u8::from(target.tls)]);
             fields.add(Some(target.port.as_bytes()));
         }
+        fields.add(target.certificate.map(str::as_bytes));
         for key in &self.keys {
             variables.each(key, &mut |value| fields.add(Some(value)));
             // The end of its values: two values of one variable are not one value of each of two.
@@ -213,6 +214,8 @@ impl CachePolicy {
             "x-forwarded-proto" | "x-forwarded-port" => Some(self.scheme),
             "x-forwarded-host" => Some(self.host),
             "x-forwarded-for" => Some(address()),
+            // One is part of the key, and a client cannot send the other.
+            "client-cert" | "client-cert-chain" => Some(true),
             "cdn-loop" | "x-amzn-trace-id" => Some(false),
             _ if *name == HOST => Some(self.host),
             _ if *name == FORWARDED => Some(self.host && self.scheme && address()),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::client_certificate::Presented;
 use crate::overload::Load;
 use crate::source::Trusted;
 use crate::timeouts::Timeouts;
@@ -31,10 +32,16 @@ pub(crate) struct Origin {
     pub(crate) terminates_tls: bool,
 }
 
-/// The certificate of a TLS connection.
+/// The certificates of a TLS connection.
 pub(crate) trait Certified: Send + Sync {
     /// Whether the proxy may respond for a host on this connection.
     fn covers(&self, host: &str) -> bool;
+
+    /// Whether the client named this host in the handshake.
+    fn is_named(&self, host: &str) -> bool;
+
+    /// The certificate of the client.
+    fn presented(&self) -> &Presented;
 }
 
 /// One connection of a client. Requests, request bodies and tunnels hold it for as long as they use the connection.

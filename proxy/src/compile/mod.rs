@@ -12,14 +12,15 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
+    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
     RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
+use crate::client_certificate::Trust;
 use crate::cors::Cors;
 use crate::gateway::router::{Matching, Position, Router};
-use crate::gateway::{Gateway, HostTable, KeySource, ResolvedPolicy, Rule, Stage, TlsPolicy};
+use crate::gateway::{self, Gateway, HostTable, KeySource, ResolvedPolicy, Rule, Stage, TlsPolicy};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
@@ -40,6 +41,8 @@ pub(crate) struct Control {
     ring: KeyRing,
     upstreams: BTreeSet<PartName>,
     certs: BTreeMap<PartName, CertificatePart>,
+    /// Of Stages with client certificates.
+    trusts: BTreeMap<PartName, Arc<Trust>>,
     /// The positions of the rules of routes in the routers of stages, for their removal.
     places: BTreeMap<PartName, BTreeMap<PartName, Vec<Position>>>,
     diagnostics: Diagnostics,
@@ -85,6 +88,7 @@ impl Control {
             ring: KeyRing::default(),
             upstreams: BTreeSet::new(),
             certs: BTreeMap::new(),
+            trusts: BTreeMap::new(),
             places: BTreeMap::new(),
             diagnostics: Diagnostics::default(),
             fleet: 1,
@@ -117,8 +121,8 @@ impl Control {
         let version = snapshot.version();
         self.store(version, stages);
         if dirty.certificates {
-            let stages = self.stages.values().map(|stage| &**stage);
-            self.diagnostics.certificates = self.certificates.update(stages, &self.certs);
+            let stages = self.stages.iter().map(|(name, stage)| (name, &**stage));
+            self.diagnostics.certificates = self.certificates.update(stages, &self.certs, &self.trusts);
             let expiries = self.certs.values().filter_map(|part| Some((part.object.id(), part.not_after?)));
             self.state.metrics.set_certificates(expiries);
         }
@@ -156,6 +160,7 @@ impl Control {
                     self.state.metrics.remove_stage(&stage.object.id());
                     dirty.certificates |= has_tls(&stage);
                 }
+                self.trusts.remove(name);
                 dirty.stages.insert(name.clone());
             }
             PartKind::Route => {
@@ -201,6 +206,7 @@ impl Control {
         match body {
             PartBody::Stage(stage) => {
                 let stage = Arc::new(stage);
+                self.trust(name, &stage);
                 let old = self.stages.insert(name.clone(), stage.clone());
                 dirty.certificates |= has_tls(&stage) || old.as_deref().is_some_and(has_tls);
                 let framed = old.is_some_and(|old| rule::sees_no_difference(&old, &stage));
@@ -241,6 +247,27 @@ impl Control {
             PartBody::Certificate(part) => {
                 self.certs.insert(name.clone(), part);
                 dirty.certificates = true;
+            }
+        }
+    }
+
+    /// Prepares what a Stage trusts. One that cannot be used makes the Stage reject its requests.
+    fn trust(&mut self, name: &PartName, stage: &StagePart) {
+        let Some(client_auth) = stage.client_auth.as_deref() else {
+            self.trusts.remove(name);
+            return;
+        };
+        let id = Trust::id_of(client_auth);
+        if self.trusts.get(name).is_some_and(|trust| trust.id() == id) {
+            return;
+        }
+        match Trust::compile(client_auth) {
+            Ok(trust) => drop(self.trusts.insert(name.clone(), Arc::new(trust))),
+            Err(error) => {
+                self.trusts.remove(name);
+                let error = sluice_daemon::logging::chain(&error);
+                let message = format!("Client certificates cannot be verified, and all requests are rejected: {error}.");
+                self.diagnostics.unreadable.insert(name.clone(), vec![diagnostic(&stage.object, message)]);
             }
         }
     }
@@ -291,7 +318,8 @@ impl Control {
             for route in &routes {
                 self.forget_metrics(&name, &part, route);
             }
-            let made = assemble(&name, &part, router, &self.state, self.request_policy);
+            let trust = self.trusts.get(&name);
+            let made = assemble(&name, &part, router, &self.state, self.request_policy, trust);
             stages.insert(name, Arc::new(made));
         }
         stages
@@ -391,9 +419,14 @@ fn assemble(
     router: Router<Arc<Rule>>,
     state: &State,
     fleet: RequestPolicy,
+    trust: Option<&Arc<Trust>>,
 ) -> Stage {
     let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
     let policy = part.policy.as_deref().and_then(|policy| ResourcePolicy::compile(policy, &part.object.name));
+    let client_auth = part.client_auth.as_deref().zip(trust).map(|(client_auth, trust)| {
+        let ClientAuth { required, forward, .. } = *client_auth;
+        Box::new(gateway::ClientAuth { trust: trust.clone(), required, forward })
+    });
     Stage {
         part: name.clone(),
         object: part.object.clone(),
@@ -404,7 +437,9 @@ fn assemble(
         forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
         invalid: part.is_invalid()
             || (part.api_key_source.is_some() && key_source.is_none())
-            || (part.policy.is_some() && policy.is_none()),
+            || (part.policy.is_some() && policy.is_none())
+            || (part.client_auth.is_some() && client_auth.is_none()),
+        client_auth,
         policy: policy.map(Box::new),
         source: part.source.as_deref().map(SourceFilter::compile),
         key_source: key_source.unwrap_or_default(),

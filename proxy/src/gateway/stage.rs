@@ -12,6 +12,7 @@ use super::router::{self, Captures, Router};
 use crate::auth::Authorizer;
 use crate::body::MemoryBudget;
 use crate::cache::{Cache, CachePolicy};
+use crate::client_certificate::Trust;
 use crate::cors::Cors;
 use crate::integration::Upstream;
 use crate::key::API_KEY;
@@ -42,6 +43,8 @@ pub(crate) struct Stage {
     pub(crate) key_source: KeySource,
     /// None: it is served over plain HTTP only.
     pub(crate) tls: Option<TlsPolicy>,
+    /// None: certificates of clients have no meaning.
+    pub(crate) client_auth: Option<Box<ClientAuth>>,
     pub(crate) cors: Option<Cors>,
     /// The stage's part of an access log line; none: it has no access log.
     pub(crate) log: Option<Box<str>>,
@@ -71,6 +74,15 @@ impl TlsPolicy {
         });
         Self { http: part.http, https_port, hsts }
     }
+}
+
+/// Certificates of clients.
+pub(crate) struct ClientAuth {
+    pub(crate) trust: Arc<Trust>,
+    /// Requests without one are rejected.
+    pub(crate) required: bool,
+    /// Integrations get it.
+    pub(crate) forward: bool,
 }
 
 /// Where clients send their API key.

@@ -164,9 +164,10 @@ async fn connection(
             early::respond(stream, peer, head, &Reject::HttpOnTlsPort, &handler).await;
         }
         Err(BeginError::Closed(error)) => tracing::debug!(%error, "client connection closed before its first request"),
-        Err(BeginError::Handshake(HandshakeError { error, host })) => {
+        Err(BeginError::Handshake(HandshakeError { error, host, rejected })) => {
             tracing::debug!(%error, host, "TLS handshake failed");
-            handler.reject_connection(&peer, "TLS", &host, &Reject::TlsHandshake);
+            let reject = rejected.map_or(Reject::TlsHandshake, Reject::ClientCertificateInvalid);
+            handler.reject_connection(&peer, "TLS", &host, &reject);
         }
     }
 }
@@ -238,7 +239,7 @@ async fn begin(mut stream: TcpStream, tls: Option<Arc<TlsServer>>, timeouts: &Ti
     let (stream, shown) = match accepted {
         Ok(accepted) => accepted.map_err(BeginError::Handshake)?,
         Err(elapsed) => {
-            return Err(BeginError::Handshake(HandshakeError { error: elapsed.into(), host: Box::default() }));
+            return Err(BeginError::Handshake(io::Error::from(elapsed).into()));
         }
     };
     let mut stream = Box::new(stream);

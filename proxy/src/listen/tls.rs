@@ -1,4 +1,5 @@
-//! Selects the certificate for the host that a client names. Certificates change without a new listener.
+//! Selects the certificate for the host that a client names, and the certificates that it asks the client for. Both change without
+//! a new listener.
 //! The host table decides what is served for a host.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,15 +10,16 @@ use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{Acceptor, ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, crypto::aws_lc_rs};
-use sluice_wire::{CertificatePart, Diagnostic, HostPattern, PartName, StagePart};
+use sluice_wire::{CertificatePart, Diagnostic, Hash, HostPattern, PartName, StagePart};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::client::Certified;
+use crate::client_certificate::{self, AnyTrust, Certificate, Presented, Trust};
 
 #[derive(Default, Debug)]
 struct Table {
@@ -36,10 +38,43 @@ struct Candidates {
     incomplete: bool,
     /// The namespace of the Stages: a host belongs to one.
     namespace: Arc<str>,
+    /// What the Stages trust that have client certificates.
+    trusts: Vec<Arc<Trust>>,
+    /// Made of them; none: no Stage of the host has client certificates.
+    client_auth: Option<Arc<ClientAuth>>,
+}
+
+/// Handshakes in which clients are asked for a certificate.
+#[derive(Debug)]
+struct ClientAuth {
+    asked: Box<[Hash]>,
+    config: ServerConfig,
+}
+
+impl ClientAuth {
+    fn new(trusts: Vec<Arc<Trust>>) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let asked = trusts.iter().map(|trust| trust.id()).collect();
+        let verifier = Arc::new(AnyTrust::new(trusts, &provider));
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Chosen(None)));
+        config.alpn_protocols = protocols();
+        // Nothing of a session is remembered: a resumed one would have a certificate that nothing verified again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self { asked, config })
+    }
 }
 
 impl Candidates {
-    fn add(&mut self, keys: &[Arc<CertifiedKey>], incomplete: bool, namespace: &Arc<str>) {
+    fn add(
+        &mut self,
+        keys: &[Arc<CertifiedKey>],
+        incomplete: bool,
+        namespace: &Arc<str>,
+        trust: Option<&Arc<Trust>>,
+    ) {
+        self.trusts.extend(trust.filter(|trust| self.trusts.iter().all(|other| other.id() != trust.id())).cloned());
         for key in keys {
             if !self.keys.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
                 self.keys.push(key.clone());
@@ -84,14 +119,15 @@ impl Certificates {
     /// have no TLS, never another's certificate.
     pub(crate) fn update<'a>(
         &self,
-        stages: impl Iterator<Item = &'a StagePart>,
+        stages: impl Iterator<Item = (&'a PartName, &'a StagePart)>,
         parts: &BTreeMap<PartName, CertificatePart>,
+        trusts: &BTreeMap<PartName, Arc<Trust>>,
     ) -> Vec<Diagnostic> {
         let mut table = Table::default();
         let mut diagnostics = Vec::new();
         let mut without: Vec<&StagePart> = Vec::new();
         let mut parsed: HashMap<&PartName, Option<Arc<CertifiedKey>>> = HashMap::new();
-        for stage in stages {
+        for (stage_name, stage) in stages {
             let mut keys = Vec::new();
             let mut incomplete = stage.tls.is_some_and(|tls| tls.incomplete);
             for name in &stage.certificates {
@@ -123,15 +159,17 @@ impl Certificates {
                 continue;
             }
             let namespace = &stage.object.namespace;
+            let trust = trusts.get(stage_name);
             for host in &stage.hostnames {
                 let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
-                map.entry(host.name().into()).or_default().add(&keys, incomplete, namespace);
+                map.entry(host.name().into()).or_default().add(&keys, incomplete, namespace, trust);
             }
             if stage.hostnames.is_empty() {
-                table.any.add(&keys, incomplete, namespace);
+                table.any.add(&keys, incomplete, namespace, trust);
             }
         }
         table.close(&without);
+        table.ask();
         self.table.store(Arc::new(table));
         diagnostics
     }
@@ -159,12 +197,11 @@ fn certified(part: &CertificatePart) -> Result<Arc<CertifiedKey>, CertificateErr
 }
 
 impl Certificates {
-    /// The certificate for a client.
-    fn find(&self, hello: &ClientHello<'_>, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    /// The certificate for a client, and what to ask it for.
+    fn find(&self, hello: &ClientHello<'_>, name: Option<&str>) -> (Option<Arc<CertifiedKey>>, Option<Arc<ClientAuth>>) {
         let table = self.table.load();
-        let schemes = hello.signature_schemes();
-        let Some(name) = name else { return table.any.select(None, schemes) };
-        table.of(name).select(Some(name), schemes)
+        let candidates = name.map_or(&table.any, |name| table.of(name));
+        (candidates.select(name, hello.signature_schemes()), candidates.client_auth.clone())
     }
 
     /// Whether a certificate is one of those for a host.
@@ -199,6 +236,24 @@ impl Table {
         }
     }
 
+    /// Prepares the handshakes of hosts with client certificates. Stages of several hosts share one.
+    fn ask(&mut self) {
+        let mut made: HashMap<Vec<Hash>, Option<Arc<ClientAuth>>> = HashMap::new();
+        let hosts = self.exact.values_mut().chain(self.wildcard.values_mut()).chain(std::iter::once(&mut self.any));
+        for candidates in hosts.filter(|candidates| !candidates.trusts.is_empty()) {
+            candidates.trusts.sort_by_key(|trust| trust.id());
+            let ids = candidates.trusts.iter().map(|trust| trust.id()).collect();
+            let make = || match ClientAuth::new(candidates.trusts.clone()) {
+                Ok(made) => Some(Arc::new(made)),
+                Err(error) => {
+                    tracing::error!(%error, "cannot ask clients for certificates");
+                    None
+                }
+            };
+            candidates.client_auth = made.entry(ids).or_insert_with(make).clone();
+        }
+    }
+
     fn of(&self, name: &str) -> &Candidates {
         if let Some(keys) = self.exact.get(name) {
             return keys;
@@ -230,6 +285,29 @@ pub(super) struct HandshakeError {
     pub(super) error: io::Error,
     /// The host that the client named; empty: none.
     pub(super) host: Box<str>,
+    /// What is wrong with the certificate of the client; none: the handshake failed otherwise.
+    pub(super) rejected: Option<&'static str>,
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        Self { error, host: Box::default(), rejected: None }
+    }
+}
+
+/// HTTP/2 and HTTP/1.1.
+fn protocols() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// What a client has presented in its handshake. None: its certificate cannot be read.
+fn presented(stream: &TlsStream<TcpStream>, client_auth: Option<&ClientAuth>) -> Option<Presented> {
+    let Some(client_auth) = client_auth else { return Some(Presented::default()) };
+    let certificate = match stream.get_ref().1.peer_certificates() {
+        Some(chain) => Some(Box::new(Certificate::read(chain)?)),
+        None => None,
+    };
+    Some(Presented::new(client_auth.asked.clone(), certificate))
 }
 
 impl TlsServer {
@@ -237,29 +315,37 @@ impl TlsServer {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Chosen(None)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols();
         Ok(Self { config, certificates })
     }
 
     /// Makes the handshake with the certificate for the host that the client names.
     pub(super) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Arc<Shown>), HandshakeError> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-        let start = start.map_err(|error| HandshakeError { error, host: Box::default() })?;
+        let start = start.map_err(HandshakeError::from)?;
         let hello = start.client_hello();
         let host: Option<Box<str>> = hello.server_name().map(|name| name.to_ascii_lowercase().into());
-        let key = self.certificates.find(&hello, host.as_deref());
-        let mut config = self.config.clone();
+        let (key, client_auth) = self.certificates.find(&hello, host.as_deref());
+        let mut config = client_auth.as_ref().map_or(&self.config, |client_auth| &client_auth.config).clone();
         // Without a certificate the client gets an alert.
         config.cert_resolver = Arc::new(Chosen(key.clone()));
         let stream = start.into_stream(Arc::new(config)).await;
         match (stream, key) {
             (Ok(stream), Some(key)) => {
-                let shown = Shown { key, host, certificates: self.certificates.clone(), last: Mutex::default() };
+                let Some(presented) = presented(&stream, client_auth.as_deref()) else {
+                    let error = io::Error::other("the certificate of the client cannot be read");
+                    let rejected = Some(client_certificate::UNREADABLE);
+                    return Err(HandshakeError { error, host: host.unwrap_or_default(), rejected });
+                };
+                let certificates = self.certificates.clone();
+                let shown = Shown { key, host, certificates, last: Mutex::default(), presented };
                 Ok((stream, Arc::new(shown)))
             }
             (stream, _) => {
                 let error = stream.err().unwrap_or_else(|| io::Error::other("no certificate"));
-                Err(HandshakeError { error, host: host.unwrap_or_default() })
+                let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+                let rejected = cause.and_then(client_certificate::problem);
+                Err(HandshakeError { error, host: host.unwrap_or_default(), rejected })
             }
         }
     }
@@ -275,7 +361,7 @@ impl ResolvesServerCert for Chosen {
     }
 }
 
-/// The certificate that a client was shown.
+/// The certificate that a client was shown, and its own.
 pub(super) struct Shown {
     key: Arc<CertifiedKey>,
     /// The host that the client named.
@@ -283,6 +369,7 @@ pub(super) struct Shown {
     certificates: Arc<Certificates>,
     /// The last other host that was found to be covered.
     last: Mutex<Box<str>>,
+    presented: Presented,
 }
 
 impl Certified for Shown {
@@ -302,5 +389,13 @@ impl Certified for Shown {
             *last = host.into();
         }
         covered
+    }
+
+    fn is_named(&self, host: &str) -> bool {
+        self.host.as_deref().is_none_or(|named| named == host)
+    }
+
+    fn presented(&self) -> &Presented {
+        &self.presented
     }
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::IntCounter;
-use sluice_wire::Variable;
+use sluice_wire::{CertificateField, Variable};
 
 use super::record::Record;
 use crate::template::{Value, Variables};
@@ -121,6 +121,9 @@ fn write(mut sink: Box<dyn Write + Send>, shared: &LogBuffers) {
 
 static ISSUER: Variable = Variable::Claim(Cow::Borrowed("iss"));
 
+static SUBJECT: Variable = Variable::ClientCertificate(CertificateField::Subject);
+static FINGERPRINT: Variable = Variable::ClientCertificate(CertificateField::Fingerprint);
+
 fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let variables = record.variables;
@@ -149,6 +152,8 @@ fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     field(out, r#","cache":""#, variables, &Variable::CacheStatus);
     field(out, r#","issuer":""#, variables, &ISSUER);
     field(out, r#","subject":""#, variables, &Variable::PrincipalId);
+    field(out, r#","certificateSubject":""#, variables, &SUBJECT);
+    field(out, r#","certificateFingerprint":""#, variables, &FINGERPRINT);
     field(out, r#","apiKey":""#, variables, &Variable::ApiKeyId);
     field(out, r#","customerId":""#, variables, &Variable::CustomerId);
     if !record.complete {

@@ -339,10 +339,13 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Ca
     let identity = exchange.identity.as_deref();
     let named = identity.is_some_and(|identity| identity.id.is_some());
     let authorizer = policy.authorizer.as_ref().filter(|_| named);
+    let certificate = exchange.certificate().map(|certificate| certificate.details().fingerprint());
+    let sent = matched.stage.client_auth.as_ref().is_some_and(|client_auth| client_auth.forward);
     let caller = CallerKey {
         identity: identity.map(|identity| &*identity.cache_identity),
         credential: authorizer.and_then(|(authorizer, _)| authorizer.credential_header(headers)),
         api_key: exchange.key.as_ref().map(|key| &key.object),
+        certificate,
         headers,
     };
     let variables = RequestContext::unchanged(exchange, matched, &call.parts);
@@ -353,6 +356,7 @@ fn key(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, caching: &Ca
         authority: call.authority.as_ref(),
         tls: exchange.secure,
         port: &origin.port,
+        certificate: certificate.filter(|_| sent),
     };
     caching.policy.key(&target, caller, &variables)
 }

@@ -77,7 +77,7 @@ impl Variables for RejectedConnection<'_> {
             Variable::Status | Variable::ResponseLength => Some(Value::Number(0)),
             Variable::ResponseLatency => Some(Value::Time(Duration::ZERO)),
             Variable::SourceIp => Some(Value::Plain(self.peer.origin.source.to_str().unwrap_or_default())),
-            Variable::ErrorReason => Some(Value::Plain(self.reject.reason())),
+            Variable::ErrorReason => Some(Value::Plain(self.reject.log_reason())),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use sluice_wire::{Behavior, Variable};
 
 use crate::auth::Identity;
 use crate::client::{Origin, Peer};
+use crate::client_certificate::Certificate;
 use crate::gateway::{HostTable, Rule, Stage};
 use crate::headers;
 use crate::id::RequestId;
@@ -38,6 +39,8 @@ pub(crate) struct Exchange {
     pub(crate) stage: Option<Arc<Stage>>,
     /// Of its host, where it has no Stage.
     pub(crate) host_behavior: Behavior,
+    /// Whether the Stage accepts the certificate of the client.
+    pub(crate) is_certified: bool,
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) key: Option<Arc<KeyRecord>>,
@@ -86,6 +89,7 @@ impl Exchange {
             secure,
             stage: None,
             host_behavior: Behavior::Native,
+            is_certified: false,
             rule: None,
             identity: None,
             key: None,
@@ -126,6 +130,11 @@ impl Exchange {
             Client::Stated(client) => &client.1,
             Client::Connected | Client::Unreadable => &self.peer.origin.source,
         }
+    }
+
+    /// The certificate of the client; none: it has none that the Stage accepts.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        if self.is_certified { self.peer.origin.tls.as_ref()?.presented().certificate() } else { None }
     }
 
     /// Whether a trusted proxy has stated something that is not an address.
@@ -217,6 +226,7 @@ impl Variables for Exchange {
             Variable::PrincipalId => text(self.identity.as_ref()?.id.as_deref().unwrap_or_default()),
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
+            Variable::ClientCertificate(field) => text(self.certificate()?.details().field(*field)?),
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
             Variable::IntegrationError => self.upstream_error.map(|cause| Value::Plain(cause.name())),
             Variable::Status => Some(Value::Number(self.status().into())),

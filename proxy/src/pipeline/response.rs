@@ -84,7 +84,7 @@ pub(crate) fn reject(exchange: &mut Exchange, reject: &Reject) -> Reply {
     let metrics = exchange.stage.as_ref().map_or(&exchange.recorder.no_stage, |stage| &stage.metrics);
     metrics.reject(exchange.recorder.worker, reject.index());
     if exchange.reason.is_empty() {
-        exchange.reason = reject.reason();
+        exchange.reason = reject.log_reason();
     }
     if behavior != Behavior::Native {
         exchange.response_type = reject.response_type();

@@ -1,4 +1,4 @@
-//! Plain HTTP for a Stage with TLS, and hosts that the certificate of a connection does not cover.
+//! Plain HTTP for a Stage with TLS, hosts that the certificate of a connection does not cover, and certificates of clients.
 
 use http::header::LOCATION;
 use http::request::Parts;
@@ -7,11 +7,14 @@ use sluice_wire::PlainHttp;
 
 use super::exchange::Exchange;
 use super::response::Reply;
+use crate::client_certificate::Standing;
 use crate::gateway::Stage;
 use crate::reject::Reject;
 
 /// The reason of a redirect in the access log.
 const REDIRECT: &str = "HttpsRedirect";
+/// The reason of a certificate that another Stage of the host accepts.
+const NOT_OF_STAGE: &str = "certificate_untrusted";
 /// Clients need not name it.
 const DEFAULT_PORT: u16 = 443;
 
@@ -37,6 +40,32 @@ pub(super) fn plain_http(exchange: &mut Exchange, stage: &Stage, parts: &Parts) 
             }
         },
         _ => Ok(None),
+    }
+}
+
+/// Finds the certificate of the client, if the Stage has client certificates. Where a new connection would have another result, the
+/// client is told to open one: this connection was for another host, or is older than the Stage's settings.
+pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Result<(), Reject> {
+    let Some(client_auth) = &stage.client_auth else { return Ok(()) };
+    let missing = if client_auth.required { Err(Reject::ClientCertificateRequired) } else { Ok(()) };
+    let Some(tls) = &exchange.peer.origin.tls else { return missing };
+    let presented = tls.presented();
+    let asked = presented.was_asked_for(&client_auth.trust);
+    let Some(certificate) = presented.certificate() else {
+        // Without certificates a request is served the same way on every connection for its host.
+        return if asked || (!client_auth.required && tls.is_named(&exchange.host)) {
+            missing
+        } else {
+            Err(Reject::MisdirectedRequest)
+        };
+    };
+    match certificate.standing(&client_auth.trust, exchange.started) {
+        Standing::Accepted => {
+            exchange.is_certified = true;
+            Ok(())
+        }
+        Standing::Rejected if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),
+        Standing::Rejected | Standing::Lapsed => Err(Reject::MisdirectedRequest),
     }
 }
 

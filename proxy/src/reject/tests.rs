@@ -63,6 +63,14 @@ fn rows() -> Vec<Row> {
         (Reject::StreamLimit, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),
         // AWS responds with 403; clients repeat the request on another connection only for 421.
         (Reject::MisdirectedRequest, 421, (421, "ForbiddenException", misdirected), (421, misdirected)),
+        // 2.2.
+        (Reject::ClientCertificateRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        (
+            Reject::ClientCertificateInvalid("certificate_expired"),
+            403,
+            (403, "ForbiddenException", forbidden),
+            (403, forbidden),
+        ),
         // As a web ACL.
         (Reject::SourceNotAllowed, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 2.2.

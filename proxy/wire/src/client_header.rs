@@ -4,7 +4,9 @@
 
 /// Those that a Stage can never forward. The proxy sets them itself, except `Proxy`: in CGI programs it becomes the environment
 /// variable `HTTP_PROXY`, by which many HTTP clients are configured (CVE-2016-5385).
-pub const NEVER_FORWARDED: [&str; 7] = [
+pub const NEVER_FORWARDED: [&str; 9] = [
+    "client-cert",
+    "client-cert-chain",
     "forwarded",
     "proxy",
     "x-forwarded",
@@ -23,7 +25,8 @@ pub fn is_spoofable(name: &str) -> bool {
     }
     // The others are known with and without `x-`.
     let name = name.strip_prefix("x-").unwrap_or(name);
-    if name == "forwarded" || name.starts_with("forwarded-") || name.starts_with("remote-extra-") {
+    if name == "forwarded" || name.starts_with("forwarded-") || name.starts_with("remote-extra-")
+        || name.starts_with("ssl-client-") || name.starts_with("amzn-mtls-") {
         return true;
     }
     // Compared as text: the compiler compares the lengths first.
@@ -62,6 +65,11 @@ pub fn is_spoofable(name: &str) -> bool {
             | "remote-group"
             | "remote-user"
             | "webauth-user"
+            // The certificate of the client, as a proxy that verifies it passes it on.
+            | "arr-clientcert"
+            | "client-cert"
+            | "client-cert-chain"
+            | "client-certificate"
             // The method.
             | "http-method"
             | "http-method-override"
@@ -138,6 +146,14 @@ mod tests {
             "x-remote-group",
             "x-remote-extra-scopes",
             "x-webauth-user",
+            "client-cert",
+            "client-cert-chain",
+            "x-client-cert",
+            "ssl-client-cert",
+            "x-ssl-client-s-dn",
+            "x-ssl-client-verify",
+            "x-amzn-mtls-clientcert",
+            "x-arr-clientcert",
             "proxy",
         ] {
             assert!(is_spoofable(name), "{name}");
@@ -158,6 +174,8 @@ mod tests {
             "x-original",
             "x-remote",
             "x-client",
+            "x-client-certainty",
+            "x-ssl-client",
             "client",
             "x-amzn-trace-id",
             "traceparent",

@@ -71,10 +71,10 @@ pub use route::{
     RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{
-    ApiKeySource, Behavior, Cors, Hsts, Invalidation, POLICY_REQUIRED, PlainHttp, StageCache, StagePart, StagePolicy,
-    StageTls, Throttle, TrailingSlash, Unauthorized,
+    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, ClientAuth, Cors, Hsts, Invalidation, POLICY_REQUIRED, PlainHttp,
+    StageCache, StagePart, StagePolicy, StageTls, Throttle, TrailingSlash, Unauthorized,
 };
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};
-pub use variable::{ParseVariableError, Variable, VariableName, VariableUse};
+pub use variable::{CertificateField, ParseVariableError, Variable, VariableName, VariableUse};

@@ -63,7 +63,7 @@ pub fn reserved(message: Message, name: &str) -> Option<Reserved> {
         (_, "content-length" | "expect" | "host") => Some(Reserved::Framing),
         (
             Message::Request,
-            "cdn-loop" | "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port"
+            "cdn-loop" | "client-cert" | "client-cert-chain" | "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port"
             | "x-forwarded-proto",
         ) => Some(Reserved::Forwarding),
         (Message::Response, "apigw-requestid" | "x-amz-apigw-id" | "x-amzn-requestid" | "x-request-id") => {
@@ -86,6 +86,7 @@ mod tests {
             ("host", Some(Reserved::Framing), Some(Reserved::Framing)),
             ("x-forwarded-for", Some(Reserved::Forwarding), None),
             ("x-request-id", None, Some(Reserved::RequestId)),
+            ("client-cert", Some(Reserved::Forwarding), None),
             ("via", None, None),
         ] {
             assert_eq!((reserved(Request, name), reserved(Response, name)), (in_request, in_response), "{name}");

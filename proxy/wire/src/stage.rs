@@ -24,10 +24,15 @@ pub struct StagePart {
     /// TLS; none: the Stage is served over plain HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<StageTls>,
+    /// Certificates of clients; none: clients are not asked for one. `invalid` is [`CLIENT_AUTH_REQUIRED`] then, if nothing else is
+    /// wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<Box<ClientAuth>>,
     /// Whose requests are accepted; none: those of every network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Box<Sources>>,
-    /// What the Stage's resource policy is; none: it has none. `invalid` is [`POLICY_REQUIRED`] then, if nothing else is wrong.
+    /// What the Stage's resource policy is; none: it has none. `invalid` is [`POLICY_REQUIRED`] then, if nothing else is wrong
+    /// and no other mark is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<StagePolicy>>,
     /// Where clients send their API key; none: in the header `x-api-key`.
@@ -56,11 +61,12 @@ pub struct StagePart {
 }
 
 impl StagePart {
-    /// Whether all requests are rejected, as far as the part shows: see [`POLICY_REQUIRED`].
+    /// Whether all requests are rejected, as far as the part shows: see [`POLICY_REQUIRED`] and [`CLIENT_AUTH_REQUIRED`].
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         match self.invalid.as_deref() {
             Some(POLICY_REQUIRED) => self.policy.is_none(),
+            Some(CLIENT_AUTH_REQUIRED) => self.client_auth.is_none(),
             other => other.is_some(),
         }
     }
@@ -68,6 +74,25 @@ impl StagePart {
 
 /// Why a Stage with a policy is invalid for proxies that do not know policies: they reject its requests.
 pub const POLICY_REQUIRED: &str = "it has a policy, which this proxy cannot evaluate";
+
+/// Why a Stage with client certificates is invalid for proxies that do not know them: they reject its requests. Proxies that know
+/// them know policies too.
+pub const CLIENT_AUTH_REQUIRED: &str = "it has client certificates, which this proxy cannot verify";
+
+/// Certificates of clients (mutual TLS). A request whose connection has no certificate that these authorities have issued has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientAuth {
+    /// Whether a request without a certificate is rejected.
+    pub required: bool,
+    /// The only certificate authorities that are trusted, as base64 of their DER. Never empty.
+    pub roots: Vec<String>,
+    /// Lists of revoked certificates, as base64 of their DER. With any, each certificate of a chain below the authority needs a
+    /// list that is current. Empty: revocation is not checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocation: Vec<String>,
+    /// Whether integrations get the certificate in the header `Client-Cert` (RFC 9440).
+    pub forward: bool,
+}
 
 /// A resource policy in the language of IAM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -33,6 +33,8 @@ pub enum Variable {
     ApiKeyId,
     /// `context.identity.customerId`: the customer that the ApiKey names.
     CustomerId,
+    /// `context.identity.clientCert.NAME`: a field of the client's verified certificate.
+    ClientCertificate(CertificateField),
     /// `context.stage`: the Stage's name.
     Stage,
     /// `context.stageId`: the Stage's `namespace/name`.
@@ -69,6 +71,27 @@ pub enum Variable {
     CacheStatus,
 }
 
+/// A field of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateField {
+    /// `subjectDN`: the distinguished name of its subject (RFC 4514).
+    Subject,
+    /// `issuerDN`: that of its issuer.
+    Issuer,
+    /// `serialNumber`: in hexadecimal digits, with a colon after each byte.
+    Serial,
+    /// `fingerprint`: SHA-256 of the certificate, in hexadecimal digits.
+    Fingerprint,
+    /// `san.dns`: its first DNS name.
+    Dns,
+    /// `san.uri`: its first URI, such as a SPIFFE ID.
+    Uri,
+    /// `validity.notBefore`: `May 28 12:30:02 2019 GMT`.
+    NotBefore,
+    /// `validity.notAfter`
+    NotAfter,
+}
+
 /// Where configuration names a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VariableUse {
@@ -102,7 +125,7 @@ const PREFIXES: [(&str, NamedVariable); 4] = [
 ];
 
 /// All others.
-const NAMES: [(&str, Variable, Known); 22] = [
+static NAMES: [(&str, Variable, Known); 30] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
@@ -110,6 +133,14 @@ const NAMES: [(&str, Variable, Known); 22] = [
     ("context.error.responseType", Variable::ErrorResponseType, Known::End),
     ("context.httpMethod", Variable::HttpMethod, Known::Request),
     ("context.identity.apiKeyId", Variable::ApiKeyId, Known::Request),
+    ("context.identity.clientCert.fingerprint", certificate(CertificateField::Fingerprint), Known::Request),
+    ("context.identity.clientCert.issuerDN", certificate(CertificateField::Issuer), Known::Request),
+    ("context.identity.clientCert.san.dns", certificate(CertificateField::Dns), Known::Request),
+    ("context.identity.clientCert.san.uri", certificate(CertificateField::Uri), Known::Request),
+    ("context.identity.clientCert.serialNumber", certificate(CertificateField::Serial), Known::Request),
+    ("context.identity.clientCert.subjectDN", certificate(CertificateField::Subject), Known::Request),
+    ("context.identity.clientCert.validity.notAfter", certificate(CertificateField::NotAfter), Known::Request),
+    ("context.identity.clientCert.validity.notBefore", certificate(CertificateField::NotBefore), Known::Request),
     ("context.identity.customerId", Variable::CustomerId, Known::Request),
     ("context.identity.sourceIp", Variable::SourceIp, Known::Request),
     ("context.integration.error", Variable::IntegrationError, Known::End),
@@ -126,6 +157,10 @@ const NAMES: [(&str, Variable, Known); 22] = [
     ("context.stageId", Variable::StageId, Known::Request),
     ("context.status", Variable::Status, Known::End),
 ];
+
+const fn certificate(field: CertificateField) -> Variable {
+    Variable::ClientCertificate(field)
+}
 
 /// Why a text is not a variable, or not one that can be used in its place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,6 +15,7 @@
 //! | a name server whose responses change | [`dns`] |
 //! | to compare with a committed file, and see the lines that differ | [`golden`] |
 //! | a certificate, and TLS settings that trust it | [`tls`] |
+//! | an authority that issues and revokes certificates of clients | [`authority`] |
 
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +24,7 @@
     reason = "a test fails by panicking, and reads what its own servers send"
 )]
 
+pub mod authority;
 pub mod backend;
 pub mod client;
 pub mod dns;

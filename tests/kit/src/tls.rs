@@ -28,6 +28,18 @@ pub fn issue(name: &str) -> Issued {
     Issued { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
 }
 
+/// A certificate for several names.
+///
+/// # Panics
+///
+/// When one of them is no host name.
+#[must_use]
+pub fn issue_for(names: &[&str]) -> Issued {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    Issued { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+}
+
 /// A certificate with an RSA key.
 ///
 /// # Panics

@@ -106,7 +106,7 @@ fn target<'a>(method: &'a Method, path: &'a str) -> Target<'a> {
     const HOST: HeaderValue = HeaderValue::from_static("shop.example");
     const PORT: HeaderValue = HeaderValue::from_static("8080");
     static TEXTS: [HeaderValue; 2] = [HOST, PORT];
-    Target { method, path, authority: Some(&TEXTS[0]), tls: false, port: &TEXTS[1] }
+    Target { method, path, authority: Some(&TEXTS[0]), tls: false, port: &TEXTS[1], certificate: None }
 }
 
 fn policy(behavior: Behavior, scope: CacheScope, keys: Vec<Variable>) -> CachePolicy {
@@ -220,7 +220,7 @@ fn which_responses_are_stored_and_for_how_long() {
 }
 
 fn anonymous(headers: &HeaderMap) -> CallerKey<'_> {
-    CallerKey { identity: None, credential: None, api_key: None, headers }
+    CallerKey { identity: None, credential: None, api_key: None, certificate: None, headers }
 }
 
 /// The rows that have the key of a row above them.
@@ -257,7 +257,7 @@ fn no_two_different_requests_share_a_key() {
 fn what_the_gateway_sends_is_part_of_the_key() {
     let none = HeaderMap::new();
     let [one, other, port, other_port] = ["a.example", "a.example:80", "8080", "8443"].map(HeaderValue::from_static);
-    let usual = Target { method: &Method::GET, path: "/orders", authority: Some(&one), tls: false, port: &port };
+    let usual = Target { method: &Method::GET, path: "/orders", authority: Some(&one), tls: false, port: &port, certificate: None };
     let targets = [
         usual,
         Target { authority: Some(&other), ..usual },
@@ -265,15 +265,17 @@ fn what_the_gateway_sends_is_part_of_the_key() {
         Target { tls: true, ..usual },
         Target { port: &other_port, ..usual },
         Target { tls: true, port: &other_port, ..usual },
+        Target { certificate: Some("0a"), ..usual },
+        Target { certificate: Some("0b"), ..usual },
     ];
     let keys_with = |unkeyed: &[Variable]| {
         let policy = compile(&Configured { unkeyed: unkeyed.into(), ..Configured::default() });
         targets.map(|target| policy.key(&target, anonymous(&none), &NoVariables))
     };
     assert_eq!(equal_to_earlier(&keys_with(&[])), [0; 0]);
-    let [a, b, c, d, e, f] = keys_with(&[Variable::Scheme]);
+    let [a, b, c, d, e, f, ..] = keys_with(&[Variable::Scheme]);
     assert!(a != b && b != c && a == d && a == e && a == f);
-    let [a, b, c, d, e, _] = keys_with(&[Variable::DomainName]);
+    let [a, b, c, d, e, ..] = keys_with(&[Variable::DomainName]);
     assert!(a == b && a == c && a != d && a != e);
 }
 
@@ -376,6 +378,9 @@ fn callers_have_separate_entries_unless_the_rule_shares_them() {
         admitted(&l, &none),
         admitted(&k, &cookie),
         CallerKey { api_key: Some(&k), ..with(anna, &none) },
+        CallerKey { certificate: Some("0a"), ..anonymous(&none) },
+        CallerKey { certificate: Some("0b"), ..anonymous(&none) },
+        CallerKey { certificate: Some("0a"), ..with(anna, &none) },
     ];
     assert_eq!(equal_to_earlier(&callers.map(|caller| key_of(CacheScope::Caller, caller))), [0; 0]);
     for caller in callers {
