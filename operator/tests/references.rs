@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sluice_crds::condition::{Status, reason};
 use sluice_crds::reference::{FIELDS, ReferenceField};
+use sluice_kit::authority::Authority;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_operator::translate::{Translation, Translator};
@@ -89,13 +90,14 @@ pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     let key_set = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
     let mock = json!({"type": "Mock", "mock": {}});
     let certificate = rcgen::generate_simple_self_signed(["shared.example".to_owned()]).unwrap();
+    let list = Authority::new("Shared").revocation_list(&[], 2090);
     match kind {
         "Secret" => json!({"kind": kind, "metadata": metadata, "stringData": {
             "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()), "client-secret": "s3cret",
-            "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "tls.key": certificate.signing_key.serialize_pem(),
+            "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "ca.crl": list, "tls.key": certificate.signing_key.serialize_pem(),
         }}),
         "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {
-            "jwks.json": key_set, "ca.crt": certificate.cert.pem(),
+            "jwks.json": key_set, "ca.crt": certificate.cert.pem(), "ca.crl": list,
         }}),
         "Service" => json!({"kind": kind, "metadata": metadata, "spec": {"ports": [{"port": 80}]}}),
         "Stage" => json!({"kind": kind, "metadata": metadata, "spec": {"hostnames": [format!("{namespace}.example")]}}),
@@ -138,6 +140,7 @@ fn state(field: &ReferenceField) -> ClusterState {
     state.apply(object(target("Stage", "shop", "local")));
     state.apply(object(target("Secret", "shop", "local")));
     state.apply(object(target("Service", "shop", "local")));
+    state.apply(object(target("ConfigMap", "shop", "local")));
     state.apply(object(referrer(field)));
     state
 }

@@ -58,6 +58,16 @@ pub fn source(data: &[u8]) {
     }
 }
 
+/// What a certificate states can be a header's value, whatever it contains, and bytes after it make it invalid.
+pub fn certificate(data: &[u8]) {
+    let Some(fields) = internals::certificate_fields(data) else { return };
+    for (field, text) in &fields {
+        assert!(text.bytes().all(|byte| matches!(byte, 0x20..=0x7e)), "{field:?}: {text:?}");
+        assert_eq!(text.trim(), text, "{field:?}: a recipient would remove white space");
+    }
+    assert!(internals::certificate_fields(&[data, &[0]].concat()).is_none(), "bytes after the certificate");
+}
+
 /// A policy has one reading: white space and the order of members do not change what it decides, and a statement that denies
 /// everything denies everything, whatever is beside it.
 pub fn policy(data: &[u8]) {

@@ -11,12 +11,13 @@ use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, FORWARDED};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use sluice_wire::{
-    AuthorizerPart, Behavior, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part, PartKind, PartName,
-    Parts,
+    AuthorizerPart, Behavior, CertificateField, FieldMatch, Hash, Introspection, KeyEntry, KeysPart, ObjectRef, Part,
+    PartKind, PartName, Parts,
 };
 
 use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, Services};
 use crate::cache::{Cache, Head, Key};
+use crate::client_certificate::Details;
 use crate::config::store::Store;
 use crate::gateway::path;
 use crate::gateway::router::{Conditions, Matching, Methods, Position, RouteInput, Router, Tie};
@@ -50,6 +51,15 @@ pub fn stated_client(header: AddressHeader, value: HeaderValue) -> Option<IpAddr
     };
     let trusted = Trusted::new(&TrustedProxies { networks, header, hops: None });
     trusted.client(IpAddr::from([10, 0, 0, 1]), &HeaderMap::from_iter([(name, value)])).ok()
+}
+
+/// The fields of a client's certificate as variables have them; none: it cannot be read.
+#[must_use]
+pub fn certificate_fields(der: &[u8]) -> Option<Vec<(CertificateField, String)>> {
+    use CertificateField::{Dns, Fingerprint, Issuer, NotAfter, NotBefore, Serial, Subject, Uri};
+    let details = Details::read(der)?;
+    let all = [Subject, Issuer, Serial, Fingerprint, Dns, Uri, NotBefore, NotAfter];
+    Some(all.into_iter().filter_map(|field| Some((field, details.field(field)?.to_owned()))).collect())
 }
 
 /// Writes versions of a configuration one after the other, as a proxy does that receives them.

@@ -147,3 +147,412 @@ fn a_client_needs_a_certificate_of_the_stage_and_its_fields_are_variables() {
     // Over plain HTTP there is none.
     assert_eq!(gate.request("GET", "/a", &[("host", "shop.example")], "").status, 308);
 }
+
+#[test]
+fn without_a_certificate_an_optional_stage_serves_and_an_invalid_one_is_rejected_all_the_same() {
+    let (server, partners, others) = (issue("shop.example"), Authority::new("Partners"), Authority::new("Others"));
+    let mut gate = Gate::start();
+    let auth = ClientAuth { required: false, ..trusting(&[&partners]) };
+    gate.put(vec![certificate(&server)]);
+    gate.put(stage_of("prod", &["shop.example"], "/", Some(auth)));
+    let anonymous = get(&gate, &server, None, "shop.example").unwrap();
+    assert_eq!((anonymous.status, anonymous.header("x-subject")), (200, Some("")));
+    let known = get(&gate, &server, Some(&partners.issue("orders")), "shop.example").unwrap();
+    assert_eq!((known.status, known.header("x-subject")), (200, Some("CN=orders")));
+    assert!(get(&gate, &server, Some(&others.issue("orders")), "shop.example").is_err());
+    let lines = gate.log.lines();
+    assert!(lines[0]["certificateSubject"].is_null() && lines[1]["certificateSubject"] == "CN=orders");
+}
+
+#[test]
+fn a_certificate_is_valid_now_for_clients_and_has_a_chain_to_the_authority() {
+    let server = issue("shop.example");
+    let root = Authority::new("Root");
+    let (middle, others) = (root.intermediate("Middle"), Authority::new("Others"));
+    let mut deep = root.intermediate("Level 1");
+    for level in 2..=6 {
+        deep = deep.intermediate(&format!("Level {level}"));
+    }
+    let mut gate = Gate::start();
+    gate.put(vec![certificate(&server)]);
+    gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&root]))));
+    let usage = |usage: ExtendedKeyUsagePurpose| {
+        root.issue_with("a", |params| params.extended_key_usages = vec![usage])
+    };
+    let lifetime = |from, to| {
+        root.issue_with("a", |params| {
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        })
+    };
+    let mut without_middle = middle.issue("a");
+    without_middle.chain.truncate(1);
+    let mut long = root.issue("a");
+    long.chain.extend((0..8).map(|_| others.der.clone()));
+    let names = |count: usize| {
+        root.issue_with("a", |params| {
+            let name = |at| rcgen::SanType::DnsName(format!("host-{at:04}.example").try_into().unwrap());
+            params.subject_alt_names = (0..count).map(name).collect();
+        })
+    };
+    for (what, client, expected) in [
+        ("of the root", root.issue("a"), None),
+        ("of an intermediate authority", middle.issue("a"), None),
+        ("of an intermediate authority that is not sent", without_middle, Some("certificate_untrusted")),
+        ("without a usage", root.issue_with("a", |params| params.extended_key_usages = vec![]), None),
+        ("for servers", usage(ExtendedKeyUsagePurpose::ServerAuth), Some("certificate_wrong_purpose")),
+        ("expired", lifetime(2019, 2020), Some("certificate_expired")),
+        ("not valid yet", lifetime(2090, 2091), Some("certificate_not_yet_valid")),
+        ("below six intermediate authorities", deep.issue("a"), None),
+        ("below seven", deep.intermediate("Level 7").issue("a"), Some("certificate_too_large")),
+        ("with a long chain", long, Some("certificate_too_large")),
+        ("with many names", names(100), None),
+        ("with too many names", names(400), Some("certificate_too_large")),
+    ] {
+        let response = get(&gate, &server, Some(&client), "shop.example");
+        let seen = gate.log.lines().len();
+        match expected {
+            None => assert_eq!(response.unwrap().status, 200, "{what}"),
+            Some(reason) => {
+                assert!(response.is_err(), "{what}: {response:?}");
+                eventually(what, || gate.log.lines().last().is_some_and(|line| line["reason"] == reason));
+            }
+        }
+        assert!(seen <= gate.log.lines().len());
+    }
+}
+
+#[test]
+fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_all() {
+    let server = issue("shop.example");
+    let root = Authority::new("Root");
+    let middle = root.intermediate("Middle");
+    let serial = |serial: u64| move |params: &mut rcgen::CertificateParams| {
+        params.serial_number = Some(SerialNumber::from(serial));
+    };
+    let (good, bad) = (middle.issue_with("good", serial(1)), middle.issue_with("bad", serial(2)));
+    let current = |authority: &Authority, serials: &[u64]| authority.revocation_list(serials, 2090);
+    let mut gate = Gate::start();
+    gate.put(vec![certificate(&server)]);
+    let mut connection = None;
+    for (what, lists, of_good, of_bad) in [
+        ("without lists", vec![], None, None),
+        ("lists of both", vec![current(&root, &[]), current(&middle, &[2])], None, Some("certificate_revoked")),
+        ("one list is missing", vec![current(&middle, &[2])], Some("revocation_unknown"), Some("certificate_revoked")),
+        (
+            "one list has expired",
+            vec![current(&root, &[]), middle.revocation_list(&[2], 2024)],
+            Some("revocation_list_expired"),
+            Some("revocation_list_expired"),
+        ),
+    ] {
+        let auth = with_lists(&lists, trusting(&[&root]));
+        assert_eq!(gate.put(stage_of("prod", &["shop.example"], "/", Some(auth))), [], "{what}");
+        for (client, expected) in [(&good, of_good), (&bad, of_bad)] {
+            let response = get(&gate, &server, Some(client), "shop.example");
+            assert_eq!(response.as_ref().ok().map(|response| response.status), expected.is_none().then_some(200), "{what}");
+            if let Some(reason) = expected {
+                eventually(what, || gate.log.lines().last().is_some_and(|line| line["reason"] == reason));
+            }
+        }
+        // A connection that was open before is checked again.
+        let opened = connection.get_or_insert_with(|| {
+            Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(&bad), &[]))).unwrap()
+        });
+        let status = if of_bad.is_none() { 200 } else { 421 };
+        assert_eq!(opened.get("shop.example", "/a", &[]).unwrap().status, status, "{what}");
+    }
+}
+
+#[test]
+fn a_connection_for_one_host_is_not_trusted_for_another_with_other_authorities() {
+    let server = issue_for(&["one.example", "two.example", "open.example", "optional.example"]);
+    let (one, two) = (Authority::new("One"), Authority::new("Two"));
+    let mut gate = Gate::start();
+    let mut parts = vec![certificate(&server)];
+    parts.extend(stage_of("one", &["one.example"], "/", Some(trusting(&[&one]))));
+    parts.extend(stage_of("two", &["two.example"], "/", Some(trusting(&[&two]))));
+    parts.extend(stage_of("open", &["open.example"], "/", None));
+    let optional = ClientAuth { required: false, ..trusting(&[&two]) };
+    parts.extend(stage_of("optional", &["optional.example"], "/", Some(optional)));
+    assert_eq!(gate.put(parts), []);
+    let (of_one, of_two) = (one.issue("one"), two.issue("two"));
+    // The host of the handshake, the certificate, and the status for each host on this connection.
+    for (name, client, expected) in [
+        ("one.example", Some(&of_one), [200, 421, 200, 421]),
+        ("two.example", Some(&of_two), [421, 200, 200, 200]),
+        // Clients are not asked: the certificate stays with the client.
+        ("open.example", Some(&of_one), [421, 421, 200, 421]),
+        ("optional.example", None, [421, 403, 200, 200]),
+        ("one.example", None, [403, 421, 200, 421]),
+    ] {
+        let hosts = ["one.example", "two.example", "open.example", "optional.example"];
+        let settings = Arc::new(config(&server, client, &[]));
+        let mut connection = Connection::open(&gate, name, &settings).unwrap();
+        for (host, status) in hosts.iter().zip(expected) {
+            let response = connection.get(host, "/a", &[]).unwrap();
+            assert_eq!(response.status, status, "HTTP/1.1 for {host} on a connection for {name}");
+        }
+        let statuses = over_http2(&gate, name, config(&server, client, &["h2"]), &hosts);
+        assert_eq!(statuses, expected, "HTTP/2 on a connection for {name}");
+    }
+    // The certificate of the other authority is not accepted in the handshake.
+    assert!(get(&gate, &server, Some(&of_two), "one.example").is_err());
+    assert_eq!(rejects(&gate, "MisdirectedRequest", "shop/two"), 6.0);
+}
+
+/// The statuses of requests for hosts on one HTTP/2 connection.
+fn over_http2(gate: &Gate, name: &str, config: ClientConfig, hosts: &[&str]) -> Vec<u16> {
+    use http_body_util::Empty;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let address = gate.proxy.https_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for host in hosts {
+            let request = http::Request::get(format!("https://{host}/a")).body(Empty::<bytes::Bytes>::new()).unwrap();
+            statuses.push(sender.send_request(request).await.unwrap().status().as_u16());
+        }
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        statuses
+    })
+}
+
+#[test]
+fn stages_of_one_host_have_their_own_authorities() {
+    let (server, one, two) = (issue("shop.example"), Authority::new("One"), Authority::new("Two"));
+    let mut gate = Gate::start();
+    let mut parts = vec![certificate(&server)];
+    parts.extend(stage_of("one", &["shop.example"], "/one", Some(trusting(&[&one]))));
+    parts.extend(stage_of("two", &["shop.example"], "/two", Some(trusting(&[&two]))));
+    parts.extend(stage_of("open", &["shop.example"], "/open", None));
+    gate.put(parts);
+    let (of_one, of_two) = (one.issue("one"), two.issue("two"));
+    for (client, expected) in
+        [(Some(&of_one), [200, 403, 200]), (Some(&of_two), [403, 200, 200]), (None, [403, 403, 200])]
+    {
+        let mut connection = Connection::open(&gate, "shop.example", &Arc::new(config(&server, client, &[]))).unwrap();
+        let paths = ["/one/a", "/two/a", "/open/a"];
+        assert_eq!(paths.map(|path| connection.get("shop.example", path, &[]).unwrap().status), expected);
+        // A Stage without client certificates sees none.
+        assert_eq!(connection.get("shop.example", "/open/a", &[]).unwrap().header("x-subject"), Some(""));
+    }
+}
+
+#[test]
+fn authorities_change_without_closing_connections() {
+    let (server, old, new) = (issue("shop.example"), Authority::new("Old"), Authority::new("New"));
+    let mut gate = Gate::start();
+    gate.put(vec![certificate(&server)]);
+    let stage = |authorities: &[&Authority]| stage_of("prod", &["shop.example"], "/", Some(trusting(authorities)));
+    gate.put(stage(&[&old]));
+    let open = |client: Option<&ClientCertificate>| {
+        Connection::open(&gate, "shop.example", &Arc::new(config(&server, client, &[]))).unwrap()
+    };
+    let (of_old, of_new) = (old.issue("a"), new.issue("a"));
+    let (mut kept, mut anonymous) = (open(Some(&of_old)), open(None));
+    let mut ask = |connection: &mut Connection| connection.get("shop.example", "/a", &[]).unwrap().status;
+    assert_eq!((ask(&mut kept), ask(&mut anonymous)), (200, 403));
+    gate.put(stage(&[&old, &new]));
+    // A new connection would be asked for other certificates.
+    assert_eq!((ask(&mut kept), ask(&mut anonymous)), (200, 421));
+    for client in [&of_old, &of_new] {
+        assert_eq!(get(&gate, &server, Some(client), "shop.example").unwrap().status, 200);
+    }
+    gate.put(stage(&[&new]));
+    assert_eq!(ask(&mut kept), 421);
+    assert!(get(&gate, &server, Some(&of_old), "shop.example").is_err());
+    // Without client certificates, and with them again: connections of that time were not asked.
+    gate.put(stage_of("prod", &["shop.example"], "/", None));
+    let mut unasked = Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(&of_new), &[]))).unwrap();
+    assert_eq!((ask(&mut kept), ask(&mut unasked)), (200, 200));
+    gate.put(stage(&[&new]));
+    assert_eq!((ask(&mut kept), ask(&mut unasked)), (421, 421));
+}
+
+#[test]
+fn a_session_is_not_resumed_where_clients_have_certificates() {
+    let server = issue_for(&["one.example", "open.example"]);
+    let partners = Authority::new("Partners");
+    let client = partners.issue("a");
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut gate = Gate::start();
+        let mut parts = vec![certificate(&server)];
+        parts.extend(stage_of("one", &["one.example"], "/", Some(trusting(&[&partners]))));
+        parts.extend(stage_of("open", &["open.example"], "/", None));
+        gate.put(parts);
+        let mut roots = RootCertStore::empty();
+        roots.add(server.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let settings =
+            Arc::new(builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).unwrap());
+        let mut kind = |host: &str| {
+            let mut connection = Connection::open(&gate, host, &settings).unwrap();
+            assert_eq!(connection.get(host, "/a", &[]).unwrap().status, 200, "{host}");
+            connection.0.conn.handshake_kind().unwrap()
+        };
+        use rustls::HandshakeKind::{Full, Resumed};
+        assert_eq!((kind("open.example"), kind("open.example")), (Full, Resumed), "{version:?}");
+        assert_eq!((kind("one.example"), kind("one.example")), (Full, Full), "{version:?}");
+        // A session from the time before the Stage had client certificates.
+        gate.put(stage_of("open", &["open.example"], "/", Some(trusting(&[&partners]))));
+        let mut connection = Connection::open(&gate, "open.example", &settings).unwrap();
+        assert_eq!(connection.get("open.example", "/a", &[]).unwrap().status, 200);
+        assert_eq!(connection.0.conn.handshake_kind(), Some(Full), "{version:?}");
+    }
+}
+
+#[test]
+fn integrations_get_the_verified_certificate_and_no_header_of_the_client() {
+    let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
+    let backend = Backend::echo();
+    let client = partners.issue("a");
+    let mut gate = Gate::start();
+    gate.put(vec![certificate(&server), upstream(&[backend.address])]);
+    let forwarded = format!(":{}:", base64(&client.chain[0]));
+    let spoofed = [
+        ("Client-Cert", ":AAAA:"),
+        ("Client-Cert-Chain", ":AAAA:"),
+        ("client_cert", ":AAAA:"),
+        ("X-Forwarded-Client-Cert", "Hash=00"),
+        ("X-SSL-Client-Verify", "SUCCESS"),
+    ];
+    for (required, forward, certified, expected) in [
+        (true, true, true, Some(&forwarded)),
+        (true, false, true, None),
+        (false, true, true, Some(&forwarded)),
+        (false, true, false, None),
+    ] {
+        let auth = ClientAuth { required, forward, ..trusting(&[&partners]) };
+        let mut parts = stage_of("prod", &["shop.example"], "/", Some(auth));
+        let served = RoutePart {
+            object: ObjectRef::new("ApiRoute", "shop", "prod"),
+            stages: vec![parts[0].0.clone()],
+            version: None,
+            rules: vec![rule("a", "GET", "/a", policy(service()))],
+        };
+        parts[1].1 = PartBody::Route(served);
+        if let PartBody::Stage(stage) = &mut parts[0].1 {
+            // The most generous setting.
+            stage.request_policy.header_names = Some(HeaderNames::Forward);
+        }
+        assert_eq!(gate.put(parts), []);
+        let settings = Arc::new(config(&server, Some(&client).filter(|_| certified), &[]));
+        let mut connection = Connection::open(&gate, "shop.example", &settings).unwrap();
+        let response = connection.get("shop.example", "/a", &spoofed).unwrap();
+        assert_eq!(response.status, 200, "{response:?}");
+        let sent = response.body.to_ascii_lowercase();
+        let has = |name: &str| sent.lines().any(|line| line.contains(name));
+        assert_eq!(has("client-cert"), expected.is_some(), "{}", response.body);
+        assert!(expected.is_none_or(|value| response.body.contains(value)), "{}", response.body);
+        assert!(!has("aaaa") && !has("hash=00") && !has("success") && !has("client_cert"), "{}", response.body);
+    }
+}
+
+#[test]
+fn stored_responses_are_separate_for_each_certificate_that_integrations_get() {
+    let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
+    let mut gate = Gate::start();
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = count.clone();
+    let backend = Backend::start(move |_, _| {
+        ok(&counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst).to_string())
+    });
+    gate.put(vec![certificate(&server), upstream(&[backend.address])]);
+    let (a, b) = (partners.issue("a"), partners.issue("b"));
+    for (forward, scope, shared) in [
+        (true, CacheScope::Shared, false),
+        (false, CacheScope::Shared, true),
+        (false, CacheScope::Caller, false),
+    ] {
+        let auth = ClientAuth { forward, ..trusting(&[&partners]) };
+        let mut parts = stage_of("prod", &["shop.example"], "/", Some(auth));
+        let mut cached = policy(service());
+        cached.cache = Some(RuleCache { scope, ..shared_cache() });
+        let served = RoutePart {
+            object: ObjectRef::new("ApiRoute", "shop", "prod"),
+            stages: vec![parts[0].0.clone()],
+            version: None,
+            rules: vec![rule(if forward { "forwarded" } else { "own" }, "GET", "/a", cached)],
+        };
+        parts[1].1 = PartBody::Route(served);
+        if let PartBody::Stage(stage) = &mut parts[0].1 {
+            stage.cache = stage_with_cache().cache;
+        }
+        gate.put(parts);
+        let mut body = |client| get(&gate, &server, Some(client), "shop.example").unwrap().body;
+        let (first, again, other) = (body(&a), body(&a), body(&b));
+        assert_eq!(first, again, "{forward} {scope:?}");
+        assert_eq!(first == other, shared, "{forward} {scope:?}");
+    }
+}
+
+#[test]
+fn nothing_but_a_verified_certificate_opens_a_stage_that_requires_one() {
+    let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
+    // A load balancer that terminates TLS states nothing about certificates.
+    let mut gate = Gate::configured(|settings| settings.tls_terminators = vec!["127.0.0.1".parse().unwrap()]);
+    gate.put(vec![certificate(&server)]);
+    for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
+        for http in [PlainHttp::Redirect, PlainHttp::Serve, PlainHttp::Off] {
+            let mut parts = stage_of("prod", &["shop.example"], "/", Some(trusting(&[&partners])));
+            if let PartBody::Stage(stage) = &mut parts[0].1 {
+                stage.tls = Some(StageTls { http, hsts: None, incomplete: false });
+                stage.behavior = behavior;
+            }
+            gate.put(parts);
+            let over_balancer = [
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-client-cert", "Hash=00"),
+                ("client-cert", ":AAAA:"),
+            ];
+            let response = gate.request("GET", "/a", &over_balancer, "");
+            assert_eq!(response.status, 403, "{behavior:?} {http:?}");
+            if behavior == Behavior::AwsRest {
+                assert_eq!(response.header("x-amzn-errortype"), Some("ForbiddenException"));
+            }
+            if behavior != Behavior::Native {
+                assert_eq!(response.body, r#"{"message":"Forbidden"}"#);
+            }
+            let plain = gate.get("/a").status;
+            assert_eq!(plain, if http == PlainHttp::Redirect { 308 } else { 403 }, "{behavior:?} {http:?}");
+            assert_eq!(get(&gate, &server, None, "shop.example").unwrap().status, 403, "{behavior:?} {http:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stage_whose_authorities_cannot_be_used_serves_nothing() {
+    let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
+    let client = partners.issue("a");
+    let good = trusting(&[&partners]);
+    let mut gate = Gate::start();
+    gate.put(vec![certificate(&server)]);
+    for broken in [
+        ClientAuth { roots: vec![], ..good.clone() },
+        ClientAuth { roots: vec!["AAAA".into()], ..good.clone() },
+        ClientAuth { roots: vec!["?".into()], ..good.clone() },
+        ClientAuth { revocation: vec!["AAAA".into()], ..good.clone() },
+    ] {
+        gate.put(stage_of("prod", &["shop.example"], "/", Some(good.clone())));
+        assert_eq!(get(&gate, &server, Some(&client), "shop.example").unwrap().status, 200);
+        let diagnostics = gate.put(stage_of("prod", &["shop.example"], "/", Some(broken)));
+        assert!(diagnostics.iter().any(|found| found.message.contains("Client certificates")), "{diagnostics:?}");
+        assert_eq!(get(&gate, &server, Some(&client), "shop.example").unwrap().status, 500);
+    }
+    // The mark of a newer operator without the field: this is how an older proxy sees it.
+    let mut parts = stage_of("prod", &["shop.example"], "/", Some(good));
+    if let PartBody::Stage(stage) = &mut parts[0].1 {
+        stage.client_auth = None;
+    }
+    gate.put(parts);
+    assert_eq!(get(&gate, &server, Some(&client), "shop.example").unwrap().status, 500);
+}

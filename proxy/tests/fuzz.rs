@@ -30,6 +30,14 @@ fn no_client_chooses_its_address_behind_a_trusted_proxy() {
 }
 
 #[test]
+fn what_a_certificate_states_can_be_a_header() {
+    let names = internals::certificate_fields(include_bytes!("../fuzz/corpus/certificate/names")).unwrap();
+    assert!(names.iter().any(|(_, text)| text.contains("O=Zo\\C3\\AB\\, Inc. \\<a\\>")), "{names:?}");
+    let tokens = ["\0", "\n", ",", "\u{13}", "\u{c}", "\u{1e}", "\u{30}", "\u{31}", "\u{55}\u{4}\u{3}", "\u{6}", "+", "=", " "];
+    assert_eq!(failures("certificate", targets::certificate, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn policies_have_one_reading_and_a_deny_is_never_lost() {
     let valid = include_str!("../fuzz/corpus/policy/conditions");
     assert_eq!(targets::verdict(valid), Some('+'), "the target would prove nothing");

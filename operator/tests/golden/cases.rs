@@ -115,6 +115,8 @@ cases! {
     stage_cache_off
     stage_cache_time_too_long
     stage_certificate_of_another_namespace_without_a_grant
+    stage_client_auth
+    stage_client_auth_bad
     stage_cors_age_of_half_a_second
     stage_cors_age_too_long
     stage_cors_credentials_for_any_origin

@@ -6,5 +6,6 @@ mod name;
 mod presented;
 mod trust;
 
+pub(crate) use details::Details;
 pub(crate) use presented::{Certificate, Presented, Standing};
 pub(crate) use trust::{AnyTrust, Trust, UNREADABLE, problem};
