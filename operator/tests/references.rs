@@ -67,7 +67,9 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
         ("Stage", "spec.tls.certificates[]") => json!({"tls": {"certificates": [there]}}),
-        ("Stage", "spec.tls.clientAuth.ca[].configMap") => client_auth(json!([{"type": "ConfigMap", "configMap": there}]), None),
+        ("Stage", "spec.tls.clientAuth.ca[].configMap") => {
+            client_auth(json!([{"type": "ConfigMap", "configMap": there}]), None)
+        }
         ("Stage", "spec.tls.clientAuth.ca[].secret") => client_auth(json!([{"type": "Secret", "secret": there}]), None),
         ("Stage", "spec.tls.clientAuth.revocation[].configMap") => {
             client_auth(local_ca, Some(json!([{"type": "ConfigMap", "configMap": there}])))

@@ -112,6 +112,15 @@ fn rejects(gate: &Gate, reason: &str, stage: &str) -> f64 {
     gate.metric(&format!(r#"sluice_rejects_total{{reason="{reason}",stage="{stage}"}}"#))
 }
 
+/// Waits for the line of a handshake that failed. Lines of different worker threads are in no strict order.
+fn eventually_rejected(gate: &Gate, what: &str, reason: &str) {
+    eventually(what, || {
+        let lines = gate.log.lines().into_iter().filter(|line| line["protocol"] == "TLS");
+        let last = lines.last().map(|line| line["reason"].to_string()).unwrap_or_default();
+        if last == format!("{reason:?}") { Ok(()) } else { Err(last) }
+    });
+}
+
 fn last_line(gate: &Gate, count: usize) -> serde_json::Value {
     eventually("a line", || gate.log.lines().len() >= count);
     gate.log.lines().pop().unwrap()
@@ -160,8 +169,9 @@ fn without_a_certificate_an_optional_stage_serves_and_an_invalid_one_is_rejected
     let known = get(&gate, &server, Some(&partners.issue("orders")), "shop.example").unwrap();
     assert_eq!((known.status, known.header("x-subject")), (200, Some("CN=orders")));
     assert!(get(&gate, &server, Some(&others.issue("orders")), "shop.example").is_err());
-    let lines = gate.log.lines();
-    assert!(lines[0]["certificateSubject"].is_null() && lines[1]["certificateSubject"] == "CN=orders");
+    last_line(&gate, 3);
+    let subjects = gate.log.lines().into_iter().map(|line| line["certificateSubject"].as_str().map(str::to_owned));
+    assert_eq!(subjects.flatten().collect::<Vec<_>>(), ["CN=orders"]);
 }
 
 #[test]
@@ -176,9 +186,8 @@ fn a_certificate_is_valid_now_for_clients_and_has_a_chain_to_the_authority() {
     let mut gate = Gate::start();
     gate.put(vec![certificate(&server)]);
     gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&root]))));
-    let usage = |usage: ExtendedKeyUsagePurpose| {
-        root.issue_with("a", |params| params.extended_key_usages = vec![usage])
-    };
+    let usage =
+        |usage: ExtendedKeyUsagePurpose| root.issue_with("a", |params| params.extended_key_usages = vec![usage]);
     let lifetime = |from, to| {
         root.issue_with("a", |params| {
             (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
@@ -209,15 +218,13 @@ fn a_certificate_is_valid_now_for_clients_and_has_a_chain_to_the_authority() {
         ("with too many names", names(400), Some("certificate_too_large")),
     ] {
         let response = get(&gate, &server, Some(&client), "shop.example");
-        let seen = gate.log.lines().len();
         match expected {
             None => assert_eq!(response.unwrap().status, 200, "{what}"),
             Some(reason) => {
                 assert!(response.is_err(), "{what}: {response:?}");
-                eventually(what, || gate.log.lines().last().is_some_and(|line| line["reason"] == reason));
+                eventually_rejected(&gate, what, reason);
             }
         }
-        assert!(seen <= gate.log.lines().len());
     }
 }
 
@@ -226,18 +233,23 @@ fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_al
     let server = issue("shop.example");
     let root = Authority::new("Root");
     let middle = root.intermediate("Middle");
-    let serial = |serial: u64| move |params: &mut rcgen::CertificateParams| {
-        params.serial_number = Some(SerialNumber::from(serial));
+    let serial = |serial: u64| {
+        move |params: &mut rcgen::CertificateParams| {
+            params.serial_number = Some(SerialNumber::from(serial));
+        }
     };
     let (good, bad) = (middle.issue_with("good", serial(1)), middle.issue_with("bad", serial(2)));
     let current = |authority: &Authority, serials: &[u64]| authority.revocation_list(serials, 2090);
     let mut gate = Gate::start();
     gate.put(vec![certificate(&server)]);
-    let mut connection = None;
+    gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&root]))));
+    let open = |client| Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(client), &[]))).unwrap();
+    let mut kept = [Some(open(&good)), Some(open(&bad))];
     for (what, lists, of_good, of_bad) in [
         ("without lists", vec![], None, None),
         ("lists of both", vec![current(&root, &[]), current(&middle, &[2])], None, Some("certificate_revoked")),
-        ("one list is missing", vec![current(&middle, &[2])], Some("revocation_unknown"), Some("certificate_revoked")),
+        // That of the authority is looked at first.
+        ("one list is missing", vec![current(&middle, &[2])], Some("revocation_unknown"), Some("revocation_unknown")),
         (
             "one list has expired",
             vec![current(&root, &[]), middle.revocation_list(&[2], 2024)],
@@ -249,18 +261,27 @@ fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_al
         assert_eq!(gate.put(stage_of("prod", &["shop.example"], "/", Some(auth))), [], "{what}");
         for (client, expected) in [(&good, of_good), (&bad, of_bad)] {
             let response = get(&gate, &server, Some(client), "shop.example");
-            assert_eq!(response.as_ref().ok().map(|response| response.status), expected.is_none().then_some(200), "{what}");
+            assert_eq!(
+                response.as_ref().ok().map(|response| response.status),
+                expected.is_none().then_some(200),
+                "{what}"
+            );
             if let Some(reason) = expected {
-                eventually(what, || gate.log.lines().last().is_some_and(|line| line["reason"] == reason));
+                eventually_rejected(&gate, what, reason);
             }
         }
-        // A connection that was open before is checked again.
-        let opened = connection.get_or_insert_with(|| {
-            Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(&bad), &[]))).unwrap()
-        });
-        let status = if of_bad.is_none() { 200 } else { 421 };
-        assert_eq!(opened.get("shop.example", "/a", &[]).unwrap().status, status, "{what}");
+        // Connections that were open before are checked again, and end if another one would be rejected.
+        for (kept, expected) in kept.iter_mut().zip([of_good, of_bad]) {
+            let Some(connection) = kept else { continue };
+            let response = connection.get("shop.example", "/a", &[]).unwrap();
+            assert_eq!(response.status, if expected.is_none() { 200 } else { 421 }, "{what}");
+            if expected.is_some() {
+                assert_eq!(response.header("connection"), Some("close"), "{what}");
+                *kept = None;
+            }
+        }
     }
+    assert!(kept.iter().all(Option::is_none));
 }
 
 #[test]
@@ -292,36 +313,21 @@ fn a_connection_for_one_host_is_not_trusted_for_another_with_other_authorities()
             let response = connection.get(host, "/a", &[]).unwrap();
             assert_eq!(response.status, status, "HTTP/1.1 for {host} on a connection for {name}");
         }
-        let statuses = over_http2(&gate, name, config(&server, client, &["h2"]), &hosts);
-        assert_eq!(statuses, expected, "HTTP/2 on a connection for {name}");
+        let shared = http2(&gate, name, &server, client);
+        assert_eq!(hosts.map(|host| status(&shared, host)), expected, "HTTP/2 on a connection for {name}");
+        assert!(!shared.is_closed(), "{name}");
     }
     // The certificate of the other authority is not accepted in the handshake.
     assert!(get(&gate, &server, Some(&of_two), "one.example").is_err());
     assert_eq!(rejects(&gate, "MisdirectedRequest", "shop/two"), 6.0);
 }
 
-/// The statuses of requests for hosts on one HTTP/2 connection.
-fn over_http2(gate: &Gate, name: &str, config: ClientConfig, hosts: &[&str]) -> Vec<u16> {
-    use http_body_util::Empty;
-    use hyper_util::rt::{TokioExecutor, TokioIo};
-    let address = gate.proxy.https_addr().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let mut statuses = Vec::new();
-        for host in hosts {
-            let request = http::Request::get(format!("https://{host}/a")).body(Empty::<bytes::Bytes>::new()).unwrap();
-            statuses.push(sender.send_request(request).await.unwrap().status().as_u16());
-        }
-        drop(sender);
-        connection.await.unwrap().unwrap();
-        statuses
-    })
+fn http2(gate: &Gate, name: &str, server: &Issued, client: Option<&ClientCertificate>) -> Http2 {
+    Http2::connect_tls(gate.proxy.https_addr().unwrap(), name, config(server, client, &["h2"])).unwrap()
+}
+
+fn status(connection: &Http2, host: &str) -> u16 {
+    connection.ask(http::Request::get(format!("https://{host}/a")).body(Http2::empty()).unwrap()).0
 }
 
 #[test]
@@ -352,12 +358,16 @@ fn authorities_change_without_closing_connections() {
     gate.put(vec![certificate(&server)]);
     let stage = |authorities: &[&Authority]| stage_of("prod", &["shop.example"], "/", Some(trusting(authorities)));
     gate.put(stage(&[&old]));
-    let open = |client: Option<&ClientCertificate>| {
-        Connection::open(&gate, "shop.example", &Arc::new(config(&server, client, &[]))).unwrap()
+    let open = |gate: &Gate, client: Option<&ClientCertificate>| {
+        Connection::open(gate, "shop.example", &Arc::new(config(&server, client, &[]))).unwrap()
     };
     let (of_old, of_new) = (old.issue("a"), new.issue("a"));
-    let (mut kept, mut anonymous) = (open(Some(&of_old)), open(None));
-    let mut ask = |connection: &mut Connection| connection.get("shop.example", "/a", &[]).unwrap().status;
+    let (mut kept, mut anonymous) = (open(&gate, Some(&of_old)), open(&gate, None));
+    let ask = |connection: &mut Connection| {
+        let response = connection.get("shop.example", "/a", &[]).unwrap();
+        assert_eq!(response.header("connection") == Some("close"), response.status == 421, "{response:?}");
+        response.status
+    };
     assert_eq!((ask(&mut kept), ask(&mut anonymous)), (200, 403));
     gate.put(stage(&[&old, &new]));
     // A new connection would be asked for other certificates.
@@ -370,10 +380,17 @@ fn authorities_change_without_closing_connections() {
     assert!(get(&gate, &server, Some(&of_old), "shop.example").is_err());
     // Without client certificates, and with them again: connections of that time were not asked.
     gate.put(stage_of("prod", &["shop.example"], "/", None));
-    let mut unasked = Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(&of_new), &[]))).unwrap();
-    assert_eq!((ask(&mut kept), ask(&mut unasked)), (200, 200));
+    let mut unasked = open(&gate, Some(&of_new));
+    assert_eq!(ask(&mut unasked), 200);
     gate.put(stage(&[&new]));
-    assert_eq!((ask(&mut kept), ask(&mut unasked)), (421, 421));
+    assert_eq!(ask(&mut unasked), 421);
+    assert_eq!(ask(&mut open(&gate, Some(&of_new))), 200);
+    // Over HTTP/2 the connection announces its end, so that the client opens another one.
+    let kept = http2(&gate, "shop.example", &server, Some(&of_new));
+    assert_eq!(status(&kept, "shop.example"), 200);
+    gate.put(stage(&[&old]));
+    assert_eq!(status(&kept, "shop.example"), 421);
+    eventually("the end of the connection", || kept.is_closed());
 }
 
 #[test]
@@ -392,9 +409,8 @@ fn a_session_is_not_resumed_where_clients_have_certificates() {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
         let builder = builder.with_root_certificates(roots);
-        let settings =
-            Arc::new(builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).unwrap());
-        let mut kind = |host: &str| {
+        let settings = Arc::new(builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).unwrap());
+        let kind = |host: &str| {
             let mut connection = Connection::open(&gate, host, &settings).unwrap();
             assert_eq!(connection.get(host, "/a", &[]).unwrap().status, 200, "{host}");
             connection.0.conn.handshake_kind().unwrap()
@@ -463,16 +479,13 @@ fn stored_responses_are_separate_for_each_certificate_that_integrations_get() {
     let mut gate = Gate::start();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = count.clone();
-    let backend = Backend::start(move |_, _| {
-        ok(&counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst).to_string())
-    });
+    let backend =
+        Backend::start(move |_, _| ok(&counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst).to_string()));
     gate.put(vec![certificate(&server), upstream(&[backend.address])]);
     let (a, b) = (partners.issue("a"), partners.issue("b"));
-    for (forward, scope, shared) in [
-        (true, CacheScope::Shared, false),
-        (false, CacheScope::Shared, true),
-        (false, CacheScope::Caller, false),
-    ] {
+    for (forward, scope, shared) in
+        [(true, CacheScope::Shared, false), (false, CacheScope::Shared, true), (false, CacheScope::Caller, false)]
+    {
         let auth = ClientAuth { forward, ..trusting(&[&partners]) };
         let mut parts = stage_of("prod", &["shop.example"], "/", Some(auth));
         let mut cached = policy(service());
@@ -488,7 +501,7 @@ fn stored_responses_are_separate_for_each_certificate_that_integrations_get() {
             stage.cache = stage_with_cache().cache;
         }
         gate.put(parts);
-        let mut body = |client| get(&gate, &server, Some(client), "shop.example").unwrap().body;
+        let body = |client| get(&gate, &server, Some(client), "shop.example").unwrap().body;
         let (first, again, other) = (body(&a), body(&a), body(&b));
         assert_eq!(first, again, "{forward} {scope:?}");
         assert_eq!(first == other, shared, "{forward} {scope:?}");
@@ -509,11 +522,8 @@ fn nothing_but_a_verified_certificate_opens_a_stage_that_requires_one() {
                 stage.behavior = behavior;
             }
             gate.put(parts);
-            let over_balancer = [
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-client-cert", "Hash=00"),
-                ("client-cert", ":AAAA:"),
-            ];
+            let over_balancer =
+                [("x-forwarded-proto", "https"), ("x-forwarded-client-cert", "Hash=00"), ("client-cert", ":AAAA:")];
             let response = gate.request("GET", "/a", &over_balancer, "");
             assert_eq!(response.status, 403, "{behavior:?} {http:?}");
             if behavior == Behavior::AwsRest {

@@ -33,7 +33,8 @@ fn no_client_chooses_its_address_behind_a_trusted_proxy() {
 fn what_a_certificate_states_can_be_a_header() {
     let names = internals::certificate_fields(include_bytes!("../fuzz/corpus/certificate/names")).unwrap();
     assert!(names.iter().any(|(_, text)| text.contains("O=Zo\\C3\\AB\\, Inc. \\<a\\>")), "{names:?}");
-    let tokens = ["\0", "\n", ",", "\u{13}", "\u{c}", "\u{1e}", "\u{30}", "\u{31}", "\u{55}\u{4}\u{3}", "\u{6}", "+", "=", " "];
+    let tokens =
+        ["\0", "\n", ",", "\u{13}", "\u{c}", "\u{1e}", "\u{30}", "\u{31}", "\u{55}\u{4}\u{3}", "\u{6}", "+", "=", " "];
     assert_eq!(failures("certificate", targets::certificate, &tokens, Vec::new()), [""; 0]);
 }
 

@@ -72,7 +72,10 @@ pub(crate) fn translate(
     // Base64 has four characters for three bytes.
     let bytes = roots.iter().chain(&revocation).map(String::len).sum::<usize>() / 4 * 3;
     if bytes > MAX_BYTES {
-        problems.invalid(FIELD, format_args!("ca and revocation have {bytes} bytes together; at most {MAX_BYTES} are allowed"));
+        problems.invalid(
+            FIELD,
+            format_args!("ca and revocation have {bytes} bytes together; at most {MAX_BYTES} are allowed"),
+        );
         return None;
     }
     complete.then_some(ClientAuth {

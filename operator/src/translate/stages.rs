@@ -15,10 +15,10 @@ use sluice_crds::stage::{
     self as api, AccessLogFormat, ApiKeySourceType, InvalidationAuthorization, UnauthorizedInvalidation,
 };
 use sluice_wire::{
-    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes, FleetName, HeaderNames,
-    HeaderValues, HostPattern, Hsts, Invalidation, POLICY_REQUIRED, PartBody, PartKind, PartName, PathCharacters,
-    PlainHttp, QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls, TrailingSlash,
-    Unauthorized,
+    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, CertificatePart, DoubleEncoding, EmptySegments, EncodedSlashes,
+    FleetName, HeaderNames, HeaderValues, HostPattern, Hsts, Invalidation, POLICY_REQUIRED, PartBody, PartKind,
+    PartName, PathCharacters, PlainHttp, QueryCharacters, RequestPolicy, Semicolons, StageCache, StagePart, StageTls,
+    TrailingSlash, Unauthorized,
 };
 
 use crate::fields;

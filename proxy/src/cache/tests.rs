@@ -56,15 +56,11 @@ fn key(path: &str) -> Key {
     let (stage_name, route) = (PartName::new(PartKind::Stage, "a/s"), PartName::new(PartKind::Route, "a/r"));
     let rule_at_stage =
         RuleAtStage { stage: &stage_name, behavior: Behavior::Native, route: &route, version: None, rule: &rule };
-    let anonymous = CallerKey {
-        identity: None,
-        credential: None,
-        api_key: None,
-        certificate: None,
-        headers: &HeaderMap::new(),
-    };
+    let anonymous =
+        CallerKey { identity: None, credential: None, api_key: None, certificate: None, headers: &HeaderMap::new() };
     let port = HeaderValue::from_static("80");
-    let target = Target { method: &http::Method::GET, path, authority: None, tls: false, port: &port, certificate: None };
+    let target =
+        Target { method: &http::Method::GET, path, authority: None, tls: false, port: &port, certificate: None };
     CachePolicy::compile(&rule_at_stage, &cache, &stage).key(&target, anonymous, &NoVariables)
 }
 

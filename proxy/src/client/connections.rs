@@ -161,6 +161,11 @@ impl Connection {
         self.evicted.load(Ordering::Relaxed)
     }
 
+    /// Lets an HTTP/2 client open another connection; this one serves on what it has sent.
+    pub(crate) fn announce_end(&self) {
+        self.order(Orders::ANNOUNCE.0);
+    }
+
     fn order(&self, orders: u8) {
         self.orders.fetch_or(orders, Ordering::Relaxed);
         self.waker.wake();

@@ -10,7 +10,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme, crypto::aws_lc_rs,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    crypto::aws_lc_rs,
 };
 use sluice_wire::{ClientAuth, Hash};
 
@@ -49,11 +50,12 @@ impl Trust {
         }
         let lists = part.revocation.iter().map(|list| STANDARD.decode(list).map(CertificateRevocationListDer::from));
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
-            .with_crls(lists)
-            // A list that is not renewed says nothing about certificates that were revoked since.
-            .enforce_revocation_expiration()
-            .build()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
+                .with_crls(lists)
+                // A list that is not renewed says nothing about certificates that were revoked since.
+                .enforce_revocation_expiration()
+                .build()?;
         Ok(Self { id: Self::id_of(part), verifier })
     }
 
@@ -162,7 +164,11 @@ pub(crate) const UNREADABLE: &str = "certificate_invalid";
 
 /// The reason of a rejected certificate, for the access log; none: the error is about something else.
 pub(crate) fn problem(error: &Error) -> Option<&'static str> {
-    let Error::InvalidCertificate(error) = error else { return None };
+    let error = match error {
+        Error::InvalidCertificate(error) => error,
+        Error::InvalidCertRevocationList(_) => return Some("revocation_list_invalid"),
+        _ => return None,
+    };
     Some(match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "certificate_not_yet_valid",

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NameFields, Part, PartBody, PartKind, PartName, Parts,
-    RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NameFields, Part, PartBody, PartKind,
+    PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
@@ -266,7 +266,8 @@ impl Control {
             Err(error) => {
                 self.trusts.remove(name);
                 let error = sluice_daemon::logging::chain(&error);
-                let message = format!("Client certificates cannot be verified, and all requests are rejected: {error}.");
+                let message =
+                    format!("Client certificates cannot be verified, and all requests are rejected: {error}.");
                 self.diagnostics.unreadable.insert(name.clone(), vec![diagnostic(&stage.object, message)]);
             }
         }

@@ -67,13 +67,7 @@ impl ClientAuth {
 }
 
 impl Candidates {
-    fn add(
-        &mut self,
-        keys: &[Arc<CertifiedKey>],
-        incomplete: bool,
-        namespace: &Arc<str>,
-        trust: Option<&Arc<Trust>>,
-    ) {
+    fn add(&mut self, keys: &[Arc<CertifiedKey>], incomplete: bool, namespace: &Arc<str>, trust: Option<&Arc<Trust>>) {
         self.trusts.extend(trust.filter(|trust| self.trusts.iter().all(|other| other.id() != trust.id())).cloned());
         for key in keys {
             if !self.keys.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
@@ -198,7 +192,11 @@ fn certified(part: &CertificatePart) -> Result<Arc<CertifiedKey>, CertificateErr
 
 impl Certificates {
     /// The certificate for a client, and what to ask it for.
-    fn find(&self, hello: &ClientHello<'_>, name: Option<&str>) -> (Option<Arc<CertifiedKey>>, Option<Arc<ClientAuth>>) {
+    fn find(
+        &self,
+        hello: &ClientHello<'_>,
+        name: Option<&str>,
+    ) -> (Option<Arc<CertifiedKey>>, Option<Arc<ClientAuth>>) {
         let table = self.table.load();
         let candidates = name.map_or(&table.any, |name| table.of(name));
         (candidates.select(name, hello.signature_schemes()), candidates.client_auth.clone())

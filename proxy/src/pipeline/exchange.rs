@@ -58,6 +58,8 @@ pub(crate) struct Exchange {
     pub(crate) sent: u64,
     /// Whether the response's body reached its end.
     pub(crate) complete: bool,
+    /// Whether the connection ends with the response, because the client needs another one.
+    pub(crate) ends_connection: bool,
     /// Whether it counts towards the limit of requests in flight.
     counted: bool,
     /// It counts towards the limit of its upstream.
@@ -101,6 +103,7 @@ impl Exchange {
             upstream_error: None,
             sent: 0,
             complete: false,
+            ends_connection: false,
             counted,
             entered: None,
         })

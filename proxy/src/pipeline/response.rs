@@ -128,9 +128,13 @@ pub(crate) fn finish(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let version = exchange.version;
-    let ends = exchange.recorder.load.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS;
+    let ends =
+        (exchange.recorder.load.is_draining() || exchange.ends_connection) && status != StatusCode::SWITCHING_PROTOCOLS;
     if ends && version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if exchange.ends_connection && version == Version::HTTP_2 {
+        exchange.peer.connection.announce_end();
     }
     if exchange.method == Method::HEAD && !expected.head {
         // The client sent another method than HEAD: it would wait for as many bytes as the header announces.

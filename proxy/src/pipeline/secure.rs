@@ -44,28 +44,27 @@ pub(super) fn plain_http(exchange: &mut Exchange, stage: &Stage, parts: &Parts) 
 }
 
 /// Finds the certificate of the client, if the Stage has client certificates. Where a new connection would have another result, the
-/// client is told to open one: this connection was for another host, or is older than the Stage's settings.
+/// response is 421: this connection is for another host, or it is older than the Stage's settings, or its certificate has lapsed.
+/// If it is for this host, it ends, because not all clients open another one for 421.
 pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Result<(), Reject> {
     let Some(client_auth) = &stage.client_auth else { return Ok(()) };
     let missing = if client_auth.required { Err(Reject::ClientCertificateRequired) } else { Ok(()) };
     let Some(tls) = &exchange.peer.origin.tls else { return missing };
     let presented = tls.presented();
     let asked = presented.was_asked_for(&client_auth.trust);
-    let Some(certificate) = presented.certificate() else {
-        // Without certificates a request is served the same way on every connection for its host.
-        return if asked || (!client_auth.required && tls.is_named(&exchange.host)) {
-            missing
-        } else {
-            Err(Reject::MisdirectedRequest)
-        };
-    };
-    match certificate.standing(&client_auth.trust, exchange.started) {
-        Standing::Accepted => {
+    let of_host = tls.is_named(&exchange.host);
+    match presented.certificate().map(|certificate| certificate.standing(&client_auth.trust, exchange.started)) {
+        Some(Standing::Accepted) => {
             exchange.is_certified = true;
             Ok(())
         }
-        Standing::Rejected if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),
-        Standing::Rejected | Standing::Lapsed => Err(Reject::MisdirectedRequest),
+        Some(Standing::Rejected) if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),
+        // Without a certificate an optional one is missing on every connection for the host.
+        None if asked || (of_host && !client_auth.required) => missing,
+        None | Some(Standing::Rejected | Standing::Lapsed) => {
+            exchange.ends_connection = of_host;
+            Err(Reject::MisdirectedRequest)
+        }
     }
 }
 

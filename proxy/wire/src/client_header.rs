@@ -25,8 +25,12 @@ pub fn is_spoofable(name: &str) -> bool {
     }
     // The others are known with and without `x-`.
     let name = name.strip_prefix("x-").unwrap_or(name);
-    if name == "forwarded" || name.starts_with("forwarded-") || name.starts_with("remote-extra-")
-        || name.starts_with("ssl-client-") || name.starts_with("amzn-mtls-") {
+    if name == "forwarded"
+        || name.starts_with("forwarded-")
+        || name.starts_with("remote-extra-")
+        || name.starts_with("ssl-client-")
+        || name.starts_with("amzn-mtls-")
+    {
         return true;
     }
     // Compared as text: the compiler compares the lengths first.

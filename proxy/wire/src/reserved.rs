@@ -63,8 +63,8 @@ pub fn reserved(message: Message, name: &str) -> Option<Reserved> {
         (_, "content-length" | "expect" | "host") => Some(Reserved::Framing),
         (
             Message::Request,
-            "cdn-loop" | "client-cert" | "client-cert-chain" | "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port"
-            | "x-forwarded-proto",
+            "cdn-loop" | "client-cert" | "client-cert-chain" | "forwarded" | "x-forwarded-for" | "x-forwarded-host"
+            | "x-forwarded-port" | "x-forwarded-proto",
         ) => Some(Reserved::Forwarding),
         (Message::Response, "apigw-requestid" | "x-amz-apigw-id" | "x-amzn-requestid" | "x-request-id") => {
             Some(Reserved::RequestId)

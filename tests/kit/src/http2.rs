@@ -64,6 +64,12 @@ impl Http2 {
         Ok(Self { sender, runtime })
     }
 
+    /// Whether the server has announced the end of the connection, or closed it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// No body.
     #[must_use]
     pub fn empty() -> http_body_util::Empty<Bytes> {

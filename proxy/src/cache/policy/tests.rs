@@ -257,7 +257,14 @@ fn no_two_different_requests_share_a_key() {
 fn what_the_gateway_sends_is_part_of_the_key() {
     let none = HeaderMap::new();
     let [one, other, port, other_port] = ["a.example", "a.example:80", "8080", "8443"].map(HeaderValue::from_static);
-    let usual = Target { method: &Method::GET, path: "/orders", authority: Some(&one), tls: false, port: &port, certificate: None };
+    let usual = Target {
+        method: &Method::GET,
+        path: "/orders",
+        authority: Some(&one),
+        tls: false,
+        port: &port,
+        certificate: None,
+    };
     let targets = [
         usual,
         Target { authority: Some(&other), ..usual },
