@@ -115,8 +115,8 @@ fn rejects(gate: &Gate, reason: &str, stage: &str) -> f64 {
 /// Waits for the line of a handshake that failed. Lines of different worker threads are in no strict order.
 fn eventually_rejected(gate: &Gate, what: &str, reason: &str) {
     eventually(what, || {
-        let lines = gate.log.lines().into_iter().filter(|line| line["protocol"] == "TLS");
-        let last = lines.last().map(|line| line["reason"].to_string()).unwrap_or_default();
+        let mut lines = gate.log.lines().into_iter().filter(|line| line["protocol"] == "TLS");
+        let last = lines.next_back().map(|line| line["reason"].to_string()).unwrap_or_default();
         if last == format!("{reason:?}") { Ok(()) } else { Err(last) }
     });
 }

@@ -5,7 +5,7 @@ use sluice_wire::*;
 use crate::harness::*;
 
 /// One of each kind, in several spellings.
-const SPOOFABLE: [&str; 14] = [
+const SPOOFABLE: [&str; 18] = [
     "Proxy",
     "X-Original-URL",
     "X-Rewrite-URL",
@@ -20,6 +20,10 @@ const SPOOFABLE: [&str; 14] = [
     "X-Remote-User",
     "X-Remote-Extra-Scopes",
     "X-Forwarded-Prefix",
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-Forwarded-Client-Cert",
+    "X-SSL-Client-S-DN",
 ];
 
 fn gate(stage: StagePart) -> (Gate, Backend) {
@@ -39,7 +43,7 @@ fn forwarded(gate: &Gate, name: &str) -> bool {
 
 #[test]
 fn spoofable_headers_are_removed_unless_the_stage_forwards_them() {
-    let forward_client_headers = vec!["x-original-url".to_owned(), "true-client-ip".to_owned()];
+    let forward_client_headers = ["x-original-url", "true-client-ip", "client-cert"].map(str::to_owned).to_vec();
     let (plain, _one) = gate(stage());
     let (chosen, _two) = gate(StagePart { forward_client_headers, ..stage() });
     for name in SPOOFABLE {
@@ -54,7 +58,7 @@ fn spoofable_headers_are_removed_unless_the_stage_forwards_them() {
 fn other_spellings_of_them_are_not_forwarded_where_unusual_names_are() {
     let request_policy = RequestPolicy { header_names: Some(HeaderNames::Forward), ..RequestPolicy::default() };
     let (gate, _backend) = gate(StagePart { request_policy, ..stage() });
-    for name in ["x_original_url", "x_client_ip", "true.client.ip", "X_Remote_User", "x_script-name"] {
+    for name in ["x_original_url", "x_client_ip", "true.client.ip", "X_Remote_User", "x_script-name", "client_cert"] {
         assert!(!forwarded(&gate, name), "{name}");
     }
     assert!(forwarded(&gate, "x_color"));

@@ -33,40 +33,35 @@ pub(crate) fn translate(
 ) -> Option<ClientAuth> {
     let from = Referrer::new(Kind::Stage, key);
     let mut complete = true;
-    let mut roots = Vec::new();
+    let mut report = |at: &str, unresolved: Unresolved, problems: &mut Problems| {
+        unresolved.report(at, problems);
+        complete = false;
+    };
+    let (mut roots, mut revocation): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (at, source) in settings.ca.iter().enumerate() {
-        let field = format!("{FIELD}.ca[{at}]");
         let (map, secret) = (source.config_map.as_ref(), source.secret.as_ref());
-        let Some((id, field)) = named(key, source.type_, map, secret, &field, problems) else {
-            complete = false;
-            continue;
-        };
+        let (id, field) = named(key, source.type_, map, secret, &format!("{FIELD}.ca[{at}]"), problems)?;
         match ca::permitted(view, from, &id).and_then(|()| ca::certificates(view, &id)) {
-            Ok(found) => roots.extend(found.into_iter().filter(|root| !roots.contains(root)).collect::<Vec<_>>()),
-            Err(unresolved) => {
-                unresolved.report(&field, problems);
-                complete = false;
+            Ok(found) => {
+                for root in found {
+                    if !roots.contains(&root) {
+                        roots.push(root);
+                    }
+                }
             }
+            Err(unresolved) => report(&field, unresolved, problems),
         }
     }
     if settings.ca.is_empty() {
         problems.invalid(&format!("{FIELD}.ca"), "at least one certificate authority is required");
         return None;
     }
-    let mut revocation = Vec::new();
     for (at, source) in settings.revocation.iter().enumerate() {
-        let field = format!("{FIELD}.revocation[{at}]");
         let (map, secret) = (source.config_map.as_ref(), source.secret.as_ref());
-        let Some((id, field)) = named(key, source.type_, map, secret, &field, problems) else {
-            complete = false;
-            continue;
-        };
+        let (id, field) = named(key, source.type_, map, secret, &format!("{FIELD}.revocation[{at}]"), problems)?;
         match ca::found(view, from, &id).and_then(|()| lists(view, &id, &roots)) {
             Ok(found) => revocation.extend(found),
-            Err(unresolved) => {
-                unresolved.report(&field, problems);
-                complete = false;
-            }
+            Err(unresolved) => report(&field, unresolved, problems),
         }
     }
     // Base64 has four characters for three bytes.
@@ -84,6 +79,27 @@ pub(crate) fn translate(
         revocation,
         forward: settings.forward == ClientCertForwarding::ClientCert,
     })
+}
+
+/// The revocation lists of a Stage that can be read, with their fields and objects.
+pub(crate) fn readable_lists(
+    view: &View<'_>,
+    key: &ObjectKey,
+    settings: &api::ClientAuth,
+) -> Vec<(String, CaId, Vec<CertificateRevocationListDer<'static>>)> {
+    let from = Referrer::new(Kind::Stage, key);
+    let mut readable = Vec::new();
+    for (at, source) in settings.revocation.iter().enumerate() {
+        let (map, secret) = (source.config_map.as_ref(), source.secret.as_ref());
+        let field = format!("{FIELD}.revocation[{at}]");
+        let Some((id, field)) = named(key, source.type_, map, secret, &field, &mut Problems::default()) else {
+            continue;
+        };
+        let bytes = ca::found(view, from, &id).and_then(|()| ca::bytes(view, &id)).unwrap_or_default();
+        let all = CertificateRevocationListDer::pem_slice_iter(&bytes).filter_map(Result::ok).collect();
+        readable.push((field, id, all));
+    }
+    readable
 }
 
 /// A reference to one key of an object.

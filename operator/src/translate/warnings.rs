@@ -5,4 +5,5 @@ pub(crate) mod api_routes;
 pub(crate) mod authorizers;
 pub(crate) mod certificates;
 pub(crate) mod keys;
+pub(crate) mod revocation;
 mod shared;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NameFields, Part, PartBody, PartKind,
+    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, Part, PartBody, PartKind,
     PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
@@ -414,6 +415,12 @@ fn has_tls(stage: &StagePart) -> bool {
     stage.tls.is_some() || !stage.certificates.is_empty()
 }
 
+/// The headers that clients can spoof and that are forwarded all the same. The schema permits no others; an object may be older.
+fn forwarded_headers(part: &StagePart) -> Box<[HeaderName]> {
+    let permitted = part.forward_client_headers.iter().filter(|name| !NEVER_FORWARDED.contains(&name.as_str()));
+    permitted.filter_map(|name| name.parse().ok()).collect()
+}
+
 fn assemble(
     name: &PartName,
     part: &StagePart,
@@ -435,7 +442,7 @@ fn assemble(
         base: part.base_path.trim_end_matches('/').into(),
         behavior: part.behavior,
         request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
-        forward_client_headers: part.forward_client_headers.iter().filter_map(|name| name.parse().ok()).collect(),
+        forward_client_headers: forwarded_headers(part),
         invalid: part.is_invalid()
             || (part.api_key_source.is_some() && key_source.is_none())
             || (part.policy.is_some() && policy.is_none())

@@ -24,7 +24,7 @@ use super::response_body::First;
 use super::tunnel;
 use super::variables::RequestContext;
 use crate::client::Peer;
-use crate::gateway::{ClientAuth, ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
+use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
 use crate::headers::{self, HopByHop, Once};
 use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
@@ -143,8 +143,10 @@ async fn send(
         headers::imitate_aws_rest(&mut parts.headers, api);
     }
     edits::apply(&mut parts.headers, policy.request.as_deref(), &RequestContext::new(exchange, matched));
-    if let Some(client_auth) = &matched.stage.client_auth {
-        forward_certificate(exchange, client_auth, &mut parts.headers, request.present);
+    // A header of the client with this name, or with another spelling of it, has been removed.
+    let forwards = matched.stage.client_auth.as_ref().is_some_and(|client_auth| client_auth.forward);
+    if let Some(certificate) = exchange.certificate().filter(|_| forwards) {
+        parts.headers.insert(headers::CLIENT_CERT, certificate.header().clone());
     }
     let (client, origin) = (exchange.source(), &exchange.peer.origin);
     match matched.stage.behavior {
@@ -214,17 +216,6 @@ async fn send(
         exchange.upstream_error = Some(cause);
         Reject::InvalidResponse
     })
-}
-
-/// Adds the certificate of the client. A header of the client with this name has been removed; here other spellings of it are, which
-/// a backend could read as the same header.
-fn forward_certificate(exchange: &Exchange, client_auth: &ClientAuth, headers: &mut HeaderMap, present: Present) {
-    if present.unusual_names {
-        edits::remove_aliases(headers, &headers::CLIENT_CERT);
-    }
-    if let Some(certificate) = exchange.certificate().filter(|_| client_auth.forward) {
-        headers.insert(headers::CLIENT_CERT, certificate.header().clone());
-    }
 }
 
 /// `path` with the query of `uri`. Most requests are passed on with the target they came with.

@@ -243,3 +243,31 @@ pub struct Cors {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_closes_a_stage_whose_field_is_not_there() {
+        let client_auth = ClientAuth { required: true, roots: vec!["AAAA".into()], revocation: vec![], forward: true };
+        let policy = StagePolicy { document: "{}".into(), arn: "arn".into() };
+        for (mark, with_client_auth, with_policy, invalid) in [
+            (None, false, false, false),
+            (Some(POLICY_REQUIRED), false, true, false),
+            (Some(POLICY_REQUIRED), true, false, true),
+            (Some(CLIENT_AUTH_REQUIRED), true, false, false),
+            (Some(CLIENT_AUTH_REQUIRED), true, true, false),
+            (Some(CLIENT_AUTH_REQUIRED), false, true, true),
+            (Some("of a newer version"), true, true, true),
+        ] {
+            let json = serde_json::json!({
+                "object": ObjectRef::new("Stage", "shop", "prod"), "hostnames": [], "base_path": "/", "behavior": "Native",
+                "access_log": true, "invalid": mark,
+                "client_auth": with_client_auth.then_some(&client_auth), "policy": with_policy.then_some(&policy),
+            });
+            let part: StagePart = serde_json::from_value(json).unwrap();
+            assert_eq!(part.is_invalid(), invalid, "{mark:?} {with_client_auth} {with_policy}");
+        }
+    }
+}

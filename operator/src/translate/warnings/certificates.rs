@@ -118,7 +118,7 @@ fn of_chain(field: &str, secret: &ObjectKey, chain: &[CertificateDer<'_>], warni
 fn of_validity(field: &str, what: &str, certificate: &X509Certificate<'_>, warnings: &mut Warnings) {
     let validity = certificate.validity();
     let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let soon = end - ((end - begin) / LAST_PART).clamp(0, SOON);
+    let soon = soon(begin, end);
     let why = format!("{what} is not valid before {}, so clients reject it until then. Check its date", date(begin));
     warnings.add_between(CERTIFICATE_NOT_YET_VALID, field, why, None, Some(begin));
     let why = format!("{what} expires at {}; clients reject it after that. Renew it", date(end));
@@ -146,8 +146,13 @@ fn of_strength(field: &str, what: &str, certificate: &X509Certificate<'_>, warni
     }
 }
 
+/// When what is valid between these times expires soon.
+pub(crate) fn soon(begin: i64, end: i64) -> i64 {
+    end - ((end - begin) / LAST_PART).clamp(0, SOON)
+}
+
 /// `2026-12-01T00:00:00Z`.
-fn date(unix: i64) -> String {
+pub(crate) fn date(unix: i64) -> String {
     Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |time| time.to_string())
 }
 
