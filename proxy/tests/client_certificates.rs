@@ -112,7 +112,12 @@ fn rejects(gate: &Gate, reason: &str, stage: &str) -> f64 {
     gate.metric(&format!(r#"sluice_rejects_total{{reason="{reason}",stage="{stage}"}}"#))
 }
 
-/// Waits for the line of a handshake that failed. Lines of different worker threads are in no strict order.
+/// Lines of different worker threads are in no strict order.
+fn with_one_thread() -> Gate {
+    Gate::configured(|settings| settings.threads = Some(1))
+}
+
+/// Waits for the line of a handshake that failed.
 fn eventually_rejected(gate: &Gate, what: &str, reason: &str) {
     eventually(what, || {
         let mut lines = gate.log.lines().into_iter().filter(|line| line["protocol"] == "TLS");
@@ -129,7 +134,7 @@ fn last_line(gate: &Gate, count: usize) -> serde_json::Value {
 #[test]
 fn a_client_needs_a_certificate_of_the_stage_and_its_fields_are_variables() {
     let (server, partners, others) = (issue("shop.example"), Authority::new("Partners"), Authority::new("Others"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server)]);
     assert_eq!(gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&partners])))), []);
     let client = partners.issue_with("orders", |params| {
@@ -160,7 +165,7 @@ fn a_client_needs_a_certificate_of_the_stage_and_its_fields_are_variables() {
 #[test]
 fn without_a_certificate_an_optional_stage_serves_and_an_invalid_one_is_rejected_all_the_same() {
     let (server, partners, others) = (issue("shop.example"), Authority::new("Partners"), Authority::new("Others"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     let auth = ClientAuth { required: false, ..trusting(&[&partners]) };
     gate.put(vec![certificate(&server)]);
     gate.put(stage_of("prod", &["shop.example"], "/", Some(auth)));
@@ -183,7 +188,7 @@ fn a_certificate_is_valid_now_for_clients_and_has_a_chain_to_the_authority() {
     for level in 2..=6 {
         deep = deep.intermediate(&format!("Level {level}"));
     }
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server)]);
     gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&root]))));
     let usage =
@@ -240,7 +245,7 @@ fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_al
     };
     let (good, bad) = (middle.issue_with("good", serial(1)), middle.issue_with("bad", serial(2)));
     let current = |authority: &Authority, serials: &[u64]| authority.revocation_list(serials, 2090);
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server)]);
     gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&[&root]))));
     let open = |client| Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(client), &[]))).unwrap();
@@ -288,7 +293,7 @@ fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_al
 fn a_connection_for_one_host_is_not_trusted_for_another_with_other_authorities() {
     let server = issue_for(&["one.example", "two.example", "open.example", "optional.example"]);
     let (one, two) = (Authority::new("One"), Authority::new("Two"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     let mut parts = vec![certificate(&server)];
     parts.extend(stage_of("one", &["one.example"], "/", Some(trusting(&[&one]))));
     parts.extend(stage_of("two", &["two.example"], "/", Some(trusting(&[&two]))));
@@ -333,7 +338,7 @@ fn status(connection: &Http2, host: &str) -> u16 {
 #[test]
 fn stages_of_one_host_have_their_own_authorities() {
     let (server, one, two) = (issue("shop.example"), Authority::new("One"), Authority::new("Two"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     let mut parts = vec![certificate(&server)];
     parts.extend(stage_of("one", &["shop.example"], "/one", Some(trusting(&[&one]))));
     parts.extend(stage_of("two", &["shop.example"], "/two", Some(trusting(&[&two]))));
@@ -354,7 +359,7 @@ fn stages_of_one_host_have_their_own_authorities() {
 #[test]
 fn authorities_change_without_closing_connections() {
     let (server, old, new) = (issue("shop.example"), Authority::new("Old"), Authority::new("New"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server)]);
     let stage = |authorities: &[&Authority]| stage_of("prod", &["shop.example"], "/", Some(trusting(authorities)));
     gate.put(stage(&[&old]));
@@ -399,7 +404,7 @@ fn a_session_is_not_resumed_where_clients_have_certificates() {
     let partners = Authority::new("Partners");
     let client = partners.issue("a");
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let mut gate = Gate::start();
+        let mut gate = with_one_thread();
         let mut parts = vec![certificate(&server)];
         parts.extend(stage_of("one", &["one.example"], "/", Some(trusting(&[&partners]))));
         parts.extend(stage_of("open", &["open.example"], "/", None));
@@ -431,7 +436,7 @@ fn integrations_get_the_verified_certificate_and_no_header_of_the_client() {
     let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
     let backend = Backend::echo();
     let client = partners.issue("a");
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server), upstream(&[backend.address])]);
     let forwarded = format!(":{}:", base64(&client.chain[0]));
     let spoofed = [
@@ -476,7 +481,7 @@ fn integrations_get_the_verified_certificate_and_no_header_of_the_client() {
 #[test]
 fn stored_responses_are_separate_for_each_certificate_that_integrations_get() {
     let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = count.clone();
     let backend =
@@ -544,7 +549,7 @@ fn a_stage_whose_authorities_cannot_be_used_serves_nothing() {
     let (server, partners) = (issue("shop.example"), Authority::new("Partners"));
     let client = partners.issue("a");
     let good = trusting(&[&partners]);
-    let mut gate = Gate::start();
+    let mut gate = with_one_thread();
     gate.put(vec![certificate(&server)]);
     for broken in [
         ClientAuth { roots: vec![], ..good.clone() },

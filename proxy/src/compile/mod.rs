@@ -13,8 +13,8 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, Part, PartBody, PartKind,
-    PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, Part,
+    PartBody, PartKind, PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
 use crate::auth::Authorizer;
