@@ -127,3 +127,79 @@ impl Certificate {
         Checked { trust: trust.id(), standing, until: Instant::now() + until }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use rcgen::date_time_ymd;
+    use sluice_kit::authority::Authority;
+    use sluice_wire::ClientAuth;
+
+    use super::*;
+
+    fn trust(authority: &Authority) -> Trust {
+        let roots = vec![STANDARD.encode(&authority.der)];
+        Trust::compile(&ClientAuth { required: true, roots, revocation: Vec::new(), forward: true }).unwrap()
+    }
+
+    /// Valid from 2026 to 2036.
+    fn certificate(authority: &Authority) -> Certificate {
+        let issued = authority.issue_with("a", |params| {
+            (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2036, 1, 1));
+        });
+        Certificate::read(&issued.chain).unwrap()
+    }
+
+    const BEFORE_2026: u64 = 1_700_000_000;
+    const IN_2026: u64 = 1_780_272_000;
+    const END: u64 = 2_082_758_400;
+
+    #[test]
+    fn a_certificate_lapses_on_an_open_connection() {
+        let (ours, others) = (Authority::new("Ours"), Authority::new("Others"));
+        let certificate = certificate(&ours);
+        let (accepted, lapsed, rejected) = (Some(Standing::Accepted), Some(Standing::Lapsed), Some(Standing::Rejected));
+        for (authority, before, seconds, expected) in [
+            (&ours, None, IN_2026, Standing::Accepted),
+            (&ours, accepted, IN_2026, Standing::Accepted),
+            (&ours, accepted, END + 60, Standing::Lapsed),
+            (&ours, lapsed, END + 60, Standing::Lapsed),
+            (&ours, None, END + 60, Standing::Rejected),
+            (&ours, None, BEFORE_2026, Standing::Rejected),
+            (&ours, rejected, IN_2026, Standing::Accepted),
+            (&others, None, IN_2026, Standing::Rejected),
+            (&others, rejected, IN_2026, Standing::Rejected),
+        ] {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            let checked = certificate.check(&trust(authority), before, now);
+            assert_eq!(checked.standing, expected, "{before:?} {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_result_holds_for_5_minutes_and_not_longer_than_the_certificate() {
+        let ours = Authority::new("Ours");
+        let (certificate, trust) = (certificate(&ours), trust(&ours));
+        for (left, expected) in [(3_600, AGAIN.as_secs()), (20, 20), (0, AGAIN.as_secs())] {
+            let before = Instant::now();
+            let checked = certificate.check(&trust, None, UNIX_EPOCH + Duration::from_secs(END - left));
+            let holds = checked.until.duration_since(before).as_secs();
+            assert!(holds >= expected && holds < expected + 10, "{left}: {holds}");
+        }
+    }
+
+    #[test]
+    fn results_are_remembered_for_some_authorities() {
+        let ours = Authority::new("Ours");
+        let certificate = certificate(&ours);
+        let accepting = trust(&ours);
+        let now = Instant::now();
+        for number in 0..2 * REMEMBERED {
+            let other = trust(&Authority::new(&format!("Other {number}")));
+            assert_eq!(certificate.standing(&other, now), Standing::Rejected);
+            assert_eq!(certificate.standing(&accepting, now), Standing::Accepted);
+        }
+        assert_eq!(certificate.results.lock().unwrap().len(), REMEMBERED);
+    }
+}
