@@ -87,6 +87,20 @@ fn config(server: &Issued, client: Option<&ClientCertificate>, protocols: &[&str
     config
 }
 
+/// Settings of a client with one version of TLS.
+fn of_version(
+    server: &Issued,
+    client: &ClientCertificate,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(server.der.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let builder = builder.with_root_certificates(roots);
+    Arc::new(builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).unwrap())
+}
+
 /// A connection of a client.
 struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
@@ -234,6 +248,22 @@ fn a_certificate_is_valid_now_for_clients_and_has_a_chain_to_the_authority() {
 }
 
 #[test]
+fn a_stage_may_have_more_authorities_than_fit_into_a_handshake() {
+    let server = issue("shop.example");
+    let name = |number: usize| format!("Authority {number} {}", "x".repeat(60));
+    let authorities: Vec<Authority> = (0..800).map(|number| Authority::new(&name(number))).collect();
+    let mut gate = with_one_thread();
+    gate.put(vec![certificate(&server)]);
+    let all: Vec<&Authority> = authorities.iter().collect();
+    assert_eq!(gate.put(stage_of("prod", &["shop.example"], "/", Some(trusting(&all)))), []);
+    let client = authorities.last().unwrap().issue("a");
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut connection = Connection::open(&gate, "shop.example", &of_version(&server, &client, version)).unwrap();
+        assert_eq!(connection.get("shop.example", "/a", &[]).unwrap().status, 200, "{version:?}");
+    }
+}
+
+#[test]
 fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_all() {
     let server = issue("shop.example");
     let root = Authority::new("Root");
@@ -282,6 +312,8 @@ fn a_revoked_certificate_is_rejected_and_lists_that_are_missing_or_old_reject_al
             assert_eq!(response.status, if expected.is_none() { 200 } else { 421 }, "{what}");
             if expected.is_some() {
                 assert_eq!(response.header("connection"), Some("close"), "{what}");
+                let lapsed = || gate.log.lines().last().is_some_and(|line| line["reason"] == "certificate_lapsed");
+                eventually("a line of the request", lapsed);
                 *kept = None;
             }
         }
@@ -409,12 +441,7 @@ fn a_session_is_not_resumed_where_clients_have_certificates() {
         parts.extend(stage_of("one", &["one.example"], "/", Some(trusting(&[&partners]))));
         parts.extend(stage_of("open", &["open.example"], "/", None));
         gate.put(parts);
-        let mut roots = RootCertStore::empty();
-        roots.add(server.der.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-        let builder = builder.with_root_certificates(roots);
-        let settings = Arc::new(builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).unwrap());
+        let settings = of_version(&server, &client, version);
         let kind = |host: &str| {
             let mut connection = Connection::open(&gate, host, &settings).unwrap();
             assert_eq!(connection.get(host, "/a", &[]).unwrap().status, 200, "{host}");

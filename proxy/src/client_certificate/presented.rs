@@ -114,7 +114,7 @@ impl Certificate {
         let standing = match trust.verify(&self.chain, UnixTime::since_unix_epoch(since)) {
             Ok(()) => Standing::Accepted,
             Err(error) => {
-                tracing::debug!(%error, subject = self.details.fingerprint(), "client certificate rejected");
+                tracing::debug!(%error, fingerprint = self.details.fingerprint(), "client certificate rejected");
                 match before {
                     Some(Standing::Accepted | Standing::Lapsed) => Standing::Lapsed,
                     Some(Standing::Rejected) | None => Standing::Rejected,

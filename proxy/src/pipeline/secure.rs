@@ -15,6 +15,8 @@ use crate::reject::Reject;
 const REDIRECT: &str = "HttpsRedirect";
 /// The reason of a certificate that another Stage of the host accepts.
 const NOT_OF_STAGE: &str = "certificate_untrusted";
+/// The reason of a certificate that was accepted in the handshake for this host.
+const LAPSED: &str = "certificate_lapsed";
 /// Clients need not name it.
 const DEFAULT_PORT: u16 = 443;
 
@@ -61,7 +63,10 @@ pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Resu
         Some(Standing::Rejected) if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),
         // Without a certificate an optional one is missing on every connection for the host.
         None if asked || (of_host && !client_auth.required) => missing,
-        None | Some(Standing::Rejected | Standing::Lapsed) => {
+        found => {
+            if found.is_some() && of_host {
+                exchange.reason = LAPSED;
+            }
             exchange.ends_connection = of_host;
             Err(Reject::MisdirectedRequest)
         }
