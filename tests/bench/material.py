@@ -58,7 +58,7 @@ class Material:
         return f"{signed}.{b64(openssl('dgst', '-sha256', '-sign', self.token_key, data=signed.encode()))}"
 
     def certificates(self):
-        """A certificate authority, and a server certificate for localhost issued by it."""
+        """A certificate authority, and certificates issued by it: for localhost, and for a client."""
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
         self.ca, self.chain, self.key = self.path("ca.pem"), self.path("server.pem"), self.path("server.key")
         openssl("req", "-x509", *curve, "-days", "30", "-subj", "/CN=bench authority", "-keyout", self.path("ca.key"), "-out", self.ca)
@@ -66,4 +66,9 @@ class Material:
         extensions = self.write("server.ext", "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
         openssl("x509", "-req", "-in", self.path("server.csr"), "-CA", self.ca, "-CAkey", self.path("ca.key"), "-CAcreateserial",
                 "-days", "30", "-extfile", extensions, "-out", self.chain)
+        openssl("req", *curve, "-subj", "/O=Bench/CN=client", "-keyout", self.path("client.key"), "-out", self.path("client.csr"))
+        extensions = self.write("client.ext", "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n")
+        openssl("x509", "-req", "-in", self.path("client.csr"), "-CA", self.ca, "-CAkey", self.path("ca.key"), "-CAcreateserial",
+                "-days", "30", "-extfile", extensions, "-out", self.path("client.crt"))
+        self.client = self.write("client.pem", self.read("client.crt") + self.read("client.key"))
         self.bundle = self.write("bundle.pem", self.read("server.pem") + self.read("server.key"))

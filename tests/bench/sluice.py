@@ -88,6 +88,9 @@ def parts(scenario, material, backend_port):
         stage |= {"hostnames": ["localhost"], "certificates": [CERTIFICATE]}
         yield part(CERTIFICATE, {"object": thing("Secret", "localhost"), "chain_pem": material.read("server.pem"),
                                  "key_pem": material.read("server.key")})
+    if scenario.client_certificate:
+        root = "".join(line for line in material.read("ca.pem").splitlines() if "-----" not in line)
+        stage["client_auth"] = {"required": True, "roots": [root], "forward": True}
     if scenario.cache:
         stage["cache"] = {"ttl_ms": 3_600_000, "max_bytes": 64 << 20, "invalidation": "Required", "unauthorized": "SucceedSilently"}
     yield part(STAGE, stage)
