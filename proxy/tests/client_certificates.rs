@@ -386,6 +386,15 @@ fn stages_of_one_host_have_their_own_authorities() {
         // A Stage without client certificates sees none.
         assert_eq!(connection.get("shop.example", "/open/a", &[]).unwrap().header("x-subject"), Some(""));
     }
+    // A Stage that has lost its own certificate is served with that of another one, and its clients are asked all the same.
+    let mut parts = stage_of("two", &["shop.example"], "/two", Some(trusting(&[&two])));
+    if let PartBody::Stage(stage) = &mut parts[0].1 {
+        stage.certificates.clear();
+    }
+    gate.put(parts);
+    let mut connection =
+        Connection::open(&gate, "shop.example", &Arc::new(config(&server, Some(&of_two), &[]))).unwrap();
+    assert_eq!(connection.get("shop.example", "/two/a", &[]).unwrap().status, 200);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl ClientAuth {
 
 impl Candidates {
     fn add(&mut self, keys: &[Arc<CertifiedKey>], incomplete: bool, namespace: &Arc<str>, trust: Option<&Arc<Trust>>) {
-        self.trusts.extend(trust.filter(|trust| self.trusts.iter().all(|other| other.id() != trust.id())).cloned());
+        trust.into_iter().for_each(|trust| self.ask_for(trust));
         for key in keys {
             if !self.keys.iter().any(|earlier| Arc::ptr_eq(earlier, key)) {
                 self.keys.push(key.clone());
@@ -76,6 +76,12 @@ impl Candidates {
         }
         self.incomplete |= incomplete;
         self.namespace = namespace.clone();
+    }
+
+    fn ask_for(&mut self, trust: &Arc<Trust>) {
+        if self.trusts.iter().all(|other| other.id() != trust.id()) {
+            self.trusts.push(trust.clone());
+        }
     }
 
     /// The first certificate that is valid for the name and has a key of a type that the client supports. Without such a
@@ -120,6 +126,7 @@ impl Certificates {
         let mut table = Table::default();
         let mut diagnostics = Vec::new();
         let mut without: Vec<&StagePart> = Vec::new();
+        let mut keyless: Vec<(&StagePart, &Arc<Trust>)> = Vec::new();
         let mut parsed: HashMap<&PartName, Option<Arc<CertifiedKey>>> = HashMap::new();
         for (stage_name, stage) in stages {
             let mut keys = Vec::new();
@@ -148,12 +155,13 @@ impl Certificates {
                     }
                 }
             }
+            let trust = trusts.get(stage_name);
             if keys.is_empty() {
                 without.push(stage);
+                keyless.extend(trust.map(|trust| (stage, trust)));
                 continue;
             }
             let namespace = &stage.object.namespace;
-            let trust = trusts.get(stage_name);
             for host in &stage.hostnames {
                 let map = if host.is_wildcard() { &mut table.wildcard } else { &mut table.exact };
                 map.entry(host.name().into()).or_default().add(&keys, incomplete, namespace, trust);
@@ -163,6 +171,9 @@ impl Certificates {
             }
         }
         table.close(&without);
+        for (stage, trust) in keyless {
+            table.ask_for(&stage.hostnames, trust);
+        }
         table.ask();
         self.table.store(Arc::new(table));
         diagnostics
@@ -231,6 +242,19 @@ impl Table {
                 let own = if host.is_wildcard() { &mut self.wildcard } else { &mut self.exact };
                 own.insert(host.name().into(), none);
             }
+        }
+    }
+
+    /// Asks for certificates of a Stage without usable ones of its own, where its hosts are served with those of others.
+    fn ask_for(&mut self, hosts: &[HostPattern], trust: &Arc<Trust>) {
+        for host in hosts {
+            let map = if host.is_wildcard() { &mut self.wildcard } else { &mut self.exact };
+            if let Some(candidates) = map.get_mut(host.name()) {
+                candidates.ask_for(trust);
+            }
+        }
+        if hosts.is_empty() {
+            self.any.ask_for(trust);
         }
     }
 
