@@ -166,3 +166,60 @@ fn parse(bytes: &[u8], roots: Arc<RootCertStore>) -> Result<Vec<String>, &'stati
         _ => Ok(encoded),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sluice_kit::authority::Authority;
+
+    use super::*;
+    use crate::cluster_state::ClusterState;
+    use crate::objects::Object;
+    use crate::translate::translate;
+
+    #[test]
+    fn only_revocation_lists_are_read() {
+        let authority = Authority::new("Partners");
+        let list = authority.revocation_list(&[1], 2090);
+        let broken = "-----BEGIN X509 CRL-----\nMAMCAQE=\n-----END X509 CRL-----\n";
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der.clone()).unwrap();
+        let roots = Arc::new(roots);
+        for (text, expected) in [
+            (list.clone(), Ok(1)),
+            (format!("# two\n{list}{}{list}", authority.pem), Ok(2)),
+            (authority.pem.clone(), Err("has no revocation list in PEM (X509 CRL)")),
+            (String::new(), Err("has no revocation list in PEM (X509 CRL)")),
+            (broken.to_owned(), Err("has a revocation list that cannot be parsed")),
+            (format!("{list}{broken}"), Err("has a revocation list that cannot be parsed")),
+            (list.replace("-----END", "-----"), Err("is not PEM text")),
+            (" ".repeat(ca::MAX_BYTES + 1), Err("has more than 512 KiB")),
+        ] {
+            assert_eq!(parse(text.as_bytes(), roots.clone()).map(|all| all.len()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_certificates_of_a_stage_have_a_limit() {
+        // About 60 KiB each: the name is that of the issuer as well.
+        let made: Vec<Authority> =
+            (0..18).map(|number| Authority::new(&format!("{number}{}", "x".repeat(30_000)))).collect();
+        for (maps, fits) in [(2, true), (3, false)] {
+            let sources: Vec<_> =
+                (0..maps).map(|at| json!({"type": "ConfigMap", "configMap": {"name": format!("ca-{at}")}})).collect();
+            let metadata = |name: &str| json!({"name": name, "namespace": "shop"});
+            let tls = json!({"certificates": [{"name": "tls"}], "clientAuth": {"ca": sources}});
+            let stage = json!({"metadata": metadata("prod"), "spec": {"tls": tls}});
+            let mut objects = vec![Object::parse(Kind::Stage, stage).unwrap()];
+            for (at, authorities) in made.chunks(6).enumerate() {
+                let text: String = authorities.iter().map(|authority| authority.pem.as_str()).collect();
+                let map = json!({"metadata": metadata(&format!("ca-{at}")), "data": {"ca.crt": text}});
+                objects.push(Object::parse(Kind::ConfigMap, map).unwrap());
+            }
+            let translation = translate(&ClusterState::from_objects(objects));
+            let status = &translation.statuses[&Kind::Stage.object(&ObjectKey::new("shop", "prod"))];
+            let found = status.conditions.iter().any(|condition| condition.message.contains("bytes together"));
+            assert_eq!(found, !fits, "{:?}", status.conditions);
+        }
+    }
+}
