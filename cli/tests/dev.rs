@@ -312,6 +312,22 @@ fn a_policy_allows_and_denies_requests_as_the_example_describes() {
 }
 
 #[test]
+fn no_printed_call_promises_a_200_without_the_certificate_that_a_stage_requires() {
+    let folder = examples().join("client-certificates");
+    let sluice = Sluice::dev_with(&folder, &["--https", "127.0.0.1:0"]);
+    let calls: Vec<String> = sluice.offered().into_iter().filter(|line| line.starts_with("curl")).collect();
+    let note = "# 403: hello needs a certificate of one of the Stage's authorities: --cert FILE";
+    assert!(!calls.is_empty() && calls.iter().all(|line| line.ends_with(note)), "{calls:#?}");
+    if curl() {
+        let status = "curl -s -o /dev/null -w '%{http_code}'";
+        let call = calls[0].replace("curl -i", status);
+        assert_eq!(shell("", &call), "403");
+        let with = call.replace("curl", &format!("curl --cert {}", folder.join("orders.pem").display()));
+        assert_eq!(shell("", &with), "200");
+    }
+}
+
+#[test]
 fn an_interrupt_stops_it_cleanly() {
     let sluice = Sluice::dev(&examples().join("quickstart"));
     assert!(sluice.stop().success());

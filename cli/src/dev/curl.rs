@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::source::Source;
-use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, PlainHttp, Stage, StageSpec};
+use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, ClientAuthMode, PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_wire::Network;
@@ -37,6 +37,8 @@ struct Served<'a> {
     target: String,
     /// Whether neither the Stage nor the rule rejects requests from this machine because of its address.
     accepts_this_machine: bool,
+    /// The Stage requires a certificate of the client.
+    needs_certificate: bool,
     /// The Stage's policy decides about the request.
     has_policy: bool,
     /// What happens instead: the Stage needs HTTPS, and there is no address for it.
@@ -92,6 +94,16 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
             }
             continue;
         }
+        if served.needs_certificate {
+            if shown.open < 3 {
+                let (target, name) = (&served.target, &served.rule.name);
+                lines.push(format!(
+                    "curl -i {target}   # 403: {name} needs a certificate of one of the Stage's authorities: --cert FILE"
+                ));
+                shown.open += 1;
+            }
+            continue;
+        }
         let authorization = served.rule.authorization.as_ref().unwrap_or(&served.route.spec.authorization);
         let needs_key = served.rule.api_key.unwrap_or(served.route.spec.api_key) == ApiKeyRequirement::Required;
         let open = authorization.type_ == AuthorizationType::None;
@@ -132,6 +144,7 @@ impl<'a> Context<'a> {
                         rule,
                         target,
                         accepts_this_machine,
+                        needs_certificate: needs_certificate(stage),
                         has_policy: stage.spec.policy.is_some(),
                         no_tls,
                         unreachable,
@@ -234,6 +247,11 @@ fn key_flags(source: Option<&ApiKeySource>, key: &str) -> String {
         (ApiKeySourceType::Query, _) => format!("-G --data-urlencode '{name}={key}'"),
         (ApiKeySourceType::Cookie, _) => format!("-H 'cookie: {name}={key}'"),
     }
+}
+
+fn needs_certificate(stage: &Stage) -> bool {
+    let client_auth = stage.spec.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+    client_auth.is_some_and(|client_auth| client_auth.mode == ClientAuthMode::Require)
 }
 
 fn accepts_this_machine(source: &Source) -> bool {
