@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -151,7 +151,8 @@ pub fn accepts(authorization: &[u8]) -> bool {
     value.is_ok_and(|value| tokens().accept(&HeaderMap::from_iter([(AUTHORIZATION, value)])))
 }
 
-/// Of a request with a verified token, no other place in which a token is accepted reaches the backend, and everything else does.
+/// Of a request with a verified token, no other place in which a token is accepted reaches the backend, and everything else with
+/// usual names does.
 /// The first line is the query; the others are cookies and subprotocols.
 pub fn credential(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
@@ -165,30 +166,56 @@ pub fn credential(data: &[u8]) {
     }
     let sent = uri.query().unwrap_or_default().to_owned();
     let (query, forwarded) = tokens().forwarded(uri, headers.clone()).expect("the rest of a query is a query");
-    let is_token = |pair: &&str| {
-        let name = decode_form(pair.split('=').next().unwrap_or_default());
-        name.eq_ignore_ascii_case(b"access_token")
+    let split = |value: &[u8], separators: &[u8]| -> Vec<Vec<u8>> {
+        let all = value.split(|byte| separators.contains(byte)).map(|element| element.trim_ascii().to_vec());
+        all.filter(|element| !element.is_empty()).collect()
     };
-    let kept: Vec<&str> = sent.split('&').filter(|pair| !is_token(pair)).collect();
-    assert_eq!(query, kept.join("&"), "of {sent:?}");
-    for (name, separator, is_token) in [
+    let elements = |headers: &HeaderMap, name: &HeaderName, separator: u8| -> Vec<Vec<u8>> {
+        headers.get_all(name).into_iter().flat_map(|value| split(value.as_bytes(), &[separator])).collect()
+    };
+    for (before, after, wanted) in [
+        (split(sent.as_bytes(), b"&"), split(query.as_bytes(), b"&"), "accesstoken"),
+        (elements(&headers, &COOKIE, b';'), elements(&forwarded, &COOKIE, b';'), "session"),
         (
-            COOKIE,
-            b';',
-            (|pair| pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case(b"session"))
-                as fn(&[u8]) -> bool,
+            elements(&headers, &SEC_WEBSOCKET_PROTOCOL, b','),
+            elements(&forwarded, &SEC_WEBSOCKET_PROTOCOL, b','),
+            "bearer",
         ),
-        (SEC_WEBSOCKET_PROTOCOL, b',', |protocol| protocol.to_ascii_lowercase().starts_with(b"bearer.")),
     ] {
-        let elements = |headers: &HeaderMap| -> Vec<Vec<u8>> {
-            let all =
-                headers.get_all(&name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == separator));
-            all.map(|element| element.trim_ascii().to_vec()).filter(|element| !element.is_empty()).collect()
+        let mut rest = before.iter();
+        assert!(
+            after.iter().all(|element| rest.any(|other| other == element)),
+            "{after:?} is not a part of {before:?}"
+        );
+        // Names in the usual characters, with other letters.
+        let is_other = |element: &&Vec<u8>| {
+            let usual = element.iter().all(|byte| byte.is_ascii_alphanumeric() || b"=-_".contains(byte));
+            usual && !element.to_ascii_lowercase().split(|byte| *byte == b'=').any(|name| letters(name) == wanted)
         };
-        let mut kept = elements(&headers);
-        kept.retain(|element| !is_token(element));
-        assert_eq!(elements(&forwarded), kept, "{name} of {headers:?}");
+        let others = |elements: &[Vec<u8>]| elements.iter().filter(is_other).cloned().collect::<Vec<_>>();
+        assert_eq!(others(&after), others(&before), "of {before:?}");
+        // As the least strict backend divides and compares them.
+        let dividers: &[u8] = if wanted == "accesstoken" { b";" } else { b"; ,\t\"" };
+        for part in after.iter().flat_map(|element| split(element, dividers)) {
+            let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+            // Some remove other white space than that of ASCII around a name, and none removes it in a name.
+            let start = name.iter().position(u8::is_ascii).unwrap_or(name.len());
+            let end = name.iter().rposition(u8::is_ascii).map_or(start, |last| last + 1);
+            let name = name.get(start..end).filter(|name| name.is_ascii()).unwrap_or_default();
+            let named = letters(&decode_form(&String::from_utf8_lossy(name))) == wanted;
+            let is_token = match wanted {
+                "bearer" => part.to_ascii_lowercase().starts_with(b"bearer."),
+                "session" => named && part.contains(&b'='),
+                _ => named,
+            };
+            assert!(!is_token, "{part:?} of {before:?} is forwarded");
+        }
     }
+}
+
+/// Letters and digits in lower case.
+fn letters(text: &[u8]) -> String {
+    text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
 }
 
 /// Decodes a name of a form as a backend does it.

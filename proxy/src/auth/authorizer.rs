@@ -47,7 +47,7 @@ enum PendingCheck {
     /// Then the credential is verified again.
     Keys(KeyWait),
     /// A call, whose result is the decision.
-    Call { digest: Hash, within: Duration, call: BoxFuture<'static, CallResult> },
+    Call { digest: Hash, within: Duration, max_age: Duration, call: BoxFuture<'static, CallResult> },
 }
 
 /// What verifying a credential results in.
@@ -209,10 +209,12 @@ impl Authorizer {
                     Evaluation::Wait(PendingCheck::Call { .. }, _) => TokenError::CallFailed.into(),
                 }
             }
-            PendingCheck::Call { digest, within, call } => match self.calls.join(digest, within, call).await {
-                Ok(grant) => granted(grant, request.behavior),
-                Err(error) => error.into(),
-            },
+            PendingCheck::Call { digest, within, max_age, call } => {
+                match self.calls.join(digest, within, max_age, call).await {
+                    Ok(grant) => granted(grant, request.behavior),
+                    Err(error) => error.into(),
+                }
+            }
         };
         Authorization::made(decision, Some(began.elapsed()))
     }
@@ -262,7 +264,8 @@ impl Kind {
             Self::Introspection(introspection) => {
                 let digest = Hash::of(credential.as_bytes());
                 let call = Box::pin(introspection.call(credential, digest));
-                Verdict::Wait(PendingCheck::Call { digest, within: introspection.timeout(), call })
+                let (within, max_age) = (introspection.timeout(), introspection.max_call_age());
+                Verdict::Wait(PendingCheck::Call { digest, within, max_age, call })
             }
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use sluice_wire::Hash;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::remembered::{Grant, RememberKey, Remembered};
 use super::token_error::TokenError;
@@ -25,33 +26,51 @@ pub(super) type CallResult = Result<Grant, TokenError>;
 
 type Awaited = watch::Receiver<Option<CallResult>>;
 
+/// A call that others may wait for.
+struct UnderWay {
+    /// Distinguishes it from a later one for the same credential.
+    number: u64,
+    began: Instant,
+    awaited: Awaited,
+}
+
 /// The calls of one authorizer.
 pub(super) struct Calls {
     /// Where they run: the end of the request that began one does not end it.
     runtime: Handle,
     remembered: Arc<Remembered>,
     waiting: AtomicUsize,
-    under_way: Mutex<HashMap<Hash, Awaited>>,
+    /// Calls, also those that no other request waits for any more.
+    running: AtomicUsize,
+    under_way: Mutex<HashMap<Hash, UnderWay>>,
 }
 
 impl Calls {
     pub(super) fn new(runtime: Handle, remembered: Arc<Remembered>) -> Arc<Self> {
-        Arc::new(Self { runtime, remembered, waiting: AtomicUsize::new(0), under_way: Mutex::default() })
+        Arc::new(Self {
+            runtime,
+            remembered,
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            under_way: Mutex::default(),
+        })
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Hash, Awaited>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Hash, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The result of `call`, or of a call for the same credential that is under way. Both have a deadline of their own, `within`.
+    /// The result of `call`, or of a call for the same credential that began less than `max_age` ago: an older one may have the
+    /// result of an earlier time. Both have a deadline of their own, `within`.
     pub(super) async fn join(
         self: &Arc<Self>,
         digest: Hash,
         within: Duration,
+        max_age: Duration,
         call: impl Future<Output = CallResult> + Send + 'static,
     ) -> CallResult {
         let _place = Place::take(&self.waiting).ok_or(TokenError::Busy)?;
-        let mut awaited = match self.begin(digest, call)? {
+        let mut awaited = match self.begin(digest, max_age, call)? {
             Joined::Remembered(grant) => return Ok(grant),
             Joined::Call(awaited) => awaited,
         };
@@ -66,23 +85,25 @@ impl Calls {
     fn begin(
         self: &Arc<Self>,
         digest: Hash,
+        max_age: Duration,
         call: impl Future<Output = CallResult> + Send + 'static,
     ) -> Result<Joined, TokenError> {
         let mut under_way = self.under_way();
-        if let Some(awaited) = under_way.get(&digest) {
-            return Ok(Joined::Call(awaited.clone()));
+        let earlier = under_way.get(&digest);
+        if let Some(recent) = earlier.filter(|earlier| earlier.began.elapsed() < max_age) {
+            return Ok(Joined::Call(recent.awaited.clone()));
         }
+        let number = earlier.map_or(0, |earlier| earlier.number + 1);
         // A call may have ended since the request looked.
         if let Some(grant) = self.remembered.get(&RememberKey::Digest(digest), SystemTime::now(), |_| Some(0)) {
             return Ok(Joined::Remembered(grant));
         }
-        if under_way.len() >= MAX_WAITING {
-            return Err(TokenError::Busy);
-        }
+        let more = |running: usize| (running < MAX_WAITING).then_some(running + 1);
+        self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| TokenError::Busy)?;
         let (sender, awaited) = watch::channel(None);
-        under_way.insert(digest, awaited.clone());
+        under_way.insert(digest, UnderWay { number, began: Instant::now(), awaited: awaited.clone() });
         drop(under_way);
-        let entry = Entry { calls: self.clone(), digest };
+        let entry = Entry { calls: self.clone(), digest, number };
         let work = async move {
             let result = call.await;
             if let Ok(grant) = &result
@@ -123,11 +144,16 @@ impl Drop for Place<'_> {
 struct Entry {
     calls: Arc<Calls>,
     digest: Hash,
+    number: u64,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.calls.under_way().remove(&self.digest);
+        self.calls.running.fetch_sub(1, Ordering::Relaxed);
+        let mut under_way = self.calls.under_way();
+        if under_way.get(&self.digest).is_some_and(|call| call.number == self.number) {
+            under_way.remove(&self.digest);
+        }
     }
 }
 
@@ -169,7 +195,7 @@ mod tests {
         let all: Vec<_> = (0..100)
             .map(|_| {
                 let (count, released) = (count.clone(), released.take());
-                calls.join(token, LONG, async move {
+                calls.join(token, LONG, LONG, async move {
                     count.fetch_add(1, Ordering::Relaxed);
                     released.unwrap().await.unwrap();
                     Ok(grant(later))
@@ -184,9 +210,34 @@ mod tests {
         };
         let (results, ()) = tokio::join!(join_all(all), released);
         assert!(results.iter().all(Result::is_ok));
-        let again = calls.join(token, LONG, async { panic!("it is remembered") }).await;
+        let again = calls.join(token, LONG, LONG, async { panic!("it is remembered") }).await;
         assert_eq!((again.is_ok(), count.load(Ordering::Relaxed)), (true, 1));
         assert_eq!((calls.waiting.load(Ordering::Relaxed), calls.under_way().len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_does_not_wait_for_a_call_that_is_older_than_results_may_be() {
+        let (calls, token, ttl) = (calls(), Hash::of(b"token"), Duration::from_secs(2));
+        let slow = |result: CallResult| async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            result
+        };
+        let later = SystemTime::now() + LONG;
+        let begin = |result| {
+            let calls = calls.clone();
+            tokio::spawn(async move { calls.join(token, LONG, ttl, slow(result)).await })
+        };
+        let first = begin(Ok(grant(later)));
+        tokio::time::sleep(ttl / 2).await;
+        let joined = begin(Err(TokenError::Inactive));
+        tokio::time::sleep(ttl / 2).await;
+        // Revoked: the second call says so, and the end of the first one does not hide it from those that come later.
+        let second = begin(Err(TokenError::Inactive));
+        assert!(first.await.unwrap().is_ok() && joined.await.unwrap().is_ok());
+        assert_eq!(calls.running.load(Ordering::Relaxed), 1);
+        assert_eq!(calls.under_way().len(), 1);
+        assert_eq!(second.await.unwrap().err(), Some(TokenError::Inactive));
+        assert_eq!((calls.running.load(Ordering::Relaxed), calls.under_way().len()), (0, 0));
     }
 
     #[tokio::test]
@@ -195,7 +246,7 @@ mod tests {
         for result in [Err(TokenError::Inactive), Err(TokenError::Unavailable), Ok(grant(SystemTime::now()))] {
             for _ in 0..2 {
                 let (count, result) = (count.clone(), result.clone());
-                let got = calls.join(Hash::of(b"token"), LONG, async move {
+                let got = calls.join(Hash::of(b"token"), LONG, LONG, async move {
                     count.fetch_add(1, Ordering::Relaxed);
                     result
                 });
@@ -208,9 +259,9 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_panics_rejects_its_requests_and_the_next_one_calls_again() {
         let calls = calls();
-        let failed = calls.join(Hash::of(b"token"), LONG, async { panic!("a defect") }).await;
+        let failed = calls.join(Hash::of(b"token"), LONG, LONG, async { panic!("a defect") }).await;
         assert_eq!(failed.err(), Some(TokenError::CallFailed));
-        let next = calls.join(Hash::of(b"token"), LONG, async { Ok(grant(SystemTime::now() + LONG)) }).await;
+        let next = calls.join(Hash::of(b"token"), LONG, LONG, async { Ok(grant(SystemTime::now() + LONG)) }).await;
         assert!(next.is_ok());
     }
 
@@ -219,7 +270,7 @@ mod tests {
         let calls = calls();
         let never = |number: usize| {
             let calls = calls.clone();
-            async move { calls.join(Hash::of(&number.to_be_bytes()), LONG, std::future::pending()).await }
+            async move { calls.join(Hash::of(&number.to_be_bytes()), LONG, LONG, std::future::pending()).await }
         };
         let waiting: Vec<_> = (0..MAX_WAITING).map(|number| tokio::spawn(never(number))).collect();
         while calls.waiting.load(Ordering::Relaxed) < MAX_WAITING {
@@ -230,7 +281,7 @@ mod tests {
             assert_eq!(request.await.unwrap().err(), Some(TokenError::CallFailed));
         }
         // The calls are under way: no client causes more of them by disconnecting.
-        assert_eq!(calls.under_way().len(), MAX_WAITING);
+        assert_eq!(calls.running.load(Ordering::Relaxed), MAX_WAITING);
         assert_eq!(never(MAX_WAITING).await.err(), Some(TokenError::Busy));
     }
 }

@@ -47,6 +47,12 @@ fn time(claims: &Map<String, Value>, name: &str, invalid: TokenError) -> Result<
     SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(invalid)
 }
 
+/// Whether the holder of a token must prove the possession of a key (RFC 7800, 8705, 9449), which is not verified: the token
+/// alone permits nothing.
+pub(super) fn is_key_bound(claims: &Map<String, Value>) -> bool {
+    claims.get("cnf").is_some_and(|cnf| !cnf.is_null())
+}
+
 /// Whether one of `accepted` is in `aud`, or equals `client_id` if there is no `aud`.
 pub(super) fn audience_fits(claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, TokenError> {
     let known = |text: &str| accepted.iter().any(|audience| audience == text);

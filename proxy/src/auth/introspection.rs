@@ -28,6 +28,8 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 const MAX_TIMEOUT: Duration = Duration::from_secs(29);
 /// The tolerated difference between the clocks of endpoint and proxy. The endpoint has compared the times with its own clock.
 const SKEW: Duration = Duration::from_secs(60);
+/// Requests that arrive at the same time wait for one call also if nothing is remembered.
+const MIN_CALL_AGE: Duration = Duration::from_secs(1);
 /// Between two log lines about one endpoint.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -111,6 +113,12 @@ impl Introspection {
         self.client.timeout
     }
 
+    /// Requests wait for a call that began less than this ago: a token is accepted for no longer than if its result had been
+    /// remembered.
+    pub(super) fn max_call_age(&self) -> Duration {
+        self.client.rules.result_ttl.max(MIN_CALL_AGE)
+    }
+
     /// Asks the endpoint about a token.
     pub(super) fn call(&self, token: &str, digest: Hash) -> impl Future<Output = CallResult> + Send + use<> {
         let (client, token) = (self.client.clone(), token.to_owned());
@@ -192,6 +200,9 @@ impl Rules {
         }
         if !permits_calls(&claims) {
             return Err(TokenError::WrongType);
+        }
+        if claims::is_key_bound(&claims) {
+            return Err(TokenError::KeyBound);
         }
         let times = Times::of(&claims).map_err(|_| INVALID)?;
         times.check(began, SKEW)?;

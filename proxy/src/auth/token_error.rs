@@ -67,6 +67,8 @@ errors! {
     Duplicate "token_duplicate_member" "a member of the token is repeated";
     /// `typ` is that of another kind of token.
     WrongType "token_wrong_type" "the token is of a type that is not accepted";
+    /// It has `cnf`.
+    KeyBound "token_key_bound" "the token is bound to a key, the possession of which is not verified";
     /// `alg` is missing or not accepted.
     WrongAlgorithm "token_wrong_algorithm" "the token is signed with an algorithm that is not accepted";
     /// It has critical extensions.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Uri};
 use super::admission::Present;
 use super::edits;
 use crate::auth::{Authorizer, Place};
-use crate::gateway::path::{decode_query, query_pairs};
+use crate::gateway::path::decode_query;
 use crate::headers::remove_elements;
 use crate::reject::Reject;
 
@@ -30,7 +30,8 @@ pub(super) fn remove_unverified(
                 Place::Cookie(name) => remove_cookie(&mut parts.headers, name, verified == Some(place)),
                 Place::WebSocketProtocol(prefix) => {
                     remove_elements(&mut parts.headers, &SEC_WEBSOCKET_PROTOCOL, b',', |protocol| {
-                        starts_with(protocol, prefix.as_bytes())
+                        // What is not a name could be read as several.
+                        starts_with(protocol, prefix.as_bytes()) || !is_token(protocol)
                     })
                 }
             }
@@ -56,24 +57,55 @@ pub(crate) fn forwarded(authorizer: &Authorizer, verified: Place<'_>, mut parts:
     remove_unverified(authorizer, Some(verified), &mut parts, present).ok().map(|()| parts)
 }
 
-/// Names of parameters are not case-sensitive for some backends.
+/// Backends read names of parameters in different ways: with `;` between parameters, without regard to case, with `.` and `[]`
+/// as other characters.
 fn remove_parameter(parts: &mut Parts, name: &str) -> Result<(), Reject> {
-    let same = |other: &str| other.eq_ignore_ascii_case(name);
     let Some(query) = parts.uri.query() else { return Ok(()) };
-    if query_pairs(query).any(|(other, _)| same(&other)) {
-        parts.uri = without(&parts.uri, same).ok_or(Reject::Malformed("The query is malformed."))?;
+    let is_removed = |pair: &str| pair.split(';').any(|part| may_be_named(part.as_bytes(), name));
+    if query.split('&').any(is_removed) {
+        parts.uri =
+            filtered(&parts.uri, |pair| !is_removed(pair)).ok_or(Reject::Malformed("The query is malformed."))?;
     }
     Ok(())
 }
 
-/// Names of cookies are not case-sensitive for some backends, and white space around them is not part of them. The verified
-/// cookie has the name as it is.
+/// Backends read names of cookies in different ways, and some divide a header at white space, commas and quotes as well. The
+/// verified cookie has the name as it is.
 fn remove_cookie(headers: &mut HeaderMap, name: &str, is_verified: bool) {
     remove_elements(headers, &COOKIE, b';', |pair| {
         let found = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let verified = is_verified && found == name.as_bytes() && pair.len() > found.len();
-        found.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) && !verified
+        if is_verified && found == name.as_bytes() && pair.len() > found.len() {
+            return false;
+        }
+        let usual = |byte: &u8| matches!(byte, b',' | b'"' | b'\\' | b' ') || byte.is_ascii_control();
+        let named = |part: &[u8]| part.contains(&b'=') && may_be_named(part, name);
+        may_be_named(pair, name)
+            || pair.split(usual).any(named)
+            || pair.split(|byte| usual(byte) || !byte.is_ascii()).any(named)
     });
+}
+
+/// Whether a backend could read the name in front of `=` as this one: it has the same letters and digits, in any case, also
+/// when they are encoded.
+fn may_be_named(pair: &[u8], name: &str) -> bool {
+    let found = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let found = String::from_utf8_lossy(found);
+    if found.trim_ascii().eq_ignore_ascii_case(name) {
+        return true;
+    }
+    let once = decode_query(&found);
+    let twice = decode_query(&once);
+    let letters = |text: &str| -> Vec<u8> {
+        text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect()
+    };
+    let wanted = letters(name);
+    !wanted.is_empty() && [&*found, &*once, &*twice].into_iter().any(|text| letters(text) == wanted)
+}
+
+/// Whether it is a token (RFC 9110, 5.6.2), as names of subprotocols are.
+fn is_token(text: &[u8]) -> bool {
+    let mut bytes = text.iter();
+    !text.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
@@ -82,8 +114,12 @@ fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
 
 /// The target without the query parameters with such names; the others stay as the client wrote them.
 pub(super) fn without(uri: &Uri, is_removed: impl Fn(&str) -> bool) -> Option<Uri> {
-    let is_other = |pair: &&str| !is_removed(&decode_query(pair.split_once('=').map_or(*pair, |(name, _)| name)));
-    let query: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(is_other).collect();
+    filtered(uri, |pair| !is_removed(&decode_query(pair.split_once('=').map_or(pair, |(name, _)| name))))
+}
+
+/// The target with some of its query parameters, as the client wrote them.
+fn filtered(uri: &Uri, is_kept: impl Fn(&str) -> bool) -> Option<Uri> {
+    let query: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(|pair| is_kept(pair)).collect();
     let (path, query) = (uri.path(), query.join("&"));
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     let mut rest = uri.clone().into_parts();
@@ -111,6 +147,28 @@ mod tests {
     }
 
     #[test]
+    fn parameters_that_a_backend_could_read_as_the_credential_are_removed() {
+        for (query, expected) in [
+            ("access_token=t&x=1", "/a?x=1"),
+            ("x=1&ACCESS_TOKEN=t", "/a?x=1"),
+            ("x=1;access_token=t&y=2", "/a?y=2"),
+            ("access.token=t&x=1", "/a?x=1"),
+            ("access+token=t&x=1", "/a?x=1"),
+            ("%20access_token=t&x=1", "/a?x=1"),
+            ("access_token[]=t&x=1", "/a?x=1"),
+            ("access_token%5B%5D=t&x=1", "/a?x=1"),
+            ("access_token%00=t&x=1", "/a?x=1"),
+            ("access%255ftoken=t&x=1", "/a?x=1"),
+            ("access_tokens=1&token=2&x=access_token", "/a?access_tokens=1&token=2&x=access_token"),
+        ] {
+            let request = http::Request::get(format!("/a?{query}")).body(()).unwrap();
+            let (mut parts, ()) = request.into_parts();
+            remove_parameter(&mut parts, "access_token").ok().unwrap();
+            assert_eq!(parts.uri.to_string(), expected, "{query}");
+        }
+    }
+
+    #[test]
     fn other_cookies_and_subprotocols_stay_as_they_were() {
         let mut headers = HeaderMap::new();
         for value in ["a=b; session=t;c=d", "Session=u", "session = v;e"] {
@@ -124,11 +182,34 @@ mod tests {
         assert_eq!(values(&verified, COOKIE), ["a=b; session=t;c=d", "e"]);
         remove_cookie(&mut headers, "session", false);
         assert_eq!(values(&headers, COOKIE), ["a=b;c=d", "e"]);
+        for (value, expected) in [
+            ("a=b session=t; c=d", "c=d"),
+            ("a=b\tsession=t; c=d", "c=d"),
+            ("c=d; a=b, session=t", "c=d"),
+            ("\"session\"=t; c=d", "c=d"),
+            ("sess%69on=t; c=d", "c=d"),
+            ("session[]=t; c=d", "c=d"),
+            ("a=\"x session=t\"; c=d", "c=d"),
+            ("a=session; sessions=2; my_session=3; b=\"session 4\"; c=d", ""),
+        ] {
+            headers.insert(COOKIE, HeaderValue::from_static(value));
+            remove_cookie(&mut headers, "session", false);
+            assert_eq!(values(&headers, COOKIE), [if expected.is_empty() { value } else { expected }], "{value}");
+        }
+        for byte in [0xa0, 0x85] {
+            let value = [b"c=d; ", &[byte][..], b"session=t"].concat();
+            headers.insert(COOKIE, HeaderValue::from_bytes(&value).unwrap());
+            remove_cookie(&mut headers, "session", false);
+            assert_eq!(values(&headers, COOKIE), ["c=d"]);
+        }
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer.t"));
-        let bearer = |protocol: &[u8]| starts_with(protocol, b"bearer.");
+        let bearer = |protocol: &[u8]| starts_with(protocol, b"bearer.") || !is_token(protocol);
         remove_elements(&mut headers, &SEC_WEBSOCKET_PROTOCOL, b',', bearer);
         assert!(!headers.contains_key(SEC_WEBSOCKET_PROTOCOL));
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("v1, Bearer.t, bearer.u,v2"));
+        headers.insert(
+            SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static("v1, Bearer.t, v3 bearer.x, \"bearer.y\", bearer.u,v2"),
+        );
         remove_elements(&mut headers, &SEC_WEBSOCKET_PROTOCOL, b',', bearer);
         assert_eq!(values(&headers, SEC_WEBSOCKET_PROTOCOL), ["v1,v2"]);
     }

@@ -29,6 +29,7 @@ pub fn is_spoofable(name: &str) -> bool {
         || name.starts_with("forwarded-")
         || name.starts_with("remote-extra-")
         || name.starts_with("ssl-client-")
+        || name.starts_with("tls-client-")
         || name.starts_with("amzn-mtls-")
     {
         return true;
@@ -74,6 +75,9 @@ pub fn is_spoofable(name: &str) -> bool {
             | "client-cert"
             | "client-cert-chain"
             | "client-certificate"
+            | "client-dn"
+            | "client-verify"
+            | "ssl-cert"
             // The method.
             | "http-method"
             | "http-method-override"
@@ -158,6 +162,10 @@ mod tests {
             "x-ssl-client-verify",
             "x-amzn-mtls-clientcert",
             "x-arr-clientcert",
+            "x-client-dn",
+            "x-client-verify",
+            "x-ssl-cert",
+            "x-tls-client-cert",
             "proxy",
         ] {
             assert!(is_spoofable(name), "{name}");

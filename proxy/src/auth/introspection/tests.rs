@@ -100,6 +100,10 @@ fn the_claims_of_an_active_token_are_checked() {
         (&plain, json!({"token_type": 1}), Some(TokenError::WrongType)),
         (&plain, json!({"token_use": "refresh_token"}), Some(TokenError::WrongType)),
         (&plain, json!({"token_use": "id"}), Some(TokenError::WrongType)),
+        (&plain, json!({"cnf": {"jkt": "k"}}), Some(TokenError::KeyBound)),
+        (&plain, json!({"token_type": "Bearer", "cnf": {"x5t#S256": "k"}}), Some(TokenError::KeyBound)),
+        (&plain, json!({"cnf": "k"}), Some(TokenError::KeyBound)),
+        (&plain, json!({"cnf": null}), None),
     ];
     for (part, members, error) in rows {
         let response = active(members);

@@ -141,6 +141,9 @@ impl Jwt {
         {
             return Err(TokenError::WrongAudience);
         }
+        if claims::is_key_bound(&token.claims) {
+            return Err(TokenError::KeyBound);
+        }
         let names_key = token.kid.is_some();
         let accepted_until = expires.checked_add(self.skew).unwrap_or(expires);
         let identity = token::identity(&issuer.issuer, token.claims, accepted_until)?;

@@ -191,7 +191,8 @@ fn each_kind_of_key_verifies_its_own_tokens() {
 fn claims_are_checked() {
     use TokenError::{
         Expired, InvalidAudience, InvalidExpiry, InvalidId, InvalidIssuedAt, InvalidIssuer, InvalidNotBefore,
-        InvalidSubject, Malformed, MissingClaim, NoExpiry, NoIssuer, NotYetValid, UnknownIssuer, WrongAudience,
+        InvalidSubject, KeyBound, Malformed, MissingClaim, NoExpiry, NoIssuer, NotYetValid, UnknownIssuer,
+        WrongAudience,
     };
     let authorizer = inline(&[&EC.jwk]);
     let rows: Vec<(Value, Option<TokenError>)> = vec![
@@ -237,6 +238,10 @@ fn claims_are_checked() {
             },
             Some(WrongAudience),
         ),
+        (with("cnf", json!({"jkt": "k"})), Some(KeyBound)),
+        (with("cnf", json!({"x5t#S256": "k"})), Some(KeyBound)),
+        (with("cnf", json!(7)), Some(KeyBound)),
+        (with("cnf", json!(null)), None),
         (without("tier"), Some(MissingClaim)),
         (with("tier", json!(4)), Some(MissingClaim)),
         // Of a list one element must be equal; elements of inner lists do not count.
