@@ -347,7 +347,7 @@ pub struct Throttle {
     pub burst: u32,
 }
 
-const fn default_per() -> Duration {
+pub(crate) const fn default_per() -> Duration {
     Duration::from_secs(1)
 }
 

@@ -7,6 +7,7 @@ pub mod accepts;
 pub mod api_key;
 pub mod api_route;
 pub mod authorizer;
+pub mod client_throttle;
 pub mod condition;
 pub mod cors;
 pub mod field;

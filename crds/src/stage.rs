@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     accepts::Accepts,
+    client_throttle::ClientThrottle,
     condition::conditions_schema,
     cors::Cors,
     field::{BASE_PATH, Bytes, DNS_LABEL, Duration, HEADER_NAME, HOSTNAME, TOKEN_SCHEME, Throttle},
@@ -171,6 +172,17 @@ pub struct StageSpec {
     /// The throttle of each rule without its own `throttle`. Each rule has its own bucket. Unset: such rules are not throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+
+    /// The throttle of each client, by its address, at each rule without its own `clientThrottle`. It is checked before
+    /// credentials, so that it also limits attempts to guess them. Unset: clients are not limited by address.
+    /// Example: `{rate: 10, burst: 20}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_throttle: Option<ClientThrottle>,
+
+    /// Whether responses have the headers `RateLimit-Policy` and `RateLimit` (draft of the IETF) with the throttles of the request
+    /// and what is left of them. They replace the integration's own. Unset: `false`.
+    #[serde(default)]
+    pub rate_limit_headers: bool,
 
     /// The response cache of the stage. Responses are stored only for rules that have a `cache`. Unset: no caching, also for
     /// rules with a `cache`.

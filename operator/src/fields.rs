@@ -4,7 +4,7 @@
 use sluice_crds::api_route::{MatchType, ValueMatch};
 use sluice_crds::field;
 use sluice_crds::source::Source;
-use sluice_wire::{Cors, FieldMatch, HttpTarget, Network, Sources, Throttle};
+use sluice_wire::{ClientThrottle, Cors, FieldMatch, HttpTarget, Network, Sources, Throttle};
 
 use crate::problem::Problems;
 
@@ -62,6 +62,24 @@ pub(crate) fn throttle(at: &str, limit: field::Throttle, problems: &mut Problems
     }
     let per_ms = u32::try_from(per_ms).ok()?;
     (rate && per && burst).then_some(Throttle { rate: limit.rate, per_ms, burst: limit.burst })
+}
+
+/// A throttle of each client within its bounds.
+pub(crate) fn client_throttle(
+    at: &str,
+    limit: sluice_crds::client_throttle::ClientThrottle,
+    problems: &mut Problems,
+) -> Option<ClientThrottle> {
+    let sluice_crds::client_throttle::ClientThrottle { rate, per, burst, ipv4_prefix, ipv6_prefix } = limit;
+    let throttle = throttle(at, field::Throttle { rate, per, burst }, problems);
+    let (ipv4, ipv6) = ((8..=32).contains(&ipv4_prefix), (16..=128).contains(&ipv6_prefix));
+    if !ipv4 {
+        problems.invalid(&format!("{at}.ipv4Prefix"), "must be from 8 to 32");
+    }
+    if !ipv6 {
+        problems.invalid(&format!("{at}.ipv6Prefix"), "must be from 16 to 128");
+    }
+    throttle.filter(|_| ipv4 && ipv6).map(|throttle| ClientThrottle { throttle, ipv4_prefix, ipv6_prefix })
 }
 
 /// Cross-origin resource sharing.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization::Authorization;
 use super::integration::Integration;
+use crate::client_throttle::ClientThrottle;
 use crate::cors::Cors;
 use crate::field::{
     ApiKeyRequirement, Bytes, CACHE_KEY, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE,
@@ -76,6 +77,11 @@ pub struct Rule {
     /// this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+
+    /// The throttle of each client of the rule in each stage, by its address. It is checked before credentials. Unset: the
+    /// stage's `clientThrottle`, with buckets for this rule. Example: `{rate: 10, burst: 20}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_throttle: Option<ClientThrottle>,
 
     /// Replaces the stage's `cors` for the rule. A preflight request gets the settings of the rule that the request it asks for
     /// would match by path and method. Unset: the stage's `cors`. Example: `{allowOrigins: ["*"]}`.

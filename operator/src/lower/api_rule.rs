@@ -104,6 +104,9 @@ impl Lowering<'_> {
         let requirement = rule.api_key.unwrap_or(route.spec.api_key);
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
+        let client_field = format!("{}.clientThrottle", self.at);
+        let client_throttle =
+            rule.client_throttle.and_then(|limit| fields::client_throttle(&client_field, limit, &mut self.problems));
         let cors_field = format!("{}.cors", self.at);
         let cors = rule.cors.as_ref().map(|settings| fields::cors(&cors_field, settings, &mut self.problems));
         let mut cache = rule.cache.as_ref().map(|cache| self.cache(cache));
@@ -124,6 +127,7 @@ impl Lowering<'_> {
             api_key: requirement != ApiKeyRequirement::None,
             optional_key: requirement == ApiKeyRequirement::Optional,
             throttle,
+            client_throttle,
             cors,
             cache,
             request_headers,

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use sluice_wire::{
-    ApiVersion, Cors, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate, RuleCache, Sources, Throttle,
+    ApiVersion, ClientThrottle, Cors, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate, RuleCache, Sources,
+    Throttle,
 };
 
 use crate::objects::{Kind, ObjectKey};
@@ -79,6 +80,8 @@ pub(crate) struct Policy {
     pub(crate) optional_key: bool,
     /// The rule's own throttle.
     pub(crate) throttle: Option<Throttle>,
+    /// The rule's own throttle of each client.
+    pub(crate) client_throttle: Option<ClientThrottle>,
     /// Cross-origin resource sharing, instead of the Stage's.
     pub(crate) cors: Option<Cors>,
     /// Caching, where the Stage has a cache.

@@ -79,6 +79,7 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
             client_auth: None,
             source: None,
             throttle: None,
+            client_throttle: None,
             cache: None,
             cors: None,
             invalid: Some("too long".to_owned()),

@@ -49,6 +49,7 @@ fn translate(
         api_key: policy.api_key,
         optional_key: policy.optional_key,
         throttle: policy.throttle,
+        client_throttle: policy.client_throttle,
         cors: policy.cors.clone(),
         cache: policy.cache.clone(),
         request_headers: policy.request_headers.clone(),

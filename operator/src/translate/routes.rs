@@ -262,6 +262,7 @@ mod tests {
             api_key: false,
             optional_key: false,
             throttle: None,
+            client_throttle: None,
             cors: None,
             cache: None,
             request_headers: sluice_wire::HeaderEdits::default(),

@@ -191,6 +191,8 @@ fn part(
     let policy = spec.policy.as_ref().and_then(|policy| resource_policy(key, policy, spec.aws.as_ref(), problems));
     let api_key_source = spec.api_key_source.as_ref().and_then(|source| api_key_source(source, problems)).map(Box::new);
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
+    let client_throttle =
+        spec.client_throttle.and_then(|limit| fields::client_throttle("spec.clientThrottle", limit, problems));
     let cache = spec.cache.as_ref().and_then(|settings| cache(settings, problems));
     let cors = spec.cors.as_ref().map(|settings| Box::new(fields::cors("spec.cors", settings, problems)));
     let secrets = certificates(view, key, spec.tls.as_ref(), problems);
@@ -207,6 +209,7 @@ fn part(
     }
     // A default that cannot be used must not become no default: a limit would be gone.
     let loses_check = (spec.throttle.is_some() && throttle.is_none())
+        || (spec.client_throttle.is_some() && client_throttle.is_none())
         || (spec.source.is_some() && source.is_none())
         || (spec.policy.is_some() && policy.is_none())
         || (settings.is_some() && client_auth.is_none())
@@ -238,6 +241,8 @@ fn part(
         policy: policy.map(Box::new),
         api_key_source,
         throttle,
+        client_throttle,
+        rate_limit_headers: spec.rate_limit_headers,
         cache,
         cors,
         request_policy: spec.request_policy.as_ref().map(request_policy).unwrap_or_default(),
@@ -274,6 +279,8 @@ fn closed_part(
         policy: None,
         api_key_source: None,
         throttle: None,
+        client_throttle: None,
+        rate_limit_headers: false,
         cache: None,
         cors: None,
         request_policy: RequestPolicy::default(),

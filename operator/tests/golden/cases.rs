@@ -23,6 +23,8 @@ cases! {
     authorizer_unparsable
     authorizer_without_discovery
     authorizer_without_jwt
+    client_throttle
+    client_throttle_bad
     everything_together
     key_disabled
     key_in_secret

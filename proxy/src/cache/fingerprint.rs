@@ -11,8 +11,8 @@ use super::key::Fields;
 /// Fields of a rule that change neither which responses are stored, nor for which requests and how long, nor who may read
 /// them: how many requests pass, how long the integration may take, which bodies are accepted and buffered, and edits that are
 /// applied to stored responses as to new ones.
-pub(super) const NOT_IN_FINGERPRINT: [&str; 5] =
-    ["throttle", "timeout_ms", "body_limit", "buffer_limit", "response_headers"];
+pub(super) const NOT_IN_FINGERPRINT: [&str; 6] =
+    ["throttle", "client_throttle", "timeout_ms", "body_limit", "buffer_limit", "response_headers"];
 
 /// A rule at a stage.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,8 @@ pub(super) fn fingerprint(rule_at_stage: &RuleAtStage<'_>, ttl: Duration) -> [u8
 #[cfg(test)]
 mod tests {
     use sluice_wire::{
-        AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, PartKind, RuleAction,
-        RuleCache, RulePolicy, Throttle, Variable, VersionScheme,
+        AuthorizerUse, CacheScope, ClientThrottle, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, PartKind,
+        RuleAction, RuleCache, RulePolicy, Throttle, Variable, VersionScheme,
     };
 
     use super::*;
@@ -70,6 +70,11 @@ mod tests {
             api_key: true,
             optional_key: false,
             throttle: Some(Throttle { rate: 5, per_ms: 1000, burst: 7 }),
+            client_throttle: Some(ClientThrottle {
+                throttle: Throttle { rate: 5, per_ms: 1000, burst: 7 },
+                ipv4_prefix: 32,
+                ipv6_prefix: 64,
+            }),
             cors: None,
             cache: Some(RuleCache {
                 ttl_ms: Some(1000),

@@ -36,6 +36,7 @@ fn key(path: &str) -> Key {
         api_key: false,
         optional_key: false,
         throttle: None,
+        client_throttle: None,
         cors: None,
         cache: None,
         request_headers: HeaderEdits::default(),

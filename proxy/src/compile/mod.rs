@@ -452,6 +452,7 @@ fn assemble(
         source: part.source.as_deref().map(SourceFilter::compile),
         key_source: key_source.unwrap_or_default(),
         tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
+        rate_limit_headers: part.rate_limit_headers,
         cors: part.cors.as_deref().map(Cors::compile),
         log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
         router,

@@ -20,7 +20,7 @@ use crate::gateway::router::{Conditions, Methods, Position, Tie};
 use crate::gateway::{
     AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
 };
-use crate::limit::{BucketId, Limit};
+use crate::limit::{BucketId, ClientLimit, Limit};
 use crate::observe::access_log;
 use crate::source::SourceFilter;
 use crate::state::State;
@@ -51,6 +51,7 @@ impl Compiled {
 pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
     old.object == new.object
         && old.throttle == new.throttle
+        && old.client_throttle == new.client_throttle
         && old.cache == new.cache
         && old.behavior == new.behavior
         && old.trailing_slash == new.trailing_slash
@@ -151,6 +152,7 @@ fn policy(
         }
     };
     let throttle = policy.throttle.or(site.stage.throttle);
+    let client_throttle = policy.client_throttle.or(site.stage.client_throttle);
     let request = edits(&policy.request_headers, Message::Request)?;
     let response = edits(&policy.response_headers, Message::Response)?;
     let namespace = &site.route.object.namespace;
@@ -162,6 +164,7 @@ fn policy(
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,
+        client_limit: client_throttle.map(|throttle| client_limit(site, part, rule, throttle, state)),
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
         cors: policy.cors.as_ref().map(|cors| Box::new(Cors::compile(cors))),
         cache: caching(site, part, rule, policy, state),
@@ -186,8 +189,21 @@ fn templates(policy: &wire::RulePolicy) -> impl Iterator<Item = &Template> {
 }
 
 fn limit(site: &Site<'_>, part: &PartName, rule: &wire::Rule, throttle: wire::Throttle, state: &State) -> Limit {
-    let (stage, route) = (site.stage_name.clone(), part.clone());
-    state.buckets.limit(BucketId::Rule { stage, route, rule: rule.name.clone() }, throttle)
+    state.buckets.limit(bucket_id(site, part, rule), throttle)
+}
+
+fn client_limit(
+    site: &Site<'_>,
+    part: &PartName,
+    rule: &wire::Rule,
+    throttle: wire::ClientThrottle,
+    state: &State,
+) -> Box<ClientLimit> {
+    Box::new(state.buckets.client_limit(&bucket_id(site, part, rule), throttle))
+}
+
+fn bucket_id(site: &Site<'_>, part: &PartName, rule: &wire::Rule) -> BucketId {
+    BucketId::Rule { stage: site.stage_name.clone(), route: part.clone(), rule: rule.name.clone() }
 }
 
 fn caching(

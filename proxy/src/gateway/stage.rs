@@ -16,7 +16,7 @@ use crate::client_certificate::Trust;
 use crate::cors::Cors;
 use crate::integration::Upstream;
 use crate::key::API_KEY;
-use crate::limit::Limit;
+use crate::limit::{ClientLimit, Limit};
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
 use crate::resource_policy::ResourcePolicy;
 use crate::source::SourceFilter;
@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     pub(crate) tls: Option<TlsPolicy>,
     /// None: certificates of clients have no meaning.
     pub(crate) client_auth: Option<Box<ClientAuth>>,
+    /// Whether responses have the headers `RateLimit-Policy` and `RateLimit`.
+    pub(crate) rate_limit_headers: bool,
     pub(crate) cors: Option<Cors>,
     /// The stage's part of an access log line; none: it has no access log.
     pub(crate) log: Option<Box<str>>,
@@ -199,6 +201,8 @@ pub(crate) struct Policy {
     pub(crate) api_key: bool,
     /// A request without a key is accepted.
     pub(crate) optional_key: bool,
+    /// The buckets of each client, from the rule's own throttle or the stage's default.
+    pub(crate) client_limit: Option<Box<ClientLimit>>,
     /// The bucket of the rule, from its own throttle or the stage's default.
     pub(crate) limit: Option<Limit>,
     /// None: the stage's.

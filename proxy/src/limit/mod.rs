@@ -1,11 +1,17 @@
 //! Throttles: token buckets that are identified by what they limit and outlive configurations. The route and the API key
 //! determine the buckets of a request.
 
+mod client;
+mod headers;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sluice_wire::{PartName, Throttle};
+use sluice_wire::{ClientThrottle, PartName, Throttle};
+
+pub(crate) use client::{ClientBuckets, ClientLimit};
+pub(crate) use headers::RateLimitHeaders;
 
 /// The longest period of a throttle, and the longest `Retry-After`.
 const LONGEST_PERIOD: Duration = Duration::from_secs(86_400);
@@ -145,6 +151,20 @@ impl Bucket {
         Err(if capacity < token { LONGEST_PERIOD } else { share.time(filled - capacity) })
     }
 
+    fn quota(&self, share: Share, now: Instant) -> Quota {
+        let mut level = self.level();
+        level.leak_until(now);
+        level.adopt(share);
+        let (token, capacity) = (share.token(), share.capacity());
+        let seconds = |units: u128| units.div_ceil(u128::from(share.rate.max(1)) * 1_000_000_000);
+        Quota {
+            requests: capacity / token,
+            window_s: seconds(capacity),
+            remaining: capacity.saturating_sub(level.used) / token,
+            reset_s: seconds(level.used),
+        }
+    }
+
     fn give_back(&self) {
         let mut level = self.level();
         let token = level.share.token();
@@ -210,6 +230,25 @@ pub(crate) struct Limit {
     pub(crate) throttle: Throttle,
 }
 
+/// A limit as clients see it: that of this proxy.
+#[derive(Debug)]
+struct Quota {
+    /// How many requests a full bucket is sufficient for.
+    requests: u128,
+    /// The time in which an empty bucket becomes full.
+    window_s: u128,
+    /// How many requests the bucket is sufficient for now.
+    remaining: u128,
+    /// The time in which it becomes full.
+    reset_s: u128,
+}
+
+impl Limit {
+    fn quota(&self, proxies: u32, now: Instant) -> Quota {
+        self.bucket.quota(Share::new(self.throttle, proxies), now)
+    }
+}
+
 /// A bucket was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
@@ -243,14 +282,15 @@ struct Registry {
 }
 
 /// All buckets of this proxy.
-#[derive(Debug)]
 pub(crate) struct Buckets {
     registry: Mutex<Registry>,
+    clients: Arc<ClientBuckets>,
 }
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self { registry: Mutex::new(Registry { buckets: HashMap::new(), sweep_at: SWEEP_FROM }) }
+        let registry = Mutex::new(Registry { buckets: HashMap::new(), sweep_at: SWEEP_FROM });
+        Self { registry, clients: Arc::default() }
     }
 }
 
@@ -267,6 +307,11 @@ impl Buckets {
     /// A limit with the bucket of `id`.
     pub(crate) fn limit(&self, id: BucketId, throttle: Throttle) -> Limit {
         Limit { bucket: self.bucket(id), throttle }
+    }
+
+    /// A limit that each client has for itself.
+    pub(crate) fn client_limit(&self, id: &BucketId, throttle: ClientThrottle) -> ClientLimit {
+        ClientLimit::new(id, throttle, &self.clients)
     }
 
     /// Removes unreferenced buckets that are full or old. Called after a configuration change.

@@ -20,7 +20,7 @@ use crate::overload::Resolved;
 use crate::reject::REASONS;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
-const SCOPES: [&str; 2] = ["key", "rule"];
+const SCOPES: [&str; 3] = ["key", "client", "rule"];
 /// Maximum number of routes with their own metrics. Further routes are counted for the stage only.
 const MAX_ROUTES: usize = 5_000;
 
@@ -29,6 +29,8 @@ const MAX_ROUTES: usize = 5_000;
 pub(crate) enum Scope {
     /// Of an API key.
     Key,
+    /// Of a client at a rule.
+    Client,
     /// Of a rule.
     Rule,
 }

@@ -17,7 +17,7 @@ use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorization, Decision};
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
-use crate::limit::take_all;
+use crate::limit::{Exhausted, Limit, RateLimitHeaders, take_all};
 use crate::observe::metrics::Scope;
 use crate::reject::Reject;
 use crate::resource_policy::{Denied, Facts, sentence};
@@ -41,6 +41,11 @@ pub(crate) async fn pass(
     present: Present,
 ) -> Result<Passed, Reject> {
     source(exchange, policy.source.as_deref())?;
+    // Before credentials are verified: it also limits attempts to guess them.
+    let client = policy.client_limit.as_ref().map(|limit| limit.of(exchange.address()));
+    if let Some(client) = &client {
+        client_limit(exchange, gateway, matched, client)?;
+    }
     if let Some((authorizer, scopes)) = &policy.authorizer {
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
@@ -71,7 +76,7 @@ pub(crate) async fn pass(
         true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
         false => None,
     };
-    limits(exchange.recorder.worker, gateway, matched, policy, plan)?;
+    limits(exchange, gateway, matched, policy, (client.as_ref(), plan))?;
     Ok(Passed(()))
 }
 
@@ -101,13 +106,30 @@ fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) ->
     })
 }
 
+/// Rejects a request of a client that has sent too many.
+#[inline(never)]
+fn client_limit(
+    exchange: &mut Exchange,
+    gateway: &Gateway,
+    matched: &Matched<'_>,
+    limit: &Limit,
+) -> Result<(), Reject> {
+    let now = Instant::now();
+    let taken = take_all(&[limit], gateway.fleet, now);
+    if matched.stage.rate_limit_headers {
+        let headers = RateLimitHeaders::new([("client", limit)].into_iter(), gateway.fleet, now);
+        exchange.rate_limits = Some(Box::new(headers));
+    }
+    taken.map_err(|exhausted| throttled(exchange, matched, Scope::Client, exhausted))
+}
+
 /// The narrowest bucket first, as AWS evaluates them; the first that is empty rejects the request and the others keep their tokens.
 fn limits(
-    worker: usize,
+    exchange: &mut Exchange,
     gateway: &Gateway,
     matched: &Matched<'_>,
     policy: &Policy,
-    plan: Option<&PlanAtStage>,
+    (client, plan): (Option<&Limit>, Option<&PlanAtStage>),
 ) -> Result<(), Reject> {
     let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
     // The rule's and the key's own buckets, then the one that all callers share.
@@ -118,12 +140,24 @@ fn limits(
     if chain.iter().all(Option::is_none) {
         return Ok(());
     }
-    take_all(chain.iter().flatten(), gateway.fleet, Instant::now()).map_err(|exhausted| {
+    let now = Instant::now();
+    let taken = take_all(chain.iter().flatten(), gateway.fleet, now);
+    if matched.stage.rate_limit_headers {
+        let names = ["client", "key-rule", "key", "rule"];
+        let limits = names.into_iter().zip([client, at_rule, of_plan, policy.limit.as_ref()]);
+        let limits = limits.filter_map(|(name, limit)| Some((name, limit?)));
+        exchange.rate_limits = Some(Box::new(RateLimitHeaders::new(limits, gateway.fleet, now)));
+    }
+    taken.map_err(|exhausted| {
         let scope = if exhausted.index < keyed { Scope::Key } else { Scope::Rule };
-        matched.stage.metrics.throttled(worker, scope);
-        let rest = u64::from(exhausted.retry_after.subsec_nanos() > 0);
-        Reject::Throttled((exhausted.retry_after.as_secs() + rest).max(1))
+        throttled(exchange, matched, scope, exhausted)
     })
+}
+
+fn throttled(exchange: &Exchange, matched: &Matched<'_>, scope: Scope, exhausted: Exhausted) -> Reject {
+    matched.stage.metrics.throttled(exchange.recorder.worker, scope);
+    let rest = u64::from(exhausted.retry_after.subsec_nanos() > 0);
+    Reject::Throttled((exhausted.retry_after.as_secs() + rest).max(1))
 }
 
 /// Rejects a head that is larger than the stage's behavior allows; admission has rejected what no stage allows.

@@ -17,6 +17,7 @@ use crate::gateway::{HostTable, Rule, Stage};
 use crate::headers;
 use crate::id::RequestId;
 use crate::key::KeyRecord;
+use crate::limit::RateLimitHeaders;
 use crate::observe::{Record, Recorder};
 use crate::source::{Trusted, Unreadable};
 use crate::template::{Value, Variables};
@@ -44,6 +45,8 @@ pub(crate) struct Exchange {
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) key: Option<Arc<KeyRecord>>,
+    /// The headers with the limits of the request; none: they are not asked for, or no limit was reached yet.
+    pub(crate) rate_limits: Option<Box<RateLimitHeaders>>,
     pub(crate) status: u16,
     /// Why the request was rejected; empty when it was not.
     pub(crate) reason: &'static str,
@@ -95,6 +98,7 @@ impl Exchange {
             rule: None,
             identity: None,
             key: None,
+            rate_limits: None,
             status: 0,
             reason: "",
             response_type: "",

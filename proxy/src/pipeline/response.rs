@@ -123,6 +123,9 @@ pub(crate) fn finish(
         cors.decorate(origin, &mut headers);
     }
     strict_transport(&exchange, &mut headers);
+    if let Some(limits) = &exchange.rate_limits {
+        limits.apply(&mut headers);
+    }
     if expected.upgrade && status != StatusCode::SWITCHING_PROTOCOLS {
         // The client may already use another protocol: nothing more is read from it.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

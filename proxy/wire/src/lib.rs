@@ -71,8 +71,8 @@ pub use route::{
     RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{
-    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, ClientAuth, Cors, Hsts, Invalidation, POLICY_REQUIRED, PlainHttp,
-    StageCache, StagePart, StagePolicy, StageTls, Throttle, TrailingSlash, Unauthorized,
+    ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, ClientAuth, ClientThrottle, Cors, Hsts, Invalidation,
+    POLICY_REQUIRED, PlainHttp, StageCache, StagePart, StagePolicy, StageTls, Throttle, TrailingSlash, Unauthorized,
 };
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cors, ObjectRef, PartName, PathTemplate, Sources, Template, Throttle, Variable};
+use crate::{ClientThrottle, Cors, ObjectRef, PartName, PathTemplate, Sources, Template, Throttle, Variable};
 
 /// One ApiRoute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +114,9 @@ pub struct RulePolicy {
     /// The rule's own bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// The rule's own buckets of each client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_throttle: Option<ClientThrottle>,
     /// Cross-origin resource sharing; none: the stage's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,

@@ -41,6 +41,12 @@ pub struct StagePart {
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// The buckets that each client has at each route that has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_throttle: Option<ClientThrottle>,
+    /// Whether responses have the headers `RateLimit-Policy` and `RateLimit`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rate_limit_headers: bool,
     /// Caching; none: nothing is cached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<StageCache>,
@@ -187,6 +193,17 @@ pub struct Throttle {
     pub per_ms: u32,
     /// The size of the bucket.
     pub burst: u32,
+}
+
+/// A throttle that each client has for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientThrottle {
+    /// Its bucket.
+    pub throttle: Throttle,
+    /// How many leading bits distinguish clients with IPv4 addresses.
+    pub ipv4_prefix: u8,
+    /// The same for IPv6 addresses.
+    pub ipv6_prefix: u8,
 }
 
 const fn one_second() -> u32 {

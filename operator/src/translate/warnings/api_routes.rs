@@ -15,7 +15,7 @@ use sluice_wire::{PathTemplate, Segment, is_removed_from_requests};
 use crate::objects::ObjectKey;
 use crate::translate::stages;
 use crate::translate::view::View;
-use crate::translate::warnings::shared::{of_throttle, plain_and_external};
+use crate::translate::warnings::shared::{of_client_throttle, of_throttle, plain_and_external};
 use crate::warning::Warnings;
 
 /// Headers that usually contain credentials.
@@ -45,6 +45,7 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         at.never_matches(warnings);
         at.cache(warnings);
         of_throttle(&format!("{}.throttle", at.field), rule.throttle, warnings);
+        of_client_throttle(&format!("{}.clientThrottle", at.field), rule.client_throttle, warnings);
         at.timeout(warnings);
         at.credentials(warnings);
     }

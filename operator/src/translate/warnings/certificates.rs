@@ -18,7 +18,7 @@ use x509_parser::public_key::PublicKey;
 use crate::objects::{Kind, ObjectKey};
 use crate::translate::references::{Referrer, resolve};
 use crate::translate::view::View;
-use crate::translate::warnings::shared::of_throttle;
+use crate::translate::warnings::shared::{of_client_throttle, of_throttle};
 use crate::warning::Warnings;
 
 /// A certificate expires soon in the last part of its lifetime, at most this many seconds before.
@@ -49,6 +49,7 @@ pub(crate) fn expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
 /// Warnings about a Stage.
 pub(crate) fn of_stage(view: &View<'_>, key: &ObjectKey, stage: &Stage, warnings: &mut Warnings) {
     of_throttle("spec.throttle", stage.spec.throttle, warnings);
+    of_client_throttle("spec.clientThrottle", stage.spec.client_throttle, warnings);
     let mut leaves: Vec<CertificateDer<'static>> = Vec::new();
     for (at, reference) in stage.spec.tls.iter().flat_map(|tls| &tls.certificates).enumerate() {
         let holder = key.target(reference);

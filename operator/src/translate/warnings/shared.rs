@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use sluice_crds::client_throttle::ClientThrottle;
 use sluice_crds::field::Throttle;
 use sluice_crds::warning::BURST_BELOW_RATE;
 
@@ -22,6 +23,12 @@ pub(crate) fn of_throttle(field: &str, throttle: Option<Throttle>, warnings: &mu
         );
         warnings.add(BURST_BELOW_RATE, &format!("{field}.burst"), why);
     }
+}
+
+/// The same for a throttle of each client.
+pub(crate) fn of_client_throttle(field: &str, throttle: Option<ClientThrottle>, warnings: &mut Warnings) {
+    let throttle = throttle.map(|ClientThrottle { rate, per, burst, .. }| Throttle { rate, per, burst });
+    of_throttle(field, throttle, warnings);
 }
 
 /// Whether a URL has no TLS and leads out of the cluster.

@@ -68,6 +68,7 @@ fn compile(configured: &Configured) -> CachePolicy {
         api_key: false,
         optional_key: false,
         throttle: None,
+        client_throttle: None,
         cors: None,
         cache: Some(cache.clone()),
         request_headers: configured.request_headers.clone(),
