@@ -1,5 +1,6 @@
 //! Authorizer: which tokens are accepted. ApiRoutes define the required scopes.
 
+mod cognito;
 mod introspection;
 mod token;
 
@@ -15,6 +16,7 @@ use crate::{
     field::{Duration, HTTP_URL},
     reference::KeyReference,
 };
+pub use cognito::{CognitoAuthorizer, UserPool};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use token::TokenFrom;
 use token::{claims_schema, default_token_from};
@@ -84,15 +86,22 @@ use token::{claims_schema, default_token_from};
 }, {
     "rule": "has(self.introspection) == (self.type == 'Introspection')",
     "message": "type Introspection requires the field introspection, which is not allowed with other types"
+}, {
+    "rule": "has(self.cognito) == (self.type == 'Cognito')",
+    "message": "type Cognito requires the field cognito, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
     /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
-    /// `Introspection`: tokens of every form, about which an endpoint of the authorization server decides. Example: `Jwt`.
+    /// `Cognito`: the same for Amazon Cognito user pools, with their rules for ID and access tokens. `Introspection`: tokens of
+    /// every form, about which an endpoint of the authorization server decides. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtAuthorizer>,
+    /// Amazon Cognito user pools. Required with type `Cognito`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cognito: Option<CognitoAuthorizer>,
     /// Token introspection. Required with type `Introspection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<IntrospectionAuthorizer>,
@@ -103,6 +112,8 @@ pub struct AuthorizerSpec {
 pub enum AuthorizerType {
     /// Signed tokens (RFC 7519) of trusted issuers.
     Jwt,
+    /// Signed tokens of Amazon Cognito user pools.
+    Cognito,
     /// Tokens about which an endpoint decides (RFC 7662).
     Introspection,
 }

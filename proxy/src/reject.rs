@@ -293,12 +293,17 @@ pub(crate) enum Challenge {
     Missing,
     /// It is not valid; why.
     InvalidToken(&'static str),
+    /// It is a token of a Cognito user pool and has expired, which AWS says.
+    IncomingTokenExpired,
 }
 
 impl Challenge {
     fn value(self, behavior: Behavior) -> HeaderValue {
+        if self == Self::IncomingTokenExpired {
+            return Self::InvalidToken("the token has expired").value(behavior);
+        }
         let text = match (self, behavior) {
-            (Self::Missing, _) => return HeaderValue::from_static("Bearer"),
+            (Self::Missing | Self::IncomingTokenExpired, _) => return HeaderValue::from_static("Bearer"),
             // AWS writes no commas, and an empty scope.
             (Self::InvalidToken(why), Behavior::AwsHttp) => {
                 format!(r#"Bearer scope="" error="invalid_token" error_description="{why}""#)
@@ -388,6 +393,9 @@ impl Reject {
                 let (status, error_type, body) = row.rest;
                 headers.insert("x-amzn-errortype", HeaderValue::from_static(error_type));
                 let body = match self {
+                    Self::Unauthorized(Challenge::IncomingTokenExpired) => {
+                        Bytes::from_static(br#"{"message":"The incoming token has expired"}"#)
+                    }
                     // AWS writes this one with a capital letter.
                     Self::PolicyDenied(why) => serde_json::json!({"Message": why}).to_string().into(),
                     _ => Bytes::from_static(body.as_bytes()),

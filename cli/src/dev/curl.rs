@@ -158,12 +158,17 @@ impl<'a> Context<'a> {
     /// Calls with a token, from the cache, without a token, and with another scope. False: no local issuer.
     fn token_lines(&self, served: &Served<'_>, authorization: &Authorization, lines: &mut Vec<String>) -> bool {
         let Some(endpoint) = self.token_endpoint(served, authorization) else { return false };
+        let scope = authorization.scopes.first().map_or("", String::as_str);
+        let usage = match (self.is_of_user_pool(served, authorization), scope) {
+            (false, _) => "",
+            (true, "") => " -d token_use=id",
+            (true, _) => " -d token_use=access",
+        };
         let get = |scope: &str| {
             let scope = if scope.is_empty() { String::new() } else { format!(" -d scope={scope}") };
-            format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope} {endpoint})")
+            format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope}{usage} {endpoint})")
         };
         let target = &served.target;
-        let scope = authorization.scopes.first().map_or("", String::as_str);
         lines.push(format!("TOKEN={}", get(scope)));
         let call = format!("curl -i {} {target}", self.token_flags(served, authorization, "$TOKEN"));
         lines.push(format!("{call}   # {}", served.outcome(", with a token")));
@@ -179,13 +184,20 @@ impl<'a> Context<'a> {
         true
     }
 
+    /// Whether tokens are those of a user pool, which are for rules with scopes or for those without.
+    fn is_of_user_pool(&self, served: &Served<'_>, authorization: &Authorization) -> bool {
+        let key = authorization.authorizer.as_ref().map(|named| ObjectKey::of(served.route).target(named));
+        key.and_then(|key| self.cluster.authorizers.get(&key)).is_some_and(|found| found.spec.cognito.is_some())
+    }
+
     /// The curl arguments for a token, in the first place where the Authorizer looks for it.
     fn token_flags(&self, served: &Served<'_>, authorization: &Authorization, token: &str) -> String {
         let key = authorization.authorizer.as_ref().map(|named| ObjectKey::of(served.route).target(named));
         let spec = key.and_then(|key| self.cluster.authorizers.get(&key)).map(|authorizer| &authorizer.spec);
         let of_jwt = spec.and_then(|spec| spec.jwt.as_ref()).map(|jwt| &jwt.token_from);
         let introspected = || spec.and_then(|spec| spec.introspection.as_ref()).map(|spec| &spec.token_from);
-        let first = of_jwt.or_else(introspected).and_then(|places| places.first());
+        let of_pool = || spec.and_then(|spec| spec.cognito.as_ref()).map(|spec| &spec.token_from);
+        let first = of_jwt.or_else(introspected).or_else(of_pool).and_then(|places| places.first());
         match first.map(|place| (&place.header, &place.scheme, &place.query, &place.cookie, &place.web_socket_protocol))
         {
             Some((Some(header), None, ..)) => format!("-H \"{header}: {token}\""),
@@ -203,7 +215,9 @@ impl<'a> Context<'a> {
         let spec = &self.cluster.authorizers.get(&key)?.spec;
         let issuers = spec.jwt.iter().flat_map(|jwt| jwt.issuers.iter().map(|issuer| &issuer.issuer));
         let introspected = spec.introspection.iter().filter_map(|introspection| introspection.issuer.as_ref());
-        issuers.chain(introspected).find_map(|issuer| self.local.token_endpoint(issuer))
+        let pools =
+            spec.cognito.iter().flat_map(|cognito| cognito.user_pools.iter().filter_map(|pool| pool.issuer.as_ref()));
+        issuers.chain(introspected).chain(pools).find_map(|issuer| self.local.token_endpoint(issuer))
     }
 
     /// Calls with and without an API key. False: no valid key is known.

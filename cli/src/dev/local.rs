@@ -231,6 +231,12 @@ impl Local {
                 any = true;
             }
         }
+        for pool in changed.spec.cognito.iter_mut().flat_map(|cognito| &mut cognito.user_pools) {
+            if let Some(uri) = self.reachable(&pool.jwks_uri()) {
+                pool.jwks_uri = Some(uri);
+                any = true;
+            }
+        }
         if let Some(introspection) = &mut changed.spec.introspection
             && let Some(url) = self.reachable(&introspection.url)
         {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::api_route::{IntegrationType, Rule};
+use sluice_crds::authorizer::UserPool;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::ObjectKey;
 use sluice_wire::{Endpoints, ObjectRef, Part, PartBody, PartKind, PartName, Parts, RuleAction};
@@ -103,7 +104,8 @@ impl Reach {
                      Start the command with --service for this Service"
                 ));
             }
-            for issuer in authorizer.spec.jwt.iter().flat_map(|jwt| &jwt.issuers) {
+            let pools = authorizer.spec.cognito.iter().flat_map(|cognito| &cognito.user_pools).map(UserPool::as_issuer);
+            for issuer in authorizer.spec.jwt.iter().flat_map(|jwt| jwt.issuers.iter().cloned()).chain(pools) {
                 let fetched = issuer.jwks_uri.as_deref().unwrap_or(&issuer.issuer);
                 if issuer.jwks.is_none() && needs_cluster(host(fetched)) {
                     self.problems.push(format!(

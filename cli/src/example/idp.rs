@@ -87,7 +87,7 @@ impl Idp {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
         let client = field("client_id", "newcomer");
-        let claims = json!({
+        let mut claims = json!({
             "iss": self.issuer,
             "aud": field("audience", &self.audience),
             "sub": client,
@@ -97,6 +97,20 @@ impl Idp {
             "nbf": now,
             "exp": now + lifetime,
         });
+        match form.get("token_use").map(String::as_str) {
+            None => {}
+            // As a Cognito user pool has them.
+            Some(usage @ ("id" | "access")) => {
+                claims["token_use"] = json!(usage);
+                claims["cognito:groups"] = json!(field("groups", "customers").split(',').collect::<Vec<_>>());
+                let (kept, removed) = if usage == "id" { ("aud", "client_id") } else { ("client_id", "aud") };
+                claims[kept] = json!(client);
+                if let Some(claims) = claims.as_object_mut() {
+                    claims.remove(removed);
+                }
+            }
+            Some(_) => bail!("token_use must be id or access"),
+        }
         let head = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&head, &claims, &self.key).context("cannot sign the token")?;
         Ok((token, lifetime))
@@ -109,15 +123,17 @@ impl Handler for Idp {
         match call.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/.well-known/openid-configuration" if get => json_reply(StatusCode::OK, &self.discovery()),
-            "/jwks" if get => json_reply(StatusCode::OK, &self.key_set),
+            "/jwks" | "/.well-known/jwks.json" if get => json_reply(StatusCode::OK, &self.key_set),
             "/token" if call.method() == Method::POST => self.token_reply(call),
             "/introspect" if call.method() == Method::POST => self.introspection_reply(call),
             "/revoke" if call.method() == Method::POST => self.revocation_reply(call),
-            "/jwks" | "/.well-known/openid-configuration" => text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
+            "/jwks" | "/.well-known/jwks.json" | "/.well-known/openid-configuration" => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")
+            }
             "/token" | "/introspect" | "/revoke" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "known paths: /.well-known/openid-configuration, /jwks, /token, /introspect, /revoke\n",
+                "known paths: /.well-known/openid-configuration, /.well-known/jwks.json, /jwks, /token, /introspect, /revoke\n",
             ),
         }
     }

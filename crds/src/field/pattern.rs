@@ -63,6 +63,9 @@ pub const TOKEN_SCHEME: &str = r"^[A-Za-z0-9._~+/-]+$";
 /// A region of AWS.
 pub const REGION: &str = r"^[a-z]+(-[a-z0-9]+)+$";
 
+/// The id of a Cognito user pool: a region, or another word, and a name.
+pub const USER_POOL: &str = r"^[a-z][a-z0-9-]*_[0-9A-Za-z]+$";
+
 /// The number of an AWS account.
 pub const ACCOUNT: &str = r"^[0-9]{12}$";
 

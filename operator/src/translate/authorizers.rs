@@ -1,5 +1,6 @@
 //! Translates Authorizers to trusted issuers and their keys, and to introspection endpoints. Proxies verify tokens.
 
+mod cognito;
 mod introspection;
 mod token;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use sluice_crds::Authorizer;
 use sluice_crds::authorizer::{AuthorizerType, JwksSource, JwksSourceType, JwtAlgorithm, JwtAuthorizer, JwtIssuer};
 use sluice_crds::condition::reason;
+use sluice_crds::field::Duration;
 use sluice_crds::reference::KeyReference;
 use sluice_wire::{
     Algorithm, AuthorizerKind, AuthorizerPart, Issuer, Jwt, KeySetError, KeySource, PartBody, PartKind, PartName,
@@ -23,6 +25,7 @@ use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
+use cognito::cognito;
 use introspection::introspection;
 use token::token_sources;
 
@@ -60,8 +63,15 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type Introspection requires the field introspection, which is not allowed with other types";
         problems.invalid("spec.introspection", why);
     }
+    if spec.cognito.is_some() != (spec.type_ == AuthorizerType::Cognito) {
+        let why = "type Cognito requires the field cognito, which is not allowed with other types";
+        problems.invalid("spec.cognito", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
+        AuthorizerType::Cognito => {
+            spec.cognito.as_ref().map(|spec| AuthorizerKind::Cognito(cognito(view, key, spec, problems)))
+        }
         AuthorizerType::Introspection => {
             let spec = spec.introspection.as_ref();
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
@@ -85,10 +95,7 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
     if spec.token_types.is_empty() {
         problems.invalid("spec.jwt.tokenTypes", "at least one type is required");
     }
-    let clock_skew_s = fields::whole_seconds("spec.jwt.clockSkew", spec.clock_skew, problems);
-    if clock_skew_s > MAX_CLOCK_SKEW_S {
-        problems.invalid("spec.jwt.clockSkew", "must be at most 5m");
-    }
+    let clock_skew_s = clock_skew("spec.jwt.clockSkew", spec.clock_skew, problems);
     let mut issuers: Vec<Issuer> = Vec::new();
     for (at, issuer) in spec.issuers.iter().enumerate() {
         let field = format!("spec.jwt.issuers[{at}]");
@@ -114,6 +121,15 @@ fn jwt(view: &View<'_>, key: &ObjectKey, spec: &JwtAuthorizer, problems: &mut Pr
         required_claims: spec.required_claims.clone(),
         token_types: spec.token_types.iter().map(|text| normalized_token_type(text)).collect(),
     }
+}
+
+/// A tolerance for times, in seconds.
+fn clock_skew(field: &str, skew: Duration, problems: &mut Problems) -> u64 {
+    let seconds = fields::whole_seconds(field, skew, problems);
+    if seconds > MAX_CLOCK_SKEW_S {
+        problems.invalid(field, "must be at most 5m");
+    }
+    seconds
 }
 
 fn keys(view: &View<'_>, key: &ObjectKey, field: &str, issuer: &JwtIssuer, problems: &mut Problems) -> KeySource {

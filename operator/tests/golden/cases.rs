@@ -1,5 +1,7 @@
 cases! {
     authorizer_any_audience
+    authorizer_cognito
+    authorizer_cognito_bad
     authorizer_config_map_missing
     authorizer_config_map_without_key
     authorizer_defaults

@@ -29,6 +29,8 @@ const MAX_WAIT: Duration = Duration::from_secs(11);
 pub(crate) struct AuthRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) behavior: Behavior,
+    /// The rule names scopes.
+    pub(crate) with_scopes: bool,
     pub(crate) variables: &'a (dyn Variables + Sync),
 }
 
@@ -36,11 +38,12 @@ pub(crate) struct AuthRequest<'a> {
 /// the credential of a request, the state of its sources of trust, the verification of a credential that is not remembered.
 enum Kind {
     Jwt(Jwt),
+    Cognito(Jwt),
     Introspection(Introspection),
 }
 
 /// The names of the kinds, label values of metrics.
-pub(crate) const KINDS: [&str; 2] = ["Jwt", "Introspection"];
+pub(crate) const KINDS: [&str; 3] = ["Jwt", "Introspection", "Cognito"];
 
 /// What a kind waits for.
 enum PendingCheck {
@@ -88,6 +91,7 @@ impl Authorizer {
         let name = part.object.id();
         let kind = match &part.kind {
             AuthorizerKind::Jwt(part) => Jwt::compile(part, &services.key_sets).map(Kind::Jwt),
+            AuthorizerKind::Cognito(part) => Jwt::of_user_pools(part, &services.key_sets).map(Kind::Cognito),
             AuthorizerKind::Introspection(settings) => {
                 let namespace = &part.object.namespace;
                 Introspection::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Introspection)
@@ -118,6 +122,7 @@ impl Authorizer {
         match self.kind.as_ref().ok()? {
             Kind::Jwt(_) => Some(0),
             Kind::Introspection(_) => Some(1),
+            Kind::Cognito(_) => Some(2),
         }
     }
 
@@ -184,18 +189,26 @@ impl Authorizer {
         };
         let key = kind.remembered_by(&credential);
         if let Some(grant) = self.remembered.get(&key, now, |source| kind.generation(source)) {
-            return Evaluation::Done(Authorization::remembered(granted(grant, request.behavior)));
+            return Evaluation::Done(Authorization::remembered(kind.granted(grant, request)));
         }
         let began = Instant::now();
         let decision = match kind.verify(&credential, now) {
             Verdict::Grant(grant) => {
                 self.remembered.insert(&key, grant.clone());
-                granted(grant, request.behavior)
+                kind.granted(grant, request)
             }
             Verdict::Reject(decision) => decision,
             Verdict::Wait(wait) => return Evaluation::Wait(wait, began),
         };
         Evaluation::Done(Authorization::made(decision, Some(began.elapsed())))
+    }
+
+    fn granted(&self, grant: Grant, request: &AuthRequest<'_>) -> Decision {
+        match &self.kind {
+            Ok(kind) => kind.granted(grant, request),
+            // It has granted nothing.
+            Err(_) => Decision::Reject { reject: Reject::InvalidConfig, reason: "invalid_config" },
+        }
     }
 
     async fn wait(&self, wait: PendingCheck, began: Instant, request: &AuthRequest<'_>) -> Authorization {
@@ -211,7 +224,7 @@ impl Authorizer {
             }
             PendingCheck::Call { digest, within, max_age, call } => {
                 match self.calls.join(digest, within, max_age, call).await {
-                    Ok(grant) => granted(grant, request.behavior),
+                    Ok(grant) => self.granted(grant, request),
                     Err(error) => error.into(),
                 }
             }
@@ -220,19 +233,23 @@ impl Authorizer {
     }
 }
 
-/// AWS HTTP APIs reject tokens that do not name their key; all stages share the verified tokens of an authorizer.
-fn granted(grant: Grant, behavior: Behavior) -> Decision {
-    if behavior == Behavior::AwsHttp && !grant.names_key {
-        return TokenError::NoKeyId.into();
-    }
-    Decision::Allow(grant.identity)
-}
-
 impl Kind {
+    /// What depends on Stage and rule: all of them share the verified tokens of an authorizer. AWS HTTP APIs reject tokens that do
+    /// not name their key. Tokens of user pools are for rules with scopes or for those without.
+    fn granted(&self, grant: Grant, request: &AuthRequest<'_>) -> Decision {
+        if request.behavior == Behavior::AwsHttp && !grant.names_key {
+            return TokenError::NoKeyId.into();
+        }
+        if matches!(self, Self::Cognito(_)) && !jwt::is_for_use(&grant.identity, request.with_scopes) {
+            return TokenError::WrongUse.into();
+        }
+        Decision::Allow(grant.identity)
+    }
+
     /// The places in which a request may have a credential.
     fn sources(&self) -> &[Source] {
         match self {
-            Self::Jwt(jwt) => jwt.sources(),
+            Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.sources(),
             Self::Introspection(introspection) => introspection.sources(),
         }
     }
@@ -240,7 +257,7 @@ impl Kind {
     /// What decisions about a credential are remembered by.
     fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
         match self {
-            Self::Jwt(_) => RememberKey::Text(credential),
+            Self::Jwt(_) | Self::Cognito(_) => RememberKey::Text(credential),
             Self::Introspection(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
         }
     }
@@ -248,7 +265,7 @@ impl Kind {
     /// The state of a source of trust; none: it cannot be used at the moment.
     fn generation(&self, source: usize) -> Option<u64> {
         match self {
-            Self::Jwt(jwt) => jwt.generation(source),
+            Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.generation(source),
             // The endpoint alone decides.
             Self::Introspection(_) => Some(0),
         }
@@ -256,9 +273,10 @@ impl Kind {
 
     fn verify(&self, credential: &str, now: SystemTime) -> Verdict {
         match self {
-            Self::Jwt(jwt) => match jwt.verify(credential, now) {
+            Self::Jwt(jwt) | Self::Cognito(jwt) => match jwt.verify(credential, now) {
                 Ok(jwt::Verified::Grant(grant)) => Verdict::Grant(grant),
                 Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(PendingCheck::Keys(wait)),
+                Err(error) if matches!(self, Self::Cognito(_)) => Verdict::Reject(error.as_of_user_pool()),
                 Err(error) => Verdict::Reject(error.into()),
             },
             Self::Introspection(introspection) => {

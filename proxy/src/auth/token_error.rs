@@ -99,6 +99,8 @@ errors! {
     NotYetValid "token_not_yet_valid" "the token is not valid yet";
     /// `aud` is neither a text nor a list of texts.
     InvalidAudience "token_invalid_aud" "the aud claim of the token is not valid";
+    /// A token of a user pool is an ID token where an access token is needed, or the reverse.
+    WrongUse "token_wrong_use" "the token is not of the use that the operation requires: an access token with scopes, an ID token without";
     /// It is for another audience.
     WrongAudience "token_wrong_audience" "the token does not have a valid audience";
     /// `sub` is not a text.
@@ -128,6 +130,19 @@ impl IntrospectionFailure {
             Self::Unavailable => "introspection_unavailable",
             Self::ClientRejected => "introspection_client_rejected",
             Self::InvalidResponse => "introspection_invalid_response",
+        }
+    }
+}
+
+impl TokenError {
+    /// The decision about a token of a user pool: REST APIs have a response of its own for an expired one.
+    pub(super) fn as_of_user_pool(self) -> Decision {
+        match self {
+            Self::Expired => {
+                let reject = Reject::Unauthorized(Challenge::IncomingTokenExpired);
+                Decision::Reject { reject, reason: self.reason() }
+            }
+            other => other.into(),
         }
     }
 }

@@ -49,7 +49,8 @@ pub(crate) async fn pass(
     if let Some((authorizer, scopes)) = &policy.authorizer {
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
-        let request = AuthRequest { headers: &parts.headers, behavior, variables: &variables };
+        let with_scopes = !scopes.is_empty();
+        let request = AuthRequest { headers: &parts.headers, behavior, with_scopes, variables: &variables };
         let Authorization { decision, outcome, took } = authorizer.authorize(&request).await;
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);

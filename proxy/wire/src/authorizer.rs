@@ -23,6 +23,8 @@ pub struct AuthorizerPart {
 pub enum AuthorizerKind {
     /// JSON Web Tokens (RFC 7519).
     Jwt(Jwt),
+    /// JSON Web Tokens of Cognito user pools: `audiences` are the ids of app clients.
+    Cognito(Jwt),
     /// Tokens that an endpoint decides about (RFC 7662).
     Introspection(Introspection),
     /// It is not valid: every rule that uses it rejects all requests.
@@ -43,6 +45,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
     fn read<A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Self>, A::Error> {
         Ok(Some(match name {
             "Jwt" => Self::Jwt(map.next_value()?),
+            "Cognito" => Self::Cognito(map.next_value()?),
             "Introspection" => Self::Introspection(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
@@ -64,6 +67,7 @@ impl Serialize for AuthorizerKind {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Jwt(jwt) => tagged::serialize("Jwt", jwt, to),
+            Self::Cognito(jwt) => tagged::serialize("Cognito", jwt, to),
             Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
@@ -72,7 +76,7 @@ impl Serialize for AuthorizerKind {
 }
 
 /// Kinds whose content may be stored on a disk: no secret is in it.
-const WITHOUT_SECRETS: [&str; 2] = ["Jwt", "Invalid"];
+const WITHOUT_SECRETS: [&str; 3] = ["Jwt", "Cognito", "Invalid"];
 
 /// Whether the text of a part may hold a secret: that of an Authorizer of another kind, or of none that can be read.
 pub(crate) fn may_hold_secrets(text: &str) -> bool {
@@ -282,6 +286,7 @@ mod tests {
         for (kind, expected) in [
             (INTROSPECTION, true),
             (r#"{"Jwt":{}}"#, false),
+            (r#"{"Cognito":{}}"#, false),
             (r#"{"Invalid":{"why":"No."}}"#, false),
             (r#"{"Saml":{"key":"s3cret"}}"#, true),
             (r#"{"Jwt":{},"Saml":{}}"#, true),
@@ -316,6 +321,7 @@ mod tests {
         for kind in [
             r#"{"Invalid":{"why":"No."}}"#,
             r#"{"Jwt":{"issuers":[],"algorithms":["ES256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
+            r#"{"Cognito":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             INTROSPECTION,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);

@@ -17,18 +17,26 @@ pub(crate) fn of_authorizer(authorizer: &Authorizer, warnings: &mut Warnings) {
         );
         warnings.add(INTROSPECTION_WITHOUT_TLS, "spec.introspection.url", why);
     }
+    for (at, pool) in authorizer.spec.cognito.iter().flat_map(|cognito| &cognito.user_pools).enumerate() {
+        let field = if pool.jwks_uri.is_some() { "jwksUri" } else { "issuer" };
+        of_key_set(&pool.jwks_uri(), &format!("spec.cognito.userPools[{at}].{field}"), "", warnings);
+    }
     let issuers = authorizer.spec.jwt.iter().flat_map(|jwt| &jwt.issuers).enumerate();
     for (at, issuer) in issuers.filter(|(_, issuer)| issuer.jwks.is_none()) {
         let (url, field) = match &issuer.jwks_uri {
             Some(url) => (url, "jwksUri"),
             None => (&issuer.issuer, "issuer"),
         };
-        if plain_and_external(url) {
-            let why = format!(
-                "the keys that verify tokens are fetched from {url} without TLS: who can change the response can issue tokens. \
-                 Use an https URL, or a key set in jwks"
-            );
-            warnings.add(KEY_SET_WITHOUT_TLS, &format!("spec.jwt.issuers[{at}].{field}"), why);
-        }
+        of_key_set(url, &format!("spec.jwt.issuers[{at}].{field}"), ", or a key set in jwks", warnings);
+    }
+}
+
+fn of_key_set(url: &str, field: &str, alternative: &str, warnings: &mut Warnings) {
+    if plain_and_external(url) {
+        let why = format!(
+            "the keys that verify tokens are fetched from {url} without TLS: who can change the response can issue tokens. Use \
+             an https URL{alternative}"
+        );
+        warnings.add(KEY_SET_WITHOUT_TLS, field, why);
     }
 }

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::{Map, Value};
 use sluice_wire::Algorithm;
 
 use super::claims::{self, Times};
 use super::credential::Source;
+use super::identity::Identity;
 use super::remembered::Grant;
 use super::token_error::TokenError;
 pub(crate) use key_sets::KeySets;
@@ -29,6 +31,17 @@ struct Issuer {
     set: Arc<KeySet>,
 }
 
+/// The claim with which a user pool distinguishes its tokens, and its values.
+const TOKEN_USE: &str = "token_use";
+const ACCESS: &str = "access";
+const ID: &str = "id";
+
+/// Whether a token of a user pool is one for rules with scopes, an access token, or for those without, an ID token.
+pub(super) fn is_for_use(identity: &Identity, with_scopes: bool) -> bool {
+    let wanted = if with_scopes { ACCESS } else { ID };
+    identity.attributes.get(TOKEN_USE).is_some_and(|usage| usage == wanted)
+}
+
 /// The policy of one authorizer.
 pub(super) struct Jwt {
     issuers: Vec<Issuer>,
@@ -37,6 +50,8 @@ pub(super) struct Jwt {
     skew: Duration,
     required: BTreeMap<String, String>,
     types: Vec<String>,
+    /// Its issuers are Cognito user pools.
+    of_user_pools: bool,
 }
 
 /// What verifying a token results in.
@@ -86,8 +101,14 @@ impl Jwt {
             sources: sources.ok_or("The Authorizer names a header that is not valid.")?,
             skew: Duration::from_secs(part.clock_skew_s),
             required: part.required_claims.clone(),
+            of_user_pools: false,
             types: part.token_types.iter().map(|text| sluice_wire::normalized_token_type(text)).collect(),
         })
+    }
+
+    /// The issuers are Cognito user pools, and the audiences are the ids of their app clients.
+    pub(super) fn of_user_pools(part: &sluice_wire::Jwt, sets: &KeySets) -> Result<Self, String> {
+        Ok(Self { of_user_pools: true, ..Self::compile(part, sets)? })
     }
 
     /// The places that may have a token.
@@ -98,6 +119,17 @@ impl Jwt {
     /// Which keys of an issuer are in use.
     pub(super) fn generation(&self, issuer: usize) -> Option<u64> {
         self.issuers.get(issuer)?.set.generation()
+    }
+
+    /// Whether a token is for one of these audiences.
+    fn is_for(&self, claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, TokenError> {
+        if !self.of_user_pools {
+            return claims::audience_fits(claims, accepted);
+        }
+        // An access token can have the URL of an API in `aud`.
+        let name = if claims.get(TOKEN_USE).is_some_and(|usage| usage == ACCESS) { "client_id" } else { "aud" };
+        let client = claims::text(claims, name, TokenError::InvalidAudience)?;
+        Ok(client.is_some_and(|client| accepted.iter().any(|known| known == client)))
     }
 
     /// Verifies a token.
@@ -137,7 +169,7 @@ impl Jwt {
         let expires = times.expires().ok_or(TokenError::NoExpiry)?;
         times.check(now, self.skew)?;
         if let Some(accepted) = &issuer.audiences
-            && !claims::audience_fits(&token.claims, accepted)?
+            && !self.is_for(&token.claims, accepted)?
         {
             return Err(TokenError::WrongAudience);
         }

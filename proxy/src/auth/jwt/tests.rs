@@ -26,6 +26,7 @@ use issuers::Web;
 
 mod claims;
 mod issuers;
+mod user_pools;
 
 const ISSUER: &str = "https://idp.example";
 
@@ -153,7 +154,7 @@ fn inline(keys: &[&Value]) -> Arc<Authorizer> {
 
 /// The caller, or the reason of the rejection.
 async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
-    let request = AuthRequest { headers, behavior: Behavior::Native, variables: &NoVariables };
+    let request = AuthRequest { headers, behavior: Behavior::Native, with_scopes: false, variables: &NoVariables };
     match authorizer.authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
@@ -424,7 +425,7 @@ fn aws_http_apis_need_the_name_of_the_key() {
         for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
             let decide = |token: &str| {
                 let headers = bearer(token);
-                let request = AuthRequest { headers: &headers, behavior, variables: &NoVariables };
+                let request = AuthRequest { headers: &headers, behavior, with_scopes: false, variables: &NoVariables };
                 match authorizer.authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,
                     Decision::Reject { reason, .. } => Some(reason),
