@@ -23,7 +23,7 @@ run: ## Build sluice and serve the quickstart, without a cluster.
 test: ## Run all tests that need no root. Builds a Kubernetes API server once, with Go.
 	@CARGO="$(CARGO)" tests/run
 
-test-peers: ## Programs of others against the proxy: h2spec, oidc-provider. Builds them below target/, with Go and npm.
+test-peers: ## Programs of others against the proxy: h2spec, oidc-provider, moto. Installs them below target/, with Go, npm and pip.
 	@CARGO="$(CARGO)" tests/peers/run
 
 check: ## Formatting, clippy, generated files, layers, dependency policy, documentation, text.
