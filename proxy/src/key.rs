@@ -46,11 +46,17 @@ struct RuleLimit {
 /// The plan that admits a key to a stage, with this key's buckets.
 #[derive(Debug)]
 pub(crate) struct PlanAtStage {
+    plan: PartName,
     key_limit: Option<Limit>,
     rule_limits: Vec<RuleLimit>,
 }
 
 impl PlanAtStage {
+    /// `namespace/name` of the UsagePlan: `context.identity.usagePlanId`.
+    pub(crate) fn id(&self) -> &str {
+        self.plan.id()
+    }
+
     /// This key's buckets at one rule, narrowest first, as AWS evaluates them.
     pub(crate) fn limits<'a>(&'a self, route: &'a PartName, rule: &'a str) -> impl Iterator<Item = &'a Limit> {
         let at_rule = self.rule_limits.iter().find(move |limit| limit.rule == rule && limit.route == *route);
@@ -197,7 +203,7 @@ fn plan_at_stage(key: &str, name: &PartName, plan: &PlanPart, stage: &PartName, 
             RuleLimit { route, rule: entry.rule.clone(), limit: buckets.limit(id, entry.throttle) }
         })
         .collect();
-    PlanAtStage { key_limit, rule_limits }
+    PlanAtStage { plan: name.clone(), key_limit, rule_limits }
 }
 
 #[cfg(test)]

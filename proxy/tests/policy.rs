@@ -31,7 +31,9 @@ fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
         stages: vec![PlanStage { stage: stage_name(), throttles: vec![] }],
         throttle: Some(Throttle { rate: 1, per_ms: 1_000_000, burst: 3 }),
     };
-    let guarded = RulePolicy { api_key: true, ..policy(mock("in")) };
+    let mut guarded = RulePolicy { api_key: true, ..policy(mock("in")) };
+    let ids = "${context.identity.apiKeyId} ${context.identity.usagePlanId} ${context.identity.customerId}";
+    guarded.response_headers.set = vec![("x-ids".into(), ids.parse().unwrap())];
     gate.put(vec![
         stage_part(StagePart { behavior: Behavior::AwsRest, ..stage() }),
         (PartName::new(PartKind::Keys, "0"), PartBody::Keys(keys)),
@@ -45,14 +47,17 @@ fn a_rule_can_require_a_key_of_a_plan_of_this_stage() {
     }
     let ann = [("x-api-key", "secret-of-ann-0123456789")];
     for _ in 0..3 {
-        assert_eq!(gate.request("GET", "/a", &ann, "").status, 200);
+        let response = gate.request("GET", "/a", &ann, "");
+        assert_eq!((response.status, response.header("x-ids")), (200, Some("shop/ann shop/gold acme")));
     }
     let response = gate.request("GET", "/a", &ann, "");
     assert_eq!((response.status, response.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
     assert!(response.header("retry-after").is_some());
     assert_eq!(gate.metric(r#"sluice_throttled_total{scope="key",stage="shop/prod"}"#), 1.0);
     eventually("logged", || {
-        gate.log.lines().iter().any(|line| line["apiKey"] == "shop/ann" && line["customerId"] == "acme")
+        gate.log.lines().iter().any(|line| {
+            line["apiKey"] == "shop/ann" && line["customerId"] == "acme" && line["usagePlan"] == "shop/gold"
+        })
     });
     // A change of configuration refills nothing; a removed plan admits no key.
     gate.put(vec![stage_part(StagePart { behavior: Behavior::AwsRest, access_log: false, ..stage() })]);

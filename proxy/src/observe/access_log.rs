@@ -156,6 +156,7 @@ fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     field(out, r#","certificateFingerprint":""#, variables, &FINGERPRINT);
     field(out, r#","apiKey":""#, variables, &Variable::ApiKeyId);
     field(out, r#","customerId":""#, variables, &Variable::CustomerId);
+    field(out, r#","usagePlan":""#, variables, &Variable::UsagePlanId);
     if !record.complete {
         out.push_str(r#","aborted":true"#);
     }

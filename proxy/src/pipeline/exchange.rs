@@ -233,6 +233,7 @@ impl Variables for Exchange {
             Variable::PrincipalId => text(self.identity.as_ref()?.id.as_deref().unwrap_or_default()),
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
+            Variable::UsagePlanId => text(self.key.as_ref()?.admits(&self.stage.as_ref()?.part)?.id()),
             Variable::ClientCertificate(field) => text(self.certificate()?.details().field(*field)?),
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
             Variable::IntegrationError => self.upstream_error.map(|cause| Value::Plain(cause.name())),

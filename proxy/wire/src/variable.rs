@@ -33,6 +33,8 @@ pub enum Variable {
     ApiKeyId,
     /// `context.identity.customerId`: the customer that the ApiKey names.
     CustomerId,
+    /// `context.identity.usagePlanId`: `namespace/name` of the UsagePlan that admits the key.
+    UsagePlanId,
     /// `context.identity.clientCert.NAME`: a field of the client's verified certificate.
     ClientCertificate(CertificateField),
     /// `context.stage`: the Stage's name.
@@ -125,7 +127,7 @@ const PREFIXES: [(&str, NamedVariable); 4] = [
 ];
 
 /// All others.
-static NAMES: [(&str, Variable, Known); 30] = [
+static NAMES: [(&str, Variable, Known); 31] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
@@ -143,6 +145,7 @@ static NAMES: [(&str, Variable, Known); 30] = [
     ("context.identity.clientCert.validity.notBefore", certificate(CertificateField::NotBefore), Known::Request),
     ("context.identity.customerId", Variable::CustomerId, Known::Request),
     ("context.identity.sourceIp", Variable::SourceIp, Known::Request),
+    ("context.identity.usagePlanId", Variable::UsagePlanId, Known::Request),
     ("context.integration.error", Variable::IntegrationError, Known::End),
     ("context.integrationLatency", Variable::IntegrationLatency, Known::End),
     ("context.path", Variable::Path, Known::Request),

@@ -295,6 +295,7 @@ fn rendered_variables_are_part_of_the_key_unless_the_rule_leaves_them_out() {
         ("${context.identity.sourceIp}", Variable::SourceIp, true),
         ("a ${context.authorizer.claims.tier}", Variable::Claim("tier".into()), true),
         ("${context.identity.customerId}", Variable::CustomerId, true),
+        ("${context.identity.usagePlanId}", Variable::UsagePlanId, true),
         ("${context.protocol}", Variable::Protocol, true),
         // The same for all requests with one key.
         ("${context.stage}", Variable::Stage, false),
