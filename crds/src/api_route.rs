@@ -116,7 +116,8 @@ pub struct ApiRouteSpec {
     pub authorization: Authorization,
 
     /// Whether rules without their own `apiKey` require an API key. `Optional`: only a key that is not valid is rejected, and
-    /// valid ones have the throttles of their plan. Unset: `None`. Example: `Required`.
+    /// valid ones have the throttles of their plan. `Alternative`: a request needs a valid key, or the credential that
+    /// `authorization` requires. Unset: `None`. Example: `Required`.
     #[serde(default)]
     pub api_key: ApiKeyRequirement,
 

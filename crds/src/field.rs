@@ -358,6 +358,8 @@ pub enum ApiKeyRequirement {
     Required,
     /// A request without an API key is served, as one with a valid key; another key is rejected with 403.
     Optional,
+    /// A valid API key is accepted instead of the credential that `authorization` requires; another key is rejected with 403.
+    Alternative,
     /// No API key is required, and none is read.
     #[default]
     None,

@@ -245,6 +245,7 @@ pub fn policy(integration: Integration) -> RulePolicy {
         authorizer: None,
         api_key: false,
         optional_key: false,
+        alternative_key: false,
         throttle: None,
         client_throttle: None,
         cors: None,

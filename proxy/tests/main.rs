@@ -10,6 +10,7 @@
     reason = "tests are read, not linked"
 )]
 
+mod alternative_key;
 mod aws;
 mod bodies;
 mod caching;

@@ -146,7 +146,9 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
         }
         field::TOKEN_TYPE => ("a type of tokens has letters, digits and the characters ! # $ & ^ _ . + / -", "at+jwt"),
         field::REGION => ("a region has lower-case letters and digits in parts joined by hyphens", "eu-west-1"),
-        field::USER_POOL => ("the id of a user pool is its region, an underscore, and letters and digits", "eu-west-1_aBcDeFgHi"),
+        field::USER_POOL => {
+            ("the id of a user pool is its region, an underscore, and letters and digits", "eu-west-1_aBcDeFgHi")
+        }
         field::ACCOUNT => ("an account has 12 digits, in quotes", "111122223333"),
         field::TOKEN_SCHEME => ("a scheme has letters, digits and the characters . _ ~ + / -", "Bearer"),
         _ => return None,

@@ -102,6 +102,10 @@ impl Lowering<'_> {
         let field = if own { format!("{}.authorization", self.at) } else { "spec.authorization".into() };
         let authorization = self.authorization(&field, authorization);
         let requirement = rule.api_key.unwrap_or(route.spec.api_key);
+        if requirement == ApiKeyRequirement::Alternative && !self.authorized {
+            let why = "Alternative needs an authorization of type Authorizer, which the key is an alternative to: write Required";
+            self.invalid("apiKey", why);
+        }
         let throttle_field = format!("{}.throttle", self.at);
         let throttle = rule.throttle.and_then(|limit| fields::throttle(&throttle_field, limit, &mut self.problems));
         let client_field = format!("{}.clientThrottle", self.at);
@@ -126,6 +130,7 @@ impl Lowering<'_> {
             authorization: authorization?,
             api_key: requirement != ApiKeyRequirement::None,
             optional_key: requirement == ApiKeyRequirement::Optional,
+            alternative_key: requirement == ApiKeyRequirement::Alternative,
             throttle,
             client_throttle,
             cors,

@@ -78,6 +78,8 @@ pub(crate) struct Policy {
     pub(crate) api_key: bool,
     /// Whether requests without a key are accepted nevertheless.
     pub(crate) optional_key: bool,
+    /// Whether a key is accepted instead of what the authorization requires.
+    pub(crate) alternative_key: bool,
     /// The rule's own throttle.
     pub(crate) throttle: Option<Throttle>,
     /// The rule's own throttle of each client.

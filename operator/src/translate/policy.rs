@@ -48,6 +48,7 @@ fn translate(
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,
+        alternative_key: policy.alternative_key,
         throttle: policy.throttle,
         client_throttle: policy.client_throttle,
         cors: policy.cors.clone(),

@@ -261,6 +261,7 @@ mod tests {
             },
             api_key: false,
             optional_key: false,
+            alternative_key: false,
             throttle: None,
             client_throttle: None,
             cors: None,

@@ -49,6 +49,7 @@ cases! {
     plan_rule_missing
     plan_stage_missing
     plan_unparsable
+    route_alternative_key
     route_any
     route_any_among_others
     route_any_listed_with_others

@@ -69,6 +69,7 @@ mod tests {
             }),
             api_key: true,
             optional_key: false,
+            alternative_key: false,
             throttle: Some(Throttle { rate: 5, per_ms: 1000, burst: 7 }),
             client_throttle: Some(ClientThrottle {
                 throttle: Throttle { rate: 5, per_ms: 1000, burst: 7 },

@@ -35,6 +35,7 @@ fn key(path: &str) -> Key {
         authorizer: None,
         api_key: false,
         optional_key: false,
+        alternative_key: false,
         throttle: None,
         client_throttle: None,
         cors: None,

@@ -164,6 +164,7 @@ fn policy(
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,
+        alternative_key: policy.alternative_key,
         client_limit: client_throttle.map(|throttle| client_limit(site, part, rule, throttle, state)),
         limit: throttle.map(|throttle| limit(site, part, rule, throttle, state)),
         cors: policy.cors.as_ref().map(|cors| Box::new(Cors::compile(cors))),

@@ -201,6 +201,8 @@ pub(crate) struct Policy {
     pub(crate) api_key: bool,
     /// A request without a key is accepted.
     pub(crate) optional_key: bool,
+    /// A key is accepted instead of a credential for the authorizer.
+    pub(crate) alternative_key: bool,
     /// The buckets of each client, from the rule's own throttle or the stage's default.
     pub(crate) client_limit: Option<Box<ClientLimit>>,
     /// The bucket of the rule, from its own throttle or the stage's default.

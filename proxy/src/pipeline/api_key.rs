@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use http::request::Parts;
 
 use super::admission::Present;
-use super::credentials::without;
+use super::credentials::{remove_all, without};
 use super::edits;
 use super::exchange::Exchange;
+use crate::auth::Place;
 use crate::gateway::path::query_pairs;
 use crate::gateway::{Gateway, KeySource, Matched, Policy};
 use crate::headers::{cookies, is_usual};
@@ -40,6 +41,38 @@ pub(super) fn check<'a>(
         parts.uri = without(&parts.uri, same).ok_or(Reject::InvalidKey)?;
     }
     Ok(Some(plan))
+}
+
+/// The plan of a key that replaces the credential for the authorizer; none: the request has no key. The tokens of a request with a
+/// key are not verified, and are removed.
+pub(super) fn alternative<'a>(
+    exchange: &mut Exchange,
+    gateway: &'a Gateway,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    parts: &mut Parts,
+    present: Present,
+) -> Result<Option<&'a PlanAtStage>, Reject> {
+    let source = &matched.stage.key_source;
+    if find(source, parts) == Presented::Nothing {
+        // Without an authorizer nothing would be verified.
+        let Some(_) = &policy.authorizer else { return Err(Reject::InvalidKey) };
+        remove_others(source, parts, present);
+        return Ok(None);
+    }
+    let plan = check(exchange, gateway, matched, policy, parts, present)?;
+    let Some((authorizer, _)) = &policy.authorizer else { return Ok(plan) };
+    let verified = match source {
+        // Another value of this header could be a token.
+        KeySource::Header { name, .. } if parts.headers.get_all(name).iter().nth(1).is_some() => {
+            return Err(Reject::InvalidKey);
+        }
+        KeySource::Header { name, .. } => Some(Place::Header(name)),
+        KeySource::Cookie(name) => Some(Place::Cookie(name)),
+        KeySource::Query(_) => None,
+    };
+    remove_all(authorizer, verified, parts, present)?;
+    Ok(plan)
 }
 
 fn find<'a>(source: &KeySource, parts: &'a Parts) -> Presented<'a> {

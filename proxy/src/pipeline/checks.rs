@@ -46,7 +46,13 @@ pub(crate) async fn pass(
     if let Some(client) = &client {
         client_limit(exchange, gateway, matched, client)?;
     }
-    if let Some((authorizer, scopes)) = &policy.authorizer {
+    let by_key = match policy.alternative_key {
+        true => api_key::alternative(exchange, gateway, matched, policy, parts, present)?,
+        false => None,
+    };
+    if by_key.is_none()
+        && let Some((authorizer, scopes)) = &policy.authorizer
+    {
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
         let with_scopes = !scopes.is_empty();
@@ -74,6 +80,7 @@ pub(crate) async fn pass(
     }
     resource_policy(exchange, matched, parts)?;
     let plan = match policy.api_key {
+        true if policy.alternative_key => by_key,
         true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
         false => None,
     };

@@ -21,22 +21,40 @@ pub(super) fn remove_unverified(
     parts: &mut Parts,
     present: Present,
 ) -> Result<(), Reject> {
-    if !authorizer.has_one_header() {
-        for place in authorizer.places() {
-            match place {
-                Place::Header(name) if verified != Some(place) => drop(parts.headers.remove(name)),
-                Place::Header(_) => {}
-                Place::Query(name) => remove_parameter(parts, name)?,
-                Place::Cookie(name) => remove_cookie(&mut parts.headers, name, verified == Some(place)),
-                Place::WebSocketProtocol(prefix) => {
-                    remove_elements(&mut parts.headers, &SEC_WEBSOCKET_PROTOCOL, b',', |protocol| {
-                        // What is not a name could be read as several.
-                        starts_with(protocol, prefix.as_bytes()) || !is_token(protocol)
-                    })
-                }
+    if authorizer.has_one_header() {
+        remove_aliases(authorizer, parts, present);
+        return Ok(());
+    }
+    remove_all(authorizer, verified, parts, present)
+}
+
+/// Removes every credential that the authorizer would accept, and other spellings of each, except in the place of a credential that
+/// was verified, of whatever kind.
+pub(super) fn remove_all(
+    authorizer: &Authorizer,
+    verified: Option<Place<'_>>,
+    parts: &mut Parts,
+    present: Present,
+) -> Result<(), Reject> {
+    for place in authorizer.places() {
+        match place {
+            Place::Header(name) if verified != Some(place) => drop(parts.headers.remove(name)),
+            Place::Header(_) => {}
+            Place::Query(name) => remove_parameter(parts, name)?,
+            Place::Cookie(name) => remove_cookie(&mut parts.headers, name, verified == Some(place)),
+            Place::WebSocketProtocol(prefix) => {
+                remove_elements(&mut parts.headers, &SEC_WEBSOCKET_PROTOCOL, b',', |protocol| {
+                    // What is not a name could be read as several.
+                    starts_with(protocol, prefix.as_bytes()) || !is_token(protocol)
+                })
             }
         }
     }
+    remove_aliases(authorizer, parts, present);
+    Ok(())
+}
+
+fn remove_aliases(authorizer: &Authorizer, parts: &mut Parts, present: Present) {
     // Of two spellings of a name, one has unusual characters.
     if present.unusual_names || authorizer.has_unusual_places() {
         for place in authorizer.places() {
@@ -48,7 +66,6 @@ pub(super) fn remove_unverified(
             }
         }
     }
-    Ok(())
 }
 
 /// What is forwarded of a request that had a verified credential in this place, for the fuzz targets.

@@ -111,6 +111,9 @@ pub struct RulePolicy {
     /// this field requires a key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional_key: bool,
+    /// Whether a key is accepted instead of a credential for the authorizer. A proxy that does not know this field requires both.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alternative_key: bool,
     /// The rule's own bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

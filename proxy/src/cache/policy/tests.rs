@@ -67,6 +67,7 @@ fn compile(configured: &Configured) -> CachePolicy {
         authorizer: None,
         api_key: false,
         optional_key: false,
+        alternative_key: false,
         throttle: None,
         client_throttle: None,
         cors: None,
