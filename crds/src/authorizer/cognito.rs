@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::token::{TokenFrom, claims_schema};
-use super::{JwtIssuer, default_clock_skew};
+use super::issuer::JwtIssuer;
+use super::token::{TokenFrom, claims_schema, default_clock_skew};
 use crate::field::{Duration, HTTP_URL, USER_POOL};
 
 /// How tokens of Cognito user pools are found and verified. A rule without scopes accepts ID tokens; a rule with scopes accepts

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::field::HEADER_NAME;
+use crate::field::{Duration, HEADER_NAME};
 
 /// A place where a request carries its token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,4 +54,8 @@ pub(super) fn claims_schema(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn default_token_from() -> Vec<TokenFrom> {
     let (header, scheme) = (Some("authorization".to_owned()), Some("Bearer".to_owned()));
     vec![TokenFrom { header, scheme, ..TokenFrom::default() }]
+}
+
+pub(super) const fn default_clock_skew() -> Duration {
+    Duration::from_secs(60)
 }

@@ -10,7 +10,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use sluice_wire::{ClientThrottle, Hash, Throttle};
 
-use super::{Bucket, BucketId, Limit};
+use super::bucket::{Bucket, Limit};
 
 /// Buckets of clients in the whole process.
 const MAX_CLIENTS: usize = 65_536;
@@ -34,7 +34,6 @@ impl Default for ClientBuckets {
 
 /// A limit that each client has for itself.
 pub(crate) struct ClientLimit {
-    /// The same for every configuration that has the limit.
     id: Hash,
     throttle: Throttle,
     ipv4_mask: u128,
@@ -43,10 +42,10 @@ pub(crate) struct ClientLimit {
 }
 
 impl ClientLimit {
-    pub(crate) fn new(id: &BucketId, part: ClientThrottle, clients: &Arc<ClientBuckets>) -> Self {
+    pub(crate) fn new(id: Hash, part: ClientThrottle, clients: &Arc<ClientBuckets>) -> Self {
         let ipv4 = part.ipv4_prefix.min(32);
         Self {
-            id: Hash::of(format!("{id:?}").as_bytes()),
+            id,
             throttle: part.throttle,
             // An IPv4 address is the end of an IPv6 address.
             ipv4_mask: mask(96 + ipv4),
@@ -80,20 +79,14 @@ fn mask(prefix: u8) -> u128 {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use sluice_wire::{PartKind, PartName};
-
     use super::*;
-    use crate::limit::take_all;
+    use crate::limit::bucket::take_all;
 
     fn limit(rule: &str, prefixes: (u8, u8), clients: &Arc<ClientBuckets>) -> ClientLimit {
         let (ipv4_prefix, ipv6_prefix) = prefixes;
         let throttle = Throttle { rate: 1, per_ms: 1000, burst: 2 };
-        let id = BucketId::Rule {
-            stage: PartName::new(PartKind::Stage, "shop/prod"),
-            route: PartName::new(PartKind::Route, "shop/orders"),
-            rule: rule.to_owned(),
-        };
-        ClientLimit::new(&id, ClientThrottle { throttle, ipv4_prefix, ipv6_prefix }, clients)
+        let id = Hash::of(rule.as_bytes());
+        ClientLimit::new(id, ClientThrottle { throttle, ipv4_prefix, ipv6_prefix }, clients)
     }
 
     fn passes(limit: &ClientLimit, address: &str, now: Instant) -> bool {

@@ -1,12 +1,11 @@
 //! The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): the limits of a request, and what
 //! is left of them.
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Limit, Quota};
+use super::bucket::{Limit, Quota};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -31,9 +30,8 @@ impl RateLimitHeaders {
     fn add(&mut self, name: &str, quota: &Quota) {
         let comma = if self.policy.is_empty() { "" } else { ", " };
         let Quota { requests, window_s, remaining, reset_s } = quota;
-        // Writing to a text cannot fail.
-        let _ = write!(self.policy, "{comma}\"{name}\";q={requests};w={window_s}");
-        let _ = write!(self.state, "{comma}\"{name}\";r={remaining};t={reset_s}");
+        self.policy.push_str(&format!("{comma}\"{name}\";q={requests};w={window_s}"));
+        self.state.push_str(&format!("{comma}\"{name}\";r={remaining};t={reset_s}"));
     }
 
     /// Sets the headers of a response; those of the integration are replaced.
@@ -55,7 +53,7 @@ mod tests {
     use sluice_wire::Throttle;
 
     use super::*;
-    use crate::limit::{Bucket, take_all};
+    use crate::limit::bucket::{Bucket, take_all};
 
     fn limit(rate: u32, per_ms: u32, burst: u32) -> Limit {
         Limit { bucket: Arc::<Bucket>::default(), throttle: Throttle { rate, per_ms, burst } }

@@ -1,8 +1,11 @@
 //! Buckets over time, with two threads, and with changing configurations.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use sluice_wire::PartKind;
 
+use super::bucket::{LONGEST_PERIOD, Share};
 use super::*;
 
 fn id(rule: &str) -> BucketId {

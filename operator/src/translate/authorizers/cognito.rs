@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sluice_crds::authorizer::CognitoAuthorizer;
 use sluice_wire::{Algorithm, Issuer, Jwt, default_token_types};
 
-use super::token::token_sources;
-use super::{clock_skew, keys};
+use super::keys::keys;
+use super::token::{clock_skew, token_sources};
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
 use crate::translate::view::View;

@@ -1,10 +1,22 @@
-//! Where requests carry their tokens.
+//! Where requests carry their tokens, and the tolerance for their times.
 
 use sluice_crds::authorizer::TokenFrom;
+use sluice_crds::field::Duration;
 use sluice_wire::TokenSource;
 
 use crate::fields;
 use crate::problem::Problems;
+
+const MAX_CLOCK_SKEW_S: u64 = 300;
+
+/// A tolerance for times, in seconds.
+pub(super) fn clock_skew(field: &str, skew: Duration, problems: &mut Problems) -> u64 {
+    let seconds = fields::whole_seconds(field, skew, problems);
+    if seconds > MAX_CLOCK_SKEW_S {
+        problems.invalid(field, "must be at most 5m");
+    }
+    seconds
+}
 
 /// The places in a list of them.
 pub(super) fn token_sources(field: &str, places: &[TokenFrom], problems: &mut Problems) -> Vec<TokenSource> {
