@@ -51,12 +51,21 @@ fn bearer() -> TokenSource {
 
 #[test]
 fn a_key_or_a_token_is_enough_and_what_was_not_verified_is_not_forwarded() {
-    let places = vec![bearer(), TokenSource::Query { query: "access_token".into() }];
+    let places = vec![
+        bearer(),
+        TokenSource::Query { query: "access_token".into() },
+        TokenSource::Cookie { cookie: "session".into() },
+        TokenSource::WebSocketProtocol { web_socket_protocol: "bearer.".into() },
+    ];
     let (gate, token, _backend) = serve(None, places);
     let other = crate::policy::token(&signer().0, "eve", "read");
     type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
-    let rows: [Row<'_>; 10] = [
+    let elsewhere =
+        [("x-api-key", KEY), ("cookie", "b=1; session=forged"), ("sec-websocket-protocol", "b=1, bearer.forged")];
+    let rows: [Row<'_>; 12] = [
         ("/a", &[], 401),
+        ("/a?b=1", &elsewhere, 200),
+        ("/a?b=1;Access.Token=forged", &[("x-api-key", KEY), ("cookie", "b=1, Session=forged")], 200),
         ("/a", &[("x-api-key", KEY)], 200),
         ("/a", &[("authorization", &token)], 200),
         ("/a", &[("authorization", &other)], 401),
@@ -73,10 +82,11 @@ fn a_key_or_a_token_is_enough_and_what_was_not_verified_is_not_forwarded() {
         assert_eq!(response.status, status, "{target} {headers:?}");
         if status == 200 && headers.iter().any(|(name, _)| *name == "x-api-key") {
             assert!(!response.body.contains("Bearer") && !response.body.contains("forged"), "{}", response.body);
+            assert!(response.body.contains(target.split(['?', '&']).next().unwrap()), "{}", response.body);
         }
     }
     let lines = || gate.log.lines().into_iter().filter(|line| line["status"] == 200).collect::<Vec<_>>();
-    eventually("logged", || lines().len() == 4);
+    eventually("logged", || lines().len() == 6);
     // Connections have threads of their own: the order of lines is not that of requests.
     let caller = |line: &serde_json::Value| (line["apiKey"].clone(), line["subject"].clone());
     let callers: Vec<_> = lines().iter().map(caller).collect();
@@ -84,7 +94,7 @@ fn a_key_or_a_token_is_enough_and_what_was_not_verified_is_not_forwarded() {
         callers.iter().filter(|found| **found == (key.clone(), subject.clone())).count()
     };
     let none = || serde_json::Value::Null;
-    assert_eq!((count("shop/ann".into(), none()), count(none(), "bob".into())), (3, 1), "{callers:?}");
+    assert_eq!((count("shop/ann".into(), none()), count(none(), "bob".into())), (5, 1), "{callers:?}");
 }
 
 #[test]
