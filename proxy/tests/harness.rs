@@ -196,6 +196,7 @@ pub fn stage() -> StagePart {
         client_auth: None,
         source: None,
         policy: None,
+        arn: None,
         api_key_source: None,
         throttle: None,
         client_throttle: None,

@@ -35,9 +35,11 @@ impl Links {
                 Self { fleet: None, stages, uses: Vec::new() }
             }
             // A shard has no links: each of its keys follows its plans.
-            PartBody::Authorizer(_) | PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => {
-                Self::default()
-            }
+            PartBody::Authorizer(_)
+            | PartBody::Keys(_)
+            | PartBody::Upstream(_)
+            | PartBody::Certificate(_)
+            | PartBody::Principal(_) => Self::default(),
         }
     }
 }

@@ -93,7 +93,9 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
             PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
         }
         // These parts decide no match: the routes that refer to them are reduced.
-        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => return Some(part.clone()),
+        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) | PartBody::Principal(_) => {
+            return Some(part.clone());
+        }
     };
     Some(Part::new(part.name.clone(), &body))
 }

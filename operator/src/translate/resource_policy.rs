@@ -7,13 +7,8 @@ use sluice_wire::StagePolicy;
 use crate::objects::ObjectKey;
 use crate::problem::Problems;
 
-/// The resource policy, if the whole document can be evaluated.
-pub(crate) fn resource_policy(
-    key: &ObjectKey,
-    policy: &api::PolicyDocument,
-    aws: Option<&api::AwsNames>,
-    problems: &mut Problems,
-) -> Option<StagePolicy> {
+/// How the ARNs of a Stage's methods begin, before its name.
+pub(crate) fn stage_arn(key: &ObjectKey, aws: Option<&api::AwsNames>) -> String {
     let api::AwsNames { region, account_id, api_id } = aws.cloned().unwrap_or_default();
     let region = region.as_deref().unwrap_or("us-east-1");
     let account = account_id.as_deref().unwrap_or("000000000000");
@@ -23,9 +18,13 @@ pub(crate) fn resource_policy(
         _ if region.starts_with("us-gov-") => "aws-us-gov",
         _ => "aws",
     };
-    let arn = format!("arn:{partition}:execute-api:{region}:{account}:{api}");
+    format!("arn:{partition}:execute-api:{region}:{account}:{api}")
+}
+
+/// The resource policy, if the whole document can be evaluated.
+pub(crate) fn resource_policy(policy: &api::PolicyDocument, arn: &str, problems: &mut Problems) -> Option<StagePolicy> {
     let document = Value::Object(policy.0.clone()).to_string();
-    let options = sluice_iam::Options { resource_prefix: Some(&arn) };
+    let options = sluice_iam::Options { resource_prefix: Some(arn) };
     if let Err(error) = sluice_iam::Policy::parse(&document, sluice_iam::Kind::Resource, options) {
         // `$.Statement[0]` of the document.
         let field = format!("spec.policy{}", error.path.trim_start_matches('$'));
@@ -40,7 +39,7 @@ pub(crate) fn resource_policy(
         problems.invalid("spec.policy", why);
         return None;
     }
-    Some(StagePolicy { document, arn })
+    Some(StagePolicy { document, arn: arn.to_owned() })
 }
 
 /// The resources of all statements of a valid document.

@@ -33,7 +33,7 @@ use crate::translate::hosts::{
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::node::Node;
 use crate::translate::references::{Referrer, Unresolved, resolve};
-use crate::translate::resource_policy::resource_policy;
+use crate::translate::resource_policy::{resource_policy, stage_arn};
 use crate::translate::view::View;
 use crate::translate::warnings::{certificates, revocation};
 use crate::warning::Warnings;
@@ -188,7 +188,8 @@ fn part(
         problems.accept(reason::CONFLICTED, "spec.hostnames", why);
     }
     let source = spec.source.as_ref().and_then(|source| fields::source("spec.source", source, problems));
-    let policy = spec.policy.as_ref().and_then(|policy| resource_policy(key, policy, spec.aws.as_ref(), problems));
+    let arn = stage_arn(key, spec.aws.as_ref());
+    let policy = spec.policy.as_ref().and_then(|policy| resource_policy(policy, &arn, problems));
     let api_key_source = spec.api_key_source.as_ref().and_then(|source| api_key_source(source, problems)).map(Box::new);
     let throttle = spec.throttle.and_then(|limit| fields::throttle("spec.throttle", limit, problems));
     let client_throttle =
@@ -239,6 +240,7 @@ fn part(
         client_auth: client_auth.map(Box::new),
         source: source.map(Box::new),
         policy: policy.map(Box::new),
+        arn: Some(arn),
         api_key_source,
         throttle,
         client_throttle,
@@ -277,6 +279,7 @@ fn closed_part(
         client_auth: None,
         source: None,
         policy: None,
+        arn: None,
         api_key_source: None,
         throttle: None,
         client_throttle: None,

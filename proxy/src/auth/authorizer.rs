@@ -96,6 +96,7 @@ impl Authorizer {
                 let namespace = &part.object.namespace;
                 Introspection::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Introspection)
             }
+            AuthorizerKind::Iam(_) => Err("This proxy cannot verify signatures.".to_owned()),
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
                 "This proxy does not know authorizers of the kind {:?}. What depends on it is rejected with 500 until the \

@@ -175,6 +175,7 @@ mod tests {
             scopes: Vec::new(),
             attributes: Map::new(),
             expires,
+            policies: None,
             cache_identity: Box::default(),
         };
         Grant::new(identity, 0, 0, true)

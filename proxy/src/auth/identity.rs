@@ -1,12 +1,15 @@
 //! A caller that an authorizer has identified, in a form that does not depend on the kind of authorizer.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use crate::permission::CallerPolicies;
+
 /// A verified caller.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(crate) struct Identity {
     /// The kind of authorizer that identified it.
     pub(crate) kind: &'static str,
@@ -15,6 +18,8 @@ pub(crate) struct Identity {
     pub(crate) scopes: Vec<String>,
     /// The attributes of the caller; those of a token are its claims.
     pub(crate) attributes: Map<String, Value>,
+    /// The policies of the caller; none: it may call everything that the other checks allow.
+    pub(crate) policies: Option<Arc<CallerPolicies>>,
     /// When the decision must be made again.
     pub(crate) expires: SystemTime,
     /// Distinguishes this caller from all others in cache keys. Where `id` is set it is sufficient: with any credential
@@ -103,7 +108,8 @@ mod tests {
         let memory = |attributes: Value| {
             let attributes = attributes.as_object().unwrap().clone();
             let (id, scopes, expires) = (None, Vec::new(), SystemTime::UNIX_EPOCH);
-            Identity { kind: "Jwt", id, scopes, attributes, expires, cache_identity: Box::default() }.memory()
+            Identity { kind: "Jwt", id, scopes, attributes, policies: None, expires, cache_identity: Box::default() }
+                .memory()
         };
         assert_eq!(memory(json!({})), 0);
         assert!(memory(json!({"a": "x".repeat(1000)})) >= 1000);
@@ -126,6 +132,7 @@ mod tests {
             id: None,
             scopes: Vec::new(),
             attributes: attributes.as_object().unwrap().clone(),
+            policies: None,
             expires: SystemTime::UNIX_EPOCH,
             cache_identity: Box::default(),
         };

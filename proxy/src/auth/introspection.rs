@@ -244,7 +244,15 @@ impl Rules {
             (None, None, None) => None,
         };
         let scopes = claims::scopes(&claims);
-        Ok(Identity { kind: "Introspection", id: name, scopes, attributes: claims, expires, cache_identity })
+        Ok(Identity {
+            kind: "Introspection",
+            id: name,
+            scopes,
+            attributes: claims,
+            policies: None,
+            expires,
+            cache_identity,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::gateway::{self, Gateway, HostTable, KeySource, ResolvedPolicy, Rule, 
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
 use crate::observe::access_log;
-use crate::resource_policy::ResourcePolicy;
+use crate::permission::ResourcePolicy;
 use crate::source::SourceFilter;
 use crate::state::State;
 use diagnostics::{Diagnostics, diagnostic};
@@ -184,7 +184,7 @@ impl Control {
                 self.certs.remove(name);
                 dirty.certificates = true;
             }
-            PartKind::Unknown => {}
+            PartKind::Principal | PartKind::Unknown => {}
         }
     }
 
@@ -245,6 +245,7 @@ impl Control {
                 }
                 self.update_upstream(name, Some(&part));
             }
+            PartBody::Principal(_) => {}
             PartBody::Certificate(part) => {
                 self.certs.insert(name.clone(), part);
                 dirty.certificates = true;
@@ -421,6 +422,13 @@ fn forwarded_headers(part: &StagePart) -> Box<[HeaderName]> {
     permitted.filter_map(|name| name.parse().ok()).collect()
 }
 
+/// How the ARNs of a Stage's methods begin.
+fn arn(part: &StagePart) -> Box<str> {
+    let of_policy = || part.policy.as_ref().map(|policy| &policy.arn);
+    let start = part.arn.as_ref().or_else(of_policy).map_or("arn:aws:execute-api:::", String::as_str);
+    format!("{start}/{}/", part.object.name).into()
+}
+
 fn assemble(
     name: &PartName,
     part: &StagePart,
@@ -430,7 +438,7 @@ fn assemble(
     trust: Option<&Arc<Trust>>,
 ) -> Stage {
     let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
-    let policy = part.policy.as_deref().and_then(|policy| ResourcePolicy::compile(policy, &part.object.name));
+    let policy = part.policy.as_deref().and_then(ResourcePolicy::compile);
     let client_auth = part.client_auth.as_deref().zip(trust).map(|(client_auth, trust)| {
         let ClientAuth { required, forward, .. } = *client_auth;
         Box::new(gateway::ClientAuth { trust: trust.clone(), required, forward })
@@ -448,6 +456,7 @@ fn assemble(
             || (part.policy.is_some() && policy.is_none())
             || (part.client_auth.is_some() && client_auth.is_none()),
         client_auth,
+        arn: arn(part),
         policy: policy.map(Box::new),
         source: part.source.as_deref().map(SourceFilter::compile),
         key_source: key_source.unwrap_or_default(),

@@ -18,7 +18,7 @@ use crate::integration::Upstream;
 use crate::key::API_KEY;
 use crate::limit::{ClientLimit, Limit};
 use crate::observe::metrics::{RouteMetrics, StageMetrics};
-use crate::resource_policy::ResourcePolicy;
+use crate::permission::ResourcePolicy;
 use crate::source::SourceFilter;
 use crate::template::HeaderTemplate;
 
@@ -37,6 +37,8 @@ pub(crate) struct Stage {
     pub(crate) invalid: bool,
     /// None: requests from every network are accepted.
     pub(crate) source: Option<SourceFilter>,
+    /// How the ARNs of its methods begin: `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/`.
+    pub(crate) arn: Box<str>,
     /// None: every request that passes the other checks is allowed.
     pub(crate) policy: Option<Box<ResourcePolicy>>,
     /// Where clients send their API key.

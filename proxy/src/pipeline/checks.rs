@@ -19,8 +19,8 @@ use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::limit::{Exhausted, Limit, RateLimitHeaders, take_all};
 use crate::observe::metrics::Scope;
+use crate::permission::{Denied, Facts, Policies, sentence};
 use crate::reject::Reject;
-use crate::resource_policy::{Denied, Facts, sentence};
 use crate::source::SourceFilter;
 
 /// AWS's limit for the URL of a regional REST API, and for header values.
@@ -78,7 +78,7 @@ pub(crate) async fn pass(
             }
         }
     }
-    resource_policy(exchange, matched, parts)?;
+    permission(exchange, matched, parts)?;
     let plan = match policy.api_key {
         true if policy.alternative_key => by_key,
         true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
@@ -96,21 +96,26 @@ pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Resu
     }
 }
 
-/// Rejects a request that the Stage's policy does not allow.
-fn resource_policy(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
-    let Some(policy) = &matched.stage.policy else { return Ok(()) };
-    let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers };
+/// Rejects a request that the policies of Stage and caller do not allow.
+fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let stage = matched.stage;
+    let caller = exchange.identity.as_ref().and_then(|identity| identity.policies.as_deref());
+    let policies = Policies { prefix: &stage.arn, resource: stage.policy.as_deref(), caller };
+    if policies.is_empty() {
+        return Ok(());
+    }
+    let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers, caller };
     // What a backend could read in an encoded path.
-    let read = match policy.can_deny() && matched.matched.contains('%') {
+    let read = match policies.can_deny() && matched.matched.contains('%') {
         true => readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))?,
         false => Vec::new(),
     };
     let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
     let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
-    policy.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {
+    policies.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {
         Denied::TooLong => Reject::UriTooLong,
-        Denied::Explicit(arn) => Reject::PolicyDenied(sentence(&arn, true).into()),
-        Denied::Implicit(arn) => Reject::PolicyDenied(sentence(&arn, false).into()),
+        Denied::Explicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, true).into()),
+        Denied::Implicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, false).into()),
     })
 }
 

@@ -27,6 +27,8 @@ pub enum AuthorizerKind {
     Cognito(Jwt),
     /// Tokens that an endpoint decides about (RFC 7662).
     Introspection(Introspection),
+    /// Requests that are signed with AWS Signature Version 4.
+    Iam(Iam),
     /// It is not valid: every rule that uses it rejects all requests.
     Invalid {
         /// Why, in a sentence.
@@ -47,6 +49,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
             "Jwt" => Self::Jwt(map.next_value()?),
             "Cognito" => Self::Cognito(map.next_value()?),
             "Introspection" => Self::Introspection(map.next_value()?),
+            "Iam" => Self::Iam(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
         }))
@@ -69,6 +72,7 @@ impl Serialize for AuthorizerKind {
             Self::Jwt(jwt) => tagged::serialize("Jwt", jwt, to),
             Self::Cognito(jwt) => tagged::serialize("Cognito", jwt, to),
             Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
+            Self::Iam(iam) => tagged::serialize("Iam", iam, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
@@ -76,7 +80,7 @@ impl Serialize for AuthorizerKind {
 }
 
 /// Kinds whose content may be stored on a disk: no secret is in it.
-const WITHOUT_SECRETS: [&str; 3] = ["Jwt", "Cognito", "Invalid"];
+const WITHOUT_SECRETS: [&str; 4] = ["Jwt", "Cognito", "Iam", "Invalid"];
 
 /// Whether the text of a part may hold a secret: that of an Authorizer of another kind, or of none that can be read.
 pub(crate) fn may_hold_secrets(text: &str) -> bool {
@@ -161,6 +165,20 @@ impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Introspection({} as {})", self.url, self.client_id)
     }
+}
+
+/// Which signatures are accepted. The Principals are those of the Authorizer's namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Iam {
+    /// The regions of accepted credential scopes. At least one.
+    pub regions: Vec<String>,
+    /// The service of accepted credential scopes.
+    pub service: String,
+    /// How far a request's time may be from the proxy's, in seconds.
+    pub clock_skew_s: u64,
+    /// Whether requests are accepted whose signature does not cover the body (`UNSIGNED-PAYLOAD`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned_payload: bool,
 }
 
 /// How a client authenticates (RFC 6749, section 2.3.1).
@@ -323,6 +341,7 @@ mod tests {
             r#"{"Jwt":{"issuers":[],"algorithms":["ES256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             r#"{"Cognito":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             INTROSPECTION,
+            r#"{"Iam":{"regions":["eu-west-1"],"service":"execute-api","clock_skew_s":300}}"#,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);
         }

@@ -342,7 +342,9 @@ mod tests {
             panic!("no hello")
         };
         assert_eq!(hello.fleet.as_str(), "default");
-        assert!(PartKind::known().all(|kind| hello.capabilities.has_part(kind)));
+        for kind in PartKind::known() {
+            assert_eq!(hello.capabilities.has_part(kind), kind != PartKind::Principal, "{kind:?}");
+        }
         assert!(hello.capabilities.has_frame("Fleet") && !hello.capabilities.has_frame("Welcome"));
         assert!(serde_json::from_str::<Up>(r#"{"Hello":{"proxy":"one","program":"0.1","fleet":"A b"}}"#).is_err());
     }

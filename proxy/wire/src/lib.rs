@@ -32,6 +32,7 @@ mod object;
 mod part;
 mod parts;
 mod path;
+mod principal;
 mod request_policy;
 mod reserved;
 mod route;
@@ -42,7 +43,7 @@ mod upstream;
 mod variable;
 
 pub use authorizer::{
-    Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Introspection, Issuer, Jwt, KeySource,
+    Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Iam, Introspection, Issuer, Jwt, KeySource,
     TokenSource, default_token_types, normalized_token_type,
 };
 pub use capability::Capabilities;
@@ -61,6 +62,7 @@ pub use object::ObjectRef;
 pub use part::{DecodeError, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
+pub use principal::{AccessKey, DayKey, PrincipalPart};
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, ParseSettingError, PathCharacters,
     QueryCharacters, RequestPolicy, Semicolons,

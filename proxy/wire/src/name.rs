@@ -30,12 +30,14 @@ pub enum PartKind {
     Upstream,
     /// One TLS certificate with its private key: secret.
     Certificate,
+    /// One Principal with its signing keys: secret.
+    Principal,
     /// A kind of a newer version. Such a part is kept and passed on, and serves no request.
     Unknown,
 }
 
 /// Each known kind: its prefix in names, and the kind of the Kubernetes object that its parts are made of.
-const KINDS: [(PartKind, &str, &str); 7] = [
+const KINDS: [(PartKind, &str, &str); 8] = [
     (PartKind::Stage, "stage", "Stage"),
     (PartKind::Route, "route", "ApiRoute"),
     (PartKind::Authorizer, "authorizer", "Authorizer"),
@@ -43,6 +45,7 @@ const KINDS: [(PartKind, &str, &str); 7] = [
     (PartKind::Plan, "plan", "UsagePlan"),
     (PartKind::Upstream, "upstream", "Service"),
     (PartKind::Certificate, "certificate", "Secret"),
+    (PartKind::Principal, "principal", "Principal"),
 ];
 
 impl PartKind {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorizer;
 use crate::{
-    AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, RoutePart, StagePart, UpstreamPart,
+    AuthorizerPart, CertificatePart, Hash, KeysPart, PartKind, PartName, PlanPart, PrincipalPart, RoutePart, StagePart,
+    UpstreamPart,
 };
 
 /// One piece of configuration, as it is sent and stored. The body stays text until it is compiled, so that
@@ -47,6 +48,8 @@ pub enum PartBody {
     Upstream(UpstreamPart),
     /// See [`CertificatePart`].
     Certificate(CertificatePart),
+    /// See [`PrincipalPart`].
+    Principal(PrincipalPart),
 }
 
 /// Why a part cannot be used.
@@ -81,6 +84,7 @@ impl Part {
             PartBody::Plan(body) => serde_json::to_string(body),
             PartBody::Upstream(body) => serde_json::to_string(body),
             PartBody::Certificate(body) => serde_json::to_string(body),
+            PartBody::Principal(body) => serde_json::to_string(body),
         };
         // Bodies are plain data with string keys: writing them cannot fail. Were it to, the part would not decode.
         let json: Arc<str> = written.unwrap_or_default().into();
@@ -91,7 +95,7 @@ impl Part {
     #[must_use]
     pub fn may_hold_secrets(&self) -> bool {
         match self.name.kind {
-            PartKind::Certificate => true,
+            PartKind::Certificate | PartKind::Principal => true,
             PartKind::Authorizer => authorizer::may_hold_secrets(&self.json),
             _ => false,
         }
@@ -111,6 +115,7 @@ impl Part {
             PartKind::Plan => serde_json::from_str(text).map(PartBody::Plan),
             PartKind::Upstream => serde_json::from_str(text).map(PartBody::Upstream),
             PartKind::Certificate => serde_json::from_str(text).map(PartBody::Certificate),
+            PartKind::Principal => serde_json::from_str(text).map(PartBody::Principal),
             PartKind::Unknown => return Err(DecodeError::UnknownKind(self.name.clone())),
         }
         .map_err(|source| DecodeError::Body { name: self.name.clone(), source })

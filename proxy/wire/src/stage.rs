@@ -38,6 +38,10 @@ pub struct StagePart {
     /// Where clients send their API key; none: in the header `x-api-key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_source: Option<Box<ApiKeySource>>,
+    /// How the ARNs of the Stage's methods begin, `arn:aws:execute-api:REGION:ACCOUNT:API`; the name of the Stage follows. None: an
+    /// older operator, and no caller has a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arn: Option<String>,
     /// The bucket of each route that has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

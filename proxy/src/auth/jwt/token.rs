@@ -92,5 +92,5 @@ pub(super) fn identity(issuer: &str, claims: Map<String, Value>, expires: System
             cache_identity(&[b"Jwt", issuer.as_bytes(), b"claims", &claims])
         }
     };
-    Ok(Identity { kind: "Jwt", id, scopes, attributes: claims, expires, cache_identity })
+    Ok(Identity { kind: "Jwt", id, scopes, attributes: claims, policies: None, expires, cache_identity })
 }

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 use super::*;
 
 const ARN: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
+const PREFIX: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop/prod/";
 
 fn policy(statements: Value) -> ResourcePolicy {
     let document = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-    ResourcePolicy::compile(&StagePolicy { document, arn: ARN.to_owned() }, "prod").unwrap()
+    ResourcePolicy::compile(&StagePolicy { document, arn: ARN.to_owned() }).unwrap()
 }
 
 fn statement(effect: &str, resource: &str) -> Value {
@@ -15,13 +16,17 @@ fn statement(effect: &str, resource: &str) -> Value {
 }
 
 fn facts(headers: &HeaderMap) -> Facts<'_> {
-    Facts { address: "192.0.2.7".parse().unwrap(), secure: false, headers }
+    Facts { address: "192.0.2.7".parse().unwrap(), secure: false, headers, caller: None }
+}
+
+fn of_stage(resource: &ResourcePolicy) -> Policies<'_> {
+    Policies { prefix: PREFIX, resource: Some(resource), caller: None }
 }
 
 /// `+`: allowed, `-`: denied by a statement, `0`: allowed by none.
 fn outcome(policy: &ResourcePolicy, method: &str, sent: &str, matched: &str) -> char {
     let headers = HeaderMap::new();
-    match policy.check(&method.parse().unwrap(), matched, &[sent], &facts(&headers)) {
+    match of_stage(policy).check(&method.parse().unwrap(), matched, &[sent], &facts(&headers)) {
         Ok(()) => '+',
         Err(Denied::Explicit(_)) => '-',
         Err(Denied::Implicit(_)) => '0',
@@ -77,7 +82,7 @@ fn no_form_of_a_path_is_a_way_around_a_statement_that_denies() {
     for (sent, matched) in [("/", "/"), ("/admin/x", "/admin/x"), ("//x/", "/x/")] {
         assert_eq!(outcome(&denied, "GET", sent, matched), '+', "{sent}");
     }
-    assert!(denied.can_deny() && !policy_of("execute-api:/*").can_deny());
+    assert!(of_stage(&denied).can_deny() && !of_stage(&policy_of("execute-api:/*")).can_deny());
     // What allows a request is the form that is matched.
     let exact = policy_of("execute-api:/prod/GET/orders");
     assert_eq!(outcome(&exact, "GET", "//orders", "/orders"), '+');
@@ -112,7 +117,7 @@ fn conditions_read_the_request() {
         let mut one = statement("Allow", "execute-api:/*");
         one["Condition"] = condition.clone();
         let policy = policy(json!(one));
-        let check = |headers| policy.check(&Method::GET, "/a", &[], &facts(headers)).is_ok();
+        let check = |headers| of_stage(&policy).check(&Method::GET, "/a", &[], &facts(headers)).is_ok();
         assert_eq!(check(&headers), allowed, "{condition}");
         if condition["StringEquals"]["aws:Referer"].is_string() {
             assert!(!check(&repeated), "of two values, which one counts is not known");
@@ -123,18 +128,100 @@ fn conditions_read_the_request() {
 #[test]
 fn the_sentence_is_that_of_aws_and_hides_the_account() {
     let headers = HeaderMap::new();
-    let denied = policy_of("execute-api:/prod/GET/a").check(&Method::POST, "/a:b", &[], &facts(&headers));
+    let policy = policy_of("execute-api:/prod/GET/a");
+    let denied = of_stage(&policy).check(&Method::POST, "/a:b", &[], &facts(&headers));
     let Err(Denied::Implicit(arn)) = denied else { panic!("{denied:?}") };
     let expected = "User: anonymous is not authorized to perform: execute-api:Invoke on resource: \
                     arn:aws:execute-api:eu-west-1:********3333:shop/prod/POST/a:b";
-    assert_eq!(sentence(&arn, false), expected);
-    assert_eq!(sentence(&arn, true), format!("{expected} with an explicit deny"));
+    assert_eq!(sentence(None, &arn, false), expected);
+    assert_eq!(sentence(None, &arn, true), format!("{expected} with an explicit deny"));
+    let ann = caller("111122223333", json!([]));
+    assert_eq!(sentence(Some(&ann), &arn, false), expected.replace("anonymous", "arn:aws:iam::111122223333:user/ann"));
+    let of_function = CallerPolicies::default();
+    let expected = "User is not authorized to access this resource with an explicit deny";
+    assert_eq!(sentence(Some(&of_function), &arn, true), expected);
 }
 
 #[test]
 fn a_document_that_cannot_be_evaluated_completely_is_no_policy() {
     for document in ["", "{}", r#"{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}"#] {
         let part = StagePolicy { document: document.to_owned(), arn: ARN.to_owned() };
-        assert!(ResourcePolicy::compile(&part, "prod").is_none(), "{document}");
+        assert!(ResourcePolicy::compile(&part).is_none(), "{document}");
     }
+}
+
+/// A caller with one identity policy for each list of statements.
+fn caller(account: &str, policies: Value) -> CallerPolicies {
+    let compile = |statements: &Value| {
+        let document = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        Policy::parse(&document, Kind::Identity, Options::default()).unwrap()
+    };
+    let arn = format!("arn:aws:iam::{account}:user/ann");
+    CallerPolicies {
+        name: Some(AwsName { account: account.into(), arn: arn.clone().into(), role_arn: None }),
+        policies: policies.as_array().unwrap().iter().map(compile).collect(),
+        keys: [("aws:principalarn".into(), arn.into()), ("aws:principaltag/team".into(), "blue".into())].into(),
+    }
+}
+
+fn own(effect: &str, resource: &str) -> Value {
+    json!({"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource})
+}
+
+#[test]
+fn policies_of_caller_and_stage_are_combined_by_the_tables_of_aws() {
+    let (same, other) = ("111122223333", "444455556666");
+    let (allow, deny) =
+        (own("Allow", "arn:aws:execute-api:*:*:*/prod/*"), own("Deny", "arn:aws:execute-api:*:*:*/prod/GET/a"));
+    let silent = own("Allow", "arn:aws:execute-api:*:*:*/test/*");
+    let stage = |effect: &str| policy(json!([statement(effect, "execute-api:/prod/GET/a")]));
+    let silent_stage = || policy(json!([statement("Allow", "execute-api:/prod/GET/b")]));
+    let headers = HeaderMap::new();
+    for (account, policies, resource, expected) in [
+        // Table A.
+        (same, json!([[allow]]), None, '+'),
+        (same, json!([[silent]]), None, '0'),
+        (same, json!([]), None, '0'),
+        (same, json!([[silent], [allow]]), None, '+'),
+        (same, json!([[allow], [deny]]), None, '-'),
+        (same, json!([[deny]]), Some(stage("Allow")), '-'),
+        (same, json!([[silent]]), Some(stage("Allow")), '+'),
+        (same, json!([[allow]]), Some(silent_stage()), '+'),
+        (same, json!([[silent]]), Some(silent_stage()), '0'),
+        (same, json!([[allow]]), Some(stage("Deny")), '-'),
+        // Table B.
+        (other, json!([[allow]]), None, '0'),
+        (other, json!([[allow]]), Some(stage("Allow")), '+'),
+        (other, json!([[allow]]), Some(silent_stage()), '0'),
+        (other, json!([[silent]]), Some(stage("Allow")), '0'),
+        (other, json!([[deny]]), Some(stage("Allow")), '-'),
+        (other, json!([[allow]]), Some(stage("Deny")), '-'),
+    ] {
+        let caller = caller(account, policies.clone());
+        let facts = Facts { caller: Some(&caller), ..facts(&headers) };
+        let policies_of = Policies { prefix: PREFIX, resource: resource.as_ref(), caller: Some(&caller) };
+        let found = match policies_of.check(&Method::GET, "/a", &[], &facts) {
+            Ok(()) => '+',
+            Err(Denied::Explicit(_)) => '-',
+            Err(Denied::Implicit(_)) => '0',
+            Err(Denied::TooLong) => '>',
+        };
+        assert_eq!(found, expected, "{account} {policies} with a resource policy: {}", resource.is_some());
+    }
+}
+
+#[test]
+fn conditions_and_resource_policies_know_the_caller() {
+    let headers = HeaderMap::new();
+    let ann = caller("111122223333", json!([]));
+    let facts = Facts { caller: Some(&ann), ..facts(&headers) };
+    let mut named = statement("Allow", "execute-api:/*");
+    named["Principal"] = json!({"AWS": "arn:aws:iam::111122223333:user/ann"});
+    named["Condition"] = json!({"StringEquals": {"aws:PrincipalTag/Team": "blue"}});
+    let resource = policy(json!([named]));
+    let check = |caller| {
+        let facts = Facts { caller, address: facts.address, ..facts };
+        Policies { prefix: PREFIX, resource: Some(&resource), caller }.check(&Method::GET, "/a", &[], &facts).is_ok()
+    };
+    assert!(check(Some(&ann)) && !check(None) && !check(Some(&CallerPolicies::default())));
 }
