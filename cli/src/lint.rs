@@ -1,7 +1,9 @@
 //! `sluice lint`: validates a folder once with the operator's translation, without serving it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use sluice_operator::cluster_issuer::ClusterIssuer;
 use sluice_operator::manifests;
 use sluice_operator::objects::Kind;
 use sluice_operator::translate::Translator;
@@ -15,6 +17,7 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     check_folder(&settings.folder)?;
     let loaded = manifests::load(&settings.folder);
     let mut cluster = cluster_state_of(&loaded);
+    cluster.issuer = Ok(Arc::new(ClusterIssuer::of_any_cluster()));
     // Generated keys of ApiKeys, which a cluster would have.
     for object in Local::new(&[]).complete(&cluster)? {
         cluster.apply(object);

@@ -3,6 +3,7 @@
 mod cognito;
 mod introspection;
 mod issuer;
+mod service_account;
 mod token;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::{condition::conditions_schema, field::Duration};
 pub use cognito::{CognitoAuthorizer, UserPool};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
+pub use service_account::ServiceAccountAuthorizer;
 pub use token::TokenFrom;
 use token::{claims_schema, default_clock_skew, default_token_from};
 
@@ -87,11 +89,15 @@ use token::{claims_schema, default_clock_skew, default_token_from};
 }, {
     "rule": "has(self.cognito) == (self.type == 'Cognito')",
     "message": "type Cognito requires the field cognito, which is not allowed with other types"
+}, {
+    "rule": "has(self.serviceAccount) == (self.type == 'ServiceAccount')",
+    "message": "type ServiceAccount requires the field serviceAccount, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
     /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
     /// `Cognito`: the same for Amazon Cognito user pools, with their rules for ID and access tokens. `Introspection`: tokens of
-    /// every form, about which an endpoint of the authorization server decides. Example: `Jwt`.
+    /// every form, about which an endpoint of the authorization server decides. `ServiceAccount`: tokens of the cluster's
+    /// ServiceAccounts. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
@@ -103,6 +109,9 @@ pub struct AuthorizerSpec {
     /// Token introspection. Required with type `Introspection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<IntrospectionAuthorizer>,
+    /// ServiceAccounts of the cluster. Required with type `ServiceAccount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountAuthorizer>,
 }
 
 /// The types of authorizers.
@@ -114,6 +123,8 @@ pub enum AuthorizerType {
     Cognito,
     /// Tokens about which an endpoint decides (RFC 7662).
     Introspection,
+    /// Signed tokens of ServiceAccounts of the cluster.
+    ServiceAccount,
 }
 
 /// How a JSON Web Token is found and verified.

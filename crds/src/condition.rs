@@ -52,6 +52,8 @@ pub mod reason {
     pub const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     /// The Authorizer does not exist.
     pub const AUTHORIZER_NOT_FOUND: &str = "AuthorizerNotFound";
+    /// The issuer of the cluster's tokens, or its key set, cannot be read.
+    pub const ISSUER_NOT_FOUND: &str = "IssuerNotFound";
     /// The Secret does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
     /// The Secret exists, and the required content is missing or invalid.
@@ -96,6 +98,7 @@ pub mod reason {
         PORT_NOT_FOUND,
         UNSUPPORTED_PROTOCOL,
         AUTHORIZER_NOT_FOUND,
+        ISSUER_NOT_FOUND,
         SECRET_NOT_FOUND,
         SECRET_INVALID,
         CONFIG_MAP_NOT_FOUND,

@@ -2,9 +2,14 @@
 //! what the objects are translated to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use crate::cluster_issuer::ClusterIssuer;
 use crate::objects::{Kind, Object, ObjectKey, Unparsable, Watched, for_kind, kinds};
+
+/// What stands for the cluster's issuer among changed objects. No object has such a name.
+pub(crate) static CLUSTER_ISSUER: LazyLock<(Kind, ObjectKey)> =
+    LazyLock::new(|| (Kind::Namespace, ObjectKey::new("", "the issuer of the cluster")));
 
 /// The objects of one kind, and their groups (see [`Watched::group`]).
 #[derive(Clone, Debug)]
@@ -110,7 +115,7 @@ macro_rules! define_state {
         others { $($other:ident: $other_type:ty, $other_store:ident, $other_watch:ident;)* }
     ) => {
         /// All objects, in their current state.
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug)]
         #[allow(missing_docs, reason = "the names are the kinds")]
         pub struct ClusterState {
             $(pub $own_store: Store<$own_type>,)*
@@ -119,6 +124,20 @@ macro_rules! define_state {
             pub unparsable: BTreeMap<(Kind, ObjectKey), Unparsable>,
             /// Objects of which it is not known yet whether they exist. This is not the same as not existing.
             pub unknown: BTreeSet<(Kind, ObjectKey)>,
+            /// The cluster's issuer of tokens for ServiceAccounts, or why there is none.
+            pub issuer: Result<Arc<ClusterIssuer>, String>,
+        }
+
+        impl Default for ClusterState {
+            fn default() -> Self {
+                Self {
+                    $($own_store: Store::default(),)*
+                    $($other_store: Store::default(),)*
+                    unparsable: BTreeMap::new(),
+                    unknown: BTreeSet::new(),
+                    issuer: Err("there is no API server".to_owned()),
+                }
+            }
         }
 
         $(impl Stored for $own_type {

@@ -1,5 +1,6 @@
 //! The control plane: translates Kubernetes objects into the configuration of the proxies, and writes statuses.
 
+pub mod cluster_issuer;
 pub mod cluster_state;
 mod fields;
 pub mod gateway_api;

@@ -16,7 +16,7 @@ use crate::cluster_state::ClusterState;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::{CertificateFiles, Server};
-use crate::publish::{Admission, Proxies, Publisher};
+use crate::publish::{Admission, Proxies, Publisher, Reviewer};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
 use crate::translate::Translator;
@@ -92,6 +92,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let server = Server::bind(settings.stream_listen, certificate, admission, metrics.clone()).await?;
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
+    let server = server.with_reviewer(Reviewer::new(client.clone()));
     let publisher = Publisher::new(metrics.clone());
     let proxies = Proxies::new(metrics.clone());
     let cache = StatusCache::default();

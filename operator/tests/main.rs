@@ -8,6 +8,7 @@ mod grants;
 mod incremental;
 mod objects;
 mod references;
+mod service_accounts;
 mod skew;
 mod stream;
 mod watch;

@@ -18,7 +18,8 @@ use sluice_operator::publish::{Admission, Member, Proxies, Publisher};
 use sluice_operator::translate::translate;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
-    Ack, Delta, Diagnostic, Down, FleetName, Hash, Hello, ObjectRef, Outcome, PartName, STREAM_PATH, Up,
+    AccessReview, Ack, Delta, Diagnostic, Down, FleetName, Hash, Hello, ObjectRef, Outcome, PartName, Reviewed,
+    STREAM_PATH, Up,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -380,4 +381,25 @@ async fn a_connection_ends_after_a_request_that_is_not_authenticated() {
     let request = request.header("authorization", "Bearer wrong").body(http_body_util::Empty::<Bytes>::new()).unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     tokio::time::timeout(TIMEOUT, serving).await.expect("closed").unwrap().unwrap_or_default();
+}
+
+#[tokio::test]
+async fn a_question_has_a_result_also_where_nothing_reviews_access() {
+    let rig = rig("reviews").await;
+    let mut proxy = Proxy::hello(&rig, "one", BTreeMap::new()).await;
+    let review = AccessReview {
+        id: 7,
+        user: "system:serviceaccount:shop:orders".into(),
+        verb: "get".into(),
+        namespace: "shop".into(),
+        route: "items".into(),
+    };
+    proxy.say(&Up::Review(review)).await;
+    let reviewed = loop {
+        if let Down::Reviewed(reviewed) = proxy.receive().await.unwrap() {
+            break reviewed;
+        }
+    };
+    assert_eq!(reviewed, Reviewed { id: 7, allowed: None });
+    std::fs::remove_dir_all(&rig.folder).unwrap();
 }

@@ -91,7 +91,14 @@ impl Tokens {
     #[must_use]
     pub fn accept(&self, headers: &HeaderMap) -> bool {
         // Nothing is fetched, so nothing is waited for.
-        let request = AuthRequest { headers, behavior: Behavior::Native, with_scopes: false, variables: &NoVariables };
+        let request = AuthRequest {
+            method: &Method::GET,
+            headers,
+            route: None,
+            behavior: Behavior::Native,
+            with_scopes: false,
+            variables: &NoVariables,
+        };
         let decision = self.0.authorize(&request).now_or_never();
         matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))
     }

@@ -1,6 +1,7 @@
 //! Sluice's data plane: accepts requests, checks them against one compiled configuration and forwards them.
 //! [`config`] receives configuration; the operator translates objects to parts.
 
+mod access_review;
 mod auth;
 mod body;
 mod cache;
@@ -31,5 +32,6 @@ mod template;
 mod timeouts;
 mod transport;
 
+pub use access_review::AccessReviews;
 pub use overload::Limits;
 pub use timeouts::{Timeouts, UpstreamTimeouts};

@@ -141,6 +141,12 @@ rejections! {
         rest FORBIDDEN "AccessDeniedException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
+    /// RBAC of the cluster does not allow a ServiceAccount the call.
+    AccessReviewDenied: "ACCESS_DENIED",
+        native FORBIDDEN "RBAC of the cluster does not allow this call: it requires the method's verb for apiroutes/invoke.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",
         native FORBIDDEN "This API is served over HTTPS only.",

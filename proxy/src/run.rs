@@ -15,6 +15,7 @@ use sluice_wire::{Ack, Delta, Diagnostic, Network, Outcome, Part, PartName, Part
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access_review::AccessReviews;
 use crate::auth::{Fetcher, Services};
 use crate::body::MemoryBudget;
 use crate::client::{Connections, Orders};
@@ -132,6 +133,7 @@ pub struct Proxy {
     threads: Mutex<Vec<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
     egress: Egress,
+    access_reviews: AccessReviews,
 }
 
 struct Served {
@@ -187,7 +189,9 @@ impl Proxy {
         let resolver = Resolver::new(settings.names, settings.runtime.clone());
         let transport = Context { egress: egress.clone(), resolver, timeouts, limits: pool_limits, threads };
         let tls = Tls::new(settings.extra_roots)?;
-        let auth = Services::new(settings.runtime.clone(), Fetcher::new(tls.clone(), transport.clone()));
+        let access_reviews = AccessReviews::default();
+        let fetcher = Fetcher::new(tls.clone(), transport.clone());
+        let auth = Services::new(settings.runtime.clone(), fetcher, access_reviews.clone());
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
         let state = State::new(auth, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state, settings.request_policy);
@@ -207,6 +211,7 @@ impl Proxy {
             threads: Mutex::default(),
             metrics,
             egress,
+            access_reviews,
         };
         for index in 0..threads {
             let http = proxy.http.or(settings.http).map(listen).transpose()?;
@@ -273,6 +278,12 @@ impl Proxy {
     /// Puts a checked configuration in force: what a configuration source calls.
     pub fn apply_parts(&self, parts: &Parts<Part>, changed: &[PartName], removed: &[PartName]) -> Vec<Diagnostic> {
         self.served().control.apply(parts, changed, removed)
+    }
+
+    /// The questions that its authorizers ask the operator.
+    #[must_use]
+    pub fn access_reviews(&self) -> AccessReviews {
+        self.access_reviews.clone()
     }
 
     /// Counts a configuration that was rejected.

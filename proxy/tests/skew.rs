@@ -104,6 +104,7 @@ impl Proxy {
             set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
             set_connected: Box::new(|_| {}),
             rejected: Box::new(|| {}),
+            access_reviews: proxy.access_reviews(),
         };
         let mut subscriber = Subscriber::start(
             "one".into(),

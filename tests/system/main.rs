@@ -18,4 +18,5 @@ mod outages;
 mod quickstart;
 mod restarts;
 mod rights;
+mod service_accounts;
 mod tenancy;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
+use sluice_crds::authorizer::ServiceAccountAuthorizer;
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::source::Source;
 use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, ClientAuthMode, PlainHttp, Stage, StageSpec};
@@ -159,6 +160,14 @@ impl<'a> Context<'a> {
     fn token_lines(&self, served: &Served<'_>, authorization: &Authorization, lines: &mut Vec<String>) -> bool {
         let Some(endpoint) = self.token_endpoint(served, authorization) else { return false };
         let scope = authorization.scopes.first().map_or("", String::as_str);
+        let account = self.service_account(served, authorization);
+        let client = account.map_or_else(
+            || "acme".to_owned(),
+            |account| {
+                let audience = account.audiences.first().map_or("", String::as_str);
+                format!("system:serviceaccount:{}:caller -d audience={audience}", served.stage_key.namespace)
+            },
+        );
         let usage = match (self.is_of_user_pool(served, authorization), scope) {
             (false, _) => "",
             (true, "") => " -d token_use=id",
@@ -166,7 +175,7 @@ impl<'a> Context<'a> {
         };
         let get = |scope: &str| {
             let scope = if scope.is_empty() { String::new() } else { format!(" -d scope={scope}") };
-            format!("$(curl -s -H 'accept: text/plain' -d client_id=acme{scope}{usage} {endpoint})")
+            format!("$(curl -s -H 'accept: text/plain' -d client_id={client}{scope}{usage} {endpoint})")
         };
         let target = &served.target;
         lines.push(format!("TOKEN={}", get(scope)));
@@ -184,6 +193,16 @@ impl<'a> Context<'a> {
         true
     }
 
+    /// The settings of an Authorizer of ServiceAccounts.
+    fn service_account(
+        &self,
+        served: &Served<'_>,
+        authorization: &Authorization,
+    ) -> Option<&'a ServiceAccountAuthorizer> {
+        let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
+        self.cluster.authorizers.get(&key)?.spec.service_account.as_ref()
+    }
+
     /// Whether tokens are those of a user pool, which are for rules with scopes or for those without.
     fn is_of_user_pool(&self, served: &Served<'_>, authorization: &Authorization) -> bool {
         let key = authorization.authorizer.as_ref().map(|named| ObjectKey::of(served.route).target(named));
@@ -197,7 +216,8 @@ impl<'a> Context<'a> {
         let of_jwt = spec.and_then(|spec| spec.jwt.as_ref()).map(|jwt| &jwt.token_from);
         let introspected = || spec.and_then(|spec| spec.introspection.as_ref()).map(|spec| &spec.token_from);
         let of_pool = || spec.and_then(|spec| spec.cognito.as_ref()).map(|spec| &spec.token_from);
-        let first = of_jwt.or_else(introspected).or_else(of_pool).and_then(|places| places.first());
+        let of_account = || spec.and_then(|spec| spec.service_account.as_ref()).map(|spec| &spec.token_from);
+        let first = of_jwt.or_else(introspected).or_else(of_pool).or_else(of_account).and_then(|places| places.first());
         match first.map(|place| (&place.header, &place.scheme, &place.query, &place.cookie, &place.web_socket_protocol))
         {
             Some((Some(header), None, ..)) => format!("-H \"{header}: {token}\""),
@@ -211,6 +231,10 @@ impl<'a> Context<'a> {
 
     /// The token endpoint of the Authorizer's issuer, if a local identity provider serves it.
     fn token_endpoint(&self, served: &Served<'_>, authorization: &Authorization) -> Option<String> {
+        if let Some(account) = self.service_account(served, authorization) {
+            // Nothing reviews access here.
+            return self.local.cluster_token_endpoint().filter(|_| !account.access_reviews);
+        }
         let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
         let spec = &self.cluster.authorizers.get(&key)?.spec;
         let issuers = spec.jwt.iter().flat_map(|jwt| jwt.issuers.iter().map(|issuer| &issuer.issuer));

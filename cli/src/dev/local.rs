@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 use sluice_crds::Authorizer;
+use sluice_operator::cluster_issuer::ClusterIssuer;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, Object, ObjectKey, secret_of};
 
@@ -32,6 +33,8 @@ pub(crate) struct Local {
     servers: BTreeMap<ServicePort, Server>,
     /// Issuers of local identity providers, with their addresses.
     issuers: BTreeMap<String, SocketAddr>,
+    /// The same as issuers of tokens for ServiceAccounts, which a cluster has: the first is used.
+    cluster_issuers: BTreeMap<SocketAddr, Arc<ClusterIssuer>>,
 }
 
 impl Local {
@@ -44,6 +47,19 @@ impl Local {
     /// The token endpoint of a local issuer.
     pub(crate) fn token_endpoint(&self, issuer: &str) -> Option<String> {
         self.issuers.get(issuer).map(|address| format!("http://{address}/token"))
+    }
+
+    /// The token endpoint of the issuer of tokens for ServiceAccounts.
+    pub(crate) fn cluster_token_endpoint(&self) -> Option<String> {
+        self.cluster_issuers.first_key_value().map(|(address, _)| format!("http://{address}/token"))
+    }
+
+    /// The issuer of tokens for ServiceAccounts: a local identity provider.
+    fn cluster_issuer(&self) -> Result<Arc<ClusterIssuer>, String> {
+        let first = self.cluster_issuers.first_key_value().map(|(_, issuer)| issuer.clone());
+        first.ok_or_else(|| {
+            format!("there is no API server; add a Service with the annotation {DEV_SERVER}: identity-provider")
+        })
     }
 
     /// The running example servers with their addresses.
@@ -81,6 +97,7 @@ impl Local {
         for port in unwanted {
             if let Some(server) = self.servers.remove(&port) {
                 self.issuers.retain(|_, address| *address != server.address());
+                self.cluster_issuers.remove(&server.address());
             }
             self.addresses.remove(&port);
         }
@@ -95,13 +112,15 @@ impl Local {
             }
             "identity-provider" => {
                 let issuer = format!("http://{host}:{}", port.port);
+                let idp = Arc::new(Idp::new(&issuer, AUDIENCE)?);
                 // The Service's own port if it is free, so that the address is stable.
-                let server = match Server::start(loopback(port.port), Idp::new(&issuer, AUDIENCE)?).await {
+                let server = match Server::start(loopback(port.port), idp.clone()).await {
                     Ok(server) => server,
-                    Err(_) => Server::start(loopback(0), Idp::new(&issuer, AUDIENCE)?)
-                        .await
-                        .context("cannot start the identity provider")?,
+                    Err(_) => {
+                        Server::start(loopback(0), idp.clone()).await.context("cannot start the identity provider")?
+                    }
                 };
+                self.cluster_issuers.insert(server.address(), Arc::new(idp.cluster_issuer()?));
                 self.issuers.insert(issuer, server.address());
                 server
             }
@@ -278,6 +297,7 @@ pub(crate) async fn complete(local: &mut Local, folder: &ClusterState) -> anyhow
     for object in local.complete(folder)? {
         cluster.apply(object);
     }
+    cluster.issuer = local.cluster_issuer();
     Ok((cluster, problems))
 }
 

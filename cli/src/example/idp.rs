@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode, header};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
+use sluice_operator::cluster_issuer::ClusterIssuer;
 
 use super::serve::{Call, Handler, Reply, json as json_reply, text};
 
@@ -57,6 +58,11 @@ impl Idp {
             key_set,
             revoked: Mutex::default(),
         })
+    }
+
+    /// Its name and keys.
+    pub(crate) fn cluster_issuer(&self) -> anyhow::Result<ClusterIssuer> {
+        Ok(ClusterIssuer::parse(&self.discovery().to_string(), &self.key_set.to_string())?)
     }
 
     fn discovery(&self) -> Value {

@@ -35,6 +35,12 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn respond(&self, call: &Call) -> Reply;
 }
 
+impl<H: Handler> Handler for Arc<H> {
+    fn respond(&self, call: &Call) -> Reply {
+        (**self).respond(call)
+    }
+}
+
 /// A running server. Dropping it stops the server after the requests in progress.
 #[derive(Debug)]
 pub(crate) struct Server {

@@ -207,7 +207,8 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sluice/files/operator-rules.yaml");
         let rules: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         let strings = |rule: &Value, field: &str| -> Vec<String> {
-            rule[field].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+            let texts = rule[field].as_array().into_iter().flatten();
+            texts.map(|text| text.as_str().unwrap().to_owned()).collect()
         };
         let mut rights = BTreeSet::new();
         for rule in &rules {

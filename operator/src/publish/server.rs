@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, Rejection};
 use crate::publish::admission::{Admission, AuthError};
 use crate::publish::configuration::Current;
 use crate::publish::proxies::Proxies;
+use crate::publish::reviewer::Reviewer;
 use crate::publish::stream;
 
 /// Connections with an authenticated stream; further streams get 503.
@@ -102,6 +103,7 @@ pub struct Server {
     metrics: Metrics,
     certificate: CertificateFiles,
     config: watch::Sender<Arc<rustls::ServerConfig>>,
+    reviewer: Reviewer,
 }
 
 impl Server {
@@ -122,7 +124,15 @@ impl Server {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
-        Ok(Self { listener, address, admission, metrics, certificate, config: watch::Sender::new(Arc::new(config)) })
+        let (config, reviewer) = (watch::Sender::new(Arc::new(config)), Reviewer::none());
+        Ok(Self { listener, address, admission, metrics, certificate, config, reviewer })
+    }
+
+    /// With access reviews, on behalf of proxies.
+    #[must_use]
+    pub fn with_reviewer(mut self, reviewer: Reviewer) -> Self {
+        self.reviewer = reviewer;
+        self
     }
 
     /// Where it listens.
@@ -167,6 +177,7 @@ impl Server {
                 current: current.clone(),
                 proxies: proxies.clone(),
                 metrics: self.metrics.clone(),
+                reviewer: self.reviewer.clone(),
                 members: members.clone(),
                 membership: Arc::default(),
                 progress: watch::Sender::new(Progress::Silent),
@@ -222,6 +233,7 @@ struct Connection {
     current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
     metrics: Metrics,
+    reviewer: Reviewer,
     /// The places of connections with an authenticated stream.
     members: Arc<Semaphore>,
     /// This connection's own, until it ends.
@@ -350,9 +362,10 @@ impl Connection {
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (current, proxies, stop) = (self.current.clone(), self.proxies.clone(), self.stop.clone());
+        let reviewer = self.reviewer.clone();
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = stream::run(request.into_body(), sender, current, proxies, admitted);
+            let running = stream::run(request.into_body(), sender, current, proxies, admitted, reviewer);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use sluice_wire::codec::{self, CodecError, Decoder};
-use sluice_wire::{Ack, Capabilities, Down, FleetName, Hash, Hello, Outcome, Parts, Up, Welcome};
+use sluice_wire::{
+    AccessReview, Ack, Capabilities, Down, FleetName, Hash, Hello, Outcome, Parts, Reviewed, Up, Welcome,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::publish::admission::Admitted;
 use crate::publish::configuration::{Current, Published, delta};
 use crate::publish::proxies::{Known, Membership, Proxies};
+use crate::publish::reviewer::Reviewer;
 
 /// Frames of proxies are small; the longest is the list of hashes in the hello.
 const MAX_UP_BYTES: usize = 64 << 20;
@@ -32,6 +37,8 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
 /// Write timeout: a proxy that reads nothing for this long is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Access reviews of one proxy at a time. A proxy waits for 256, each at most a second longer than the review takes.
+const MAX_REVIEWS: usize = 1024;
 /// A stream ends after this time, and the proxy connects again with a valid credential: the lifetime of the chart's tokens.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
@@ -52,6 +59,8 @@ pub(crate) enum DisconnectReason {
     OtherPod { proxy: String, pod: String },
     #[error("the token of the proxy {proxy} does not allow the fleet {fleet}")]
     OtherFleet { proxy: String, fleet: FleetName },
+    #[error("the proxy waits for too many access reviews")]
+    TooManyReviews,
     #[error("the proxy sent no hello in time")]
     NoHello,
     #[error("the proxy sent nothing for too long")]
@@ -81,7 +90,7 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> FrameReader<B> {
             match self.next().await? {
                 Up::Hello(hello) => return Ok(hello),
                 Up::Unknown(_) => {}
-                Up::Ack(_) | Up::Pong => return Err(DisconnectReason::OutOfOrder),
+                Up::Ack(_) | Up::Pong | Up::Review(_) => return Err(DisconnectReason::OutOfOrder),
             }
         }
     }
@@ -127,6 +136,9 @@ struct ProxyStream {
     /// The size of the fleet that was sent to the proxy.
     fleet_size: u32,
     max_age: Duration,
+    reviewer: Reviewer,
+    /// The access reviews under way.
+    reviews: FuturesUnordered<BoxFuture<'static, Reviewed>>,
 }
 
 /// Serves a stream until it ends.
@@ -136,6 +148,7 @@ pub(crate) async fn run<B>(
     mut current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
     admitted: Admitted,
+    reviewer: Reviewer,
 ) -> DisconnectReason
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -176,6 +189,8 @@ where
         in_flight: None,
         fleet_size: 0,
         max_age: max_age(&proxy),
+        reviewer,
+        reviews: FuturesUnordered::new(),
     };
     if welcome && let Err(ended) = stream.welcome().await {
         return ended;
@@ -224,6 +239,9 @@ impl ProxyStream {
                     last_frame = Instant::now();
                     frame.and_then(|frame| self.on_frame(frame))
                 }
+                Some(reviewed) = self.reviews.next(), if !self.reviews.is_empty() => {
+                    self.send(&Down::Reviewed(reviewed)).await
+                }
                 changed = current.changed() => changed.map_err(|_| DisconnectReason::Stopping),
                 changed = members.changed() => changed.map_err(|_| DisconnectReason::Stopping),
                 () = replaced.cancelled() => Err(DisconnectReason::Replaced),
@@ -239,7 +257,7 @@ impl ProxyStream {
         }
     }
 
-    async fn welcome(&self) -> Result<(), DisconnectReason> {
+    async fn welcome(&mut self) -> Result<(), DisconnectReason> {
         let program = env!("CARGO_PKG_VERSION").to_owned();
         self.send(&Down::Welcome(Welcome { program, capabilities: Capabilities::of_this_version() })).await
     }
@@ -272,6 +290,7 @@ impl ProxyStream {
         let ack = match frame {
             Up::Hello(_) => return Err(DisconnectReason::OutOfOrder),
             Up::Pong => return Ok(()),
+            Up::Review(review) => return self.review(review),
             // The decoder has ended the stream already if the frame is essential.
             Up::Unknown(unknown) => {
                 tracing::debug!(frame = unknown.name, "ignored a frame of a newer version");
@@ -304,6 +323,15 @@ impl ProxyStream {
         Ok(())
     }
 
+    /// Begins an access review.
+    fn review(&self, review: AccessReview) -> Result<(), DisconnectReason> {
+        if self.reviews.len() >= MAX_REVIEWS {
+            return Err(DisconnectReason::TooManyReviews);
+        }
+        self.reviews.push(Box::pin(self.reviewer.clone().review(review)));
+        Ok(())
+    }
+
     fn log_rejection(&self, version: Hash, why: &str) {
         tracing::warn!(
             proxy.name = self.membership.name(),
@@ -326,7 +354,7 @@ impl ProxyStream {
         }
     }
 
-    async fn send(&self, frame: &Down) -> Result<(), DisconnectReason> {
+    async fn send(&mut self, frame: &Down) -> Result<(), DisconnectReason> {
         let bytes = Bytes::from(codec::encode(frame)?);
         match tokio::time::timeout(SEND_TIMEOUT, self.down.send(bytes)).await {
             Err(_) => Err(DisconnectReason::NotReading),
@@ -375,7 +403,8 @@ mod tests {
             futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
         let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
         let admitted = Admitted { pod: pod.map(str::to_owned), fleets: None };
-        let stream = tokio::spawn(run(body, sender, publisher.subscribe(), proxies.clone(), admitted));
+        let stream =
+            tokio::spawn(run(body, sender, publisher.subscribe(), proxies.clone(), admitted, Reviewer::none()));
         up.send(Bytes::from(codec::encode(&first).unwrap())).await.unwrap();
         Rig { up, down, proxies, stream, _publisher: publisher }
     }

@@ -3,6 +3,7 @@
 mod cognito;
 mod introspection;
 mod keys;
+mod service_account;
 mod token;
 
 use sluice_crds::Authorizer;
@@ -21,6 +22,7 @@ use crate::warning::Warnings;
 use cognito::cognito;
 use introspection::introspection;
 use keys::keys;
+use service_account::service_account;
 use token::{clock_skew, token_sources};
 
 /// The name of an Authorizer's part.
@@ -57,10 +59,18 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type Cognito requires the field cognito, which is not allowed with other types";
         problems.invalid("spec.cognito", why);
     }
+    if spec.service_account.is_some() != (spec.type_ == AuthorizerType::ServiceAccount) {
+        let why = "type ServiceAccount requires the field serviceAccount, which is not allowed with other types";
+        problems.invalid("spec.serviceAccount", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
         AuthorizerType::Cognito => {
             spec.cognito.as_ref().map(|spec| AuthorizerKind::Cognito(cognito(view, key, spec, problems)))
+        }
+        AuthorizerType::ServiceAccount => {
+            let spec = spec.service_account.as_ref();
+            spec.map(|spec| AuthorizerKind::ServiceAccount(service_account(view, spec, problems)))
         }
         AuthorizerType::Introspection => {
             let spec = spec.introspection.as_ref();

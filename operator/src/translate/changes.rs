@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::cluster_state::{ClusterState, Stored};
+use crate::cluster_state::{CLUSTER_ISSUER, ClusterState, Stored};
 use crate::objects::{Kind, ObjectKey, for_kind};
 use crate::translate::view::Source;
 
@@ -16,6 +16,10 @@ impl ChangeTracker {
     /// all objects).
     pub(crate) fn catch_up(&mut self, now: &ClusterState, among: Option<&BTreeSet<Source>>) -> BTreeSet<Source> {
         let mut differs = BTreeSet::new();
+        if self.0.issuer != now.issuer {
+            self.0.issuer.clone_from(&now.issuer);
+            differs.insert(CLUSTER_ISSUER.clone());
+        }
         match among {
             Some(among) => among.iter().for_each(|(kind, key)| self.object(now, *kind, key, &mut differs)),
             None => {

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::cluster_state::{ClusterState, Stored};
+use crate::cluster_issuer::ClusterIssuer;
+use crate::cluster_state::{CLUSTER_ISSUER, ClusterState, Stored};
 use crate::objects::{Kind, ObjectKey};
 use crate::translate::conflicts::Claims;
 
@@ -44,6 +45,12 @@ impl<'a> View<'a> {
     pub(crate) fn group<K: Stored>(&self, group: &ObjectKey) -> impl Iterator<Item = &'a Arc<K>> + use<'a, K> {
         self.read(K::KIND, group);
         self.state.store::<K>().group(group).map(|(_, object)| object)
+    }
+
+    /// The cluster's issuer of tokens for ServiceAccounts, or why there is none.
+    pub(crate) fn issuer(&self) -> Result<&'a ClusterIssuer, &'a str> {
+        self.read(CLUSTER_ISSUER.0, &CLUSTER_ISSUER.1);
+        self.state.issuer.as_deref().map_err(String::as_str)
     }
 
     /// The message about an object that is absent: it does not exist, cannot be parsed, or is not known yet.

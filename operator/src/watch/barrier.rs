@@ -17,6 +17,8 @@ const MAX_ERROR_RESPONSES: u32 = 5;
 /// named objects are waited for, up to [`NAMED_OBJECT_TIMEOUT`]: an author who names new objects must not delay the others.
 pub(super) struct SyncBarrier {
     kinds: BTreeSet<Kind>,
+    /// Whether the cluster's issuer was read, or cannot be read.
+    issuer: bool,
     /// With the number of error responses.
     named: BTreeMap<(Kind, ObjectKey), u32>,
     shown: bool,
@@ -27,12 +29,17 @@ pub(super) struct SyncBarrier {
 impl SyncBarrier {
     /// Nothing was translated yet.
     pub(super) fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
-        Self { kinds: kinds.into_iter().collect(), named: BTreeMap::new(), shown: false, unshown: None }
+        Self { kinds: kinds.into_iter().collect(), issuer: false, named: BTreeMap::new(), shown: false, unshown: None }
     }
 
     /// All objects of a kind are known. True: for the first time.
     pub(super) fn listed(&mut self, kind: Kind) -> bool {
         self.kinds.remove(&kind)
+    }
+
+    /// It is known whether the cluster has an issuer.
+    pub(super) fn issuer_read(&mut self) {
+        self.issuer = true;
     }
 
     /// An object is named.
@@ -61,7 +68,7 @@ impl SyncBarrier {
 
     /// Whether to show the changes now. The result changes at `until` at the latest.
     pub(super) fn is_over(&self) -> bool {
-        let known = self.kinds.is_empty() && self.named.is_empty();
+        let known = self.kinds.is_empty() && self.issuer && self.named.is_empty();
         self.unshown.is_some() && (known || self.until().is_some_and(|until| Instant::now() >= until))
     }
 
@@ -88,6 +95,7 @@ mod tests {
 
     fn begun() -> SyncBarrier {
         let mut barrier = SyncBarrier::new([Kind::Stage]);
+        barrier.issuer_read();
         barrier.begin(named("tls"));
         barrier.changed();
         barrier
@@ -101,6 +109,16 @@ mod tests {
         (0..1000).for_each(|_| barrier.failed(&named("tls"), Failure::NoResponse));
         assert!(!barrier.is_over());
         barrier.end(&named("tls"));
+        assert!(barrier.is_over());
+    }
+
+    #[test]
+    fn the_first_state_waits_for_the_issuer_of_the_cluster() {
+        let mut barrier = SyncBarrier::new([Kind::Stage]);
+        assert!(barrier.listed(Kind::Stage));
+        barrier.changed();
+        assert!(!barrier.is_over());
+        barrier.issuer_read();
         assert!(barrier.is_over());
     }
 

@@ -2,20 +2,22 @@
 //! existence is not known yet is unknown, not absent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster_state::ClusterState;
+use crate::cluster_state::{CLUSTER_ISSUER, ClusterState};
 use crate::gateway_api::ReferenceGrant;
 use crate::objects::{Kind, Object, ObjectKey, Watch};
 use crate::watch::barrier::SyncBarrier;
 use crate::watch::event::{Change, Failure, Scope, WatchEvent};
 use crate::watch::follow::Follow;
+use crate::watch::issuer::{self, Known};
 use crate::watch::named::{NamedObjects, WatchChanges};
 
 /// Changes that wait to be applied.
@@ -48,6 +50,8 @@ pub async fn run(
     mut show: impl FnMut(&ClusterState, &BTreeSet<(Kind, ObjectKey)>) + Send,
 ) {
     let (events, mut arrived) = mpsc::channel(QUEUE);
+    let (known, mut issuer) = watch::channel(Known::default());
+    let _issuer = Running { id: 0, task: tokio::spawn(issuer::follow(client.clone(), known)) };
     let mut manager = WatchManager::new(client, settings, events);
     let mut changed = BTreeSet::new();
     loop {
@@ -55,6 +59,10 @@ pub async fn run(
         let first = tokio::select! {
             () = stop.cancelled() => return,
             first = arrived.recv() => first,
+            Ok(()) = issuer.changed() => {
+                manager.on_issuer(issuer.borrow_and_update().clone(), &mut changed);
+                None
+            }
             () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => None,
         };
         if let Some(first) = first {
@@ -166,6 +174,16 @@ impl WatchManager {
             (Change::All(objects), scope) => self.listed(scope, objects, changed),
         }
         self.recheck(changed);
+    }
+
+    fn on_issuer(&mut self, known: Known, changed: &mut BTreeSet<(Kind, ObjectKey)>) {
+        self.state.issuer = match known {
+            Known::Nothing => return,
+            Known::None(why) => Err(why),
+            Known::Issuer(issuer) => Ok(Arc::new(issuer)),
+        };
+        self.barrier.issuer_read();
+        changed.insert(CLUSTER_ISSUER.clone());
     }
 
     fn listed(&mut self, scope: Scope, objects: Vec<Object>, changed: &mut BTreeSet<(Kind, ObjectKey)>) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 mod barrier;
 mod event;
 mod follow;
+mod issuer;
 mod manager;
 mod named;
 

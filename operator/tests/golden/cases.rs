@@ -17,6 +17,7 @@ cases! {
     authorizer_keys_of_no_use
     authorizer_keys_private_and_symmetric
     authorizer_long_skew
+    authorizer_service_account
     authorizer_skew_of_half_a_second
     authorizer_token_places
     authorizer_token_places_bad

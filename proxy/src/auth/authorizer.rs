@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName};
-use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, Variable};
+use http::{HeaderMap, HeaderName, Method};
+use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, PartName, Variable};
 use tracing::Instrument as _;
 
 use super::calls::{CallResult, Calls};
@@ -15,8 +15,10 @@ use super::decision::{Authorization, Decision};
 use super::introspection::Introspection;
 use super::jwt::{self, Jwt, KeyWait};
 use super::remembered::{Grant, RememberKey, Remembered};
+use super::reviewed::review;
 use super::services::Services;
 use super::token_error::TokenError;
+use crate::access_review::AccessReviews;
 use crate::headers;
 use crate::reject::Reject;
 use crate::template::{NoVariables, Variables};
@@ -24,10 +26,13 @@ use crate::template::{NoVariables, Variables};
 /// How long a request waits for what its decision needs: two calls in a row, each with its own deadline.
 const MAX_WAIT: Duration = Duration::from_secs(11);
 
-/// What an authorizer sees of a request: its headers as they came, and everything else (method, path, query, path parameters,
-/// address) as variables, so that it is computed only for the kinds that need it.
+/// What an authorizer sees of a request: its method, its headers as they came, and everything else (path, query, path
+/// parameters, address) as variables, so that it is computed only for the kinds that need it.
 pub(crate) struct AuthRequest<'a> {
+    pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
+    /// The ApiRoute that is called; none: it is not known.
+    pub(crate) route: Option<&'a PartName>,
     pub(crate) behavior: Behavior,
     /// The rule names scopes.
     pub(crate) with_scopes: bool,
@@ -40,10 +45,11 @@ enum Kind {
     Jwt(Jwt),
     Cognito(Jwt),
     Introspection(Introspection),
+    ServiceAccount(Jwt),
 }
 
 /// The names of the kinds, label values of metrics.
-pub(crate) const KINDS: [&str; 3] = ["Jwt", "Introspection", "Cognito"];
+pub(crate) const KINDS: [&str; 4] = ["Jwt", "Introspection", "Cognito", "ServiceAccount"];
 
 /// What a kind waits for.
 enum PendingCheck {
@@ -77,6 +83,8 @@ pub(crate) struct Authorizer {
     one_header: bool,
     remembered: Arc<Remembered>,
     calls: Arc<Calls>,
+    /// Set if the API server must allow each call.
+    reviews: Option<AccessReviews>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -96,6 +104,9 @@ impl Authorizer {
                 let namespace = &part.object.namespace;
                 Introspection::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Introspection)
             }
+            AuthorizerKind::ServiceAccount(part) => {
+                Jwt::of_service_accounts(&part.tokens, &services.key_sets).map(Kind::ServiceAccount)
+            }
             AuthorizerKind::Iam(_) => Err("This proxy cannot verify signatures.".to_owned()),
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
@@ -110,7 +121,9 @@ impl Authorizer {
         let one_header = matches!(places.as_slice(), [Place::Header(_)]);
         let remembered = Arc::new(Remembered::new());
         let calls = Calls::new(services.runtime.clone(), remembered.clone());
-        Arc::new(Self { name, kind, unusual_places, one_header, remembered, calls })
+        let reviewed = matches!(&part.kind, AuthorizerKind::ServiceAccount(part) if part.access_reviews);
+        let reviews = reviewed.then(|| services.access_reviews.clone());
+        Arc::new(Self { name, kind, unusual_places, one_header, remembered, calls, reviews })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -124,6 +137,7 @@ impl Authorizer {
             Kind::Jwt(_) => Some(0),
             Kind::Introspection(_) => Some(1),
             Kind::Cognito(_) => Some(2),
+            Kind::ServiceAccount(_) => Some(3),
         }
     }
 
@@ -139,10 +153,14 @@ impl Authorizer {
             authorizer.name = self.name,
             request.id = request.variables.get(&Variable::RequestId).as_ref().map(|id| id.text()).as_deref(),
         );
-        match span.in_scope(|| self.evaluate(request, SystemTime::now())) {
+        let authorization = match span.in_scope(|| self.evaluate(request, SystemTime::now())) {
             Evaluation::Done(decision) => decision,
             // Boxed, so that the future of a request that does not wait stays small.
-            Evaluation::Wait(wait, began) => Box::pin(self.wait(wait, began, request)).instrument(span).await,
+            Evaluation::Wait(wait, began) => Box::pin(self.wait(wait, began, request)).instrument(span.clone()).await,
+        };
+        match &self.reviews {
+            None => authorization,
+            Some(reviews) => review(reviews, authorization, request.method, request.route).instrument(span).await,
         }
     }
 
@@ -250,7 +268,7 @@ impl Kind {
     /// The places in which a request may have a credential.
     fn sources(&self) -> &[Source] {
         match self {
-            Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.sources(),
+            Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.sources(),
             Self::Introspection(introspection) => introspection.sources(),
         }
     }
@@ -258,7 +276,7 @@ impl Kind {
     /// What decisions about a credential are remembered by.
     fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
         match self {
-            Self::Jwt(_) | Self::Cognito(_) => RememberKey::Text(credential),
+            Self::Jwt(_) | Self::Cognito(_) | Self::ServiceAccount(_) => RememberKey::Text(credential),
             Self::Introspection(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
         }
     }
@@ -266,7 +284,7 @@ impl Kind {
     /// The state of a source of trust; none: it cannot be used at the moment.
     fn generation(&self, source: usize) -> Option<u64> {
         match self {
-            Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.generation(source),
+            Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.generation(source),
             // The endpoint alone decides.
             Self::Introspection(_) => Some(0),
         }
@@ -274,7 +292,7 @@ impl Kind {
 
     fn verify(&self, credential: &str, now: SystemTime) -> Verdict {
         match self {
-            Self::Jwt(jwt) | Self::Cognito(jwt) => match jwt.verify(credential, now) {
+            Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => match jwt.verify(credential, now) {
                 Ok(jwt::Verified::Grant(grant)) => Verdict::Grant(grant),
                 Ok(jwt::Verified::Wait(wait)) => Verdict::Wait(PendingCheck::Keys(wait)),
                 Err(error) if matches!(self, Self::Cognito(_)) => Verdict::Reject(error.as_of_user_pool()),

@@ -13,6 +13,7 @@ mod introspection;
 mod json;
 mod jwt;
 mod remembered;
+mod reviewed;
 mod services;
 mod token_error;
 

@@ -4,6 +4,7 @@ use tokio::runtime::Handle;
 
 use super::fetch::Fetcher;
 use super::jwt::KeySets;
+use crate::access_review::AccessReviews;
 
 /// What authorizers are compiled with.
 pub(crate) struct Services {
@@ -12,17 +13,18 @@ pub(crate) struct Services {
     pub(super) key_sets: KeySets,
     /// None: there is no network, and authorizers that need one cannot be used.
     pub(super) fetcher: Option<Fetcher>,
+    pub(super) access_reviews: AccessReviews,
 }
 
 impl Services {
     /// Over the network.
-    pub(crate) fn new(runtime: Handle, fetcher: Fetcher) -> Self {
+    pub(crate) fn new(runtime: Handle, fetcher: Fetcher, access_reviews: AccessReviews) -> Self {
         let key_sets = KeySets::new(runtime.clone(), fetcher.clone());
-        Self { runtime, key_sets, fetcher: Some(fetcher) }
+        Self { runtime, key_sets, fetcher: Some(fetcher), access_reviews }
     }
 
     /// With key sets only, which may come from elsewhere.
     pub(crate) fn without_network(runtime: Handle, key_sets: KeySets) -> Self {
-        Self { runtime, key_sets, fetcher: None }
+        Self { runtime, key_sets, fetcher: None, access_reviews: AccessReviews::default() }
     }
 }

@@ -105,6 +105,8 @@ errors! {
     WrongAudience "token_wrong_audience" "the token does not have a valid audience";
     /// `sub` is not a text.
     InvalidSubject "token_invalid_sub" "the sub claim of the token is not valid";
+    /// `sub` is not the name of a ServiceAccount.
+    NotServiceAccount "token_not_service_account" "the token is not that of a ServiceAccount";
     /// `jti` is not a text.
     InvalidId "token_invalid_jti" "the jti claim of the token is not valid";
     /// A required claim is missing or different.

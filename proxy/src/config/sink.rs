@@ -2,6 +2,8 @@
 
 use sluice_wire::{Diagnostic, Part, PartName, Parts};
 
+use crate::access_review::AccessReviews;
+
 /// Applies a configuration: all parts, the names of new and changed ones, the names of removed ones. It returns every object
 /// of the whole configuration that cannot be served as written.
 pub type Apply = Box<dyn FnMut(&Parts<Part>, &[PartName], &[PartName]) -> Vec<Diagnostic> + Send>;
@@ -16,4 +18,6 @@ pub struct Sink {
     pub set_connected: Box<dyn FnMut(bool) + Send>,
     /// A configuration was rejected.
     pub rejected: Box<dyn FnMut() + Send>,
+    /// The questions that the operator's stream takes.
+    pub access_reviews: AccessReviews,
 }

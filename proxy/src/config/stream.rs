@@ -12,7 +12,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use sluice_wire::codec::{self, CodecError, Decoder};
-use sluice_wire::{Down, Outcome, STREAM_PATH, Up};
+use sluice_wire::{AccessReview, Down, Outcome, STREAM_PATH, Up};
 use tokio::sync::mpsc;
 
 use super::dial::{DialError, dial};
@@ -116,6 +116,7 @@ pub async fn run(settings: &StreamSettings, subscriber: &mut Subscriber) -> Infa
         let mut applied = false;
         let result = follow(settings, subscriber, &mut applied).await;
         subscriber.set_connected(false);
+        subscriber.access_reviews().disconnect();
         if applied {
             backoff = Backoff::new();
         }
@@ -149,12 +150,23 @@ async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied:
     tracing::info!(operator.url = %settings.operator, "connected to the operator");
     let mut body = response.into_body();
     let mut decoder = Decoder::<Down>::new();
+    let mut questions = None;
     loop {
-        let piece = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await.map_err(|_| StreamError::Idle)?;
+        let next = tokio::time::timeout(IDLE_TIMEOUT, body.frame());
+        let piece = match &mut questions {
+            None => next.await,
+            Some(questions) => next_piece(next, questions, &replies).await?,
+        };
+        let piece = piece.map_err(|_| StreamError::Idle)?;
         let Ok(data) = piece.ok_or(StreamError::Ended)??.into_data() else { continue };
         decoder.push(&data);
         while let Some(frame) = decoder.next() {
             let frame = frame?;
+            if let Down::Welcome(welcome) = &frame
+                && welcome.capabilities.has_frame("Review")
+            {
+                questions = Some(subscriber.access_reviews().connect());
+            }
             let Some(up) = subscriber.on_frame(frame) else { continue };
             send(&replies, &up).await?;
             if let Up::Ack(ack) = &up {
@@ -166,6 +178,21 @@ async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied:
                 }
                 *applied = true;
             }
+        }
+    }
+}
+
+/// What arrives next, while questions are sent.
+async fn next_piece<T>(
+    next: impl Future<Output = T>,
+    questions: &mut mpsc::Receiver<AccessReview>,
+    replies: &mpsc::Sender<Vec<u8>>,
+) -> Result<T, StreamError> {
+    let mut next = std::pin::pin!(next);
+    loop {
+        tokio::select! {
+            next = &mut next => return Ok(next),
+            Some(question) = questions.recv() => send(replies, &Up::Review(question)).await?,
         }
     }
 }

@@ -6,6 +6,7 @@ use sluice_wire::{Ack, Capabilities, Delta, Diagnostic, Down, FleetName, Hash, H
 use super::sink::Sink;
 use super::step::{Configuration, DeltaError};
 use super::store::Store;
+use crate::access_review::AccessReviews;
 
 /// A proxy's configuration, where it is applied and where it is stored.
 pub struct Subscriber {
@@ -66,6 +67,11 @@ impl Subscriber {
         (self.sink.set_connected)(connected);
     }
 
+    /// The questions that this proxy asks.
+    pub(super) fn access_reviews(&self) -> &AccessReviews {
+        &self.sink.access_reviews
+    }
+
     /// Handles a frame and returns the one to send back. After [`Outcome::Rejected`] the stream must be opened again.
     pub fn on_frame(&mut self, frame: Down) -> Option<Up> {
         match frame {
@@ -74,6 +80,10 @@ impl Subscriber {
                 None
             }
             Down::Ping => Some(Up::Pong),
+            Down::Reviewed(reviewed) => {
+                self.sink.access_reviews.reviewed(&reviewed);
+                None
+            }
             Down::Fleet { proxies } => {
                 (self.sink.set_fleet)(proxies.max(1));
                 if let Some(store) = &self.store {

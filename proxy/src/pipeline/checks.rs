@@ -56,7 +56,14 @@ pub(crate) async fn pass(
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
         let with_scopes = !scopes.is_empty();
-        let request = AuthRequest { headers: &parts.headers, behavior, with_scopes, variables: &variables };
+        let request = AuthRequest {
+            method: &exchange.method,
+            headers: &parts.headers,
+            route: Some(&matched.rule.part),
+            behavior,
+            with_scopes,
+            variables: &variables,
+        };
         let Authorization { decision, outcome, took } = authorizer.authorize(&request).await;
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);

@@ -80,6 +80,7 @@ fn rows() -> Vec<Row> {
             (403, "AccessDeniedException", r#"{"Message":"User: anonymous"}"#),
             (403, forbidden),
         ),
+        (Reject::AccessReviewDenied, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         (Reject::HttpsRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // Silent.
         (Reject::BufferMemory, 503, (503, "ServiceUnavailableException", unavailable), (503, unavailable)),

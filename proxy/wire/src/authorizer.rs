@@ -27,6 +27,8 @@ pub enum AuthorizerKind {
     Cognito(Jwt),
     /// Tokens that an endpoint decides about (RFC 7662).
     Introspection(Introspection),
+    /// Tokens of ServiceAccounts of the cluster.
+    ServiceAccount(ServiceAccount),
     /// Requests that are signed with AWS Signature Version 4.
     Iam(Iam),
     /// It is not valid: every rule that uses it rejects all requests.
@@ -49,6 +51,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
             "Jwt" => Self::Jwt(map.next_value()?),
             "Cognito" => Self::Cognito(map.next_value()?),
             "Introspection" => Self::Introspection(map.next_value()?),
+            "ServiceAccount" => Self::ServiceAccount(map.next_value()?),
             "Iam" => Self::Iam(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
@@ -72,6 +75,7 @@ impl Serialize for AuthorizerKind {
             Self::Jwt(jwt) => tagged::serialize("Jwt", jwt, to),
             Self::Cognito(jwt) => tagged::serialize("Cognito", jwt, to),
             Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
+            Self::ServiceAccount(accounts) => tagged::serialize("ServiceAccount", accounts, to),
             Self::Iam(iam) => tagged::serialize("Iam", iam, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
@@ -80,7 +84,7 @@ impl Serialize for AuthorizerKind {
 }
 
 /// Kinds whose content may be stored on a disk: no secret is in it.
-const WITHOUT_SECRETS: [&str; 4] = ["Jwt", "Cognito", "Iam", "Invalid"];
+const WITHOUT_SECRETS: [&str; 5] = ["Jwt", "Cognito", "ServiceAccount", "Iam", "Invalid"];
 
 /// Whether the text of a part may hold a secret: that of an Authorizer of another kind, or of none that can be read.
 pub(crate) fn may_hold_secrets(text: &str) -> bool {
@@ -165,6 +169,16 @@ impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Introspection({} as {})", self.url, self.client_id)
     }
+}
+
+/// Which tokens of ServiceAccounts are accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceAccount {
+    /// How they are verified: the issuer is the cluster's.
+    pub tokens: Jwt,
+    /// Whether the API server must allow each call: see [`crate::AccessReview`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub access_reviews: bool,
 }
 
 /// Which signatures are accepted. The Principals are those of the Authorizer's namespace.
@@ -341,6 +355,7 @@ mod tests {
             r#"{"Jwt":{"issuers":[],"algorithms":["ES256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             r#"{"Cognito":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             INTROSPECTION,
+            r#"{"ServiceAccount":{"tokens":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}},"access_reviews":true}}"#,
             r#"{"Iam":{"regions":["eu-west-1"],"service":"execute-api","clock_skew_s":300}}"#,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);

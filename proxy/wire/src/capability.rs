@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::PartKind;
 
 /// The names of all frames, and whether they were there before programs listed what they understand.
-pub(crate) const FRAMES: [(&str, bool); 7] = [
+pub(crate) const FRAMES: [(&str, bool); 9] = [
     ("Hello", true),
     ("Ack", true),
     ("Pong", true),
@@ -15,6 +15,8 @@ pub(crate) const FRAMES: [(&str, bool); 7] = [
     ("Delta", true),
     ("Fleet", true),
     ("Ping", true),
+    ("Review", false),
+    ("Reviewed", false),
 ];
 
 /// Names of what a program understands: `part/KIND`, `frame/NAME`, and `feature/NAME` for what is neither.

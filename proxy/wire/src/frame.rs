@@ -10,7 +10,7 @@ use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tagged::{self, Nothing, Tagged, Unknown};
-use crate::{Capabilities, FleetName, Hash, ObjectRef, Part, PartName};
+use crate::{AccessReview, Capabilities, FleetName, Hash, ObjectRef, Part, PartName, Reviewed};
 
 /// Where the operator serves the stream.
 pub const STREAM_PATH: &str = "/v1/stream";
@@ -70,6 +70,8 @@ pub enum Up {
     Ack(Ack),
     /// Sent when a [`Down::Ping`] arrives.
     Pong,
+    /// Asks for an access review. Sent only to operators that list the frame.
+    Review(AccessReview),
     /// A frame of a newer version.
     Unknown(Unknown),
 }
@@ -88,6 +90,8 @@ pub enum Down {
     },
     /// Asks for a [`Up::Pong`], so that both ends notice a silent loss.
     Ping,
+    /// The result of a [`Up::Review`].
+    Reviewed(Reviewed),
     /// A frame of a newer version.
     Unknown(Unknown),
 }
@@ -125,6 +129,7 @@ impl<'de> Tagged<'de> for Up {
                 map.next_value::<Nothing>()?;
                 Self::Pong
             }
+            "Review" => Self::Review(map.next_value()?),
             _ => return Ok(None),
         }))
     }
@@ -147,6 +152,7 @@ impl<'de> Tagged<'de> for Down {
                 map.next_value::<Nothing>()?;
                 Self::Ping
             }
+            "Reviewed" => Self::Reviewed(map.next_value()?),
             _ => return Ok(None),
         }))
     }
@@ -200,6 +206,7 @@ impl Serialize for Up {
             Self::Hello(hello) => tagged::serialize("Hello", hello, to),
             Self::Ack(ack) => tagged::serialize("Ack", ack, to),
             Self::Pong => tagged::serialize("Pong", &Nothing {}, to),
+            Self::Review(review) => tagged::serialize("Review", review, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
     }
@@ -212,6 +219,7 @@ impl Serialize for Down {
             Self::Delta(delta) => tagged::serialize("Delta", delta, to),
             Self::Fleet { proxies } => tagged::serialize("Fleet", &FleetSize { proxies: *proxies }, to),
             Self::Ping => tagged::serialize("Ping", &Nothing {}, to),
+            Self::Reviewed(reviewed) => tagged::serialize("Reviewed", reviewed, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
     }
@@ -297,12 +305,21 @@ mod tests {
             Up::Ack(Ack { version: Hash::NONE, outcome: Outcome::Rejected { why: "no".into() }, diagnostics: vec![] }),
             Up::Ack(Ack { version: Hash::NONE, outcome: Outcome::Applied, diagnostics: vec![] }),
             Up::Pong,
+            Up::Review(AccessReview {
+                id: 7,
+                user: "system:serviceaccount:shop:orders".into(),
+                verb: "get".into(),
+                namespace: "shop".into(),
+                route: "items".into(),
+            }),
         ];
         let downs = [
             Down::Welcome(Welcome { program: "1".into(), capabilities: Capabilities::default() }),
             Down::Delta(Delta { base: Hash::NONE, version: Hash::NONE, upsert: vec![], remove: vec![] }),
             Down::Fleet { proxies: 3 },
             Down::Ping,
+            Down::Reviewed(Reviewed { id: 7, allowed: None }),
+            Down::Reviewed(Reviewed { id: 8, allowed: Some(false) }),
         ];
         let mut texts = Vec::new();
         for up in ups {

@@ -16,6 +16,7 @@
 //! as serving an object whose parts the proxy does not list. It sends a frame that older proxies do not know only to those
 //! that list it.
 
+mod access_review;
 mod authorizer;
 mod capability;
 mod client_header;
@@ -42,9 +43,10 @@ mod template;
 mod upstream;
 mod variable;
 
+pub use access_review::{AccessReview, Reviewed, ServiceAccountUser};
 pub use authorizer::{
     Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Iam, Introspection, Issuer, Jwt, KeySource,
-    TokenSource, default_token_types, normalized_token_type,
+    ServiceAccount, TokenSource, default_token_types, normalized_token_type,
 };
 pub use capability::Capabilities;
 pub use client_header::{NEVER_FORWARDED, is_spoofable};

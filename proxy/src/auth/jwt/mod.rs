@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
-use sluice_wire::Algorithm;
+use sluice_wire::{Algorithm, ServiceAccountUser};
 
 use super::claims::{self, Times};
 use super::credential::Source;
@@ -42,6 +42,15 @@ pub(super) fn is_for_use(identity: &Identity, with_scopes: bool) -> bool {
     identity.attributes.get(TOKEN_USE).is_some_and(|usage| usage == wanted)
 }
 
+/// The caller as a ServiceAccount, with the groups that Kubernetes gives it.
+fn service_account(mut identity: Identity) -> Result<Identity, TokenError> {
+    let user = identity.id.as_deref().and_then(ServiceAccountUser::parse).ok_or(TokenError::NotServiceAccount)?;
+    let groups = user.groups().map(Value::String).to_vec();
+    identity.attributes.insert("groups".to_owned(), Value::Array(groups));
+    identity.kind = "ServiceAccount";
+    Ok(identity)
+}
+
 /// The policy of one authorizer.
 pub(super) struct Jwt {
     issuers: Vec<Issuer>,
@@ -50,8 +59,18 @@ pub(super) struct Jwt {
     skew: Duration,
     required: BTreeMap<String, String>,
     types: Vec<String>,
-    /// Its issuers are Cognito user pools.
-    of_user_pools: bool,
+    tokens: Tokens,
+}
+
+/// Whose tokens they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    /// Of any issuers.
+    Any,
+    /// Of Cognito user pools.
+    UserPools,
+    /// Of ServiceAccounts of a cluster.
+    ServiceAccounts,
 }
 
 /// What verifying a token results in.
@@ -101,14 +120,19 @@ impl Jwt {
             sources: sources.ok_or("The Authorizer names a header that is not valid.")?,
             skew: Duration::from_secs(part.clock_skew_s),
             required: part.required_claims.clone(),
-            of_user_pools: false,
+            tokens: Tokens::Any,
             types: part.token_types.iter().map(|text| sluice_wire::normalized_token_type(text)).collect(),
         })
     }
 
     /// The issuers are Cognito user pools, and the audiences are the ids of their app clients.
     pub(super) fn of_user_pools(part: &sluice_wire::Jwt, sets: &KeySets) -> Result<Self, String> {
-        Ok(Self { of_user_pools: true, ..Self::compile(part, sets)? })
+        Ok(Self { tokens: Tokens::UserPools, ..Self::compile(part, sets)? })
+    }
+
+    /// The issuer is that of a cluster, and its tokens are those of ServiceAccounts.
+    pub(super) fn of_service_accounts(part: &sluice_wire::Jwt, sets: &KeySets) -> Result<Self, String> {
+        Ok(Self { tokens: Tokens::ServiceAccounts, ..Self::compile(part, sets)? })
     }
 
     /// The places that may have a token.
@@ -123,7 +147,7 @@ impl Jwt {
 
     /// Whether a token is for one of these audiences.
     fn is_for(&self, claims: &Map<String, Value>, accepted: &[String]) -> Result<bool, TokenError> {
-        if !self.of_user_pools {
+        if self.tokens != Tokens::UserPools {
             return claims::audience_fits(claims, accepted);
         }
         // An access token can have the URL of an API in `aud`.
@@ -178,7 +202,10 @@ impl Jwt {
         }
         let names_key = token.kid.is_some();
         let accepted_until = expires.checked_add(self.skew).unwrap_or(expires);
-        let identity = token::identity(&issuer.issuer, token.claims, accepted_until)?;
+        let identity = match self.tokens {
+            Tokens::ServiceAccounts => service_account(token::identity(&issuer.issuer, token.claims, accepted_until)?)?,
+            Tokens::Any | Tokens::UserPools => token::identity(&issuer.issuer, token.claims, accepted_until)?,
+        };
         if !claims::has_all(&identity, &self.required) {
             return Err(TokenError::MissingClaim);
         }

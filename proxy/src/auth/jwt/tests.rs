@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Alg, EncodingKey};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
@@ -26,6 +26,7 @@ use issuers::Web;
 
 mod claims;
 mod issuers;
+mod service_accounts;
 mod user_pools;
 
 const ISSUER: &str = "https://idp.example";
@@ -154,7 +155,14 @@ fn inline(keys: &[&Value]) -> Arc<Authorizer> {
 
 /// The caller, or the reason of the rejection.
 async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
-    let request = AuthRequest { headers, behavior: Behavior::Native, with_scopes: false, variables: &NoVariables };
+    let request = AuthRequest {
+        method: &Method::GET,
+        headers,
+        route: None,
+        behavior: Behavior::Native,
+        with_scopes: false,
+        variables: &NoVariables,
+    };
     match authorizer.authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
@@ -425,7 +433,14 @@ fn aws_http_apis_need_the_name_of_the_key() {
         for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
             let decide = |token: &str| {
                 let headers = bearer(token);
-                let request = AuthRequest { headers: &headers, behavior, with_scopes: false, variables: &NoVariables };
+                let request = AuthRequest {
+                    method: &Method::GET,
+                    headers: &headers,
+                    route: None,
+                    behavior,
+                    with_scopes: false,
+                    variables: &NoVariables,
+                };
                 match authorizer.authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,
                     Decision::Reject { reason, .. } => Some(reason),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sluice_wire::{Down, Outcome, PartKind, Up};
 
 use super::*;
+use crate::access_review::AccessReviews;
 use crate::config::{Sink, Subscriber};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -297,6 +298,7 @@ async fn neither_an_acknowledgement_nor_the_next_change_waits_for_the_disk() {
         set_fleet: Box::new(|_| {}),
         set_connected: Box::new(|_| {}),
         rejected: Box::new(|| {}),
+        access_reviews: AccessReviews::default(),
     };
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, Some(store.clone()));
     {

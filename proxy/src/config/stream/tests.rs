@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use sluice_kit::duplex::{Duplex, listen};
 use sluice_kit::tls::issue;
-use sluice_wire::{Delta, FleetName, Hash, Hello, Part, PartKind, PartName, Parts};
+use sluice_wire::{Capabilities, Delta, FleetName, Hash, Hello, Part, PartKind, PartName, Parts, Reviewed, Welcome};
 
 use super::*;
+use crate::access_review::{AccessReviews, Question, Undecided};
 use crate::config::Sink;
 
 async fn hello(peer: &mut Duplex) -> Hello {
@@ -33,6 +34,7 @@ fn sink(fleet: &Arc<Mutex<u32>>) -> Sink {
         set_fleet: Box::new(move |n| *fleet.lock().unwrap() = n),
         set_connected: Box::new(|_| {}),
         rejected: Box::new(|| {}),
+        access_reviews: AccessReviews::default(),
     }
 }
 
@@ -151,4 +153,54 @@ fn after_a_rejection_the_pauses_become_longer_than_while_the_operator_is_away() 
     }
     let absent = backoff.next(StreamError::Ended.max_backoff());
     assert!(absent <= MAX_ABSENT_BACKOFF, "{absent:?}");
+}
+
+#[tokio::test]
+async fn questions_are_sent_to_an_operator_that_reviews_and_end_with_the_stream() {
+    let (address, mut peers) = listen(None).await;
+    let settings =
+        StreamSettings { operator: format!("http://{address}").parse().unwrap(), authority: None, token: None };
+    let sink = sink(&Arc::default());
+    let reviews = sink.access_reviews.clone();
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
+    let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
+    let question = |user: &str| Question {
+        user: format!("system:serviceaccount:shop:{user}").into(),
+        verb: "get".into(),
+        namespace: "shop".into(),
+        route: "items".into(),
+    };
+
+    let mut peer = peers.recv().await.unwrap();
+    hello(&mut peer).await;
+    // An operator that does not list the frame is not asked.
+    let capabilities = Capabilities::from_iter(["frame/Ping"]);
+    peer.send(&Down::Welcome(Welcome { program: "old".into(), capabilities })).await;
+    peer.send(&Down::Ping).await;
+    assert_eq!(peer.receive::<Up>().await, Up::Pong);
+    assert_eq!(reviews.ask(&question("ann")).await, Err(Undecided));
+
+    let capabilities = Capabilities::of_this_version();
+    peer.send(&Down::Welcome(Welcome { program: "new".into(), capabilities })).await;
+    peer.send(&Down::Ping).await;
+    assert_eq!(peer.receive::<Up>().await, Up::Pong);
+    let (ann, bob) = (question("ann"), question("bob"));
+    let reply = async {
+        let Up::Review(review) = peer.receive().await else { panic!("no question") };
+        assert_eq!(
+            (&*review.user, &*review.verb, &*review.namespace, &*review.route),
+            (&*ann.user, "get", "shop", "items")
+        );
+        peer.send(&Down::Reviewed(Reviewed { id: review.id, allowed: Some(true) })).await;
+    };
+    let (outcome, ()) = tokio::join!(reviews.ask(&ann), reply);
+    assert_eq!(outcome, Ok(true));
+
+    let close = async {
+        assert!(matches!(peer.receive().await, Up::Review(_)));
+        drop(peer);
+    };
+    let (outcome, ()) = tokio::join!(reviews.ask(&bob), close);
+    assert_eq!(outcome, Err(Undecided));
+    proxy.abort();
 }

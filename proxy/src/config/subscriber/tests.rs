@@ -18,7 +18,14 @@ pub(crate) fn recording() -> (Sink, Calls) {
         record.lock().unwrap().push((parts.len(), names(changed), names(removed)));
         Vec::new()
     });
-    (Sink { apply, set_fleet: Box::new(|_| {}), set_connected: Box::new(|_| {}), rejected: Box::new(|| {}) }, calls)
+    let sink = Sink {
+        apply,
+        set_fleet: Box::new(|_| {}),
+        set_connected: Box::new(|_| {}),
+        rejected: Box::new(|| {}),
+        access_reviews: AccessReviews::default(),
+    };
+    (sink, calls)
 }
 
 fn part(id: &str, json: &str) -> Part {

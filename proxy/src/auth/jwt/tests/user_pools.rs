@@ -36,7 +36,14 @@ fn changed(mut claims: Value, name: &str, value: Value) -> Value {
 }
 
 fn decide(authorizer: &Authorizer, headers: &HeaderMap, with_scopes: bool) -> Decision {
-    let request = AuthRequest { headers, behavior: Behavior::AwsRest, with_scopes, variables: &NoVariables };
+    let request = AuthRequest {
+        method: &Method::GET,
+        headers,
+        route: None,
+        behavior: Behavior::AwsRest,
+        with_scopes,
+        variables: &NoVariables,
+    };
     authorizer.authorize(&request).now_or_never().expect("the keys are there").decision
 }
 

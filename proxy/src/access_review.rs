@@ -1,0 +1,272 @@
+//! Access reviews: questions to the API server, which the operator asks over the stream. `config` has the stream, and `auth` the
+//! authorizers that ask.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use sluice_wire::{AccessReview, Reviewed};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How long a request waits for a result.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a result is used. A change of a role takes effect within this time.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
+/// Results that are remembered.
+const MAX_REMEMBERED: usize = 16_384;
+/// Requests that wait for results, and questions without one: further ones are not asked.
+const MAX_WAITING: usize = 256;
+/// Questions that wait to be sent.
+const QUEUE: usize = 64;
+
+/// What is asked: whether a user may call an ApiRoute with a method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    pub(crate) user: Box<str>,
+    pub(crate) verb: Box<str>,
+    pub(crate) namespace: Box<str>,
+    pub(crate) route: Box<str>,
+}
+
+/// There is no result: no operator is connected, it has not responded in time, or too many questions wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Undecided;
+
+type Outcome = Result<bool, Undecided>;
+
+/// A question that was sent.
+struct UnderWay {
+    id: u64,
+    began: Instant,
+    result: watch::Sender<Option<Outcome>>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// The stream of the operator; none: it is not connected, or does not review.
+    stream: Option<mpsc::Sender<AccessReview>>,
+    last: u64,
+    questions: HashMap<Question, UnderWay>,
+    by_id: HashMap<u64, Question>,
+}
+
+/// The questions of a proxy. Clones are the same.
+#[derive(Clone)]
+pub struct AccessReviews(Arc<Shared>);
+
+struct Shared {
+    asked: Mutex<Asked>,
+    waiting: AtomicUsize,
+    remembered: Cache<Question, (bool, Instant), UnitWeighter, RandomState>,
+}
+
+impl Default for AccessReviews {
+    fn default() -> Self {
+        let (weighter, state) = (UnitWeighter, RandomState::default());
+        let size = MAX_REMEMBERED as u64;
+        let remembered = Cache::with(MAX_REMEMBERED, size, weighter, state, DefaultLifecycle::default());
+        Self(Arc::new(Shared { asked: Mutex::default(), waiting: AtomicUsize::new(0), remembered }))
+    }
+}
+
+impl std::fmt::Debug for AccessReviews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessReviews")
+    }
+}
+
+impl AccessReviews {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The questions for an operator that has connected and reviews.
+    pub(crate) fn connect(&self) -> mpsc::Receiver<AccessReview> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        self.asked().stream = Some(sender);
+        receiver
+    }
+
+    /// The operator is disconnected: questions without a result have none.
+    pub(crate) fn disconnect(&self) {
+        let mut asked = self.asked();
+        asked.stream = None;
+        asked.by_id.clear();
+        for (_, question) in asked.questions.drain() {
+            question.result.send_replace(Some(Err(Undecided)));
+        }
+    }
+
+    /// A result has arrived.
+    pub(crate) fn reviewed(&self, reviewed: &Reviewed) {
+        let mut asked = self.asked();
+        let Some(question) = asked.by_id.remove(&reviewed.id) else { return };
+        let Some(under_way) = asked.questions.remove(&question) else { return };
+        if let Some(allowed) = reviewed.allowed {
+            // From the time of the question: a role may have changed since.
+            self.0.remembered.insert(question, (allowed, under_way.began + REMEMBERED));
+        }
+        under_way.result.send_replace(Some(reviewed.allowed.ok_or(Undecided)));
+    }
+
+    /// A result that is remembered.
+    pub(crate) fn remembered(&self, question: &Question) -> Option<bool> {
+        let (allowed, until) = self.0.remembered.get(question)?;
+        if until > Instant::now() {
+            return Some(allowed);
+        }
+        self.0.remembered.remove_if(question, |(_, until)| *until <= Instant::now());
+        None
+    }
+
+    /// Asks. Requests with the same question wait for one result.
+    pub(crate) async fn ask(&self, question: &Question) -> Outcome {
+        let _place = Place::take(&self.0.waiting).ok_or(Undecided)?;
+        let mut result = self.begin(question)?;
+        match tokio::time::timeout(TIMEOUT, result.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => (*outcome).unwrap_or(Err(Undecided)),
+            // The question was replaced by a later one, or has no result in time.
+            Ok(Err(_)) | Err(_) => Err(Undecided),
+        }
+    }
+
+    fn begin(&self, question: &Question) -> Result<watch::Receiver<Option<Outcome>>, Undecided> {
+        let mut asked = self.asked();
+        if let Some(under_way) = asked.questions.get(question)
+            && under_way.began.elapsed() < TIMEOUT
+        {
+            return Ok(under_way.result.subscribe());
+        }
+        if asked.questions.len() >= MAX_WAITING {
+            let now = Instant::now();
+            asked.questions.retain(|_, question| now.duration_since(question.began) < TIMEOUT);
+            let Asked { questions, by_id, .. } = &mut *asked;
+            by_id.retain(|id, question| questions.get(question).is_some_and(|one| one.id == *id));
+        }
+        if asked.questions.len() >= MAX_WAITING {
+            return Err(Undecided);
+        }
+        asked.last += 1;
+        let id = asked.last;
+        let review = AccessReview {
+            id,
+            user: question.user.to_string(),
+            verb: question.verb.to_string(),
+            namespace: question.namespace.to_string(),
+            route: question.route.to_string(),
+        };
+        asked.stream.as_ref().ok_or(Undecided)?.try_send(review).map_err(|_| Undecided)?;
+        let (sender, result) = watch::channel(None);
+        let under_way = UnderWay { id, began: Instant::now(), result: sender };
+        if let Some(earlier) = asked.questions.insert(question.clone(), under_way) {
+            asked.by_id.remove(&earlier.id);
+        }
+        asked.by_id.insert(id, question.clone());
+        Ok(result)
+    }
+}
+
+/// A request that waits.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+
+    fn question(user: &str) -> Question {
+        Question { user: user.into(), verb: "get".into(), namespace: "shop".into(), route: "items".into() }
+    }
+
+    /// Sends the result of the next question.
+    async fn reply(reviews: &AccessReviews, stream: &mut mpsc::Receiver<AccessReview>, allowed: Option<bool>) {
+        let review = stream.recv().await.unwrap();
+        reviews.reviewed(&Reviewed { id: review.id, allowed });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_with_one_question_wait_for_one_result_which_is_remembered_for_a_time() {
+        let reviews = AccessReviews::default();
+        let mut stream = reviews.connect();
+        for (user, allowed) in [("ann", true), ("bob", false)] {
+            let asked = question(user);
+            assert_eq!(reviews.remembered(&asked), None);
+            let all = join_all((0..100).map(|_| reviews.ask(&asked)));
+            let (outcomes, ()) = tokio::join!(all, reply(&reviews, &mut stream, Some(allowed)));
+            assert!(outcomes.iter().all(|outcome| *outcome == Ok(allowed)));
+            assert!(stream.try_recv().is_err(), "one question was sent");
+            tokio::time::advance(REMEMBERED - Duration::from_millis(1)).await;
+            assert_eq!(reviews.remembered(&asked), Some(allowed));
+            tokio::time::advance(Duration::from_millis(2)).await;
+            assert_eq!(reviews.remembered(&asked), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_decided_or_remembered_without_a_result() {
+        let reviews = AccessReviews::default();
+        let asked = question("ann");
+        assert_eq!(reviews.ask(&asked).await, Err(Undecided), "no operator is connected");
+        let mut stream = reviews.connect();
+        let (outcome, ()) = tokio::join!(reviews.ask(&asked), reply(&reviews, &mut stream, None));
+        assert_eq!(outcome, Err(Undecided), "the API server has not decided");
+        assert_eq!(reviews.ask(&asked).await, Err(Undecided), "no result in time");
+        let late = stream.recv().await.unwrap();
+        let (outcome, ()) = tokio::join!(reviews.ask(&asked), async {
+            let next = stream.recv().await.unwrap();
+            // The result of a question that nothing waits for any more decides nothing.
+            reviews.reviewed(&Reviewed { id: late.id, allowed: Some(true) });
+            reviews.reviewed(&Reviewed { id: next.id, allowed: Some(false) });
+        });
+        assert_eq!(outcome, Ok(false));
+        let other = question("bob");
+        let disconnect = async {
+            stream.recv().await.unwrap();
+            reviews.disconnect();
+        };
+        let (outcome, ()) = tokio::join!(reviews.ask(&other), disconnect);
+        assert_eq!((outcome, reviews.remembered(&other)), (Err(Undecided), None));
+        drop(stream);
+        assert_eq!(reviews.ask(&other).await, Err(Undecided));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_and_requests_that_wait_are_limited() {
+        let reviews = AccessReviews::default();
+        let mut stream = reviews.connect();
+        // As many as the stream takes, and more.
+        let asked: Vec<Question> = (0..1000).map(|number| question(&number.to_string())).collect();
+        let outcomes = join_all(asked.iter().map(|asked| reviews.ask(asked))).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Err(Undecided)));
+        let mut sent = 0;
+        while stream.try_recv().is_ok() {
+            sent += 1;
+        }
+        assert_eq!((sent, reviews.0.waiting.load(Ordering::Relaxed)), (QUEUE, 0));
+        // They take no place for ever.
+        for round in 0..(2 * MAX_WAITING) {
+            let next = question(&format!("next {round}"));
+            let (outcome, ()) = tokio::join!(reviews.ask(&next), reply(&reviews, &mut stream, Some(true)));
+            assert_eq!(outcome, Ok(true), "{round}");
+        }
+    }
+}
