@@ -14,6 +14,7 @@ mod request_policy;
 mod response;
 mod response_body;
 mod secure;
+mod signature;
 mod tunnel;
 mod variables;
 mod worker;
@@ -37,7 +38,7 @@ use crate::observe::Recorder;
 use crate::overload::Shed;
 use crate::reject::Reject;
 use admission::{Admitted, Fields, Present, admit, host_of};
-use forward::{Call, Upgrade};
+use forward::{Call, CallBody, Upgrade};
 use request_policy::Unusual;
 use response::{Expected, Reply};
 use response_body::ResponseBody;
@@ -81,7 +82,13 @@ async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (parts, body) = request.into_parts();
     // In a box: what is passed down six calls would be copied into six futures.
-    let mut request = Box::new(Call { authority: None, parts, body, upgrade: None, present: Present::default() });
+    let mut request = Box::new(Call {
+        authority: None,
+        parts,
+        body: CallBody::Arriving(body),
+        upgrade: None,
+        present: Present::default(),
+    });
     let fields = Fields::of(&request.parts);
     let (present, origin) = (fields.present, fields.origin.cloned());
     let expected = Expected::of(&request.parts, present, flow);
@@ -154,6 +161,10 @@ async fn run(
     checks::head_size(stage.behavior, parts)?;
     let accepted = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
     let whole = accepted.as_ref().map_or(whole, |accepted| &*accepted.whole);
+    if gateway.has_signatures {
+        signature::keep(exchange, &request);
+    }
+    let parts = &mut request.parts;
     // First, so that the steps see the request that the integration will see.
     let present = request.present;
     present.hop_by_hop.strip(&mut parts.headers);
@@ -180,7 +191,8 @@ async fn run(
     let captures = path.captures(found.captures);
     let mut matched =
         Matched { stage: &stage, rule: &rule, path: path.path, matched: path.matched, captures, head: None };
-    let passed = checks::pass(exchange, gateway, &matched, policy, parts, present).await?;
+    let passed = checks::pass(exchange, gateway, &matched, policy, &mut request).await?;
+    let parts = &request.parts;
     checks::body_size(policy, &parts.headers)?;
     if policy.reads_request {
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());

@@ -147,6 +147,18 @@ rejections! {
         rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
+    /// The request is not signed.
+    SignatureMissing: "MISSING_AUTHENTICATION_TOKEN",
+        native UNAUTHORIZED "The request must be signed with AWS Signature Version 4.",
+        rest FORBIDDEN "MissingAuthenticationTokenException" message!("Missing Authentication Token"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// The signature, or another part of the credential, is not valid; with the words of AWS, which are the same in REST APIs only.
+    SignatureInvalid(Box<SignatureProblem>): "INVALID_SIGNATURE",
+        native UNAUTHORIZED "The signature of the request is not valid.",
+        rest FORBIDDEN "InvalidSignatureException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",
         native FORBIDDEN "This API is served over HTTPS only.",
@@ -292,6 +304,14 @@ rejections! {
         http SERVICE_UNAVAILABLE message!("Service Unavailable");
 }
 
+/// Why a signature is not valid.
+#[derive(Clone, Debug)]
+pub(crate) struct SignatureProblem {
+    /// `x-amzn-ErrorType`
+    pub(crate) error_type: &'static str,
+    pub(crate) message: String,
+}
+
 /// The error in `www-authenticate` about a credential (RFC 6750, 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -364,6 +384,10 @@ impl Reject {
             Self::Unauthorized(challenge) if behavior != Behavior::AwsRest => {
                 Some((WWW_AUTHENTICATE, challenge.value(behavior)))
             }
+            // AWS sends no challenge.
+            Self::SignatureMissing | Self::SignatureInvalid(_) if behavior == Behavior::Native => {
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static("AWS4-HMAC-SHA256")))
+            }
             Self::ScopeMissing if behavior != Behavior::AwsRest => {
                 Some((WWW_AUTHENTICATE, insufficient_scope(behavior)))
             }
@@ -377,10 +401,11 @@ impl Reject {
         }
     }
 
-    /// A sentence for the caller.
-    fn detail(&self) -> &'static str {
+    /// A text for the caller.
+    fn detail(&self) -> &str {
         match self {
             Self::Malformed(why) => why,
+            Self::SignatureInvalid(problem) => &problem.message,
             other => other.row().native.1,
         }
     }
@@ -397,6 +422,10 @@ impl Reject {
             Behavior::Native => ("application/problem+json", row.native.0, Bytes::from(self.problem(row.native.0))),
             Behavior::AwsRest => {
                 let (status, error_type, body) = row.rest;
+                let error_type = match self {
+                    Self::SignatureInvalid(problem) => problem.error_type,
+                    _ => error_type,
+                };
                 headers.insert("x-amzn-errortype", HeaderValue::from_static(error_type));
                 let body = match self {
                     Self::Unauthorized(Challenge::IncomingTokenExpired) => {
@@ -404,6 +433,9 @@ impl Reject {
                     }
                     // AWS writes this one with a capital letter.
                     Self::PolicyDenied(why) => serde_json::json!({"Message": why}).to_string().into(),
+                    Self::SignatureInvalid(problem) => {
+                        serde_json::json!({"message": problem.message}).to_string().into()
+                    }
                     _ => Bytes::from_static(body.as_bytes()),
                 };
                 ("application/json", status, body)
@@ -417,6 +449,14 @@ impl Reject {
 
     /// Problem details (RFC 9457).
     fn problem(&self, status: StatusCode) -> String {
+        if let Self::SignatureInvalid(_) = self {
+            // It has texts of the client.
+            let (title, detail) = (status.canonical_reason(), self.detail());
+            let problem = serde_json::json!({
+                "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+            });
+            return problem.to_string();
+        }
         let title = status.canonical_reason().unwrap_or("Error");
         let texts = [
             r#"{"type":"about:blank","title":""#,

@@ -23,6 +23,7 @@ mod fuzz;
 mod harness;
 mod http2;
 mod http2_pool;
+mod iam;
 mod introspection;
 mod limits;
 mod names;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Method};
-use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, PartName, Variable};
+use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, ObjectRef, PartKind, PartName, Variable};
 use tracing::Instrument as _;
 
 use super::calls::{CallResult, Calls};
 use super::credential::{self, Place, Source};
 use super::decision::{Authorization, Decision};
+use super::iam::{self, Iam, SignatureError};
 use super::introspection::Introspection;
 use super::jwt::{self, Jwt, KeyWait};
 use super::remembered::{Grant, RememberKey, Remembered};
@@ -46,10 +47,12 @@ enum Kind {
     Cognito(Jwt),
     Introspection(Introspection),
     ServiceAccount(Jwt),
+    /// The pipeline calls it, because it needs the body of the request.
+    Iam(Iam),
 }
 
 /// The names of the kinds, label values of metrics.
-pub(crate) const KINDS: [&str; 4] = ["Jwt", "Introspection", "Cognito", "ServiceAccount"];
+pub(crate) const KINDS: [&str; 5] = ["Jwt", "Introspection", "Cognito", "ServiceAccount", "Iam"];
 
 /// What a kind waits for.
 enum PendingCheck {
@@ -107,7 +110,11 @@ impl Authorizer {
             AuthorizerKind::ServiceAccount(part) => {
                 Jwt::of_service_accounts(&part.tokens, &services.key_sets).map(Kind::ServiceAccount)
             }
-            AuthorizerKind::Iam(_) => Err("This proxy cannot verify signatures.".to_owned()),
+            AuthorizerKind::Iam(settings) => {
+                let ObjectRef { namespace, name, .. } = &part.object;
+                let part = PartName::of_object(PartKind::Authorizer, namespace, name);
+                Iam::compile(part, settings, &services.principals).map(Kind::Iam)
+            }
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
                 "This proxy does not know authorizers of the kind {:?}. What depends on it is rejected with 500 until the \
@@ -115,7 +122,7 @@ impl Authorizer {
                 unknown.name
             )),
         };
-        let places: Vec<Place<'_>> = kind.iter().flat_map(Kind::sources).map(Source::place).collect();
+        let places: Vec<Place<'_>> = kind.iter().flat_map(Kind::places).collect();
         let unusual = |place: &Place<'_>| matches!(place, Place::Header(name) if !headers::is_usual(name.as_str()));
         let unusual_places = places.iter().any(unusual);
         let one_header = matches!(places.as_slice(), [Place::Header(_)]);
@@ -138,6 +145,7 @@ impl Authorizer {
             Kind::Introspection(_) => Some(1),
             Kind::Cognito(_) => Some(2),
             Kind::ServiceAccount(_) => Some(3),
+            Kind::Iam(_) => Some(4),
         }
     }
 
@@ -181,7 +189,15 @@ impl Authorizer {
 
     /// The places in which a request may have a credential.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        self.kind.iter().flat_map(Kind::sources).map(Source::place)
+        self.kind.iter().flat_map(Kind::places)
+    }
+
+    /// The authorizer of signed requests, if it is one. [`Self::authorize`] accepts none for it.
+    pub(crate) fn iam(&self) -> Option<&Iam> {
+        match &self.kind {
+            Ok(Kind::Iam(iam)) => Some(iam),
+            _ => None,
+        }
     }
 
     /// Whether a request can have a credential in one header only.
@@ -270,14 +286,20 @@ impl Kind {
         match self {
             Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.sources(),
             Self::Introspection(introspection) => introspection.sources(),
+            Self::Iam(_) => &[],
         }
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let signed: &[Place<'_>] = if matches!(self, Self::Iam(_)) { &iam::PLACES } else { &[] };
+        self.sources().iter().map(Source::place).chain(signed.iter().copied())
     }
 
     /// What decisions about a credential are remembered by.
     fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
         match self {
             Self::Jwt(_) | Self::Cognito(_) | Self::ServiceAccount(_) => RememberKey::Text(credential),
-            Self::Introspection(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
+            Self::Introspection(_) | Self::Iam(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
         }
     }
 
@@ -287,6 +309,7 @@ impl Kind {
             Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.generation(source),
             // The endpoint alone decides.
             Self::Introspection(_) => Some(0),
+            Self::Iam(_) => None,
         }
     }
 
@@ -298,6 +321,8 @@ impl Kind {
                 Err(error) if matches!(self, Self::Cognito(_)) => Verdict::Reject(error.as_of_user_pool()),
                 Err(error) => Verdict::Reject(error.into()),
             },
+            // It has no credential that could be verified without the whole request.
+            Self::Iam(_) => Verdict::Reject(SignatureError::Missing.into()),
             Self::Introspection(introspection) => {
                 let digest = Hash::of(credential.as_bytes());
                 let call = Box::pin(introspection.call(credential, digest));

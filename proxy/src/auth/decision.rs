@@ -44,7 +44,7 @@ pub(crate) struct Authorization {
 
 impl Authorization {
     /// A decision that was made now.
-    pub(super) fn made(decision: Decision, took: Option<Duration>) -> Self {
+    pub(crate) fn made(decision: Decision, took: Option<Duration>) -> Self {
         let outcome = match &decision {
             Decision::Allow(_) => Outcome::Allowed,
             Decision::Reject { reject: Reject::AuthorizerUnavailable | Reject::InvalidConfig, .. } => Outcome::Failed,

@@ -4,6 +4,7 @@ use tokio::runtime::Handle;
 
 use super::fetch::Fetcher;
 use super::jwt::KeySets;
+use super::principals::Principals;
 use crate::access_review::AccessReviews;
 
 /// What authorizers are compiled with.
@@ -14,17 +15,25 @@ pub(crate) struct Services {
     /// None: there is no network, and authorizers that need one cannot be used.
     pub(super) fetcher: Option<Fetcher>,
     pub(super) access_reviews: AccessReviews,
+    /// Whose signatures are accepted.
+    pub(crate) principals: Principals,
 }
 
 impl Services {
     /// Over the network.
     pub(crate) fn new(runtime: Handle, fetcher: Fetcher, access_reviews: AccessReviews) -> Self {
         let key_sets = KeySets::new(runtime.clone(), fetcher.clone());
-        Self { runtime, key_sets, fetcher: Some(fetcher), access_reviews }
+        Self { runtime, key_sets, fetcher: Some(fetcher), access_reviews, principals: Principals::default() }
     }
 
     /// With key sets only, which may come from elsewhere.
     pub(crate) fn without_network(runtime: Handle, key_sets: KeySets) -> Self {
-        Self { runtime, key_sets, fetcher: None, access_reviews: AccessReviews::default() }
+        Self {
+            runtime,
+            key_sets,
+            fetcher: None,
+            access_reviews: AccessReviews::default(),
+            principals: Principals::default(),
+        }
     }
 }

@@ -17,7 +17,7 @@ use sluice_wire::{
     PartBody, PartKind, PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
-use crate::auth::Authorizer;
+use crate::auth::{Authorizer, PrincipalRing};
 use crate::client_certificate::Trust;
 use crate::cors::Cors;
 use crate::gateway::router::{Matching, Position, Router};
@@ -40,6 +40,7 @@ pub(crate) struct Control {
     routes: Index,
     authorizers: BTreeMap<PartName, Arc<Authorizer>>,
     ring: KeyRing,
+    principals: PrincipalRing,
     upstreams: BTreeSet<PartName>,
     certs: BTreeMap<PartName, CertificatePart>,
     /// Of Stages with client certificates.
@@ -79,6 +80,7 @@ impl Control {
         state: State,
         request_policy: RequestPolicy,
     ) -> Self {
+        let principals = PrincipalRing::new(state.auth.principals.clone());
         Self {
             gateway,
             certificates,
@@ -87,6 +89,7 @@ impl Control {
             routes: Index::default(),
             authorizers: BTreeMap::new(),
             ring: KeyRing::default(),
+            principals,
             upstreams: BTreeSet::new(),
             certs: BTreeMap::new(),
             trusts: BTreeMap::new(),
@@ -118,6 +121,7 @@ impl Control {
             }
         }
         self.ring.join(&self.state.buckets);
+        self.principals.publish();
         let stages = self.compile_stages(snapshot, &mut dirty);
         let version = snapshot.version();
         self.store(version, stages);
@@ -150,7 +154,8 @@ impl Control {
 
     fn store(&self, version: Hash, stages: BTreeMap<PartName, Arc<Stage>>) {
         let hosts = HostTable::new(stages.values());
-        let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet };
+        let has_signatures = self.authorizers.values().any(|authorizer| authorizer.iam().is_some());
+        let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet, has_signatures };
         self.gateway.store(Arc::new(gateway));
     }
 
@@ -184,7 +189,8 @@ impl Control {
                 self.certs.remove(name);
                 dirty.certificates = true;
             }
-            PartKind::Principal | PartKind::Unknown => {}
+            PartKind::Principal => drop(self.principals.set(name, None)),
+            PartKind::Unknown => {}
         }
     }
 
@@ -245,7 +251,11 @@ impl Control {
                 }
                 self.update_upstream(name, Some(&part));
             }
-            PartBody::Principal(_) => {}
+            PartBody::Principal(part) => {
+                if let Err(problem) = self.principals.set(name, Some(&part)) {
+                    self.diagnostics.unreadable.insert(name.clone(), vec![diagnostic(&part.object, problem)]);
+                }
+            }
             PartBody::Certificate(part) => {
                 self.certs.insert(name.clone(), part);
                 dirty.certificates = true;

@@ -33,6 +33,8 @@ pub(crate) struct Gateway {
     pub(crate) keys: Keys,
     /// How many proxies share each limit.
     pub(crate) fleet: u32,
+    /// Whether an authorizer verifies signatures: it needs requests as clients sent them.
+    pub(crate) has_signatures: bool,
 }
 
 impl Gateway {
@@ -44,6 +46,7 @@ impl Gateway {
             stages: BTreeMap::new(),
             keys: Keys::default(),
             fleet: 1,
+            has_signatures: false,
         }
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{CONTENT_LOCATION, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::Body as _;
 use sluice_wire::Behavior;
 
 use super::checks::Passed;
@@ -34,7 +33,7 @@ pub(crate) async fn respond(
     passed: Passed,
 ) -> Result<Reply, Reject> {
     let Some(caching) = &policy.cache else { return forward::integrate(exchange, matched, policy, call, passed).await };
-    let has_body = !call.body.is_end_stream();
+    let has_body = !call.body.is_empty();
     // Look-ups in no headers cost nothing.
     let none = HeaderMap::new();
     let control = if call.present.caching { &call.parts.headers } else { &none };

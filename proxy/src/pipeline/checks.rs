@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 use smallvec::SmallVec;
 
-use super::admission::Present;
 use super::api_key;
 use super::credentials::remove_unverified;
 use super::exchange::Exchange;
+use super::forward::Call;
+use super::signature;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorization, Decision};
 use crate::gateway::{Gateway, Matched, Policy, readings};
@@ -37,9 +38,9 @@ pub(crate) async fn pass(
     gateway: &Gateway,
     matched: &Matched<'_>,
     policy: &Policy,
-    parts: &mut Parts,
-    present: Present,
+    call: &mut Call,
 ) -> Result<Passed, Reject> {
+    let present = call.present;
     source(exchange, policy.source.as_deref())?;
     // Before credentials are verified: it also limits attempts to guess them.
     let client = policy.client_limit.as_ref().map(|limit| limit.of(exchange.address()));
@@ -47,29 +48,40 @@ pub(crate) async fn pass(
         client_limit(exchange, gateway, matched, client)?;
     }
     let by_key = match policy.alternative_key {
-        true => api_key::alternative(exchange, gateway, matched, policy, parts, present)?,
+        true => api_key::alternative(exchange, gateway, matched, policy, &mut call.parts, present)?,
         false => None,
     };
+    let mut expected_body = None;
     if by_key.is_none()
         && let Some((authorizer, scopes)) = &policy.authorizer
     {
-        let variables = RequestContext::unchanged(exchange, matched, parts);
-        let behavior = matched.stage.behavior;
-        let with_scopes = !scopes.is_empty();
-        let request = AuthRequest {
-            method: &exchange.method,
-            headers: &parts.headers,
-            route: Some(&matched.rule.part),
-            behavior,
-            with_scopes,
-            variables: &variables,
+        let (authorization, verified) = match authorizer.iam() {
+            None => {
+                let variables = RequestContext::unchanged(exchange, matched, &call.parts);
+                let request = AuthRequest {
+                    method: &exchange.method,
+                    headers: &call.parts.headers,
+                    route: Some(&matched.rule.part),
+                    behavior: matched.stage.behavior,
+                    with_scopes: !scopes.is_empty(),
+                    variables: &variables,
+                };
+                let authorization = authorizer.authorize(&request).await;
+                // Most authorizers have one place: the verified one.
+                let verified = if authorizer.has_one_header() { None } else { authorizer.credential_place(&request) };
+                (authorization, verified)
+            }
+            Some(iam) => {
+                // Boxed: other requests do not carry its future.
+                let signed = Box::pin(signature::authorize(iam, exchange, matched, policy, call)).await?;
+                expected_body = signed.1;
+                (signed.0, None)
+            }
         };
-        let Authorization { decision, outcome, took } = authorizer.authorize(&request).await;
+        let Authorization { decision, outcome, took } = authorization;
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
         }
-        // Most authorizers have one place: the verified one.
-        let verified = if authorizer.has_one_header() { None } else { authorizer.credential_place(&request) };
         match decision {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
@@ -77,7 +89,7 @@ pub(crate) async fn pass(
                 if !enough {
                     return Err(Reject::ScopeMissing);
                 }
-                remove_unverified(authorizer, verified, parts, present)?;
+                remove_unverified(authorizer, verified, &mut call.parts, present)?;
             }
             Decision::Reject { reject, reason } => {
                 exchange.reason = reason;
@@ -85,6 +97,7 @@ pub(crate) async fn pass(
             }
         }
     }
+    let parts = &mut call.parts;
     permission(exchange, matched, parts)?;
     let plan = match policy.api_key {
         true if policy.alternative_key => by_key,
@@ -92,6 +105,9 @@ pub(crate) async fn pass(
         false => None,
     };
     limits(exchange, gateway, matched, policy, (client.as_ref(), plan))?;
+    if let Some(expected) = expected_body {
+        Box::pin(signature::check_body(exchange, matched, policy, call, &expected)).await?;
+    }
     Ok(Passed(()))
 }
 

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use sluice_wire::{Behavior, Variable};
 
-use crate::auth::Identity;
+use crate::auth::{Identity, SignedRequest};
 use crate::client::{Origin, Peer};
 use crate::client_certificate::Certificate;
 use crate::gateway::{HostTable, Rule, Stage};
@@ -43,6 +43,8 @@ pub(crate) struct Exchange {
     /// Whether the Stage accepts the certificate of the client.
     pub(crate) is_certified: bool,
     pub(crate) rule: Option<Arc<Rule>>,
+    /// The request as the client sent it, until its signature is verified.
+    pub(crate) signed: Option<Box<SignedRequest>>,
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) key: Option<Arc<KeyRecord>>,
     /// The headers with the limits of the request; none: they are not asked for, or no limit was reached yet.
@@ -96,6 +98,7 @@ impl Exchange {
             host_behavior: Behavior::Native,
             is_certified: false,
             rule: None,
+            signed: None,
             identity: None,
             key: None,
             rate_limits: None,
@@ -234,6 +237,10 @@ impl Variables for Exchange {
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),
             Variable::UsagePlanId => text(self.key.as_ref()?.admits(&self.stage.as_ref()?.part)?.id()),
+            Variable::SignedBy(field) => {
+                let identity = self.identity.as_ref().filter(|identity| identity.kind == "Iam")?;
+                identity.attribute(field.name()).map(Value::Text)
+            }
             Variable::ClientCertificate(field) => text(self.certificate()?.details().field(*field)?),
             Variable::IntegrationLatency => self.upstream.map(Value::Time),
             Variable::IntegrationError => self.upstream_error.map(|cause| Value::Plain(cause.name())),

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -47,9 +48,26 @@ impl Upgrade {
 pub(crate) struct Call {
     pub(crate) authority: Option<HeaderValue>,
     pub(crate) parts: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: CallBody,
     pub(crate) upgrade: Option<Upgrade>,
     pub(crate) present: Present,
+}
+
+/// The body of a request.
+pub(crate) enum CallBody {
+    Arriving(Incoming),
+    /// All of it was read already.
+    Read(Bytes),
+}
+
+impl CallBody {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Arriving(body) => body.is_end_stream(),
+            Self::Read(content) => content.is_empty(),
+        }
+    }
 }
 
 /// Calls the integration. `_passed` proves that every check was made.
@@ -151,7 +169,7 @@ async fn send(
     let (client, origin) = (exchange.source(), &exchange.peer.origin);
     match matched.stage.behavior {
         Behavior::AwsHttp => {
-            if parts.method == Method::PUT && request.body.is_end_stream() {
+            if parts.method == Method::PUT && request.body.is_empty() {
                 // AWS adds the header, and does not document its value.
                 let unknown = || HeaderValue::from_static("application/octet-stream");
                 parts.headers.entry(CONTENT_TYPE).or_insert_with(unknown);
@@ -174,10 +192,13 @@ async fn send(
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let Call { mut parts, body, upgrade, .. } = *request;
-    let Outgoing { body, upload } = if body.is_end_stream() || kind == CallKind::Upgrade {
+    let Outgoing { body, upload } = if body.is_empty() || kind == CallKind::Upgrade {
         Outgoing::empty()
     } else {
-        request_body::prepare(exchange, matched, policy, &mut parts, body).await?
+        match body {
+            CallBody::Arriving(body) => request_body::prepare(exchange, matched, policy, &mut parts, body).await?,
+            CallBody::Read(content) => Outgoing::read(content, &mut parts),
+        }
     };
     // Until the exchange ends, with its response or tunnel.
     exchange.entered = Some(enter(&exchange.peer, upstream)?);

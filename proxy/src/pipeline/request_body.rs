@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
 use super::exchange::Exchange;
+use super::forward::{Call, CallBody};
 use crate::body::{BufferError, Reservation, Upload, UploadState, buffer};
 use crate::gateway::{Matched, Policy};
 use crate::integration::RequestBody;
@@ -28,6 +29,12 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     pub(crate) fn empty() -> Self {
         Self { body: RequestBody::Empty, upload: None }
+    }
+
+    /// A body that was read already.
+    pub(crate) fn read(content: Bytes, parts: &mut Parts) -> Self {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
+        Self { body: RequestBody::in_memory(content), upload: None }
     }
 
     /// Forwards `body` as it arrives.
@@ -81,20 +88,42 @@ pub(crate) async fn prepare(
         Buffering::Required => matched.stage.memory.reserve(0).ok_or(Reject::BufferMemory)?,
         Buffering::Replayable(reservation) => reservation,
     };
+    Ok(Outgoing::read(read(exchange, policy, body, reservation).await?, parts))
+}
+
+async fn read(exchange: &Exchange, policy: &Policy, body: Incoming, reservation: Reservation) -> Result<Bytes, Reject> {
     let state = Arc::new(UploadState::new());
     let upload = Upload::new(body, policy.buffer_limit, state.clone(), exchange.peer.clone());
     // In a box: most requests do not wait for it.
-    let bytes: Bytes =
-        match Box::pin(buffer(upload, policy.buffer_limit, reservation, exchange.peer.connection.source())).await {
-            Ok(bytes) => bytes,
-            Err(BufferError::NoMemory) => return Err(Reject::BufferMemory),
-            Err(BufferError::TooLarge) => return Err(Reject::BodyTooLarge),
-            Err(BufferError::Body(_)) => {
-                return Err(failed(&state).unwrap_or(Reject::Malformed("The request body is invalid.")));
-            }
-        };
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Ok(Outgoing { body: RequestBody::in_memory(bytes), upload: None })
+    match Box::pin(buffer(upload, policy.buffer_limit, reservation, exchange.peer.connection.source())).await {
+        Ok(bytes) => Ok(bytes),
+        Err(BufferError::NoMemory) => Err(Reject::BufferMemory),
+        Err(BufferError::TooLarge) => Err(Reject::BodyTooLarge),
+        Err(BufferError::Body(_)) => Err(failed(&state).unwrap_or(Reject::Malformed("The request body is invalid."))),
+    }
+}
+
+/// The whole body, which is kept for the integration. What follows the head of an upgrade is not a body.
+pub(super) async fn whole(
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    call: &mut Call,
+) -> Result<Bytes, Reject> {
+    if call.upgrade.is_some() {
+        return Ok(Bytes::new());
+    }
+    let content = match std::mem::replace(&mut call.body, CallBody::Read(Bytes::new())) {
+        CallBody::Read(content) => content,
+        CallBody::Arriving(body) if body.is_end_stream() => Bytes::new(),
+        CallBody::Arriving(body) => {
+            let expected = body.size_hint().exact().unwrap_or(0).min(policy.buffer_limit);
+            let reservation = matched.stage.memory.reserve(expected).ok_or(Reject::BufferMemory)?;
+            read(exchange, policy, body, reservation).await?
+        }
+    };
+    call.body = CallBody::Read(content.clone());
+    Ok(content)
 }
 
 /// The rejection of a request whose body has failed; none: it has not.

@@ -80,6 +80,22 @@ fn rows() -> Vec<Row> {
             (403, "AccessDeniedException", r#"{"Message":"User: anonymous"}"#),
             (403, forbidden),
         ),
+        // 2.2.
+        (
+            Reject::SignatureMissing,
+            401,
+            (403, "MissingAuthenticationTokenException", r#"{"message":"Missing Authentication Token"}"#),
+            (403, forbidden),
+        ),
+        (
+            Reject::SignatureInvalid(Box::new(SignatureProblem {
+                error_type: "IncompleteSignatureException",
+                message: "It is \"bad\".".into(),
+            })),
+            401,
+            (403, "IncompleteSignatureException", r#"{"message":"It is \"bad\"."}"#),
+            (403, forbidden),
+        ),
         (Reject::AccessReviewDenied, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         (Reject::HttpsRequired, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // Silent.

@@ -81,4 +81,4 @@ pub use stage::{
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};
-pub use variable::{CertificateField, ParseVariableError, Variable, VariableName, VariableUse};
+pub use variable::{CallerField, CertificateField, ParseVariableError, Variable, VariableName, VariableUse};

@@ -35,6 +35,8 @@ pub enum Variable {
     CustomerId,
     /// `context.identity.usagePlanId`: `namespace/name` of the UsagePlan that admits the key.
     UsagePlanId,
+    /// `context.identity.NAME`: a field of the caller of a signed request.
+    SignedBy(CallerField),
     /// `context.identity.clientCert.NAME`: a field of the client's verified certificate.
     ClientCertificate(CertificateField),
     /// `context.stage`: the Stage's name.
@@ -71,6 +73,35 @@ pub enum Variable {
     ErrorResponseType,
     /// `context.cacheStatus`: what the cache did.
     CacheStatus,
+}
+
+/// A field of the caller of a signed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallerField {
+    /// `accessKey`: the id of the access key.
+    AccessKey,
+    /// `accountId`: the account of the Principal.
+    AccountId,
+    /// `caller`: the Principal's `namespace/name`.
+    Caller,
+    /// `user`: the same.
+    User,
+    /// `userArn`: the ARN of the Principal.
+    UserArn,
+}
+
+impl CallerField {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AccessKey => "accessKey",
+            Self::AccountId => "accountId",
+            Self::Caller => "caller",
+            Self::User => "user",
+            Self::UserArn => "userArn",
+        }
+    }
 }
 
 /// A field of a client's certificate.
@@ -127,14 +158,17 @@ const PREFIXES: [(&str, NamedVariable); 4] = [
 ];
 
 /// All others.
-static NAMES: [(&str, Variable, Known); 31] = [
+static NAMES: [(&str, Variable, Known); 36] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
     ("context.error.reason", Variable::ErrorReason, Known::End),
     ("context.error.responseType", Variable::ErrorResponseType, Known::End),
     ("context.httpMethod", Variable::HttpMethod, Known::Request),
+    ("context.identity.accessKey", Variable::SignedBy(CallerField::AccessKey), Known::Request),
+    ("context.identity.accountId", Variable::SignedBy(CallerField::AccountId), Known::Request),
     ("context.identity.apiKeyId", Variable::ApiKeyId, Known::Request),
+    ("context.identity.caller", Variable::SignedBy(CallerField::Caller), Known::Request),
     ("context.identity.clientCert.fingerprint", certificate(CertificateField::Fingerprint), Known::Request),
     ("context.identity.clientCert.issuerDN", certificate(CertificateField::Issuer), Known::Request),
     ("context.identity.clientCert.san.dns", certificate(CertificateField::Dns), Known::Request),
@@ -146,6 +180,8 @@ static NAMES: [(&str, Variable, Known); 31] = [
     ("context.identity.customerId", Variable::CustomerId, Known::Request),
     ("context.identity.sourceIp", Variable::SourceIp, Known::Request),
     ("context.identity.usagePlanId", Variable::UsagePlanId, Known::Request),
+    ("context.identity.user", Variable::SignedBy(CallerField::User), Known::Request),
+    ("context.identity.userArn", Variable::SignedBy(CallerField::UserArn), Known::Request),
     ("context.integration.error", Variable::IntegrationError, Known::End),
     ("context.integrationLatency", Variable::IntegrationLatency, Known::End),
     ("context.path", Variable::Path, Known::Request),

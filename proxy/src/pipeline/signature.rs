@@ -1,0 +1,71 @@
+//! Signed requests: reads the body where the signature covers it, and lets the authorizer verify. Nothing of a body reaches an
+//! integration before its hash was compared.
+
+use std::time::{Instant, SystemTime};
+
+use sluice_sigv4::BodyHash;
+
+use super::exchange::Exchange;
+use super::forward::Call;
+use super::request_body;
+use crate::auth::{Authorization, Decision, Iam, SignatureError, SignedRequest};
+use crate::gateway::{Matched, Policy};
+use crate::reject::Reject;
+
+/// What the signature leaves to be checked: the hash that the body must have.
+pub(super) struct ExpectedBody(BodyHash);
+
+/// Keeps a request as the client sent it, if it could be signed: steps that follow remove headers.
+pub(super) fn keep(exchange: &mut Exchange, call: &Call) {
+    let parts = &call.parts;
+    if SignedRequest::is_likely(&parts.headers, &parts.uri) {
+        let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        exchange.signed = Some(Box::new(SignedRequest { method, uri, headers }));
+    }
+}
+
+/// The decision about a signed request. A body whose hash the request does not state is read for it. A stated hash is verified
+/// first, so that nothing is read for an invalid signature, and the body is left.
+pub(super) async fn authorize(
+    iam: &Iam,
+    exchange: &mut Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    call: &mut Call,
+) -> Result<(Authorization, Option<ExpectedBody>), Reject> {
+    let began = Instant::now();
+    let rejected =
+        |error: SignatureError| Ok((Authorization::made(Decision::from(error), Some(began.elapsed())), None));
+    let Some(request) = exchange.signed.take() else { return rejected(SignatureError::Missing) };
+    let unverified = match iam.find(&request, SystemTime::now()) {
+        Ok(unverified) => unverified,
+        Err(error) => return rejected(error),
+    };
+    let declared = unverified.declared().cloned();
+    let hash = match &declared {
+        Some(declared) => declared.clone(),
+        None => BodyHash::of(&request_body::whole(exchange, matched, policy, call).await?),
+    };
+    match unverified.verify(&request, &hash) {
+        Ok(identity) => {
+            let expected = declared.filter(|declared| *declared != BodyHash::Unsigned).map(ExpectedBody);
+            Ok((Authorization::made(Decision::Allow(identity), Some(began.elapsed())), expected))
+        }
+        Err(error) => rejected(error),
+    }
+}
+
+/// Compares the body with the hash that was signed.
+pub(super) async fn check_body(
+    exchange: &mut Exchange,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    call: &mut Call,
+    expected: &ExpectedBody,
+) -> Result<(), Reject> {
+    if BodyHash::of(&request_body::whole(exchange, matched, policy, call).await?) == expected.0 {
+        return Ok(());
+    }
+    exchange.reason = SignatureError::OtherBody.reason();
+    Err(SignatureError::OtherBody.reject())
+}
