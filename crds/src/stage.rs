@@ -10,6 +10,7 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub use crate::policy_document::PolicyDocument;
 use crate::{
     accepts::Accepts,
     client_throttle::ClientThrottle,
@@ -19,7 +20,7 @@ use crate::{
     source::Source,
 };
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertForwarding, RevocationReference, RevocationSource};
-pub use policy::{AwsNames, PolicyDocument};
+pub use policy::AwsNames;
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, PathCharacters, QueryCharacters,
     RequestPolicy, Semicolons,

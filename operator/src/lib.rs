@@ -1,6 +1,7 @@
 //! The control plane: translates Kubernetes objects into the configuration of the proxies, and writes statuses.
 
 pub mod cluster_state;
+mod days;
 mod fields;
 pub mod gateway_api;
 pub mod internals;

@@ -1,6 +1,8 @@
-//! Translates Authorizers to trusted issuers and their keys, and to introspection endpoints. Proxies verify tokens.
+//! Translates Authorizers to trusted issuers and their keys, to introspection endpoints, and to accepted signatures. Proxies verify
+//! tokens and signatures.
 
 mod cognito;
+mod iam;
 mod introspection;
 mod keys;
 mod token;
@@ -19,6 +21,7 @@ use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
 use cognito::cognito;
+pub(crate) use iam::iam_authorizers;
 use introspection::introspection;
 use keys::keys;
 use token::{clock_skew, token_sources};
@@ -57,6 +60,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type Cognito requires the field cognito, which is not allowed with other types";
         problems.invalid("spec.cognito", why);
     }
+    if spec.iam.is_some() != (spec.type_ == AuthorizerType::Iam) {
+        let why = "type Iam requires the field iam, which is not allowed with other types";
+        problems.invalid("spec.iam", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
         AuthorizerType::Cognito => {
@@ -66,6 +73,7 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
             let spec = spec.introspection.as_ref();
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
         }
+        AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam::iam(spec, problems))),
     };
     let kind = match kind.filter(|_| problems.count() == 0) {
         Some(kind) => kind,

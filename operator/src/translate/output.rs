@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use sluice_crds::condition::{ACCEPTED, Status, reason};
 use sluice_wire::{
-    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PartName, PlanPart, RoutePart, RuleAction,
-    StagePart,
+    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PartName, PlanPart, PrincipalPart, RoutePart,
+    RuleAction, StagePart,
 };
 
 use crate::objects::ObjectKey;
@@ -92,10 +92,15 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
         PartBody::Plan(PlanPart { object, .. }) => {
             PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
         }
+        PartBody::Principal(principal) => PartBody::Principal(PrincipalPart {
+            tags: BTreeMap::new(),
+            keys: Vec::new(),
+            policies: Vec::new(),
+            invalid: Some("too long".to_owned()),
+            ..principal
+        }),
         // These parts decide no match: the routes that refer to them are reduced.
-        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) | PartBody::Principal(_) => {
-            return Some(part.clone());
-        }
+        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => return Some(part.clone()),
     };
     Some(Part::new(part.name.clone(), &body))
 }
