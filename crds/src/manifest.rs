@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_status_a_short_name_and_our_category() {
         let definitions = definitions().unwrap();
-        assert_eq!(definitions.len(), 5);
+        assert_eq!(definitions.len(), 6);
         for definition in definitions {
             let names = &definition.object["spec"]["names"];
             assert_eq!(names["categories"], json!(["sluice"]), "{}", definition.kind);

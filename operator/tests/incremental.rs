@@ -137,6 +137,12 @@ fn value(step: &Step) -> Value {
                 json!({"jwks.json": if low == 0 { "{}" } else { r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"# }})
         }
         Kind::Namespace => value["metadata"]["labels"] = json!({"tenant": if low == 0 { "a" } else { "b" }}),
+        Kind::Principal => {
+            value["spec"] = spec;
+            if shape % 3 == 1 {
+                value["status"] = json!({"accessKeyIds": [format!("SLCE{:016}", shape % 4)]});
+            }
+        }
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),
         Kind::Stage => {
             value["spec"] = spec;
@@ -435,4 +441,28 @@ fn an_access_key_is_made_only_when_it_is_known_that_there_is_none() {
     assert!(!makes(&translator.translate(&state)));
     state.unknown.clear();
     assert!(makes(&translator.translate_changed(&state, &BTreeSet::from([secret])).unwrap()));
+}
+
+#[test]
+fn signing_keys_are_those_that_aws_documents() {
+    // https://docs.aws.amazon.com/general/latest/gr/signature-v4-examples.html
+    let (secret, expected) =
+        ("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "9HgOLZ9l+olfnGezLOG68LDYpDUFoAChqeCQ1BTbQE0=");
+    let mut state = ClusterState::default();
+    let meta = |name: &str| json!({"name": name, "namespace": "shop"});
+    let data = json!({"AWS_ACCESS_KEY_ID": "SLCEAAAAAAAAAAAAAAA1", "AWS_SECRET_ACCESS_KEY": secret});
+    state.apply(object(json!({"kind": "Secret", "metadata": meta("reporting-access-key"), "stringData": data})));
+    state.apply(object(json!({"kind": "Principal", "metadata": meta("reporting"), "spec": {}})));
+    let mut authorizer = iam("shop", "us-east-1");
+    authorizer["spec"]["iam"]["service"] = json!("iam");
+    state.apply(object(authorizer));
+    let days = SigningDays::around("2012-02-15T00:00:00Z".parse().unwrap(), 1);
+    let translation = Translator::new().with_days(days).translate(&state);
+    let part = translation.parts.get(&PartName::of_object(PartKind::Principal, "shop", "reporting")).unwrap();
+    let PartBody::Principal(body) = part.decode().unwrap() else { panic!() };
+    let key = body.keys[0].signing_keys.iter().find(|key| key.date == "20120215").unwrap();
+    assert_eq!((key.key.as_str(), key.service.as_str()), (expected, "iam"));
+    assert!(part.may_hold_secrets() && !part.json.contains(secret));
+    let shown = format!("{:?} {:?}", translation.statuses, translation.parts.iter().collect::<Vec<_>>());
+    assert!(!shown.contains(secret) && !shown.contains(expected));
 }

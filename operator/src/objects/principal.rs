@@ -10,7 +10,9 @@ use crate::objects::watched::{Watched, same_own};
 
 impl Watched for Principal {
     fn same(&self, other: &Self) -> bool {
-        self.spec == other.spec && same_own(&self.metadata, &other.metadata)
+        // The ids in the status decide which Principal has an id that several list.
+        let ids = |of: &Self| of.status.as_ref().map(|status| status.access_key_ids.clone()).unwrap_or_default();
+        self.spec == other.spec && same_own(&self.metadata, &other.metadata) && ids(self) == ids(other)
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {

@@ -228,19 +228,21 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = (usize, u8, u8, u8)> {
-        (0..9_usize, any::<u8>(), any::<u8>(), any::<u8>())
+        (0..12_usize, any::<u8>(), any::<u8>(), any::<u8>())
     }
 
-    /// Three Stages, three routes, three upstreams, linked as bits say.
+    /// Three Stages, three routes, three upstreams and three Principals, linked as bits say.
     fn linked(part: usize, fleet: u8, stages: u8, uses: u8) -> (PartName, Option<Links>) {
         let chosen = |bits: u8, kind: &str| -> Vec<PartName> {
             (0..3).filter(|n| bits & (1 << n) != 0).map(|n| name(&format!("{kind}/a/x{n}"))).collect()
         };
         let fleet_name = (["one", "two", "three"][usize::from(fleet % 3)]).parse().unwrap();
         let (kind, links) = match part / 3 {
-            0 => ("stage", Links { fleet: Some(fleet_name), stages: vec![], uses: chosen(uses >> 4, "certificate") }),
-            1 => ("route", Links { fleet: None, stages: chosen(stages, "stage"), uses: chosen(uses, "upstream") }),
-            _ => ("upstream", Links::default()),
+            0 => ("stage", Links { fleet: Some(fleet_name), follows: vec![], uses: chosen(uses >> 4, "certificate") }),
+            1 => ("route", Links { fleet: None, follows: chosen(stages, "stage"), uses: chosen(uses, "upstream") }),
+            2 => ("upstream", Links::default()),
+            // As Principals, which follow what routes use.
+            _ => ("principal", Links { fleet: None, follows: chosen(stages, "upstream"), uses: vec![] }),
         };
         (name(&format!("{kind}/a/x{}", part % 3)), (fleet % 4 != 3).then_some(links))
     }

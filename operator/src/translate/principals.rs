@@ -16,7 +16,7 @@ use sluice_wire::{AccessKey, PartBody, PartKind, PartName, PrincipalPart};
 use crate::objects::{Kind, ObjectKey, access_key_secrets};
 use crate::problem::Problems;
 use crate::translate::authorizers::iam_authorizers;
-use crate::translate::conflicts::Claim;
+use crate::translate::conflicts::{Claim, Since};
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::view::View;
@@ -32,6 +32,18 @@ impl Translate for Principal {
         let secrets = access_key_secrets(self).into_iter();
         let found = secrets.filter_map(|(_, secret)| access_keys::read(view, key, &secret).ok());
         found.map(|credentials| Claim::AccessKey(credentials.id.to_owned())).collect()
+    }
+
+    /// An id that the status lists was accepted before: another Principal does not take it, even if it is older.
+    fn since(&self, claim: &Claim) -> Since {
+        let recorded = self.status.as_ref().map(|status| status.access_key_ids.as_slice()).unwrap_or_default();
+        match claim {
+            Claim::AccessKey(id) if recorded.contains(id) => {
+                let created = self.metadata.creation_timestamp.as_ref();
+                Since::At(created.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+            }
+            _ => Since::Unrecorded,
+        }
     }
 
     fn part_name(key: &ObjectKey) -> PartName {

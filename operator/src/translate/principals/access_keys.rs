@@ -72,7 +72,7 @@ pub(super) fn usable(
             // The owner of an id in another namespace is not disclosed.
             let whose = if winner.key.namespace == key.namespace { format!(" {}", winner.key) } else { String::new() };
             let why =
-                format!("the older Principal{whose} already has the access key id {id}; each Principal needs its own");
+                format!("another Principal{whose} already has the access key id {id}; each Principal needs its own");
             problems.accept(reason::CONFLICTED, &field, why);
         } else {
             keys.push(AccessKey { id: id.to_owned(), signing_keys: signing_keys(view, &credentials, scopes) });
