@@ -246,7 +246,8 @@ impl<'a> Context<'a> {
         let (target, service) = (&served.target, &iam.service);
         // Inside of single quotes a shell changes nothing.
         let user = format!("{id}:{secret}").replace('\'', r"'\''");
-        let outcome = served.outcome(&format!(", signed by Principal {principal}"));
+        let unless = if served.has_policy { "" } else { "; 403 unless a policy of it allows it" };
+        let outcome = format!("{}{unless}", served.outcome(&format!(", signed by Principal {principal}")));
         lines.push(format!("curl -i --aws-sigv4 aws:amz:{region}:{service} -u '{user}' {target}   # {outcome}"));
         lines.push(format!("curl -i {target}   # 403: no signature"));
         true

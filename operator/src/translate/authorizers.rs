@@ -21,7 +21,7 @@ use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
 use cognito::cognito;
-pub(crate) use iam::iam_authorizers;
+pub(crate) use iam::iam;
 use introspection::introspection;
 use keys::keys;
 use token::{clock_skew, token_sources};
@@ -73,7 +73,7 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
             let spec = spec.introspection.as_ref();
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
         }
-        AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam::iam(spec, problems))),
+        AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam(spec, problems))),
     };
     let kind = match kind.filter(|_| problems.count() == 0) {
         Some(kind) => kind,

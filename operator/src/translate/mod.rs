@@ -15,6 +15,7 @@ mod days;
 mod desired;
 mod fleets;
 mod hosts;
+mod iam_authorizers;
 mod incremental;
 mod kind;
 mod node;

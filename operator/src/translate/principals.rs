@@ -9,15 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_crds::Principal;
-use sluice_crds::condition::reason;
 use sluice_crds::principal::DEFAULT_ACCOUNT;
-use sluice_wire::{AccessKey, PartBody, PartKind, PartName, PrincipalPart};
+use sluice_wire::{PartBody, PartKind, PartName, PrincipalPart};
 
 use crate::objects::{Kind, ObjectKey, access_key_secrets};
 use crate::problem::Problems;
-use crate::translate::authorizers::iam_authorizers;
 use crate::translate::conflicts::{Claim, Since};
 use crate::translate::desired::Detail;
+use crate::translate::iam_authorizers::iam_authorizers;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::view::View;
 use crate::translate::warnings::principals;

@@ -5,11 +5,16 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
+use sluice_crds::Principal;
+use sluice_crds::condition::reason;
 use sluice_crds::principal::{ID_DATA_KEY, SECRET_DATA_KEY};
-use sluice_wire::DayKey;
+use sluice_wire::{AccessKey, DayKey};
 
-use super::{AccessKey, Claim, Kind, ObjectKey, Principal, Problems, View, access_key_secrets, reason};
+use crate::objects::{Kind, ObjectKey, access_key_secrets};
+use crate::problem::Problems;
+use crate::translate::conflicts::Claim;
 use crate::translate::references::{Referrer, Unresolved, resolve};
+use crate::translate::view::View;
 
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=128;
 

@@ -2,13 +2,17 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
+use sluice_crds::Principal;
+use sluice_crds::condition::reason;
 use sluice_crds::policy_document::PolicyDocument;
 use sluice_crds::reference::PolicyReference;
 use sluice_iam::{Options, Policy, PolicyError};
 
-use super::{Kind, ObjectKey, Principal, Problems, View, reason};
+use crate::objects::{Kind, ObjectKey};
+use crate::problem::Problems;
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::resource_policy::unmatchable_resource;
+use crate::translate::view::View;
 
 /// The documents, as far as they are valid.
 pub(super) fn documents(

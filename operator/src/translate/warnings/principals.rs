@@ -4,7 +4,7 @@ use sluice_crds::Principal;
 use sluice_crds::warning::{PRINCIPAL_WITHOUT_AUTHORIZER, PRINCIPAL_WITHOUT_POLICY};
 
 use crate::objects::ObjectKey;
-use crate::translate::authorizers::iam_authorizers;
+use crate::translate::iam_authorizers::iam_authorizers;
 use crate::translate::view::View;
 use crate::warning::Warnings;
 
