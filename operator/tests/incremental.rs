@@ -466,3 +466,21 @@ fn signing_keys_are_those_that_aws_documents() {
     let shown = format!("{:?} {:?}", translation.statuses, translation.parts.iter().collect::<Vec<_>>());
     assert!(!shown.contains(secret) && !shown.contains(expected));
 }
+
+#[test]
+fn a_principal_that_exceeds_the_quota_keeps_its_place_without_keys_and_policies() {
+    let mut state = principals();
+    let data = "x".repeat(3000);
+    let document = json!({"Id": data, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
+    let spec = json!({"accessKeys": [{"secret": {"name": "a"}}], "policies": [{"document": document}]});
+    let meta = json!({"name": "a", "namespace": "shop", "creationTimestamp": "2026-02-01T00:00:00Z"});
+    state.apply(object(json!({"kind": "Principal", "metadata": meta, "spec": spec})));
+    let translation = Translator::limited(6000, usize::MAX).with_days(days(4)).translate(&state);
+    let name = PartName::of_object(PartKind::Principal, "shop", "a");
+    let PartBody::Principal(part) = translation.parts.get(&name).unwrap().decode().unwrap() else { panic!() };
+    assert!(part.invalid.is_some() && part.keys.is_empty() && part.policies.is_empty(), "{part:?}");
+    let status = &translation.statuses[&sluice_wire::ObjectRef::new("Principal", "shop", "a")];
+    assert_eq!((status.conditions[0].reason, status.served), ("QuotaExceeded", Served::Nothing));
+    assert!(matches!(&status.detail, Detail::Principal { access_key_ids, .. } if access_key_ids.is_empty()));
+    assert_eq!(scopes(&translation, "store", "c").len(), 3, "another namespace is not affected");
+}

@@ -64,8 +64,10 @@ fn over_quota(mut desired: DesiredStatus) -> DesiredStatus {
     }
     desired.problems.push(reason::QUOTA_EXCEEDED);
     desired.served = Served::Nothing;
-    if let Detail::ApiRoute { rules } = &mut desired.detail {
-        *rules = 0;
+    match &mut desired.detail {
+        Detail::ApiRoute { rules } => *rules = 0,
+        Detail::Principal { access_key_ids, .. } => access_key_ids.clear(),
+        Detail::None | Detail::Stage { .. } | Detail::ApiKey { .. } => {}
     }
     desired.stages = desired.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();
     desired
