@@ -40,7 +40,7 @@ Reads each .yaml, .yml and .json file below DIR and validates it as strictly as 
 once and interrupts no request. A file that cannot be parsed is reported with line and column, and its last valid objects stay
 in effect. An invalid object does not affect other objects.
 
-An ApiKey without a Secret gets a generated key. A Service is forwarded to the address of --service, else to the EndpointSlices
+An ApiKey or Principal without a Secret gets a generated key. A Service is forwarded to the address of --service, else to the EndpointSlices
 in the folder, else to its externalName. A Service with the annotation sluice.dev/dev-server is served by this program:
 `example-backend` responds with a description of each request, `identity-provider` issues tokens.";
 

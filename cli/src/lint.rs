@@ -9,7 +9,7 @@ use sluice_operator::objects::Kind;
 use sluice_operator::translate::Translator;
 
 use crate::args;
-use crate::dev::{check_folder, cluster_state_of, local::Local};
+use crate::dev::{check_folder, cluster_state_of, local::Local, session::current_days};
 use crate::report::{self, ProxyDiagnostics};
 
 /// Validates the folder; exit code 1 on any problem, and on any warning if warnings are denied.
@@ -18,11 +18,11 @@ pub(crate) fn run(settings: &args::Lint) -> anyhow::Result<ExitCode> {
     let loaded = manifests::load(&settings.folder);
     let mut cluster = cluster_state_of(&loaded);
     cluster.issuer = Ok(Arc::new(ClusterIssuer::of_any_cluster()));
-    // Generated keys of ApiKeys, which a cluster would have.
+    // Generated keys of ApiKeys and Principals, which a cluster would have.
     for object in Local::new(&[]).complete(&cluster)? {
         cluster.apply(object);
     }
-    let translation = Translator::new().translate(&cluster);
+    let translation = Translator::new().with_days(current_days()).translate(&cluster);
     let statuses = translation.statuses.sorted();
     if statuses.is_empty() {
         let kinds: Vec<&str> = Kind::OWN.iter().map(|kind| kind.as_str()).collect();

@@ -1,6 +1,7 @@
 //! Authorizer: which tokens are accepted. ApiRoutes define the required scopes.
 
 mod cognito;
+mod iam;
 mod introspection;
 mod issuer;
 mod service_account;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{condition::conditions_schema, field::Duration};
 pub use cognito::{CognitoAuthorizer, UserPool};
+pub use iam::{IamAuthorizer, UnsignedPayload};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
 pub use service_account::ServiceAccountAuthorizer;
@@ -33,7 +35,7 @@ use token::{claims_schema, default_clock_skew, default_token_from};
     namespaced,
     status = "AuthorizerStatus",
     derive = "PartialEq",
-    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool). ApiRoutes reference it and add the scopes that each rule requires.",
+    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool, IAM authorization). ApiRoutes reference it and add the scopes that each rule requires.",
     printcolumn(
         name = "Type",
         type_ = "string",
@@ -92,12 +94,16 @@ use token::{claims_schema, default_clock_skew, default_token_from};
 }, {
     "rule": "has(self.serviceAccount) == (self.type == 'ServiceAccount')",
     "message": "type ServiceAccount requires the field serviceAccount, which is not allowed with other types"
+}, {
+    "rule": "has(self.iam) == (self.type == 'Iam')",
+    "message": "type Iam requires the field iam, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
     /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
     /// `Cognito`: the same for Amazon Cognito user pools, with their rules for ID and access tokens. `Introspection`: tokens of
     /// every form, about which an endpoint of the authorization server decides. `ServiceAccount`: tokens of the cluster's
-    /// ServiceAccounts. Example: `Jwt`.
+    /// ServiceAccounts. `Iam`: requests that a Principal of the
+    /// Authorizer's namespace signed with AWS Signature Version 4. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
@@ -112,6 +118,9 @@ pub struct AuthorizerSpec {
     /// ServiceAccounts of the cluster. Required with type `ServiceAccount`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountAuthorizer>,
+    /// AWS Signature Version 4. Required with type `Iam`; `{}` for the values that its fields have when they are unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iam: Option<IamAuthorizer>,
 }
 
 /// The types of authorizers.
@@ -125,6 +134,8 @@ pub enum AuthorizerType {
     Introspection,
     /// Signed tokens of ServiceAccounts of the cluster.
     ServiceAccount,
+    /// Signed requests of Principals.
+    Iam,
 }
 
 /// How a JSON Web Token is found and verified.

@@ -71,6 +71,7 @@ pub fn definitions() -> Result<Vec<Definition>, ManifestError> {
         definition::<crate::ApiKey>()?,
         definition::<crate::ApiRoute>()?,
         definition::<crate::Authorizer>()?,
+        definition::<crate::Principal>()?,
         definition::<crate::Stage>()?,
         definition::<crate::UsagePlan>()?,
     ])
@@ -86,9 +87,14 @@ where
     object["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "sluice"});
     let schema = &mut object["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     tidy(schema);
-    if K::kind(&()) == "ApiKey" {
-        // The operator's Secret is named after the key; its name must fit as well.
-        let longest = 253 - crate::api_key::SECRET_NAME_SUFFIX.len();
+    let suffix = match K::kind(&()).as_ref() {
+        "ApiKey" => Some(crate::api_key::SECRET_NAME_SUFFIX),
+        "Principal" => Some(crate::principal::SECRET_NAME_SUFFIX),
+        _ => None,
+    };
+    if let Some(suffix) = suffix {
+        // The operator's Secret is named after the object; its name must fit as well.
+        let longest = 253 - suffix.len();
         schema["properties"]["metadata"] =
             json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": longest}}});
     }
@@ -176,7 +182,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_status_a_short_name_and_our_category() {
         let definitions = definitions().unwrap();
-        assert_eq!(definitions.len(), 5);
+        assert_eq!(definitions.len(), 6);
         for definition in definitions {
             let names = &definition.object["spec"]["names"];
             assert_eq!(names["categories"], json!(["sluice"]), "{}", definition.kind);

@@ -62,6 +62,24 @@ fn default_client_secret_key() -> String {
     "client-secret".to_owned()
 }
 
+/// A reference to one key of a ConfigMap that holds an IAM policy document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyReference {
+    /// The ConfigMap.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// The key in its `data` that holds the document as JSON. Unset: `policy.json`. At most 253 characters.
+    /// Example: `read-only.json`.
+    #[serde(default = "default_policy_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
+    pub key: String,
+}
+
+fn default_policy_key() -> String {
+    "policy.json".to_owned()
+}
+
 /// A reference to one port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -178,6 +196,8 @@ pub const FIELDS: &[ReferenceField] = &[
     field("Authorizer", "spec.introspection.client.secret", "Secret"),
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
+    field("Principal", "spec.accessKeys[].secret", "Secret"),
+    field("Principal", "spec.policies[].configMap", "ConfigMap"),
     field("Stage", "spec.tls.certificates[]", "Secret"),
     field("Stage", "spec.tls.clientAuth.ca[].configMap", "ConfigMap"),
     field("Stage", "spec.tls.clientAuth.ca[].secret", "Secret"),

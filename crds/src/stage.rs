@@ -10,6 +10,7 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub use crate::policy_document::PolicyDocument;
 use crate::{
     accepts::Accepts,
     client_throttle::ClientThrottle,
@@ -19,7 +20,7 @@ use crate::{
     source::Source,
 };
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertForwarding, RevocationReference, RevocationSource};
-pub use policy::{AwsNames, PolicyDocument};
+pub use policy::AwsNames;
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, PathCharacters, QueryCharacters,
     RequestPolicy, Semicolons,
@@ -154,7 +155,8 @@ pub struct StageSpec {
 
     /// The resource policy of the stage (AWS: resource policy): an IAM policy document. A request needs a statement that allows
     /// `execute-api:Invoke` for it, and none that denies it; other requests get 403. It is evaluated after the Authorizer of a
-    /// rule. `Principal` is `"*"`: callers have no AWS credentials. At most 8,192 characters as JSON. Unset: no policy.
+    /// rule, together with the policies of the caller if that is a Principal. `Principal: "*"` matches every caller, an ARN or
+    /// account those of Principals. At most 8,192 characters as JSON. Unset: no policy.
     /// Example: `{Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "execute-api:Invoke", Resource: "execute-api:/*"}]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyDocument>,

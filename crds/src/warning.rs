@@ -45,11 +45,14 @@ codes! {
     NEVER_MATCHES = "NeverMatches": "a rule matches no request";
     OPEN_CATCH_ALL = "OpenCatchAll": "an open rule serves paths beside a protected rule";
     PREFIX_REPEATED = "PrefixRepeated": "a path begins with the base path or version that come before it anyway";
+    PRINCIPAL_WITHOUT_AUTHORIZER = "PrincipalWithoutAuthorizer": "no Iam Authorizer in its namespace accepts a Principal";
+    PRINCIPAL_WITHOUT_POLICY = "PrincipalWithoutPolicy": "a Principal has no policy that allows anything";
     REVOCATION_LIST_EXPIRED = "RevocationListExpired": "a list of revoked certificates has expired";
     REVOCATION_LIST_EXPIRES_SOON = "RevocationListExpiresSoon": "a list of revoked certificates expires soon";
     THROTTLE_WITHOUT_KEY = "ThrottleWithoutKey": "a UsagePlan limits a rule that requires no API key";
     TIMEOUT_ABOVE_AWS = "TimeoutAboveAws": "a timeout is longer than AWS allows";
     UNKNOWN_CODE = "UnknownCode": "the annotation sluice.dev/silence names a code that does not exist";
+    UNSIGNED_PAYLOAD = "UnsignedPayload": "an Authorizer accepts requests whose signature does not cover the body";
 }
 
 /// The code of that name.

@@ -76,6 +76,7 @@ fn every_accepted_row_is_deserialized_and_equal_with_its_defaults() {
             "ApiKey" => same::<sluice_crds::ApiKey>(&row.name, &row.object),
             "ApiRoute" => same::<sluice_crds::ApiRoute>(&row.name, &row.object),
             "Authorizer" => same::<sluice_crds::Authorizer>(&row.name, &row.object),
+            "Principal" => same::<sluice_crds::Principal>(&row.name, &row.object),
             "Stage" => same::<sluice_crds::Stage>(&row.name, &row.object),
             "UsagePlan" => same::<sluice_crds::UsagePlan>(&row.name, &row.object),
             other => panic!("{}: unknown kind {other}", row.name),

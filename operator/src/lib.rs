@@ -2,6 +2,7 @@
 
 pub mod cluster_issuer;
 pub mod cluster_state;
+mod days;
 mod fields;
 pub mod gateway_api;
 pub mod internals;

@@ -2,24 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus::Registry;
 use sluice_daemon::{Readiness, admin};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::ClusterState;
+use crate::days;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::{CertificateFiles, Server};
 use crate::publish::{Admission, Proxies, Publisher, Reviewer};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
-use crate::translate::Translator;
+use crate::translate::{SigningDays, Translator};
 use crate::watch;
 
 /// A running operator.
@@ -105,12 +109,15 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(current, proxies.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));
+    let wake = Arc::new(Notify::new());
+    tasks.spawn(days::follow(settings.signing_key_days, wake.clone(), stop.clone()));
     let mut translator = Translator::new();
     let to = publisher.clone();
     let show = move |state: &ClusterState, changed: &BTreeSet<(Kind, ObjectKey)>| {
         let _change = tracing::info_span!("configuration change", objects.changed = changed.len()).entered();
         cache.update(state, changed);
         let translation = tracing::info_span!("translate").in_scope(|| {
+            translator.set_days(SigningDays::around(Timestamp::now(), settings.signing_key_days));
             let timer = metrics.translate_duration.start_timer();
             // The first state is published even when it is empty: proxies wait for a first configuration.
             let first = blocker.take().map(|_| translator.translate(state));
@@ -130,7 +137,8 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
         }
     };
     let watching = stop.clone();
-    tasks.spawn(async move { watch::run(client, watch::WatchSettings::default(), watching, show).await });
+    let watched = watch::WatchSettings { wake, ..watch::WatchSettings::default() };
+    tasks.spawn(async move { watch::run(client, watched, watching, show).await });
     tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
     let admin = endpoint.address();
     Ok(Operator { stream, admin, proxies, publisher, stop, tasks, endpoint })

@@ -43,6 +43,11 @@ pub(crate) fn expected(state: &ClusterState, translation: &Translation) -> BTree
         let own = keys.iter().flat_map(|entry| of(&fleets, &entry.plans)).collect();
         fleets.insert(name.clone(), own);
     }
+    for (name, body) in &bodies {
+        let PartBody::Principal(principal) = body else { continue };
+        let own = of(&fleets, &principal.authorizers);
+        fleets.insert(name.clone(), own);
+    }
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, of) in fleets.into_iter().filter(|(name, _)| translation.parts.contains(name)) {
         for fleet in of {

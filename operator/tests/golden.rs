@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sluice_crds::condition::reason;
 use sluice_kit::golden::compare;
-use sluice_operator::translate::{ClaimTime, Detail, Served, Translation, translate};
+use sluice_operator::translate::{ClaimTime, Detail, Served, SigningDays, Translation, Translator};
 use sluice_operator::warning::Warning;
+
+/// The time of the translation; signing keys are derived for the day before, this one and the next one.
+const TODAY: &str = "2026-11-27T12:00:00Z";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -28,6 +31,10 @@ fn redact(value: &mut Value) {
     }
     if let Some(chain) = value.get_mut("chain_pem") {
         *chain = json!("(chain)");
+    }
+    let keys = value.get_mut("keys").and_then(Value::as_array_mut).into_iter().flatten();
+    for key in keys.filter_map(|key| key.get_mut("signing_keys")?.as_array_mut()).flatten() {
+        key["key"] = json!("(signing key)");
     }
 }
 
@@ -88,6 +95,11 @@ fn statuses(translation: &Translation) -> Value {
                 status.insert("secretName".into(), json!(secret));
                 status.insert("mustGenerate".into(), json!(must_generate));
             }
+            Detail::Principal { access_key_ids, arn, must_generate } => {
+                status.insert("accessKeyIds".into(), json!(access_key_ids));
+                status.insert("arn".into(), json!(arn));
+                status.insert("mustGenerate".into(), json!(must_generate));
+            }
         }
         if !desired.warnings.is_empty() {
             status.insert("warnings".into(), desired.warnings.iter().map(warning).collect());
@@ -115,10 +127,15 @@ fn statuses(translation: &Translation) -> Value {
     json!(all)
 }
 
+fn translated(input: &str) -> Translation {
+    let days = SigningDays::around(TODAY.parse().unwrap(), 1);
+    Translator::new().with_days(days).translate(&crate::objects::state(input))
+}
+
 fn translates_as_written_down(case: &str) {
     let case = folder().join(case);
     let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
-    let translation = translate(&crate::objects::state(&input));
+    let translation = translated(&input);
     let files = [("parts.yaml", parts(&translation)), ("status.yaml", statuses(&translation))];
     let compared = files.map(|(file, value)| compare(&case.join(file), &serde_saphyr::to_string(&value).unwrap()));
     let wrong: Vec<String> = compared.into_iter().filter_map(Result::err).collect();
@@ -153,7 +170,7 @@ fn every_reason_of_a_translation_has_a_case() {
     let mut seen = BTreeSet::new();
     for case in cases() {
         let input = std::fs::read_to_string(case.join("in.yaml")).unwrap();
-        let translation = translate(&crate::objects::state(&input));
+        let translation = translated(&input);
         let conditions = translation.statuses.iter().flat_map(|(_, desired)| &desired.conditions);
         seen.extend(conditions.map(|condition| condition.reason));
     }

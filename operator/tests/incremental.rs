@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
-use sluice_operator::translate::{Detail, Served, Translation, Translator};
+use sluice_operator::translate::{Detail, Served, SigningDays, Translation, Translator};
+use sluice_wire::{PartBody, PartKind, PartName};
 
 use crate::fleets;
 use crate::objects::object;
@@ -29,6 +30,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = step.prop_map(|(kind, name, shape, gone, other)| Step { kind, name, shape, gone, other });
     prop::collection::vec(step, 1..60)
 }
+
+const REGIONS: [&str; 3] = ["us-east-1", "eu-west-1", "not a region"];
 
 /// Rules that meet those of other routes, with every way in which a match or a policy can be invalid.
 fn rules(shape: u8) -> Value {
@@ -75,6 +78,22 @@ fn value(step: &Step) -> Value {
             "version": if shape % 10 == 9 { json!({"name": "v1", "scheme": "Header"}) } else { Value::Null },
             "rules": rules(*shape),
         }),
+        Kind::Authorizer if shape % 4 == 3 => json!({"type": "Iam", "iam": {
+            "regions": [REGIONS[usize::from(high)]],
+            "unsignedPayload": if low == 0 { "Allow" } else { "Reject" },
+        }}),
+        Kind::Principal => json!({
+            "accessKeys": match low {
+                0 => json!([]),
+                1 => json!([{"secret": {"name": format!("n{high}")}}]),
+                _ => json!([{"secret": {"name": "n0"}}, {"secret": {"name": format!("n{high}")}}]),
+            },
+            "policies": match shape % 5 {
+                0 => json!([{"configMap": {"name": format!("n{high}"), "key": "jwks.json"}}]),
+                1 => json!([{"document": {"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}}]),
+                _ => json!([]),
+            },
+        }),
         Kind::Authorizer => json!({"type": "Jwt", "jwt": {"issuers": [{
             "issuer": "https://idp.example", "audiences": ["a"],
             "jwks": {"type": "ConfigMap", "configMap": {"name": format!("n{low}")}},
@@ -106,12 +125,24 @@ fn value(step: &Step) -> Value {
                 json!([{"addresses": [format!("10.0.0.{shape}")], "conditions": {"ready": high != 2}}]);
             value["ports"] = json!([{"name": "web", "port": 8080}]);
         }
-        Kind::Secret => value["stringData"] = json!({"api-key": format!("sk_{:030}", high)}),
+        Kind::Secret => {
+            value["stringData"] = json!({
+                "api-key": format!("sk_{:030}", high),
+                "AWS_ACCESS_KEY_ID": format!("SLCE{high:016}"),
+                "AWS_SECRET_ACCESS_KEY": "s".repeat(if low == 2 { 3 } else { 40 }),
+            });
+        }
         Kind::ConfigMap => {
             value["data"] =
                 json!({"jwks.json": if low == 0 { "{}" } else { r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"# }})
         }
         Kind::Namespace => value["metadata"]["labels"] = json!({"tenant": if low == 0 { "a" } else { "b" }}),
+        Kind::Principal => {
+            value["spec"] = spec;
+            if shape % 3 == 1 {
+                value["status"] = json!({"accessKeyIds": [format!("SLCE{:016}", shape % 4)]});
+            }
+        }
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),
         Kind::Stage => {
             value["spec"] = spec;
@@ -143,6 +174,7 @@ proptest! {
         let mut among = BTreeSet::new();
         for (at, step) in steps.iter().enumerate() {
             let key = key(step);
+            let days = days(u8::try_from(at / 8).unwrap());
             if step.gone {
                 state.remove(step.kind, &key);
             } else {
@@ -150,7 +182,9 @@ proptest! {
             }
             among.insert((step.kind, key));
             if at % batch == 0 {
-                let scratch = Translator::limited(total, shard).translate(&state);
+                let scratch = Translator::limited(total, shard).with_days(days).translate(&state);
+                translator.set_days(days);
+                incremental.set_days(days);
                 prop_assert_eq!(&translator.translate(&state), &scratch, "after step {} of {:?}", at, steps);
                 if quota == 0 {
                     prop_assert_eq!(fleets::published(&scratch), fleets::expected(&state, &scratch));
@@ -160,8 +194,15 @@ proptest! {
                 among.clear();
             }
         }
-        prop_assert_eq!(translator.translate(&state), Translator::limited(total, shard).translate(&state));
+        translator.set_days(days(0));
+        let scratch = Translator::limited(total, shard).with_days(days(0)).translate(&state);
+        prop_assert_eq!(translator.translate(&state), scratch);
     }
+}
+
+/// A day of January and the next one.
+fn days(day: u8) -> SigningDays {
+    SigningDays::around(format!("2026-01-{:02}T10:00:00Z", day + 1).parse().unwrap(), 1)
 }
 
 fn key(step: &Step) -> ObjectKey {
@@ -307,4 +348,139 @@ fn a_key_is_made_only_when_it_is_known_that_there_is_none() {
     assert!(!makes(&translator.translate(&state)));
     state.unknown.clear();
     assert!(makes(&translator.translate_changed(&state, &BTreeSet::from([secret])).unwrap()));
+}
+
+/// The cluster state of the tests of Principals: two in the namespace `shop`, one in `store`, and other objects.
+fn principals() -> ClusterState {
+    let mut state = ClusterState::default();
+    let meta = |name: &str, namespace: &str| json!({"name": name, "namespace": namespace});
+    state.apply(object(json!({"kind": "Stage", "metadata": meta("prod", "shop"), "spec": {}})));
+    state.apply(object(route(1, "/a")));
+    for (number, (name, namespace)) in [("a", "shop"), ("b", "shop"), ("c", "store")].into_iter().enumerate() {
+        let data = json!({"AWS_ACCESS_KEY_ID": format!("SLCE{number:016}"), "AWS_SECRET_ACCESS_KEY": "s".repeat(40)});
+        state.apply(object(json!({"kind": "Secret", "metadata": meta(name, namespace), "stringData": data})));
+        let spec = json!({"accessKeys": [{"secret": {"name": name}}]});
+        state.apply(object(json!({"kind": "Principal", "metadata": meta(name, namespace), "spec": spec})));
+        state.apply(object(iam(namespace, "us-east-1")));
+    }
+    state
+}
+
+fn iam(namespace: &str, region: &str) -> Value {
+    let meta = json!({"name": "aws", "namespace": namespace});
+    json!({"kind": "Authorizer", "metadata": meta, "spec": {"type": "Iam", "iam": {"regions": [region]}}})
+}
+
+/// The parts that differ.
+fn changed(before: &Translation, now: &Translation) -> Vec<String> {
+    let differs = |(name, part): &(&PartName, &std::sync::Arc<sluice_wire::Part>)| before.parts.get(name) != Some(part);
+    let mut names: Vec<String> = now.parts.iter().filter(differs).map(|(name, _)| name.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// The days and regions of the first access key of a Principal.
+fn scopes(translation: &Translation, namespace: &str, name: &str) -> Vec<(String, String)> {
+    let name = PartName::of_object(PartKind::Principal, namespace, name);
+    let PartBody::Principal(part) = translation.parts.get(&name).unwrap().decode().unwrap() else { panic!() };
+    part.keys[0].signing_keys.iter().map(|key| (key.date.clone(), key.region.clone())).collect()
+}
+
+#[test]
+fn another_day_translates_the_principals_alone() {
+    let state = principals();
+    let mut translator = Translator::new().with_days(days(4));
+    let before = translator.translate(&state);
+    let east = |day: &str| (day.to_owned(), "us-east-1".to_owned());
+    assert_eq!(scopes(&before, "shop", "a"), [east("20260104"), east("20260105"), east("20260106")]);
+    translator.set_days(days(4));
+    assert!(translator.translate_changed(&state, &BTreeSet::new()).is_none(), "the same day");
+    translator.set_days(days(5));
+    let after = translator.translate_changed(&state, &BTreeSet::new()).unwrap();
+    assert_eq!(translator.translated(), 3);
+    assert_eq!(changed(&before, &after), ["principal/shop/a", "principal/shop/b", "principal/store/c"]);
+    assert_eq!(scopes(&after, "shop", "a"), [east("20260105"), east("20260106"), east("20260107")]);
+    assert_eq!(after.statuses, before.statuses);
+    assert!(translator.translate_changed(&state, &BTreeSet::new()).is_none(), "once");
+}
+
+#[test]
+fn a_changed_iam_authorizer_translates_the_principals_of_its_namespace_alone() {
+    let mut state = principals();
+    let mut translator = Translator::new().with_days(days(4));
+    let before = translator.translate(&state);
+    state.apply(object(iam("shop", "eu-west-1")));
+    let among = BTreeSet::from([(Kind::Authorizer, ObjectKey::new("shop", "aws"))]);
+    let after = translator.translate_changed(&state, &among).unwrap();
+    assert_eq!(translator.translated(), 3, "the Authorizer and two Principals");
+    assert_eq!(changed(&before, &after), ["authorizer/shop/aws", "principal/shop/a", "principal/shop/b"]);
+    assert!(scopes(&after, "shop", "b").iter().all(|(_, region)| region == "eu-west-1"));
+    // The type changes: the Principals are not accepted any more.
+    let mut jwt = iam("shop", "eu-west-1");
+    jwt["spec"] = json!({"type": "Jwt", "jwt": {"issuers": [{"issuer": "https://idp.example", "audiences": ["a"]}]}});
+    state.apply(object(jwt));
+    let after = translator.translate_changed(&state, &among).unwrap();
+    assert!(scopes(&after, "shop", "a").is_empty() && scopes(&after, "store", "c").len() == 3);
+    assert_eq!(after, Translator::new().with_days(days(4)).translate(&state));
+}
+
+#[test]
+fn an_access_key_is_made_only_when_it_is_known_that_there_is_none() {
+    let mut state = ClusterState::default();
+    let secret = (Kind::Secret, ObjectKey::new("shop", "reporting-access-key"));
+    state.apply(object(
+        json!({"kind": "Principal", "metadata": {"name": "reporting", "namespace": "shop"}, "spec": {}}),
+    ));
+    state.unknown.insert(secret.clone());
+    let mut translator = Translator::new();
+    let makes = |translation: &Translation| {
+        let desired = &translation.statuses[&sluice_wire::ObjectRef::new("Principal", "shop", "reporting")];
+        assert_eq!(desired.conditions[1].reason, "SecretNotFound");
+        desired.detail.must_generate()
+    };
+    assert!(!makes(&translator.translate(&state)));
+    state.unknown.clear();
+    assert!(makes(&translator.translate_changed(&state, &BTreeSet::from([secret])).unwrap()));
+}
+
+#[test]
+fn signing_keys_are_those_that_aws_documents() {
+    // https://docs.aws.amazon.com/general/latest/gr/signature-v4-examples.html
+    let (secret, expected) =
+        ("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "9HgOLZ9l+olfnGezLOG68LDYpDUFoAChqeCQ1BTbQE0=");
+    let mut state = ClusterState::default();
+    let meta = |name: &str| json!({"name": name, "namespace": "shop"});
+    let data = json!({"AWS_ACCESS_KEY_ID": "SLCEAAAAAAAAAAAAAAA1", "AWS_SECRET_ACCESS_KEY": secret});
+    state.apply(object(json!({"kind": "Secret", "metadata": meta("reporting-access-key"), "stringData": data})));
+    state.apply(object(json!({"kind": "Principal", "metadata": meta("reporting"), "spec": {}})));
+    let mut authorizer = iam("shop", "us-east-1");
+    authorizer["spec"]["iam"]["service"] = json!("iam");
+    state.apply(object(authorizer));
+    let days = SigningDays::around("2012-02-15T00:00:00Z".parse().unwrap(), 1);
+    let translation = Translator::new().with_days(days).translate(&state);
+    let part = translation.parts.get(&PartName::of_object(PartKind::Principal, "shop", "reporting")).unwrap();
+    let PartBody::Principal(body) = part.decode().unwrap() else { panic!() };
+    let key = body.keys[0].signing_keys.iter().find(|key| key.date == "20120215").unwrap();
+    assert_eq!((key.key.as_str(), key.service.as_str()), (expected, "iam"));
+    assert!(part.may_hold_secrets() && !part.json.contains(secret));
+    let shown = format!("{:?} {:?}", translation.statuses, translation.parts.iter().collect::<Vec<_>>());
+    assert!(!shown.contains(secret) && !shown.contains(expected));
+}
+
+#[test]
+fn a_principal_that_exceeds_the_quota_keeps_its_place_without_keys_and_policies() {
+    let mut state = principals();
+    let data = "x".repeat(3000);
+    let document = json!({"Id": data, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
+    let spec = json!({"accessKeys": [{"secret": {"name": "a"}}], "policies": [{"document": document}]});
+    let meta = json!({"name": "a", "namespace": "shop", "creationTimestamp": "2026-02-01T00:00:00Z"});
+    state.apply(object(json!({"kind": "Principal", "metadata": meta, "spec": spec})));
+    let translation = Translator::limited(6000, usize::MAX).with_days(days(4)).translate(&state);
+    let name = PartName::of_object(PartKind::Principal, "shop", "a");
+    let PartBody::Principal(part) = translation.parts.get(&name).unwrap().decode().unwrap() else { panic!() };
+    assert!(part.invalid.is_some() && part.keys.is_empty() && part.policies.is_empty(), "{part:?}");
+    let status = &translation.statuses[&sluice_wire::ObjectRef::new("Principal", "shop", "a")];
+    assert_eq!((status.conditions[0].reason, status.served), ("QuotaExceeded", Served::Nothing));
+    assert!(matches!(&status.detail, Detail::Principal { access_key_ids, .. } if access_key_ids.is_empty()));
+    assert_eq!(scopes(&translation, "store", "c").len(), 3, "another namespace is not affected");
 }

@@ -12,6 +12,8 @@ use sluice_operator::translate::{Translation, Translator};
 
 use crate::objects::object;
 
+const ALLOW: &str = r#"{"Statement":{"Effect":"Allow","Action":"execute-api:Invoke","Resource":"*"}}"#;
+
 /// The namespace of the objects that are referred to; those that refer are in `shop`.
 pub(crate) const SHARED: &str = "shared";
 
@@ -66,6 +68,10 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         }
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
+        ("Principal", "spec.accessKeys[].secret") => json!({"accessKeys": [{"secret": there}]}),
+        ("Principal", "spec.policies[].configMap") => {
+            json!({"accessKeys": [{"secret": {"name": "local"}}], "policies": [{"configMap": there}]})
+        }
         ("Stage", "spec.tls.certificates[]") => json!({"tls": {"certificates": [there]}}),
         ("Stage", "spec.tls.clientAuth.ca[].configMap") => {
             client_auth(json!([{"type": "ConfigMap", "configMap": there}]), None)
@@ -96,10 +102,11 @@ pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     match kind {
         "Secret" => json!({"kind": kind, "metadata": metadata, "stringData": {
             "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()), "client-secret": "s3cret",
+            "AWS_ACCESS_KEY_ID": format!("SLCEAAAAAAAA{:08}", namespace.len()), "AWS_SECRET_ACCESS_KEY": "s3cret".repeat(4),
             "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "ca.crl": list, "tls.key": certificate.signing_key.serialize_pem(),
         }}),
         "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {
-            "jwks.json": key_set, "ca.crt": certificate.cert.pem(), "ca.crl": list,
+            "jwks.json": key_set, "ca.crt": certificate.cert.pem(), "ca.crl": list, "policy.json": ALLOW,
         }}),
         "Service" => json!({"kind": kind, "metadata": metadata, "spec": {"ports": [{"port": 80}]}}),
         "Stage" => json!({"kind": kind, "metadata": metadata, "spec": {"hostnames": [format!("{namespace}.example")]}}),

@@ -59,8 +59,11 @@ fn start(first: u16) -> (Arc<Switch>, mpsc::UnboundedReceiver<Vec<ObjectKey>>, i
     let uri = format!("http://{}", server.address).parse().unwrap();
     let client = Client::try_from(kube::Config::new(uri)).unwrap();
     let how = |kind: &Kind| (*kind, if *kind == Kind::UsagePlan { Watch::WhenServed } else { kind.watch() });
-    let settings =
-        WatchSettings { kinds: Kind::ALL.iter().map(how).collect(), absent_retry: Duration::from_millis(20) };
+    let settings = WatchSettings {
+        kinds: Kind::ALL.iter().map(how).collect(),
+        absent_retry: Duration::from_millis(20),
+        ..WatchSettings::default()
+    };
     let (shown, states) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let show = move |state: &sluice_operator::cluster_state::ClusterState, _: &BTreeSet<_>| {

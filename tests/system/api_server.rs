@@ -11,8 +11,8 @@ async fn every_kind_of_the_group_is_listed_under_its_category() -> anyhow::Resul
     let kinds = server.kubectl(&["api-resources", "--api-group=sluice.dev", "--categories=sluice", "-o=name"]).await?;
     let mut kinds: Vec<&str> = kinds.lines().collect();
     kinds.sort_unstable();
-    let expected =
-        ["apikeys", "apiroutes", "authorizers", "stages", "usageplans"].map(|kind| format!("{kind}.sluice.dev"));
+    let expected = ["apikeys", "apiroutes", "authorizers", "principals", "stages", "usageplans"]
+        .map(|kind| format!("{kind}.sluice.dev"));
     assert_eq!(kinds, expected);
     Ok(())
 }

@@ -15,6 +15,7 @@ mod metrics;
 mod names;
 mod operator_cpu;
 mod outages;
+mod principals;
 mod quickstart;
 mod restarts;
 mod rights;

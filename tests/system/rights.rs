@@ -132,6 +132,9 @@ async fn the_operator_uses_every_permission_of_the_chart_and_needs_no_other() ->
     for (kind, name) in [("Stage", "prod"), ("ApiRoute", "orders"), ("Authorizer", "customers"), ("ApiKey", "acme")] {
         space.programmed(kind, name).await?;
     }
+    let api = "sluice.dev/v1alpha1";
+    space.apply(&json!({"apiVersion": api, "kind": "Principal", "metadata": {"name": "acme"}, "spec": {}})).await?;
+    space.condition("Principal", "acme", "Accepted", |found| found.status == "True").await?;
     // The same Event a second time becomes a series, which is a patch.
     for _ in 0..2 {
         for (header, status) in [("connection", "False"), ("x-fine", "True")] {

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use sluice_crds::Authorizer;
 use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMethod, Rule, VersionScheme};
 use sluice_crds::authorizer::ServiceAccountAuthorizer;
 use sluice_crds::field::ApiKeyRequirement;
@@ -12,7 +13,7 @@ use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_wire::Network;
 
-use super::local::{Local, key_text};
+use super::local::{Local, access_key_text, key_text};
 use super::reach::{Reach, Unreachable};
 
 /// The input of the example calls.
@@ -66,6 +67,7 @@ impl Served<'_> {
 #[derive(Default)]
 struct Shown {
     token: bool,
+    signed: bool,
     key: bool,
     burst: bool,
     open: usize,
@@ -109,6 +111,9 @@ pub(crate) fn lines(context: &Context<'_>) -> Vec<String> {
         let needs_key = served.rule.api_key.unwrap_or(served.route.spec.api_key) == ApiKeyRequirement::Required;
         let open = authorization.type_ == AuthorizationType::None;
         match (open, needs_key) {
+            (false, false) if context.is_signed(&served, authorization) => {
+                shown.signed = shown.signed || context.signed_lines(&served, authorization, &mut lines);
+            }
             (false, false) if !shown.token => shown.token = context.token_lines(&served, authorization, &mut lines),
             (true, true) if !shown.key => shown.key = context.key_lines(&served, &mut lines),
             (true, false) => open_lines(&served, &mut shown, &mut lines),
@@ -242,6 +247,34 @@ impl<'a> Context<'a> {
         let pools =
             spec.cognito.iter().flat_map(|cognito| cognito.user_pools.iter().filter_map(|pool| pool.issuer.as_ref()));
         issuers.chain(introspected).chain(pools).find_map(|issuer| self.local.token_endpoint(issuer))
+    }
+
+    fn authorizer(&self, served: &Served<'_>, authorization: &Authorization) -> Option<(ObjectKey, &'a Authorizer)> {
+        let key = ObjectKey::of(served.route).target(authorization.authorizer.as_ref()?);
+        self.cluster.authorizers.get(&key).map(|found| (key, &**found))
+    }
+
+    /// Whether requests are signed with the access key of a Principal.
+    fn is_signed(&self, served: &Served<'_>, authorization: &Authorization) -> bool {
+        self.authorizer(served, authorization).is_some_and(|(_, found)| found.spec.iam.is_some())
+    }
+
+    /// Calls with a signature and without one. False: no access key is known.
+    fn signed_lines(&self, served: &Served<'_>, authorization: &Authorization, lines: &mut Vec<String>) -> bool {
+        let Some((key, authorizer)) = self.authorizer(served, authorization) else { return false };
+        let Some(iam) = &authorizer.spec.iam else { return false };
+        let Some(region) = iam.regions.first() else { return false };
+        let of_namespace = self.cluster.principals.keys().filter(|principal| principal.namespace == key.namespace);
+        let mut known = of_namespace.filter_map(|key| Some((key, access_key_text(self.cluster, key)?)));
+        let Some((principal, (id, secret))) = known.next() else { return false };
+        let (target, service) = (&served.target, &iam.service);
+        // Inside of single quotes a shell changes nothing.
+        let user = format!("{id}:{secret}").replace('\'', r"'\''");
+        let unless = if served.has_policy { "" } else { "; 403 unless a policy of it allows it" };
+        let outcome = format!("{}{unless}", served.outcome(&format!(", signed by Principal {principal}")));
+        lines.push(format!("curl -i --aws-sigv4 aws:amz:{region}:{service} -u '{user}' {target}   # {outcome}"));
+        lines.push(format!("curl -i {target}   # 403: no signature"));
+        true
     }
 
     /// Calls with and without an API key. False: no valid key is known.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::json;
-use sluice_crds::Authorizer;
+use sluice_crds::{Authorizer, principal};
 use sluice_operator::cluster_issuer::ClusterIssuer;
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::objects::{Kind, Object, ObjectKey, secret_of};
+use sluice_operator::objects::{Kind, Object, ObjectKey, access_key_secrets, generated_access_key, secret_of};
+use sluice_operator::report::keys::generate_access_key;
 
 use crate::args::{Mapping, ServicePort};
 use crate::example::{Server, backend::Backend, idp::Idp};
@@ -29,6 +30,8 @@ pub(crate) struct Local {
     flagged: BTreeSet<ServicePort>,
     /// Generated keys of ApiKeys without a Secret, by Secret. They are valid until the program stops.
     api_keys: BTreeMap<ObjectKey, String>,
+    /// Generated access keys of Principals without a Secret, id and secret, by Secret.
+    access_keys: BTreeMap<ObjectKey, (String, String)>,
     /// Running example servers.
     servers: BTreeMap<ServicePort, Server>,
     /// Issuers of local identity providers, with their addresses.
@@ -210,7 +213,7 @@ impl Local {
         services.iter().flat_map(|service| cluster.endpoint_slices.group(service)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Secrets for ApiKeys without one, as the operator creates them in a cluster.
+    /// Secrets for ApiKeys and Principals without one, as the operator creates them in a cluster.
     fn secrets(&mut self, cluster: &ClusterState) -> anyhow::Result<Vec<Object>> {
         let mut objects = Vec::new();
         for api_key in cluster.api_keys.values() {
@@ -230,6 +233,27 @@ impl Local {
                 "metadata": {"name": secret.name, "namespace": secret.namespace},
                 "type": "Opaque",
                 "data": {sluice_crds::api_key::SECRET_DATA_KEY: base64(text.as_bytes())},
+            });
+            objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
+        }
+        for key in cluster.principals.iter().filter(|(_, found)| found.spec.access_keys.is_empty()).map(|(key, _)| key)
+        {
+            let secret = generated_access_key(key);
+            if cluster.secrets.contains_key(&secret) {
+                continue;
+            }
+            let (id, text) = match self.access_keys.get(&secret) {
+                Some(generated) => generated.clone(),
+                None => {
+                    let generated = generate_access_key()?;
+                    self.access_keys.insert(secret.clone(), generated.clone());
+                    generated
+                }
+            };
+            let value = json!({
+                "metadata": {"name": secret.name, "namespace": secret.namespace},
+                "type": "Opaque",
+                "data": {principal::ID_DATA_KEY: base64(id.as_bytes()), principal::SECRET_DATA_KEY: base64(text.as_bytes())},
             });
             objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
         }
@@ -274,6 +298,16 @@ impl Local {
         let service = ServicePort { namespace: namespace.to_owned(), name: name.to_owned(), port: port.parse().ok()? };
         self.addresses.get(&service).map(|address| format!("http://{address}{path}"))
     }
+}
+
+/// The id and the secret of the first access key of a Principal that is known.
+pub(crate) fn access_key_text(cluster: &ClusterState, key: &ObjectKey) -> Option<(String, String)> {
+    let secrets = access_key_secrets(cluster.principals.get(key)?);
+    secrets.iter().find_map(|(_, secret)| {
+        let data = cluster.secrets.get(secret)?.data.as_ref()?;
+        let text = |name: &str| Some(std::str::from_utf8(&data.get(name)?.0).ok()?.trim_end().to_owned());
+        Some((text(principal::ID_DATA_KEY)?, text(principal::SECRET_DATA_KEY)?))
+    })
 }
 
 /// The text of an ApiKey's key, if it is known.

@@ -23,12 +23,15 @@ mod curl;
 pub(crate) mod local;
 mod print;
 mod reach;
-mod session;
+pub(crate) mod session;
 
 use session::{Changes, Session};
 
 /// Time for requests in progress after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often the day is compared with the one of the signing keys.
+const DAY_CHECK: Duration = Duration::from_secs(60);
 
 /// Serves the folder until a signal to stop arrives.
 pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
@@ -66,6 +69,11 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
                 match serve(&proxy, &mut session, &loaded).await {
                     Ok(changes) => print::change(&session, &changes, &loaded),
                     Err(error) => println!("! {error:#}"),
+                }
+            }
+            () = tokio::time::sleep(DAY_CHECK) => {
+                if session.is_of_another_day() && let Err(error) = serve(&proxy, &mut session, &loaded).await {
+                    println!("! {error:#}");
                 }
             }
         }

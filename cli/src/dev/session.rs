@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::bail;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::publish::{Published, delta};
-use sluice_operator::translate::Translator;
+use sluice_operator::settings::DEFAULT_SIGNING_KEY_DAYS;
+use sluice_operator::translate::{SigningDays, Translator};
 use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
@@ -26,6 +28,8 @@ pub(crate) struct Session {
     /// What is not reachable in the last state that was translated.
     pub(crate) reach: Reach,
     translator: Translator,
+    /// The days for which the last state has signing keys.
+    days: SigningDays,
     served: Parts<Arc<Part>>,
 }
 
@@ -56,6 +60,7 @@ impl Session {
             server_problems: Vec::new(),
             reach: Reach::default(),
             translator: Translator::new(),
+            days: SigningDays::default(),
             served: Parts::new(),
         }
     }
@@ -64,10 +69,17 @@ impl Session {
     pub(crate) async fn prepare(&mut self, folder: &ClusterState) -> anyhow::Result<Step> {
         (self.cluster, self.server_problems) = local::complete(&mut self.local, folder).await?;
         self.server_problems.extend(in_other_fleets(&self.cluster));
+        self.days = current_days();
+        self.translator.set_days(self.days);
         let translation = self.translator.translate(&self.cluster);
         self.reach = Reach::of(&self.cluster, &translation.parts, &self.local);
         let published = Published::new(translation.parts);
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses.sorted() })
+    }
+
+    /// Whether the day changed since the last state, so that it needs other signing keys.
+    pub(crate) fn is_of_another_day(&self) -> bool {
+        self.days != current_days()
     }
 
     /// Evaluates the proxy's acknowledgement and returns what changed.
@@ -86,6 +98,11 @@ impl Session {
         (self.statuses, self.diagnostics) = (step.statuses, diagnostics);
         Ok(Changes { changed, gone })
     }
+}
+
+/// The days for which signing keys are derived now.
+pub(crate) fn current_days() -> SigningDays {
+    SigningDays::around(SystemTime::now().try_into().unwrap_or_default(), DEFAULT_SIGNING_KEY_DAYS)
 }
 
 /// Stages with the same host and base path in different fleets: one proxy cannot serve both.

@@ -69,5 +69,11 @@ pub const USER_POOL: &str = r"^[a-z][a-z0-9-]*_[0-9A-Za-z]+$";
 /// The number of an AWS account.
 pub const ACCOUNT: &str = r"^[0-9]{12}$";
 
+/// The ARN of an IAM user or role.
+pub const IAM_ARN: &str = r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$";
+
+/// The name of a service in a credential scope of AWS.
+pub const AWS_SERVICE: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+
 /// A key of a ConfigMap or Secret.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";

@@ -106,6 +106,10 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
             "a URL here begins with http:// or https:// and has no user, query or fragment",
             "https://api.example.com/v2",
         ),
+        field::IAM_ARN => {
+            ("the ARN of a Principal is that of an IAM user or role", "arn:aws:iam::111122223333:user/reporting")
+        }
+        field::AWS_SERVICE => ("a service here has lower-case letters, digits and hyphens", "execute-api"),
         field::DATA_KEY => ("a key has letters, digits, -, _ and .", "tls.crt"),
         field::DURATION_PATTERN => (
             "a duration has whole numbers of at most five digits with the units h, m, s or ms, such as 30s or 1h30m",

@@ -14,7 +14,7 @@ fn errors_of(kind: &str, mut object: Value) -> Vec<String> {
 
 #[test]
 fn every_schema_compiles() {
-    assert_eq!(validators().unwrap().len(), 5);
+    assert_eq!(validators().unwrap().len(), 6);
 }
 
 #[test]
@@ -152,6 +152,7 @@ fn a_long_api_key_name_leaves_room_for_its_secret() {
     assert!(errors_of("ApiKey", key(245)).is_empty());
     let errors = errors_of("ApiKey", key(246));
     assert!(errors.len() == 1 && errors[0].starts_with("metadata.name has 246 characters; at most 245"), "{errors:?}");
+    assert!(errors_of("Principal", key(242)).is_empty() && errors_of("Principal", key(243)).len() == 1);
 }
 
 #[test]

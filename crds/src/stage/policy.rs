@@ -1,27 +1,9 @@
-//! The resource policy of a Stage: an IAM document, and the names in its ARNs.
+//! The names of a Stage in its ARNs.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::field::{ACCOUNT, DNS_LABEL, REGION};
-
-/// An IAM policy document. The operator checks it: its language is not that of the schema.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PolicyDocument(pub Map<String, Value>);
-
-impl JsonSchema for PolicyDocument {
-    fn schema_name() -> Cow<'static, str> {
-        "PolicyDocument".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-    }
-}
 
 /// The names of a Stage in AWS's terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

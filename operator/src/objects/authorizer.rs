@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sluice_crds::Authorizer;
-use sluice_crds::authorizer::JwksSourceType;
+use sluice_crds::authorizer::{AuthorizerType, JwksSourceType};
 use sluice_crds::condition::reason;
 
 use crate::objects::key::ObjectKey;
@@ -12,6 +12,11 @@ use crate::objects::watched::{Target, Watched, same_own};
 impl Watched for Authorizer {
     fn same(&self, other: &Self) -> bool {
         self.spec == other.spec && same_own(&self.metadata, &other.metadata)
+    }
+
+    /// Authorizers of type Iam are looked up by namespace, for the Principals that they accept.
+    fn group(&self) -> Option<ObjectKey> {
+        (self.spec.type_ == AuthorizerType::Iam).then(|| iam_authorizers_of(&ObjectKey::of(self).namespace))
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
@@ -35,4 +40,10 @@ impl Watched for Authorizer {
 
 impl Target for Authorizer {
     const NOT_FOUND: &'static str = reason::AUTHORIZER_NOT_FOUND;
+}
+
+/// The group of the Authorizers of type Iam in a namespace. No object has this key.
+#[must_use]
+pub fn iam_authorizers_of(namespace: &str) -> ObjectKey {
+    ObjectKey::new(namespace, "")
 }

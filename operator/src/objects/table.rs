@@ -24,6 +24,7 @@ macro_rules! kinds {
                 Stage: sluice_crds::Stage, stages, Always;
                 ApiRoute: sluice_crds::ApiRoute, api_routes, Always;
                 Authorizer: sluice_crds::Authorizer, authorizers, Always;
+                Principal: sluice_crds::Principal, principals, Always;
                 ApiKey: sluice_crds::ApiKey, api_keys, Always;
                 UsagePlan: sluice_crds::UsagePlan, usage_plans, Always;
             }

@@ -1,4 +1,4 @@
-//! Generates the API keys that ApiKeys without a Secret need. It runs apart from status writing, so that a failure delays no
+//! Generates the keys that ApiKeys and Principals without a Secret need. It runs apart from status writing, so that a failure delays no
 //! status. `keys` generates one key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +12,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects::Object;
 use crate::publish::Current;
 use crate::report::keys;
 use crate::report::status_cache::StatusCache;
-use crate::translate::{Detail, Statuses};
+use crate::translate::Statuses;
 
 /// Maximum number of keys that are generated at the same time.
 const CONCURRENT: usize = 8;
@@ -102,19 +101,17 @@ impl KeyProvisioner {
 
     /// Generates one key. Returns the error, if any.
     async fn make(&self, object: &ObjectRef) -> Option<String> {
-        let Some(Object::ApiKey(api_key)) = self.cache.get(object) else { return None };
-        let error = keys::make(&self.client, &api_key).await.err()?;
+        let error = keys::make(&self.client, &self.cache.get(object)?).await.err()?;
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(%object, %error, cause, "cannot generate an API key; retrying");
+        tracing::warn!(%object, %error, cause, "cannot generate a key; retrying");
         Some(cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
     }
 }
 
-/// Updates the ApiKeys that need a key.
+/// Updates the objects that need a key.
 fn follow(missing: &mut BTreeSet<ObjectRef>, before: &Statuses, now: &Statuses) {
     for change in now.since(before) {
-        let detail = change.now.map(|desired| &desired.detail);
-        if matches!(detail, Some(Detail::ApiKey { must_generate: true, .. })) {
+        if change.now.is_some_and(|desired| desired.detail.must_generate()) {
             missing.insert(change.object.clone());
         } else {
             missing.remove(change.object);

@@ -1,4 +1,4 @@
-//! Writes statuses and Events about objects, and generates the API keys that are missing.
+//! Writes statuses and Events about objects, and generates the keys that are missing.
 
 mod debounce;
 mod expected;

@@ -25,7 +25,7 @@ use crate::report::status;
 use crate::report::status_cache::StatusCache;
 use crate::report::status_queue::StatusQueue;
 use crate::report::writer::StatusWriter;
-use crate::translate::{DesiredStatus, Detail};
+use crate::translate::DesiredStatus;
 
 const CONCURRENT: usize = 8;
 /// At most this many objects are written before the most urgent ones are determined again.
@@ -280,7 +280,9 @@ impl Reporter {
     fn patch_for(&self, current: &Current, rollout: &Rollout, object: &ObjectRef) -> Option<(Object, status::Patch)> {
         let desired = current.statuses.get(object)?;
         let present = self.cache.get(object)?;
-        let without = must_generate(&desired.detail)
+        let without = desired
+            .detail
+            .must_generate()
             .then(|| self.cache.key_failure(object).map(|why| without_key(desired, &why)));
         let desired = match &without {
             // The Secret is about to appear in the cluster state; the status is written then.
@@ -366,11 +368,7 @@ async fn stable(fleet: &mut watch::Receiver<u64>) {
     }
 }
 
-fn must_generate(detail: &Detail) -> bool {
-    matches!(detail, Detail::ApiKey { must_generate: true, .. })
-}
-
-/// The status of an ApiKey whose key cannot be generated.
+/// The status of an ApiKey or Principal whose key cannot be generated.
 fn without_key(desired: &DesiredStatus, why: &str) -> Arc<DesiredStatus> {
     let mut desired = desired.clone();
     if let Some(accepted) = desired.conditions.iter_mut().find(|condition| condition.type_ == ACCEPTED) {

@@ -75,7 +75,7 @@ impl StatusCache {
         self.notify();
     }
 
-    /// Why the key of an ApiKey cannot be generated.
+    /// Why the key of an object cannot be generated.
     pub(crate) fn key_failure(&self, object: &ObjectRef) -> Option<String> {
         self.lock().failed_keys.get(object).cloned()
     }

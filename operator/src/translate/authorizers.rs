@@ -1,6 +1,8 @@
-//! Translates Authorizers to trusted issuers and their keys, and to introspection endpoints. Proxies verify tokens.
+//! Translates Authorizers to trusted issuers and their keys, to introspection endpoints, and to accepted signatures. Proxies verify
+//! tokens and signatures.
 
 mod cognito;
+mod iam;
 mod introspection;
 mod keys;
 mod service_account;
@@ -20,6 +22,7 @@ use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
 use cognito::cognito;
+pub(crate) use iam::iam;
 use introspection::introspection;
 use keys::keys;
 use service_account::service_account;
@@ -63,6 +66,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type ServiceAccount requires the field serviceAccount, which is not allowed with other types";
         problems.invalid("spec.serviceAccount", why);
     }
+    if spec.iam.is_some() != (spec.type_ == AuthorizerType::Iam) {
+        let why = "type Iam requires the field iam, which is not allowed with other types";
+        problems.invalid("spec.iam", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
         AuthorizerType::Cognito => {
@@ -76,6 +83,7 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
             let spec = spec.introspection.as_ref();
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
         }
+        AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam(spec, problems))),
     };
     let kind = match kind.filter(|_| problems.count() == 0) {
         Some(kind) => kind,

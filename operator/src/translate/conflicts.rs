@@ -22,6 +22,8 @@ pub(crate) enum Claim {
     Operation(Box<Operation>),
     /// The digest of an API key.
     Key(Hash),
+    /// The id of an access key.
+    AccessKey(String),
 }
 
 /// A host name with its labels in reverse order, as `example.shop.api` or `example.shop.*`, so that everything below a

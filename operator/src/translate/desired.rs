@@ -70,6 +70,23 @@ pub enum Detail {
         /// Whether the operator must generate that Secret.
         must_generate: bool,
     },
+    /// Of a Principal.
+    Principal {
+        /// The ids of the access keys that proxies accept.
+        access_key_ids: Vec<String>,
+        /// Its ARN.
+        arn: String,
+        /// Whether the operator must generate the Secret with its access key.
+        must_generate: bool,
+    },
+}
+
+impl Detail {
+    /// Whether the operator must generate a Secret for the object.
+    #[must_use]
+    pub fn must_generate(&self) -> bool {
+        matches!(self, Self::ApiKey { must_generate: true, .. } | Self::Principal { must_generate: true, .. })
+    }
 }
 
 /// What a Stage claims, with the times that its status should record.
@@ -110,6 +127,8 @@ impl fmt::Display for Detail {
             Self::Stage { rules, .. } | Self::ApiRoute { rules } => write!(f, "{rules} rules"),
             Self::ApiKey { prefix: Some(prefix), secret, .. } => write!(f, "{prefix} in Secret {secret}"),
             Self::ApiKey { prefix: None, secret, .. } => write!(f, "Secret {secret}"),
+            Self::Principal { access_key_ids, arn, .. } if access_key_ids.is_empty() => f.write_str(arn),
+            Self::Principal { access_key_ids, arn, .. } => write!(f, "{arn} with {}", access_key_ids.join(", ")),
         }
     }
 }

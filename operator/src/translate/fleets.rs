@@ -11,8 +11,8 @@ use sluice_wire::{FleetName, Part, PartBody, PartName, Parts};
 pub(crate) struct Links {
     /// Of a Stage: the fleet that serves it.
     fleet: Option<FleetName>,
-    /// The Stages that this part names: it is sent to their fleets.
-    stages: Vec<PartName>,
+    /// The Stages that this part names, and of a Principal the Authorizers: it is sent to their fleets.
+    follows: Vec<PartName>,
     /// The parts that this part uses: they go where it goes.
     uses: Vec<PartName>,
 }
@@ -23,23 +23,24 @@ impl Links {
         match body {
             PartBody::Stage(stage) => Self {
                 fleet: Some(fleet.cloned().unwrap_or_default()),
-                stages: Vec::new(),
+                follows: Vec::new(),
                 uses: stage.certificates.clone(),
             },
             PartBody::Route(route) => {
                 let uses: BTreeSet<&PartName> = route.uses().collect();
-                Self { fleet: None, stages: route.stages.clone(), uses: uses.into_iter().cloned().collect() }
+                Self { fleet: None, follows: route.stages.clone(), uses: uses.into_iter().cloned().collect() }
             }
             PartBody::Plan(plan) => {
-                let stages = plan.stages.iter().map(|stage| stage.stage.clone()).collect();
-                Self { fleet: None, stages, uses: Vec::new() }
+                let follows = plan.stages.iter().map(|stage| stage.stage.clone()).collect();
+                Self { fleet: None, follows, uses: Vec::new() }
+            }
+            PartBody::Principal(principal) => {
+                Self { fleet: None, follows: principal.authorizers.clone(), uses: Vec::new() }
             }
             // A shard has no links: each of its keys follows its plans.
-            PartBody::Authorizer(_)
-            | PartBody::Keys(_)
-            | PartBody::Upstream(_)
-            | PartBody::Certificate(_)
-            | PartBody::Principal(_) => Self::default(),
+            PartBody::Authorizer(_) | PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => {
+                Self::default()
+            }
         }
     }
 }
@@ -48,7 +49,7 @@ impl Links {
 #[derive(Default)]
 pub(crate) struct Fleets {
     links: HashMap<PartName, Links>,
-    /// Parts by the Stage that they say they belong to.
+    /// Parts by what they follow.
     attached: HashMap<PartName, BTreeSet<PartName>>,
     /// For each part its fleets, and for how many reasons it belongs to each.
     members: HashMap<PartName, Vec<(FleetName, usize)>>,
@@ -66,13 +67,13 @@ impl Fleets {
             return;
         }
         // Additions first, so that a part that remains in a fleet is not removed in between.
-        for stage in &now.stages {
-            self.attached.entry(stage.clone()).or_default().insert(name.clone());
+        for followed in &now.follows {
+            self.attached.entry(followed.clone()).or_default().insert(name.clone());
         }
         self.join_all(name, &self.reasons(&now));
         let fleets = self.of(name).cloned().collect::<Vec<_>>();
         now.uses.iter().for_each(|used| self.join_all(used, &fleets));
-        let gone = before.stages.iter().filter(|stage| !now.stages.contains(stage));
+        let gone = before.follows.iter().filter(|followed| !now.follows.contains(followed));
         for stage in gone {
             if let Some(parts) = self.attached.get_mut(stage) {
                 parts.remove(name);
@@ -92,7 +93,7 @@ impl Fleets {
 
     /// One fleet for each reason by which a part with these links belongs to it.
     fn reasons(&self, links: &Links) -> Vec<FleetName> {
-        links.fleet.iter().chain(links.stages.iter().flat_map(|stage| self.of(stage))).cloned().collect()
+        links.fleet.iter().chain(links.follows.iter().flat_map(|followed| self.of(followed))).cloned().collect()
     }
 
     fn join_all(&mut self, name: &PartName, fleets: &[FleetName]) {
@@ -131,8 +132,8 @@ impl Fleets {
         }
     }
 
-    /// The parts that go where this one goes. Stages come before routes and plans, and these before what they use: there is
-    /// no circle.
+    /// The parts that go where this one goes. Stages come before routes and plans, these before what they use, and
+    /// Authorizers before Principals: there is no circle.
     fn followers(&self, name: &PartName) -> Vec<PartName> {
         let used = self.links.get(name).into_iter().flat_map(|links| &links.uses);
         used.chain(self.attached.get(name).into_iter().flatten()).cloned().collect()
@@ -189,7 +190,7 @@ mod tests {
     fn links(fleet: Option<&str>, stages: &[&str], uses: &[&str]) -> Links {
         Links {
             fleet: fleet.map(|fleet| fleet.parse().unwrap()),
-            stages: stages.iter().map(|stage| name(stage)).collect(),
+            follows: stages.iter().map(|stage| name(stage)).collect(),
             uses: uses.iter().map(|used| name(used)).collect(),
         }
     }
@@ -227,19 +228,21 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = (usize, u8, u8, u8)> {
-        (0..9_usize, any::<u8>(), any::<u8>(), any::<u8>())
+        (0..12_usize, any::<u8>(), any::<u8>(), any::<u8>())
     }
 
-    /// Three Stages, three routes, three upstreams, linked as bits say.
+    /// Three Stages, three routes, three upstreams and three Principals, linked as bits say.
     fn linked(part: usize, fleet: u8, stages: u8, uses: u8) -> (PartName, Option<Links>) {
         let chosen = |bits: u8, kind: &str| -> Vec<PartName> {
             (0..3).filter(|n| bits & (1 << n) != 0).map(|n| name(&format!("{kind}/a/x{n}"))).collect()
         };
         let fleet_name = (["one", "two", "three"][usize::from(fleet % 3)]).parse().unwrap();
         let (kind, links) = match part / 3 {
-            0 => ("stage", Links { fleet: Some(fleet_name), stages: vec![], uses: chosen(uses >> 4, "certificate") }),
-            1 => ("route", Links { fleet: None, stages: chosen(stages, "stage"), uses: chosen(uses, "upstream") }),
-            _ => ("upstream", Links::default()),
+            0 => ("stage", Links { fleet: Some(fleet_name), follows: vec![], uses: chosen(uses >> 4, "certificate") }),
+            1 => ("route", Links { fleet: None, follows: chosen(stages, "stage"), uses: chosen(uses, "upstream") }),
+            2 => ("upstream", Links::default()),
+            // As Principals, which follow what routes use.
+            _ => ("principal", Links { fleet: None, follows: chosen(stages, "upstream"), uses: vec![] }),
         };
         (name(&format!("{kind}/a/x{}", part % 3)), (fleet % 4 != 3).then_some(links))
     }

@@ -85,7 +85,7 @@ impl<'a> Recorded<'a> {
                 let own = self.base_path.filter(same).map_or(Since::Unrecorded, |found| Since::At(found.since.0));
                 own.max(self.since_of_name(host))
             }
-            Claim::Operation(_) | Claim::Key(_) => Since::Unrecorded,
+            Claim::Operation(_) | Claim::Key(_) | Claim::AccessKey(_) => Since::Unrecorded,
         }
     }
 

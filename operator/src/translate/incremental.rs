@@ -11,13 +11,14 @@ use crate::objects::{Kind, ObjectKey};
 use crate::translate::budget::{self, Cut, Load};
 use crate::translate::changes::ChangeTracker;
 use crate::translate::conflicts::Claims;
+use crate::translate::days::SigningDays;
 use crate::translate::desired::{DesiredStatus, Detail, Served};
 use crate::translate::fleets::Fleets;
 use crate::translate::node::Node;
 use crate::translate::object;
 use crate::translate::output::Output;
 use crate::translate::translation::Translation;
-use crate::translate::view::{Source, View};
+use crate::translate::view::{Source, View, days_source};
 use crate::translate::{api_keys, stages, upstreams};
 
 /// A translator that keeps the results of the last translation.
@@ -27,6 +28,9 @@ pub struct Translator {
     reads: HashMap<Node, BTreeSet<Source>>,
     readers: HashMap<Source, BTreeSet<Node>>,
     claims: Claims,
+    days: SigningDays,
+    /// Whether the days changed since the last translation.
+    days_changed: bool,
     outputs: HashMap<Node, Output>,
     /// The number of outputs that need a node that is not an object.
     needed: HashMap<Node, usize>,
@@ -86,6 +90,8 @@ impl Translator {
             reads: HashMap::new(),
             readers: HashMap::new(),
             claims: Claims::default(),
+            days: SigningDays::default(),
+            days_changed: false,
             outputs: HashMap::new(),
             needed: HashMap::new(),
             shards: BTreeMap::new(),
@@ -99,6 +105,19 @@ impl Translator {
             translation: Translation::default(),
             translated: 0,
         }
+    }
+
+    /// Sets the days for which signing keys are derived. The next translation includes what depends on them.
+    pub fn set_days(&mut self, days: SigningDays) {
+        self.days_changed |= self.days != days;
+        self.days = days;
+    }
+
+    /// The translator, with these days.
+    #[must_use]
+    pub fn with_days(mut self, days: SigningDays) -> Self {
+        self.set_days(days);
+        self
     }
 
     /// The number of nodes that the last call translated; the others were unchanged.
@@ -125,10 +144,14 @@ impl Translator {
 
     /// Translates the nodes that are affected by changes, and returns their number.
     fn update(&mut self, state: &ClusterState, among: Option<&BTreeSet<Source>>) -> usize {
-        let changed = self.tracker.catch_up(state, among);
+        let mut changed = self.tracker.catch_up(state, among);
+        if std::mem::take(&mut self.days_changed) {
+            changed.insert(days_source());
+        }
         let mut dirty: BTreeSet<Node> = BTreeSet::new();
         for source in &changed {
-            if source.0.is_own() {
+            // A group of objects has no name.
+            if source.0.is_own() && !source.1.name.is_empty() {
                 dirty.insert(Node::Object(source.0, source.1.clone()));
             }
             dirty.extend(self.readers.get(source).into_iter().flatten().cloned());
@@ -172,7 +195,7 @@ impl Translator {
         let mut touched = BTreeSet::new();
         for node in dirty.iter() {
             let Node::Object(kind, key) = node else { continue };
-            let view = View::new(state, &self.claims);
+            let view = View::new(state, &self.claims, self.days);
             // The reads are recorded by the translation, which reads the same.
             let now = object::claims(&view, state, *kind, key);
             touched.extend(self.claims.replace(&(*kind, key.clone()), now));
@@ -185,7 +208,7 @@ impl Translator {
     }
 
     fn object(&mut self, state: &ClusterState, kind: Kind, key: ObjectKey, stale: &mut Stale) {
-        let view = View::new(state, &self.claims);
+        let view = View::new(state, &self.claims, self.days);
         let output = object::translate(&view, state, kind, &key);
         let reads = view.into_reads();
         let node = Node::Object(kind, key.clone());
@@ -279,7 +302,7 @@ impl Translator {
             self.replace(node, &before, None, stale);
             return;
         }
-        let view = View::new(state, &self.claims);
+        let view = View::new(state, &self.claims, self.days);
         let made = match &node {
             Node::Upstream(id) => upstreams::translate(&view, id).map(|body| (upstreams::part_name(id), body)),
             Node::Certificate(secret) => {

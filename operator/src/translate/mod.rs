@@ -11,15 +11,18 @@ mod ca;
 mod changes;
 mod client_auth;
 mod conflicts;
+mod days;
 mod desired;
 mod fleets;
 mod hosts;
+mod iam_authorizers;
 mod incremental;
 mod kind;
 mod node;
 mod object;
 mod output;
 mod policy;
+mod principals;
 mod references;
 mod resource_policy;
 mod routes;
@@ -31,13 +34,14 @@ mod usage_plans;
 mod view;
 mod warnings;
 
+pub use days::SigningDays;
 pub use desired::{ClaimTime, DesiredStatus, Detail, Served, StageClaims};
 pub use incremental::Translator;
 pub(crate) use kind::Translate;
 pub use statuses::{StatusChange, Statuses};
 pub use translation::Translation;
 
-/// Translates a cluster state from scratch.
+/// Translates a cluster state from scratch, without a day: no signature is accepted.
 #[must_use]
 pub fn translate(state: &ClusterState) -> Translation {
     Translator::new().translate(state)

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use sluice_crds::condition::{ACCEPTED, Status, reason};
 use sluice_wire::{
-    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PartName, PlanPart, RoutePart, RuleAction,
-    StagePart,
+    AuthorizerKind, AuthorizerPart, KeyEntry, ObjectRef, Part, PartBody, PartName, PlanPart, PrincipalPart, RoutePart,
+    RuleAction, StagePart,
 };
 
 use crate::objects::ObjectKey;
@@ -64,8 +64,10 @@ fn over_quota(mut desired: DesiredStatus) -> DesiredStatus {
     }
     desired.problems.push(reason::QUOTA_EXCEEDED);
     desired.served = Served::Nothing;
-    if let Detail::ApiRoute { rules } = &mut desired.detail {
-        *rules = 0;
+    match &mut desired.detail {
+        Detail::ApiRoute { rules } => *rules = 0,
+        Detail::Principal { access_key_ids, .. } => access_key_ids.clear(),
+        Detail::None | Detail::Stage { .. } | Detail::ApiKey { .. } => {}
     }
     desired.stages = desired.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();
     desired
@@ -92,10 +94,15 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
         PartBody::Plan(PlanPart { object, .. }) => {
             PartBody::Plan(PlanPart { object, stages: Vec::new(), throttle: None })
         }
+        PartBody::Principal(principal) => PartBody::Principal(PrincipalPart {
+            tags: BTreeMap::new(),
+            keys: Vec::new(),
+            policies: Vec::new(),
+            invalid: Some("too long".to_owned()),
+            ..principal
+        }),
         // These parts decide no match: the routes that refer to them are reduced.
-        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) | PartBody::Principal(_) => {
-            return Some(part.clone());
-        }
+        PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => return Some(part.clone()),
     };
     Some(Part::new(part.name.clone(), &body))
 }

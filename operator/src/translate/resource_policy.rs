@@ -1,6 +1,7 @@
 //! The resource policy of a Stage.
 
 use serde_json::Value;
+use sluice_crds::policy_document::PolicyDocument;
 use sluice_crds::stage as api;
 use sluice_wire::StagePolicy;
 
@@ -22,7 +23,7 @@ pub(crate) fn stage_arn(key: &ObjectKey, aws: Option<&api::AwsNames>) -> String 
 }
 
 /// The resource policy, if the whole document can be evaluated.
-pub(crate) fn resource_policy(policy: &api::PolicyDocument, arn: &str, problems: &mut Problems) -> Option<StagePolicy> {
+pub(crate) fn resource_policy(policy: &PolicyDocument, arn: &str, problems: &mut Problems) -> Option<StagePolicy> {
     let document = Value::Object(policy.0.clone()).to_string();
     let options = sluice_iam::Options { resource_prefix: Some(arn) };
     if let Err(error) = sluice_iam::Policy::parse(&document, sluice_iam::Kind::Resource, options) {
@@ -31,19 +32,24 @@ pub(crate) fn resource_policy(policy: &api::PolicyDocument, arn: &str, problems:
         problems.invalid(&field, error.reason);
         return None;
     }
-    if let Some(text) = resources(policy).find(|text| !is_canonical(text)) {
-        let why = format!(
-            "the resource {text:?} matches no path: write it percent-encoded, with upper-case digits and without needless \
-             encoding, as in caf%C3%A9"
-        );
+    if let Some(why) = unmatchable_resource(policy) {
         problems.invalid("spec.policy", why);
         return None;
     }
     Some(StagePolicy { document, arn: arn.to_owned() })
 }
 
+/// A sentence about the first resource that matches no path because of its encoding.
+pub(crate) fn unmatchable_resource(policy: &PolicyDocument) -> Option<String> {
+    let text = resources(policy).find(|text| !is_canonical(text))?;
+    Some(format!(
+        "the resource {text:?} matches no path: write it percent-encoded, with upper-case digits and without needless \
+         encoding, as in caf%C3%A9"
+    ))
+}
+
 /// The resources of all statements of a valid document.
-fn resources(policy: &api::PolicyDocument) -> impl Iterator<Item = &str> {
+fn resources(policy: &PolicyDocument) -> impl Iterator<Item = &str> {
     let statements = policy.0.get("Statement").into_iter().flat_map(one_or_many);
     let resources = statements.flat_map(|statement| [statement.get("Resource"), statement.get("NotResource")]);
     resources.flatten().flat_map(one_or_many).filter_map(Value::as_str)

@@ -246,6 +246,7 @@ mod tests {
     use crate::cluster_state::ClusterState;
     use crate::lower::{Authorization, Integration, Policy, Reference, ServicePort};
     use crate::translate::conflicts::Claims;
+    use crate::translate::days::SigningDays;
 
     fn reference(name: &str, field: &str) -> Reference {
         Reference { key: ObjectKey::new("shop", name), field: field.to_owned() }
@@ -307,7 +308,7 @@ mod tests {
         let stage = serde_json::json!({"metadata": {"name": "prod", "namespace": "shop"}, "spec": {}});
         let state = ClusterState::from_objects([serde_json::from_value::<Stage>(stage).unwrap().into()]);
         let (claims, mut problems) = (Claims::default(), Problems::default());
-        let translated = translate(&View::new(&state, &claims), &route(), &mut problems);
+        let translated = translate(&View::new(&state, &claims, SigningDays::default()), &route(), &mut problems);
         let conditions = problems.conditions(None);
         let (accepted, resolved) = (&conditions[0].message, &conditions[1].message);
         let twice = "paths./orders/{id}.get: GET /orders/{id} is already matched by an earlier rule of this ConfigMap.";

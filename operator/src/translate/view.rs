@@ -9,21 +9,34 @@ use crate::cluster_issuer::ClusterIssuer;
 use crate::cluster_state::{CLUSTER_ISSUER, ClusterState, Stored};
 use crate::objects::{Kind, ObjectKey};
 use crate::translate::conflicts::Claims;
+use crate::translate::days::SigningDays;
 
 /// An object, or a group of objects, that a translation read.
 pub(crate) type Source = (Kind, ObjectKey);
+
+/// What a translation read that depends on the current day. No object has this key.
+pub(crate) fn days_source() -> Source {
+    (Kind::Principal, ObjectKey::new("", ""))
+}
 
 /// The cluster state, with a record of what was read.
 pub(crate) struct View<'a> {
     state: &'a ClusterState,
     /// All claims.
     pub(crate) claims: &'a Claims,
+    days: SigningDays,
     reads: RefCell<BTreeSet<Source>>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(state: &'a ClusterState, claims: &'a Claims) -> Self {
-        Self { state, claims, reads: RefCell::default() }
+    pub(crate) fn new(state: &'a ClusterState, claims: &'a Claims, days: SigningDays) -> Self {
+        Self { state, claims, days, reads: RefCell::default() }
+    }
+
+    /// The days for which signing keys are derived.
+    pub(crate) fn days(&self) -> SigningDays {
+        self.reads.borrow_mut().insert(days_source());
+        self.days
     }
 
     /// Everything that was read.

@@ -5,5 +5,6 @@ pub(crate) mod api_routes;
 pub(crate) mod authorizers;
 pub(crate) mod certificates;
 pub(crate) mod keys;
+pub(crate) mod principals;
 pub(crate) mod revocation;
 mod shared;

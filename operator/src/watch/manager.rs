@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,17 +32,19 @@ pub struct WatchSettings {
     pub kinds: Vec<(Kind, Watch)>,
     /// How often the API server is asked for a kind that it does not serve.
     pub absent_retry: Duration,
+    /// Causes a call of `show` without a change of an object.
+    pub wake: Arc<Notify>,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
         let kinds = Kind::ALL.iter().map(|kind| (*kind, kind.watch())).collect();
-        Self { kinds, absent_retry: Duration::from_secs(5) }
+        Self { kinds, absent_retry: Duration::from_secs(5), wake: Arc::default() }
     }
 }
 
 /// Watches until `stop`. `show` gets the cluster state and the objects of it that changed; it is called as often as there
-/// are changes, with all changes since the call before.
+/// are changes, with all changes since the call before; with none when `settings.wake` is notified.
 pub async fn run(
     client: Client,
     settings: WatchSettings,
@@ -52,6 +54,7 @@ pub async fn run(
     let (events, mut arrived) = mpsc::channel(QUEUE);
     let (known, mut issuer) = watch::channel(Known::default());
     let _issuer = Running { id: 0, task: tokio::spawn(issuer::follow(client.clone(), known)) };
+    let wake = settings.wake.clone();
     let mut manager = WatchManager::new(client, settings, events);
     let mut changed = BTreeSet::new();
     loop {
@@ -63,6 +66,7 @@ pub async fn run(
                 manager.on_issuer(issuer.borrow_and_update().clone(), &mut changed);
                 None
             }
+            () = wake.notified() => None,
             () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => None,
         };
         if let Some(first) = first {

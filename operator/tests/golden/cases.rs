@@ -6,6 +6,8 @@ cases! {
     authorizer_config_map_without_key
     authorizer_defaults
     authorizer_full
+    authorizer_iam
+    authorizer_iam_bad
     authorizer_introspection
     authorizer_introspection_bad
     authorizer_introspection_full
@@ -50,6 +52,18 @@ cases! {
     plan_rule_missing
     plan_stage_missing
     plan_unparsable
+    principal
+    principal_access_key_made
+    principal_access_key_to_be_made
+    principal_key_id_in_a_status
+    principal_key_id_of_another
+    principal_names_bad
+    principal_policy_bad
+    principal_same_id_twice
+    principal_second_key_missing
+    principal_secret_bad
+    principal_two_keys
+    principal_unparsable
     route_alternative_key
     route_any
     route_any_among_others
@@ -158,5 +172,6 @@ cases! {
     stage_without_hosts_recorded_before_an_older_one
     warning_keys_and_authorizers
     warning_open_catch_all
+    warning_principals
     warning_rules
 }

@@ -145,20 +145,28 @@ fn compile(part: &PrincipalPart) -> Result<Vec<(Box<str>, Arc<AccessKey>)>, Stri
         policies.push(policy.map_err(|error| format!("A policy of the Principal cannot be evaluated: {error}."))?);
     }
     let id = part.object.id();
+    // `arn:aws:iam::ACCOUNT:role/NAME`
+    let is_role = part.arn.split(':').nth(5).is_some_and(|name| name.starts_with("role/"));
     let mut keys: BTreeMap<Box<str>, Box<str>> = BTreeMap::new();
     for (key, value) in [
         ("aws:principalarn", &*part.arn),
         ("aws:principalaccount", &*part.account),
-        ("aws:principaltype", "User"),
-        ("aws:username", &*part.object.name),
+        ("aws:principaltype", if is_role { "AssumedRole" } else { "User" }),
         ("aws:userid", &*id),
     ] {
         keys.insert(key.into(), value.into());
     }
+    if !is_role {
+        keys.insert("aws:username".into(), part.object.name.as_ref().into());
+    }
     for (tag, value) in &part.tags {
         keys.insert(format!("aws:principaltag/{}", tag.to_ascii_lowercase()).into(), value.as_str().into());
     }
-    let name = AwsName { account: part.account.as_str().into(), arn: part.arn.as_str().into(), role_arn: None };
+    let name = AwsName {
+        account: part.account.as_str().into(),
+        arn: part.arn.as_str().into(),
+        role_arn: is_role.then(|| part.arn.as_str().into()),
+    };
     let policies = Arc::new(CallerPolicies { name: Some(name), policies, keys });
     let authorizers: Arc<[PartName]> = part.authorizers.as_slice().into();
     let expires = SystemTime::now().checked_add(LIFETIME).unwrap_or_else(SystemTime::now);

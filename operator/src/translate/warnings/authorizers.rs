@@ -1,7 +1,8 @@
 //! Warnings about Authorizers.
 
 use sluice_crds::Authorizer;
-use sluice_crds::warning::{INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS};
+use sluice_crds::authorizer::UnsignedPayload;
+use sluice_crds::warning::{INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS, UNSIGNED_PAYLOAD};
 
 use crate::translate::warnings::shared::plain_and_external;
 use crate::warning::Warnings;
@@ -16,6 +17,11 @@ pub(crate) fn of_authorizer(authorizer: &Authorizer, warnings: &mut Warnings) {
              response can make every token active. Use an https URL"
         );
         warnings.add(INTROSPECTION_WITHOUT_TLS, "spec.introspection.url", why);
+    }
+    if authorizer.spec.iam.as_ref().is_some_and(|iam| iam.unsigned_payload == UnsignedPayload::Allow) {
+        let why = "bodies of requests with UNSIGNED-PAYLOAD are not covered by the signature: who can change a request on its way \
+                   can change its body. Set Reject unless a client cannot sign bodies";
+        warnings.add(UNSIGNED_PAYLOAD, "spec.iam.unsignedPayload", why);
     }
     for (at, pool) in authorizer.spec.cognito.iter().flat_map(|cognito| &cognito.user_pools).enumerate() {
         let field = if pool.jwks_uri.is_some() { "jwksUri" } else { "issuer" };

@@ -1,0 +1,190 @@
+//! Principal: a caller with AWS credentials. Its secret access keys are in Secrets.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::condition::conditions_schema;
+use crate::field::{ACCOUNT, DNS_LABEL, IAM_ARN};
+use crate::policy_document::PolicyDocument;
+use crate::reference::{PolicyReference, Reference};
+
+/// The data key of the access key id in its Secret. A Pod can use the Secret as its environment (`envFrom`).
+pub const ID_DATA_KEY: &str = "AWS_ACCESS_KEY_ID";
+
+/// The data key of the secret access key in its Secret.
+pub const SECRET_DATA_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// The suffix of the name of a Secret that the operator creates.
+pub const SECRET_NAME_SUFFIX: &str = "-access-key";
+
+/// The account of a Principal that names none.
+pub const DEFAULT_ACCOUNT: &str = "000000000000";
+
+/// One caller with AWS credentials.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1alpha1",
+    kind = "Principal",
+    plural = "principals",
+    shortname = "princ",
+    category = "sluice",
+    namespaced,
+    status = "PrincipalStatus",
+    derive = "PartialEq",
+    doc = "A Principal is a caller with AWS credentials that the cluster issued (AWS: IAM user or role). It may call rules whose Authorizer has the type Iam and is in its namespace. Secret access keys are in Secrets; proxies receive keys that are derived from them for single days only.",
+    printcolumn(
+        name = "Key IDs",
+        type_ = "string",
+        json_path = ".status.accessKeyIds",
+        description = "The ids of the access keys."
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the object is valid and has no conflict."
+    ),
+    printcolumn(
+        name = "ResolvedRefs",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ResolvedRefs\")].status",
+        description = "Whether each referenced object exists and is usable."
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status",
+        description = "Whether each connected proxy has this generation of the Principal."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.status==\"False\")].reason",
+        description = "Reason of the first condition that is False; empty if there is none."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "ARN",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.arn",
+        description = "The name of the Principal in policies."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.status==\"False\")].message",
+        description = "Message of the first condition that is False."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.arn) || !has(self.accountId) || self.arn.contains(':iam::' + self.accountId + ':')",
+    "message": "the account in arn must be accountId; remove one of them"
+}]))]
+pub struct PrincipalSpec {
+    /// The access keys: each in a Secret with the data keys `AWS_ACCESS_KEY_ID` (16 to 128 capital letters and digits) and
+    /// `AWS_SECRET_ACCESS_KEY` (16 to 128 visible ASCII characters). Two at a time, so that clients can change from one to the
+    /// other. Unset: the operator generates a key and stores it in the Secret `<name>-access-key`, which is deleted together
+    /// with the Principal. To replace a generated key, list its Secret and another one. From 1 to 2.
+    /// Example: `[{secret: {name: reporting-key}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 2),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x == y))",
+            "message": "each Secret may be listed once"
+        }])
+    )]
+    pub access_keys: Vec<AccessKey>,
+    /// What the Principal may call: IAM policies (AWS: identity policies), which are combined with the policy of the Stage. Empty:
+    /// it may call nothing, unless the policy of the Stage allows it. At most 10.
+    /// Example: `[{configMap: {name: read-only}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub policies: Vec<IdentityPolicy>,
+    /// The name of the Principal in policies. Unset: `arn:aws:iam::ACCOUNT:user/NAME`, with `accountId` and the name of the
+    /// object. At most 512 characters. Example: `arn:aws:iam::111122223333:role/reporting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IAM_ARN))]
+    pub arn: Option<String>,
+    /// The number of its account, 12 digits. With the account of a Stage (`aws.accountId`), a policy of either side is enough to
+    /// allow a request; with another one both have to. Unset: that of `arn`, else `000000000000`. Example: `"111122223333"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 12), regex(pattern = ACCOUNT))]
+    pub account_id: Option<String>,
+    /// Tags, for `aws:PrincipalTag/NAME` in conditions of policies. Names have letters, digits, spaces and `+-=._:/@`, and differ
+    /// not only in case. Empty: none. At most 50. Example: `{team: reporting}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "tags_schema")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// One access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessKey {
+    /// The Secret with the key, data keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Example: `{name: reporting-key}`.
+    pub secret: Reference,
+}
+
+/// An identity policy: a document, or a ConfigMap with one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.document) != has(self.configMap)",
+    "message": "a policy requires either document or configMap"
+}]))]
+pub struct IdentityPolicy {
+    /// Its name, for messages. Unset: the messages have the position in the list. At most 63 characters. Example: `read-only`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
+    pub name: Option<String>,
+    /// An IAM policy document, whose statements name no principal. At most 20,480 bytes as JSON. Unset: it is in a ConfigMap.
+    /// Example: `{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "execute-api:Invoke", Resource: "*"}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<PolicyDocument>,
+    /// The ConfigMap with the document as JSON. Unset: it is in `document`. Example: `{name: read-only}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<PolicyReference>,
+}
+
+/// The observed state of a Principal. It never has a secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrincipalStatus {
+    /// Accepted, ResolvedRefs and Programmed; Warnings while there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The most recent generation observed by the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// The ids of the access keys that proxies accept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), inner(length(max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub access_key_ids: Vec<String>,
+    /// Its ARN. Example: `arn:aws:iam::000000000000:user/reporting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub arn: Option<String>,
+}
+
+fn tags_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 50,
+        "additionalProperties": {"type": "string", "maxLength": 256},
+        "x-kubernetes-validations": [{
+            "rule": "self.all(name, size(name) <= 128 && name.matches('^[A-Za-z0-9 +=._:/@-]+$'))",
+            "message": "names of tags have 1 to 128 letters, digits, spaces and the characters + - = . _ : / @"
+        }],
+    })
+}

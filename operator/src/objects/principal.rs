@@ -1,0 +1,46 @@
+//! Principal as a watched kind. `translate` has its translation.
+
+use serde_json::Value;
+use sluice_crds::Principal;
+use sluice_crds::principal::SECRET_NAME_SUFFIX;
+
+use crate::objects::key::ObjectKey;
+use crate::objects::table::Kind;
+use crate::objects::watched::{Watched, same_own};
+
+impl Watched for Principal {
+    fn same(&self, other: &Self) -> bool {
+        // The ids in the status decide which Principal has an id that several list.
+        let ids = |of: &Self| of.status.as_ref().map(|status| status.access_key_ids.clone()).unwrap_or_default();
+        self.spec == other.spec && same_own(&self.metadata, &other.metadata) && ids(self) == ids(other)
+    }
+
+    fn names(&self) -> Vec<(Kind, ObjectKey)> {
+        let key = ObjectKey::of(self);
+        let secrets = access_key_secrets(self).into_iter().map(|(_, secret)| (Kind::Secret, secret));
+        let documents = self.spec.policies.iter().filter_map(|policy| policy.config_map.as_ref());
+        secrets.chain(documents.map(|named| (Kind::ConfigMap, key.target(&named.object)))).collect()
+    }
+
+    fn manifest_schema() -> Option<Value> {
+        None
+    }
+}
+
+/// The Secrets that hold a Principal's access keys, each with the field that names it: those it refers to, or the one that the
+/// operator creates.
+#[must_use]
+pub fn access_key_secrets(principal: &Principal) -> Vec<(String, ObjectKey)> {
+    let key = ObjectKey::of(principal);
+    if principal.spec.access_keys.is_empty() {
+        return vec![("spec.accessKeys".to_owned(), generated_access_key(&key))];
+    }
+    let named = principal.spec.access_keys.iter().enumerate();
+    named.map(|(at, named)| (format!("spec.accessKeys[{at}].secret"), key.target(&named.secret))).collect()
+}
+
+/// The Secret that the operator creates for a Principal that refers to none.
+#[must_use]
+pub fn generated_access_key(principal: &ObjectKey) -> ObjectKey {
+    ObjectKey::new(principal.namespace.clone(), format!("{}{SECRET_NAME_SUFFIX}", principal.name))
+}

@@ -1,0 +1,75 @@
+//! Principals: the operator generates an access key once, and reports its id.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use crate::harness::api_server::ApiServer;
+use crate::harness::objects::Space;
+use crate::harness::programs::Fleet;
+use sluice_kit::{SOON, until as eventually};
+
+const API: &str = "sluice.dev/v1alpha1";
+
+/// The id and the secret in a Secret.
+async fn access_key(space: &Space, secret: &str) -> anyhow::Result<(String, String)> {
+    let found = space.get_of("v1", "Secret", secret).await?;
+    let text = |name: &str| -> anyhow::Result<String> {
+        let encoded = found["data"][name].as_str().unwrap_or_default();
+        Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded)?)?)
+    };
+    Ok((text("AWS_ACCESS_KEY_ID")?, text("AWS_SECRET_ACCESS_KEY")?))
+}
+
+#[tokio::test]
+async fn a_generated_access_key_is_owned_reported_and_kept_by_a_restarted_operator() -> anyhow::Result<()> {
+    let server = ApiServer::start("principals").await?;
+    let mut fleet = Fleet::start(&server).await?;
+    let space = Space::new(server.client().await?, "principals").await?;
+    let statement = json!({"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"});
+    let authorizer = json!({"apiVersion": API, "kind": "Authorizer", "metadata": {"name": "aws"}, "spec": {"type": "Iam", "iam": {}}});
+    let principal = |name: &str, spec: Value| json!({"apiVersion": API, "kind": "Principal", "metadata": {"name": name}, "spec": spec});
+    let policies = json!([{"name": "all", "document": {"Version": "2012-10-17", "Statement": [statement]}}]);
+    space.apply(&authorizer).await?;
+    space.apply(&principal("reporting", json!({"policies": policies}))).await?;
+    for type_ in ["Accepted", "ResolvedRefs"] {
+        space.condition("Principal", "reporting", type_, |found| found.status == "True").await?;
+    }
+    let (id, secret) = access_key(&space, "reporting-access-key").await?;
+    assert!(id.len() == 20 && secret.len() == 40, "{id}");
+    let owner = space.get_of("v1", "Secret", "reporting-access-key").await?["metadata"]["ownerReferences"][0].take();
+    assert_eq!((&owner["kind"], &owner["name"]), (&json!("Principal"), &json!("reporting")));
+    let reported = space.get("Principal", "reporting").await?;
+    assert_eq!(reported["status"]["accessKeyIds"], json!([id]));
+    assert_eq!(reported["status"]["arn"], "arn:aws:iam::000000000000:user/reporting");
+    assert!(!reported.to_string().contains(&secret), "a status never has a secret");
+
+    // A second Principal with the same id does not take it, and the message does not have the secret.
+    let data = json!({"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": "another-secret-of-it"});
+    space
+        .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "copied"}, "stringData": data}))
+        .await?;
+    space
+        .apply(&principal("copied", json!({"accessKeys": [{"secret": {"name": "copied"}}], "policies": policies})))
+        .await?;
+    let conflict = space.condition("Principal", "copied", "Accepted", |found| found.reason == "Conflicted").await?;
+    assert!(conflict.message.contains(&id) && !conflict.message.contains("another-secret"), "{conflict:?}");
+
+    fleet.operator.kill();
+    fleet.operator.start().await?;
+    // Once a new object has a status, the old ones have been translated.
+    space.apply(&principal("marker", json!({"policies": policies}))).await?;
+    space.condition("Principal", "marker", "Accepted", |found| found.status == "True").await?;
+    assert_eq!(access_key(&space, "reporting-access-key").await?, (id.clone(), secret));
+
+    // Another policy that cannot be evaluated: nothing of the Principal is accepted.
+    let bad = json!([{"document": {"Statement": {"Effect": "Allow", "Action": "execute-api:Invoke"}}}]);
+    space.apply(&principal("reporting", json!({"policies": bad}))).await?;
+    let rejected = space.condition("Principal", "reporting", "Accepted", |found| found.status == "False").await?;
+    assert!(rejected.message.starts_with("spec.policies[0].document.Statement"), "{rejected:?}");
+    eventually("no id is reported", SOON, || async {
+        let ids = space.get("Principal", "reporting").await?["status"]["accessKeyIds"].take();
+        anyhow::ensure!(ids.is_null() || ids == json!([]), "{ids}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
+}
