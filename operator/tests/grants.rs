@@ -58,7 +58,10 @@ impl Api {
 
     fn respond(&self, head: &str) -> String {
         let target = head.split(' ').nth(1).unwrap();
-        let (path, query) = target.split_once('?').unwrap();
+        // It has no issuer of tokens.
+        let Some((path, query)) = target.split_once('?') else {
+            return "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned();
+        };
         let segments: Vec<&str> = path.split('/').collect();
         let plural = (*segments.last().unwrap()).to_owned();
         let namespace =

@@ -3,6 +3,7 @@
 mod admission;
 mod api_key;
 mod caching;
+mod call;
 mod checks;
 mod credentials;
 mod early;
@@ -38,7 +39,7 @@ use crate::observe::Recorder;
 use crate::overload::Shed;
 use crate::reject::Reject;
 use admission::{Admitted, Fields, Present, admit, host_of};
-use forward::{Call, CallBody, Upgrade};
+use call::{Call, CallBody, Upgrade};
 use request_policy::Unusual;
 use response::{Expected, Reply};
 use response_body::ResponseBody;

@@ -138,7 +138,10 @@ impl PrincipalRing {
     }
 }
 
-fn compile(part: &PrincipalPart) -> Result<Vec<(Box<str>, Arc<AccessKey>)>, String> {
+/// An access key with its id.
+type NamedKey = (Box<str>, Arc<AccessKey>);
+
+fn compile(part: &PrincipalPart) -> Result<Vec<NamedKey>, String> {
     let mut policies = Vec::with_capacity(part.policies.len());
     for document in &part.policies {
         let policy = Policy::parse(document, Kind::Identity, Options::default());

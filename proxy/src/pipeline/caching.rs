@@ -9,9 +9,10 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sluice_wire::Behavior;
 
+use super::call::Call;
 use super::checks::Passed;
 use super::exchange::Exchange;
-use super::forward::{self, Call};
+use super::forward;
 use super::response::{self, Reply, ReplyBody};
 use super::response_body;
 use super::variables::RequestContext;

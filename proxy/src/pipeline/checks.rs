@@ -10,9 +10,9 @@ use sluice_wire::Behavior;
 use smallvec::SmallVec;
 
 use super::api_key;
+use super::call::Call;
 use super::credentials::remove_unverified;
 use super::exchange::Exchange;
-use super::forward::Call;
 use super::signature;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorization, Decision};

@@ -3,19 +3,14 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, UPGRADE};
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use sluice_wire::{Behavior, is_hop_by_hop};
 use smallvec::SmallVec;
 use tracing::Instrument as _;
 
-use super::admission::Present;
+use super::call::{Call, CallBody, Upgrade};
 use super::checks::Passed;
 use super::edits;
 use super::exchange::Exchange;
@@ -31,44 +26,6 @@ use crate::integration::{Upstream, UpstreamResponse};
 use crate::reject::Reject;
 use crate::template::Variables;
 use crate::transport::{self, CallKind, Cause, ConnectError, Entered, Fill, call};
-
-/// The client's side of a request for another protocol.
-pub(crate) struct Upgrade {
-    client: Option<OnUpgrade>,
-}
-
-impl Upgrade {
-    /// Takes the client's side out of the request.
-    pub(crate) fn take(parts: &mut Parts) -> Self {
-        Self { client: parts.extensions.remove::<OnUpgrade>() }
-    }
-}
-
-/// A request that may be forwarded.
-pub(crate) struct Call {
-    pub(crate) authority: Option<HeaderValue>,
-    pub(crate) parts: Parts,
-    pub(crate) body: CallBody,
-    pub(crate) upgrade: Option<Upgrade>,
-    pub(crate) present: Present,
-}
-
-/// The body of a request.
-pub(crate) enum CallBody {
-    Arriving(Incoming),
-    /// All of it was read already.
-    Read(Bytes),
-}
-
-impl CallBody {
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Arriving(body) => body.is_end_stream(),
-            Self::Read(content) => content.is_empty(),
-        }
-    }
-}
 
 /// Calls the integration. `_passed` proves that every check was made.
 pub(crate) async fn integrate(

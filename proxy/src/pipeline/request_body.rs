@@ -10,8 +10,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_wire::Behavior;
 
+use super::call::{Call, CallBody};
 use super::exchange::Exchange;
-use super::forward::{Call, CallBody};
 use crate::body::{BufferError, Reservation, Upload, UploadState, buffer};
 use crate::gateway::{Matched, Policy};
 use crate::integration::RequestBody;

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use sluice_sigv4::BodyHash;
 
+use super::call::Call;
 use super::exchange::Exchange;
-use super::forward::Call;
 use super::request_body;
 use crate::auth::{Authorization, Decision, Iam, SignatureError, SignedRequest};
 use crate::gateway::{Matched, Policy};
