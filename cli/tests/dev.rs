@@ -447,3 +447,21 @@ fn a_rule_that_is_not_served_is_not_offered() {
     let offered = Sluice::dev(&folder.0).offered();
     assert!(!offered.is_empty() && !offered.iter().any(|line| line.contains("/orders/42")), "{offered:#?}");
 }
+
+#[test]
+fn a_principal_without_a_secret_gets_an_access_key_that_the_printed_call_signs_with() {
+    let folder = Folder::copy_of("iam");
+    let written = folder.read("api.yaml");
+    let without: Vec<&str> = written.lines().filter(|line| !line.starts_with("  accessKeys:")).collect();
+    folder.write("api.yaml", &without.join("\n"));
+    let sluice = Sluice::dev(&folder.0);
+    let lines = sluice.offered();
+    let line = lines.iter().find(|line| line.contains("--aws-sigv4 aws:amz:eu-west-1:execute-api ")).unwrap();
+    let user = line.split("-u '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    let (id, secret) = user.split_once(':').unwrap();
+    assert!(id.starts_with("SLCE") && id.len() == 20 && secret.len() == 40, "{line}");
+    assert!(
+        line.contains("/orders   # 200") && sluice.printed().contains(&format!("user/reporting with {id}")),
+        "{line}"
+    );
+}

@@ -59,7 +59,10 @@ pub async fn run(
         let first = tokio::select! {
             () = stop.cancelled() => return,
             first = arrived.recv() => first,
-            () = wake.notified() => None,
+            () = wake.notified() => {
+                manager.barrier.changed();
+                None
+            }
             () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => None,
         };
         if let Some(first) = first {
