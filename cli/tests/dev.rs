@@ -60,6 +60,18 @@ fn every_printed_call_of_the_quickstart_returns_its_expected_status() {
 }
 
 #[test]
+fn signed_requests_and_tokens_of_service_accounts_are_accepted() {
+    if !curl() {
+        return;
+    }
+    // Signed, and not signed.
+    let sluice = Sluice::dev(&examples().join("iam"));
+    assert_eq!(statuses(&sluice), ["200", "403"], "{:#?}", sluice.offered());
+    let sluice = Sluice::dev(&examples().join("service-account"));
+    assert_eq!(statuses(&sluice), ["200", "401"], "{:#?}", sluice.offered());
+}
+
+#[test]
 fn tokens_are_introspected_and_a_revoked_one_is_rejected() {
     if !curl() {
         return;
@@ -446,4 +458,22 @@ fn a_rule_that_is_not_served_is_not_offered() {
     folder.write("orders.yaml", &orders.replacen("port: 80", "port: 81", 1));
     let offered = Sluice::dev(&folder.0).offered();
     assert!(!offered.is_empty() && !offered.iter().any(|line| line.contains("/orders/42")), "{offered:#?}");
+}
+
+#[test]
+fn a_principal_without_a_secret_gets_an_access_key_that_the_printed_call_signs_with() {
+    let folder = Folder::copy_of("iam");
+    let written = folder.read("api.yaml");
+    let without: Vec<&str> = written.lines().filter(|line| !line.starts_with("  accessKeys:")).collect();
+    folder.write("api.yaml", &without.join("\n"));
+    let sluice = Sluice::dev(&folder.0);
+    let lines = sluice.offered();
+    let line = lines.iter().find(|line| line.contains("--aws-sigv4 aws:amz:eu-west-1:execute-api ")).unwrap();
+    let user = line.split("-u '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    let (id, secret) = user.split_once(':').unwrap();
+    assert!(id.starts_with("SLCE") && id.len() == 20 && secret.len() == 40, "{line}");
+    assert!(
+        line.contains("/orders   # 200") && sluice.printed().contains(&format!("user/reporting with {id}")),
+        "{line}"
+    );
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sluice_kit::eventually_async as eventually;
 use sluice_operator::publish::{Rollout, programmed};
-use sluice_wire::{Ack, Down, Hash, Hello, ObjectRef, Outcome, Parts, Up};
+use sluice_operator::translate::{SigningDays, Translator};
+use sluice_wire::{Ack, Down, FleetName, Hash, Hello, ObjectRef, Outcome, Parts, Up};
 
 use crate::stream::{Proxy, Rig, SECRET, member, publish, rig};
 
@@ -95,4 +96,39 @@ async fn an_older_proxy_gets_no_frame_that_it_does_not_list_and_serves_no_kind_t
         message.contains("1 of 2 proxies") && message.contains("partial") && message.contains("route"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_know_principals_is_not_counted_as_serving_them() {
+    let rig = rig("before-principals").await;
+    let state = crate::objects::state(
+        "kind: Stage\nmetadata: {name: prod}\nspec: {}\n---\nkind: Authorizer\nmetadata: {name: aws}\nspec: {type: Iam, iam: {}}\n---\n\
+         kind: ApiRoute\nmetadata: {name: orders}\nspec:\n  stages: [{name: prod}]\n  \
+         authorization: {type: Authorizer, authorizer: {name: aws}}\n  \
+         rules: [{name: a, methods: [GET], path: /a, integration: {type: Mock, mock: {}}}]\n---\n\
+         kind: Principal\nmetadata: {name: reporting}\nspec: {}\n---\nkind: Secret\nmetadata: {name: reporting-access-key}\n\
+         stringData: {AWS_ACCESS_KEY_ID: SLCEAAAAAAAAAAAAAAA1, AWS_SECRET_ACCESS_KEY: only-for-tests-only-for}\n",
+    );
+    let days = SigningDays::around("2026-11-27T00:00:00Z".parse().unwrap(), 7);
+    rig.publisher.publish(Translator::new().with_days(days).translate(&state));
+    let current = rig.publisher.subscribe().borrow().clone().unwrap();
+    let version = current.of(&FleetName::default()).version;
+    let reason = || {
+        let object = ObjectRef::new("Principal", "shop", "reporting");
+        let condition = programmed(&object, &current.statuses[&object], &Rollout::of(&rig.proxies, &current)).condition;
+        (condition.reason.to_owned(), condition.message)
+    };
+    let mut newer = Proxy::open(&rig, SECRET).await.unwrap();
+    newer.say(&Up::Hello(Hello::new("newer", "0.2"))).await;
+    while !matches!(newer.receive().await, Some(Down::Delta(_))) {}
+    newer.say(&Up::Ack(Ack { version, outcome: Outcome::Applied, diagnostics: vec![] })).await;
+    eventually("it has the Principal", || reason().0 == "Programmed").await;
+    let mut older = Proxy::open(&rig, SECRET).await.unwrap();
+    older.send(json!({"Hello": {"proxy": "older", "program": "0.1", "parts": {}}})).await;
+    while !matches!(older.receive().await, Some(Down::Delta(_))) {}
+    older.say(&Up::Ack(Ack { version, outcome: Outcome::Applied, diagnostics: vec![] })).await;
+    eventually("the acknowledgement counts", || member(&rig, "older").version == Some(version)).await;
+    let (reason, message) = reason();
+    assert_eq!(reason, "Rejected");
+    assert!(message.contains("older") && message.contains("principal"), "{message}");
 }

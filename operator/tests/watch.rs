@@ -104,3 +104,28 @@ async fn objects_of_a_kind_that_may_no_longer_be_read_stay_as_they_were_seen_las
     switch.set(404);
     assert!(next(&mut states).await.is_empty(), "nothing is shown for 403, and 404 removes them");
 }
+
+#[tokio::test]
+async fn what_is_seen_is_shown_again_without_a_change_when_it_is_asked_for() {
+    let switch = Arc::new(Switch { code: Mutex::new(200), changed: Condvar::new(), errors: AtomicUsize::new(0) });
+    let server = Backend::start(move |head, _| respond(head, &switch));
+    let client = Client::try_from(kube::Config::new(format!("http://{}", server.address).parse().unwrap())).unwrap();
+    let settings = WatchSettings::default();
+    let wake = settings.wake.clone();
+    let (shown, mut states) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let show = move |state: &sluice_operator::cluster_state::ClusterState, changed: &BTreeSet<_>| {
+        drop(shown.send((state.keys(Kind::UsagePlan), changed.len())));
+    };
+    tokio::spawn(watch::run(client, settings, stop, show));
+    let plans = vec![ObjectKey::new("shop", "gold")];
+    let mut next =
+        async || tokio::time::timeout(sluice_kit::SOON, states.recv()).await.expect("nothing is shown").unwrap();
+    let (seen, changed) = next().await;
+    assert!(seen == plans && changed > 0);
+    for _ in 0..2 {
+        wake.notify_one();
+        assert_eq!(next().await, (plans.clone(), 0));
+    }
+}

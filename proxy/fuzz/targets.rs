@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use sluice_iam::{Context, Kind, Options, Policy, Principal, Request, Values, Ver
 use sluice_proxy::config::store::Store;
 use sluice_proxy::internals::{self, Tokens};
 use sluice_proxy::run::AddressHeader;
+use sluice_sigv4::{BodyHash, Presented, RequestParts, SigningKey};
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
     Algorithm, AuthorizerPart, ClientAuthentication, Down, Frame, Hash, Introspection, Issuer, Jwt, KeySource,
@@ -380,4 +381,78 @@ impl Drop for Folder {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).unwrap_or_default();
     }
+}
+
+const SIGNING_KEY: [u8; 32] = [7; 32];
+
+/// A request in a text: method and target, headers, an empty line, the body.
+fn signed_request(data: &[u8]) -> Option<(Method, Uri, HeaderMap, &[u8])> {
+    let split = data.windows(2).position(|pair| pair == b"\n\n")?;
+    let (head, body) = data.split_at_checked(split)?;
+    let mut lines = std::str::from_utf8(head).ok()?.split('\n');
+    let (method, target) = lines.next()?.split_once(' ')?;
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ")?;
+        headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
+    }
+    Some((method.parse().ok()?, target.parse().ok()?, headers, body.get(2..)?))
+}
+
+/// What of a request must not differ from the one that was signed: method, path without the segments that normalization removes,
+/// parameters in any order, host, and body.
+fn meaning(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> (String, Vec<u8>, Vec<String>, Vec<u8>) {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in uri.path().split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other),
+        }
+    }
+    let ends = uri.path().len() > 1 && uri.path().ends_with('/');
+    let path = [segments.join("/").as_bytes(), if ends { &b"/"[..] } else { b"" }].concat();
+    let is_signature = |pair: &&str| decode(pair.as_bytes().to_vec()).starts_with(b"X-Amz-Signature");
+    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !is_signature(pair));
+    let pairs = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let plain = |text: &str| decode(text.replace('+', " ").into_bytes()).escape_ascii().to_string();
+        format!("{}={}", plain(name), plain(value))
+    });
+    let mut pairs: Vec<String> = pairs.collect();
+    pairs.sort();
+    let host =
+        headers.get_all("host").iter().map(|value| value.as_bytes().trim_ascii()).collect::<Vec<_>>().join(&b',');
+    (method.to_string(), path, pairs, [&host, &b"\n"[..], body].concat())
+}
+
+/// Whether a signature is valid for the signing key of the corpus, whatever its time and scope are.
+pub fn is_signed(data: &[u8]) -> bool {
+    let Some((method, uri, headers, body)) = signed_request(data) else { return false };
+    let query = uri.query();
+    let Ok(Some(presented)) = Presented::find(&headers, query, sluice_sigv4::Options::default()) else { return false };
+    drop(presented.check_time(UNIX_EPOCH + Duration::from_secs(1_795_780_800), Duration::from_secs(300)));
+    drop(presented.check_scope(|region| region == "eu-west-1", "execute-api"));
+    let request = RequestParts { method: &method, path: uri.path(), query, headers: &headers, host: None };
+    let hash = presented.declared_body().cloned().unwrap_or_else(|| BodyHash::of(body));
+    presented.verify(&SigningKey::from_bytes(SIGNING_KEY), &request, &hash).is_ok()
+        && (hash == BodyHash::of(body) || hash == BodyHash::Unsigned)
+}
+
+/// A request with a valid signature is one of those that were signed.
+pub fn signature(data: &[u8]) {
+    if !is_signed(data) {
+        return;
+    }
+    let signed: [&[u8]; 2] = [include_bytes!("corpus/signature/header"), include_bytes!("corpus/signature/presigned")];
+    let meant = |data: &[u8]| {
+        let (method, uri, headers, body) = signed_request(data)?;
+        Some(meaning(&method, &uri, &headers, body))
+    };
+    let found = meant(data);
+    assert!(
+        signed.iter().any(|original| meant(original) == found),
+        "another request: {:?}",
+        String::from_utf8_lossy(data)
+    );
 }

@@ -119,6 +119,39 @@ fn only_a_response_for_an_active_token_makes_it_accepted() {
 }
 
 #[test]
+fn only_what_was_signed_has_a_valid_signature() {
+    for valid in ["header", "presigned"] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/signature/");
+        let seed = std::fs::read(format!("{folder}{valid}")).unwrap();
+        assert!(targets::is_signed(&seed), "the target would prove nothing");
+    }
+    let tokens = [
+        "/",
+        "//",
+        "/./",
+        "/../",
+        "%2F",
+        "%41",
+        "A",
+        "+",
+        "%20",
+        "&",
+        "=",
+        "&a=b",
+        "\nhost: other.example",
+        "\nx-amz-a: 1",
+        ";",
+        ",",
+        " ",
+        "\t",
+        "X-Amz-Signature=",
+        "UNSIGNED-PAYLOAD",
+        "\nx-amz-content-sha256: ",
+    ];
+    assert_eq!(failures("signature", targets::signature, &tokens, Vec::new()), [""; 0]);
+}
+
+#[test]
 fn templates_survive_printing() {
     let tokens = ["${", "}", "$", "$$", "context.", "request.path.", "claims.", "\r\n", "\t"];
     assert_eq!(failures("template", targets::template, &tokens, Vec::new()), [""; 0]);

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
@@ -29,11 +30,16 @@ async fn a_generated_access_key_is_owned_reported_and_kept_by_a_restarted_operat
     let authorizer = json!({"apiVersion": API, "kind": "Authorizer", "metadata": {"name": "aws"}, "spec": {"type": "Iam", "iam": {}}});
     let principal = |name: &str, spec: Value| json!({"apiVersion": API, "kind": "Principal", "metadata": {"name": name}, "spec": spec});
     let policies = json!([{"name": "all", "document": {"Version": "2012-10-17", "Statement": [statement]}}]);
-    space.apply(&authorizer).await?;
+    let mut guarded = route("guarded", "prod", "/guarded", mock("guarded"));
+    guarded["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "aws"}});
+    for object in [stage("prod", "principals.example"), authorizer, guarded] {
+        space.apply(&object).await?;
+    }
     space.apply(&principal("reporting", json!({"policies": policies}))).await?;
     for type_ in ["Accepted", "ResolvedRefs"] {
         space.condition("Principal", "reporting", type_, |found| found.status == "True").await?;
     }
+    space.programmed_on_both("Principal", "reporting").await?;
     let (id, secret) = access_key(&space, "reporting-access-key").await?;
     assert!(id.len() == 20 && secret.len() == 40, "{id}");
     let owner = space.get_of("v1", "Secret", "reporting-access-key").await?["metadata"]["ownerReferences"][0].take();

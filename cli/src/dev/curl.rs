@@ -8,7 +8,7 @@ use sluice_crds::api_route::{ApiRoute, Authorization, AuthorizationType, HttpMet
 use sluice_crds::authorizer::ServiceAccountAuthorizer;
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::source::Source;
-use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, ClientAuthMode, PlainHttp, Stage, StageSpec};
+use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, Behavior, ClientAuthMode, PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
 use sluice_wire::Network;
@@ -273,7 +273,9 @@ impl<'a> Context<'a> {
         let unless = if served.has_policy { "" } else { "; 403 unless a policy of it allows it" };
         let outcome = format!("{}{unless}", served.outcome(&format!(", signed by Principal {principal}")));
         lines.push(format!("curl -i --aws-sigv4 aws:amz:{region}:{service} -u '{user}' {target}   # {outcome}"));
-        lines.push(format!("curl -i {target}   # 403: no signature"));
+        let behavior = self.cluster.stages.get(&served.stage_key).map(|stage| stage.spec.behavior);
+        let status = if behavior == Some(Behavior::Native) { 401 } else { 403 };
+        lines.push(format!("curl -i {target}   # {status}: no signature"));
         true
     }
 

@@ -34,7 +34,7 @@ pub struct IamAuthorizer {
         "message": "clockSkew must be in whole seconds: do not use the unit ms"
     }]))]
     pub clock_skew: Duration,
-    /// Requests whose signature does not cover the body (`X-Amz-Content-Sha256: UNSIGNED-PAYLOAD`). `Reject`: 403. `Allow`: who
+    /// Requests whose signature does not cover the body (`X-Amz-Content-Sha256: UNSIGNED-PAYLOAD`). `Reject`: they are rejected. `Allow`: who
     /// can change a request on its way can change its body. Unset: `Reject`.
     #[serde(default)]
     pub unsigned_payload: UnsignedPayload,

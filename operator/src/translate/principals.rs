@@ -61,7 +61,7 @@ impl Translate for Principal {
                 "the Authorizers of type Iam in the namespace accept {} regions and services; at most {MAX_SCOPES} are supported",
                 authorizers.scopes.len()
             );
-            fatal.invalid("spec.accessKeys", why);
+            fatal.invalid("metadata.namespace", why);
         }
         // A key with a problem is left out: the other one still works.
         let mut of_keys = Problems::default();

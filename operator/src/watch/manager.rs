@@ -66,7 +66,10 @@ pub async fn run(
                 manager.on_issuer(issuer.borrow_and_update().clone(), &mut changed);
                 None
             }
-            () = wake.notified() => None,
+            () = wake.notified() => {
+                manager.barrier.changed();
+                None
+            }
             () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => None,
         };
         if let Some(first) = first {

@@ -62,6 +62,7 @@ cases! {
     principal_same_id_twice
     principal_second_key_missing
     principal_secret_bad
+    principal_too_many_scopes
     principal_two_keys
     principal_unparsable
     route_alternative_key
