@@ -320,7 +320,8 @@ pub struct StageCache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Invalidation {
-    /// `Required`: only callers whose token has the scope `sluice:invalidate-cache`. `None`: every caller.
+    /// `Required`: only callers whose token has the scope `sluice:invalidate-cache`, or whose IAM policies allow
+    /// `execute-api:InvalidateCache`. `None`: every caller.
     /// Unset: `Required`.
     #[serde(default)]
     pub authorization: InvalidationAuthorization,

@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, Method};
 use sluice_iam::{Accounts, Context, Kind, Options, Policy, Principal, Request, Values, Verdict, combine};
 use sluice_wire::StagePolicy;
 
+const INVOKE: &str = "execute-api:Invoke";
+const INVALIDATE_CACHE: &str = "execute-api:InvalidateCache";
 /// AWS's limit for the ARN of a method.
 const MAX_ARN: usize = 1_600;
 
@@ -100,7 +102,7 @@ impl<'a> Policies<'a> {
         facts: &Facts<'_>,
     ) -> Result<(), Denied> {
         let arn = method_arn(self.prefix, method.as_str(), matched).ok_or(Denied::TooLong)?;
-        match self.evaluate(&arn, facts) {
+        match self.evaluate(INVOKE, &arn, facts) {
             Verdict::Deny(_) => return Err(Denied::Explicit(arn)),
             Verdict::Silent => return Err(Denied::Implicit(arn)),
             Verdict::Allow(_) if !self.can_deny() => return Ok(()),
@@ -129,7 +131,7 @@ impl<'a> Policies<'a> {
             };
             for (name, path) in names.into_iter().flatten().flat_map(|name| [(name, path), (name, &*other)]) {
                 let form = method_arn(self.prefix, name, path).ok_or(Denied::TooLong)?;
-                if form != arn && matches!(self.evaluate(&form, facts), Verdict::Deny(_)) {
+                if form != arn && matches!(self.evaluate(INVOKE, &form, facts), Verdict::Deny(_)) {
                     return Ok(true);
                 }
             }
@@ -137,10 +139,16 @@ impl<'a> Policies<'a> {
         Ok(false)
     }
 
-    fn evaluate(&self, arn: &str, facts: &Facts<'_>) -> Verdict<'a> {
+    /// Whether the caller may replace the stored response of a method.
+    pub(crate) fn may_invalidate_cache(&self, method: &Method, matched: &str, facts: &Facts<'_>) -> bool {
+        let arn = method_arn(self.prefix, method.as_str(), matched);
+        arn.is_some_and(|arn| matches!(self.evaluate(INVALIDATE_CACHE, &arn, facts), Verdict::Allow(_)))
+    }
+
+    fn evaluate(&self, action: &str, arn: &str, facts: &Facts<'_>) -> Verdict<'a> {
         let name = self.caller.and_then(|caller| caller.name.as_ref());
         let principal = name.map_or(Principal::Anonymous, AwsName::principal);
-        let request = Request { action: "execute-api:Invoke", resource: arn, principal, context: facts };
+        let request = Request { action, resource: arn, principal, context: facts };
         let of_resource = self.resource.map(|policy| policy.0.evaluate(&request));
         let Some(caller) = self.caller else { return of_resource.unwrap_or(Verdict::Silent) };
         let of_caller = caller.evaluate(&request);

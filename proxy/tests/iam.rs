@@ -387,3 +387,31 @@ fn a_key_beside_a_signature_decides_and_the_signature_is_not_forwarded() {
     let (head, _) = seen.lock().unwrap().pop().unwrap();
     assert!(head.starts_with("GET /a?a=b ") && !head.to_ascii_lowercase().contains("authorization"), "{head}");
 }
+
+#[test]
+fn a_stored_response_is_refreshed_by_callers_whose_policies_allow_it() {
+    let invoke = ALLOW;
+    let both = ALLOW.replace("execute-api:Invoke", "execute-api:*");
+    let denied = statement("Deny", "arn:aws:execute-api:*:*:*/GET/a", "").replace("Invoke", "InvalidateCache");
+    for (policies, status) in [(vec![invoke], 403), (vec![&*both], 200), (vec![&*both, &*denied], 403)] {
+        let backend = Backend::start(|_, _| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into());
+        let mut gate = Gate::start();
+        let mut stage = stage_with_cache();
+        stage.arn = stage_of(Behavior::Native).arn;
+        if let Some(cache) = &mut stage.cache {
+            (cache.invalidation, cache.unauthorized) = (Invalidation::Required, Unauthorized::FailWith403);
+        }
+        let cached = RulePolicy { cache: Some(shared_cache()), ..of_iam(service()) };
+        let problems = gate.put(vec![
+            stage_part(stage),
+            authorizer(false),
+            principal(&policies),
+            upstream(&[backend.address]),
+            route("r", vec![rule("r", "GET", "/{path+}", cached)]),
+        ]);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(call(&gate, "GET", "/a", "").status, 200);
+        let refresh = headers(&signer(), "GET", "/a", &[("cache-control", "max-age=0")], b"");
+        assert_eq!(send(&gate, "GET", "/a", &refresh, "").status, status, "{policies:?}");
+    }
+}

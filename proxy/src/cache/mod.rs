@@ -21,7 +21,9 @@ pub(crate) use fill::Fill;
 pub(crate) use fingerprint::RuleAtStage;
 pub(crate) use key::{CallerKey, Key, Target};
 pub(crate) use phase::{NotStored, Phase};
-pub(crate) use policy::{CachePolicy, IGNORED_WARNING, Invalidate, ReceivedResponse, Storable, invalidation};
+pub(crate) use policy::{
+    CachePolicy, IGNORED_WARNING, INVALIDATE_SCOPE, Invalidate, ReceivedResponse, Storable, invalidation,
+};
 pub(crate) use store::Cache;
 pub(crate) use stored::{Head, MAX_BODY_BYTES, Stored};
 

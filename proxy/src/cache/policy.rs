@@ -17,7 +17,7 @@ use super::vary::{self, Coding};
 use crate::template::Variables;
 
 /// The scope that permits refreshing where `invalidation` is `Required`.
-const INVALIDATE_SCOPE: &str = "sluice:invalidate-cache";
+pub(crate) const INVALIDATE_SCOPE: &str = "sluice:invalidate-cache";
 /// The warning for all others with `SucceedWithWarning`.
 pub(crate) const IGNORED_WARNING: HeaderValue =
     HeaderValue::from_static("199 sluice \"Cache-control headers were ignored because the caller was unauthorized.\"");
@@ -279,13 +279,17 @@ pub(crate) enum Invalidate {
 }
 
 /// Decides about `cache-control: max-age=0` of a request.
-pub(crate) fn invalidation(policy: &CachePolicy, request: &HeaderMap, scopes: &[String]) -> Invalidate {
+pub(crate) fn invalidation(
+    policy: &CachePolicy,
+    request: &HeaderMap,
+    has_permission: impl FnOnce() -> bool,
+) -> Invalidate {
     if !directives(request).any(|(name, value)| name == "max-age" && value == "0") {
         return Invalidate::NotAsked;
     }
     let permitted = match policy.invalidation {
         Invalidation::None => true,
-        Invalidation::Required => scopes.iter().any(|scope| scope == INVALIDATE_SCOPE),
+        Invalidation::Required => has_permission(),
     };
     match policy.unauthorized {
         _ if permitted => Invalidate::Refresh,

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sluice_wire::Behavior;
 
 use super::call::Call;
-use super::checks::Passed;
+use super::checks::{Passed, may_invalidate_cache};
 use super::exchange::Exchange;
 use super::forward;
 use super::response::{self, Reply, ReplyBody};
@@ -50,7 +50,7 @@ pub(crate) async fn respond(
         return Ok(reply);
     }
     let invalidate =
-        invalidation(&caching.policy, control, exchange.identity.as_ref().map_or(&[], |identity| &identity.scopes));
+        invalidation(&caching.policy, control, || may_invalidate_cache(exchange, matched, &call.parts.headers));
     if invalidate == Invalidate::Reject {
         return Err(Reject::CacheRefresh);
     }

@@ -16,6 +16,7 @@ use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
 use crate::auth::{AuthRequest, Authorization, Decision};
+use crate::cache::INVALIDATE_SCOPE;
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::limit::{Exhausted, Limit, RateLimitHeaders, take_all};
@@ -119,15 +120,33 @@ pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Resu
     }
 }
 
-/// Rejects a request that the policies of Stage and caller do not allow.
-fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+fn policies<'a>(exchange: &'a Exchange, matched: &Matched<'a>) -> Policies<'a> {
     let stage = matched.stage;
     let caller = exchange.identity.as_ref().and_then(|identity| identity.policies.as_deref());
-    let policies = Policies { prefix: &stage.arn, resource: stage.policy.as_deref(), caller };
+    Policies { prefix: &stage.arn, resource: stage.policy.as_deref(), caller }
+}
+
+fn facts<'a>(exchange: &Exchange, policies: &Policies<'a>, headers: &'a HeaderMap) -> Facts<'a> {
+    Facts { address: exchange.address(), secure: exchange.secure, headers, caller: policies.caller }
+}
+
+/// Whether the caller may replace a stored response: by its policies, or by the scopes of its token.
+pub(super) fn may_invalidate_cache(exchange: &Exchange, matched: &Matched<'_>, headers: &HeaderMap) -> bool {
+    let Some(identity) = &exchange.identity else { return false };
+    if identity.policies.is_none() {
+        return identity.scopes.iter().any(|scope| scope == INVALIDATE_SCOPE);
+    }
+    let policies = policies(exchange, matched);
+    policies.may_invalidate_cache(&exchange.method, matched.matched, &facts(exchange, &policies, headers))
+}
+
+/// Rejects a request that the policies of Stage and caller do not allow.
+fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let policies = policies(exchange, matched);
     if policies.is_empty() {
         return Ok(());
     }
-    let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers, caller };
+    let (caller, facts) = (policies.caller, facts(exchange, &policies, &parts.headers));
     // What a backend could read in an encoded path.
     let read = match policies.can_deny() && matched.matched.contains('%') {
         true => readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))?,
