@@ -3,6 +3,7 @@
 mod cognito;
 mod introspection;
 mod issuer;
+mod lambda;
 mod token;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,10 @@ use crate::{condition::conditions_schema, field::Duration};
 pub use cognito::{CognitoAuthorizer, UserPool};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
+pub use lambda::{
+    ContextSource, IdentitySource, LambdaAuthorizer, LambdaEvent, LambdaFunction, LambdaFunctionType, LambdaInvoke,
+    LambdaPayload, LambdaResponses,
+};
 pub use token::TokenFrom;
 use token::{claims_schema, default_clock_skew, default_token_from};
 
@@ -31,7 +36,7 @@ use token::{claims_schema, default_clock_skew, default_token_from};
     namespaced,
     status = "AuthorizerStatus",
     derive = "PartialEq",
-    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool). ApiRoutes reference it and add the scopes that each rule requires.",
+    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool, Lambda authorizer). ApiRoutes reference it and add the scopes that each rule requires.",
     printcolumn(
         name = "Type",
         type_ = "string",
@@ -87,11 +92,15 @@ use token::{claims_schema, default_clock_skew, default_token_from};
 }, {
     "rule": "has(self.cognito) == (self.type == 'Cognito')",
     "message": "type Cognito requires the field cognito, which is not allowed with other types"
+}, {
+    "rule": "has(self.lambda) == (self.type == 'Lambda')",
+    "message": "type Lambda requires the field lambda, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
     /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
     /// `Cognito`: the same for Amazon Cognito user pools, with their rules for ID and access tokens. `Introspection`: tokens of
-    /// every form, about which an endpoint of the authorization server decides. Example: `Jwt`.
+    /// every form, about which an endpoint of the authorization server decides. `Lambda`: a function of the user decides about
+    /// each request. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
@@ -103,6 +112,9 @@ pub struct AuthorizerSpec {
     /// Token introspection. Required with type `Introspection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<IntrospectionAuthorizer>,
+    /// A function that decides. Required with type `Lambda`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaAuthorizer>,
 }
 
 /// The types of authorizers.
@@ -114,6 +126,8 @@ pub enum AuthorizerType {
     Cognito,
     /// Tokens about which an endpoint decides (RFC 7662).
     Introspection,
+    /// Requests about which a function decides.
+    Lambda,
 }
 
 /// How a JSON Web Token is found and verified.

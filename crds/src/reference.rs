@@ -178,6 +178,7 @@ pub const FIELDS: &[ReferenceField] = &[
     field("Authorizer", "spec.introspection.client.secret", "Secret"),
     field("Authorizer", "spec.jwt.issuers[].jwks.configMap", "ConfigMap"),
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
+    field("Authorizer", "spec.lambda.function.invoke.credentials", "Secret"),
     field("Stage", "spec.tls.certificates[]", "Secret"),
     field("Stage", "spec.tls.clientAuth.ca[].configMap", "ConfigMap"),
     field("Stage", "spec.tls.clientAuth.ca[].secret", "Secret"),

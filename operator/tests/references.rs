@@ -64,6 +64,11 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
             let introspection = json!({"url": "https://idp.example/introspect", "client": client, "anyAudience": true});
             json!({"type": "Introspection", "introspection": introspection})
         }
+        ("Authorizer", "spec.lambda.function.invoke.credentials") => {
+            let invoke = json!({"functionName": "authorizer", "region": "eu-west-1", "credentials": there});
+            let lambda = json!({"event": "Token", "function": {"type": "Invoke", "invoke": invoke}});
+            json!({"type": "Lambda", "lambda": lambda})
+        }
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
         ("Stage", "spec.tls.certificates[]") => json!({"tls": {"certificates": [there]}}),
@@ -96,6 +101,7 @@ pub(crate) fn target(kind: &str, namespace: &str, name: &str) -> Value {
     match kind {
         "Secret" => json!({"kind": kind, "metadata": metadata, "stringData": {
             "jwks.json": key_set, "api-key": format!("sk_{:030}", namespace.len()), "client-secret": "s3cret",
+            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cret",
             "tls.crt": certificate.cert.pem(), "ca.crt": certificate.cert.pem(), "ca.crl": list, "tls.key": certificate.signing_key.serialize_pem(),
         }}),
         "ConfigMap" => json!({"kind": kind, "metadata": metadata, "data": {

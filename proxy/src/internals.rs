@@ -15,7 +15,7 @@ use sluice_wire::{
     PartKind, PartName, Parts,
 };
 
-use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, Services};
+use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, RequestFacts, Services};
 use crate::cache::{Cache, Head, Key};
 use crate::client_certificate::Details;
 use crate::config::store::Store;
@@ -91,7 +91,9 @@ impl Tokens {
     #[must_use]
     pub fn accept(&self, headers: &HeaderMap) -> bool {
         // Nothing is fetched, so nothing is waited for.
-        let request = AuthRequest { headers, behavior: Behavior::Native, with_scopes: false, variables: &NoVariables };
+        let (behavior, with_scopes) = (Behavior::Native, false);
+        let request =
+            AuthRequest { headers, behavior, with_scopes, variables: &NoVariables, facts: &RequestFacts::default };
         let decision = self.0.authorize(&request).now_or_never();
         matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))
     }

@@ -1,8 +1,9 @@
-//! Translates Authorizers to trusted issuers and their keys, and to introspection endpoints. Proxies verify tokens.
+//! Translates Authorizers to trusted issuers and their keys, to introspection endpoints and to functions. Proxies verify tokens.
 
 mod cognito;
 mod introspection;
 mod keys;
+mod lambda;
 mod token;
 
 use sluice_crds::Authorizer;
@@ -21,6 +22,7 @@ use crate::warning::Warnings;
 use cognito::cognito;
 use introspection::introspection;
 use keys::keys;
+use lambda::lambda;
 use token::{clock_skew, token_sources};
 
 /// The name of an Authorizer's part.
@@ -57,6 +59,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type Cognito requires the field cognito, which is not allowed with other types";
         problems.invalid("spec.cognito", why);
     }
+    if spec.lambda.is_some() != (spec.type_ == AuthorizerType::Lambda) {
+        let why = "type Lambda requires the field lambda, which is not allowed with other types";
+        problems.invalid("spec.lambda", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
         AuthorizerType::Cognito => {
@@ -65,6 +71,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         AuthorizerType::Introspection => {
             let spec = spec.introspection.as_ref();
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
+        }
+        AuthorizerType::Lambda => {
+            let spec = spec.lambda.as_ref();
+            spec.and_then(|spec| lambda(view, key, spec, problems)).map(AuthorizerKind::Lambda)
         }
     };
     let kind = match kind.filter(|_| problems.count() == 0) {

@@ -14,25 +14,17 @@ use super::credential::{self, Place, Source};
 use super::decision::{Authorization, Decision};
 use super::introspection::Introspection;
 use super::jwt::{self, Jwt, KeyWait};
+use super::lambda::Lambda;
 use super::remembered::{Grant, RememberKey, Remembered};
+use super::request::AuthRequest;
 use super::services::Services;
 use super::token_error::TokenError;
 use crate::headers;
 use crate::reject::Reject;
-use crate::template::{NoVariables, Variables};
+use crate::template::NoVariables;
 
 /// How long a request waits for what its decision needs: two calls in a row, each with its own deadline.
 const MAX_WAIT: Duration = Duration::from_secs(11);
-
-/// What an authorizer sees of a request: its headers as they came, and everything else (method, path, query, path parameters,
-/// address) as variables, so that it is computed only for the kinds that need it.
-pub(crate) struct AuthRequest<'a> {
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) behavior: Behavior,
-    /// The rule names scopes.
-    pub(crate) with_scopes: bool,
-    pub(crate) variables: &'a (dyn Variables + Sync),
-}
 
 /// The kinds of authorizer. Each gives these, and nothing else is specific to a kind:
 /// the credential of a request, the state of its sources of trust, the verification of a credential that is not remembered.
@@ -40,10 +32,11 @@ enum Kind {
     Jwt(Jwt),
     Cognito(Jwt),
     Introspection(Introspection),
+    Lambda(Lambda),
 }
 
 /// The names of the kinds, label values of metrics.
-pub(crate) const KINDS: [&str; 3] = ["Jwt", "Introspection", "Cognito"];
+pub(crate) const KINDS: [&str; 4] = ["Jwt", "Introspection", "Cognito", "Lambda"];
 
 /// What a kind waits for.
 enum PendingCheck {
@@ -73,8 +66,8 @@ pub(crate) struct Authorizer {
     kind: Result<Kind, String>,
     /// One of the headers of its credentials has a name with other characters than letters, digits and hyphens.
     unusual_places: bool,
-    /// A credential can be in one header only.
-    one_header: bool,
+    /// Nothing but other spellings of headers is removed from an authorized request.
+    keeps_places: bool,
     remembered: Arc<Remembered>,
     calls: Arc<Calls>,
 }
@@ -96,6 +89,10 @@ impl Authorizer {
                 let namespace = &part.object.namespace;
                 Introspection::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Introspection)
             }
+            AuthorizerKind::Lambda(settings) => {
+                let namespace = &part.object.namespace;
+                Lambda::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Lambda)
+            }
             AuthorizerKind::Iam(_) => Err("This proxy cannot verify signatures.".to_owned()),
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
@@ -107,10 +104,11 @@ impl Authorizer {
         let places: Vec<Place<'_>> = kind.iter().flat_map(Kind::sources).map(Source::place).collect();
         let unusual = |place: &Place<'_>| matches!(place, Place::Header(name) if !headers::is_usual(name.as_str()));
         let unusual_places = places.iter().any(unusual);
-        let one_header = matches!(places.as_slice(), [Place::Header(_)]);
+        // A function has decided about the request as a whole.
+        let keeps_places = matches!(places.as_slice(), [Place::Header(_)]) || matches!(kind, Ok(Kind::Lambda(_)));
         let remembered = Arc::new(Remembered::new());
         let calls = Calls::new(services.runtime.clone(), remembered.clone());
-        Arc::new(Self { name, kind, unusual_places, one_header, remembered, calls })
+        Arc::new(Self { name, kind, unusual_places, keeps_places, remembered, calls })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -124,6 +122,7 @@ impl Authorizer {
             Kind::Jwt(_) => Some(0),
             Kind::Introspection(_) => Some(1),
             Kind::Cognito(_) => Some(2),
+            Kind::Lambda(_) => Some(3),
         }
     }
 
@@ -166,9 +165,15 @@ impl Authorizer {
         self.kind.iter().flat_map(Kind::sources).map(Source::place)
     }
 
-    /// Whether a request can have a credential in one header only.
-    pub(crate) fn has_one_header(&self) -> bool {
-        self.one_header
+    /// Whether the credential stays in each of its places, so that only other spellings of them are removed: it can be in one
+    /// header only, or a function has decided about the whole request.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.keeps_places
+    }
+
+    /// Whether the Stage's policy is checked for an explicit deny before the authorizer decides, as AWS does it.
+    pub(crate) fn follows_policy(&self) -> bool {
+        matches!(self.kind, Ok(Kind::Lambda(_)))
     }
 
     /// Whether the name of a header among them has other characters than letters, digits and hyphens.
@@ -184,6 +189,9 @@ impl Authorizer {
                 return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
             }
         };
+        if let Kind::Lambda(lambda) = kind {
+            return self.evaluate_by_function(lambda, request, now);
+        }
         let credential = match credential::find(kind.sources(), request.headers, request.variables) {
             Ok((credential, _)) => credential,
             Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
@@ -202,6 +210,22 @@ impl Authorizer {
             Verdict::Wait(wait) => return Evaluation::Wait(wait, began),
         };
         Evaluation::Done(Authorization::made(decision, Some(began.elapsed())))
+    }
+
+    fn evaluate_by_function(&self, lambda: &Lambda, request: &AuthRequest<'_>, now: SystemTime) -> Evaluation {
+        let caller = match lambda.identify(request) {
+            Ok(caller) => caller,
+            Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
+        };
+        if let Some(grant) = self.remembered.get(&RememberKey::Digest(caller.digest), now, |_| Some(0)) {
+            return Evaluation::Done(Authorization::remembered(Decision::Allow(grant.identity)));
+        }
+        let Some(call) = lambda.call(request, &caller) else {
+            let (reject, reason) = (Reject::UriTooLong, "UriTooLong");
+            return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
+        };
+        let (digest, within, max_age) = (caller.digest, lambda.timeout(), lambda.max_call_age());
+        Evaluation::Wait(PendingCheck::Call { digest, within, max_age, call: Box::pin(call) }, Instant::now())
     }
 
     fn granted(&self, grant: Grant, request: &AuthRequest<'_>) -> Decision {
@@ -252,6 +276,7 @@ impl Kind {
         match self {
             Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.sources(),
             Self::Introspection(introspection) => introspection.sources(),
+            Self::Lambda(lambda) => lambda.places(),
         }
     }
 
@@ -259,7 +284,7 @@ impl Kind {
     fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
         match self {
             Self::Jwt(_) | Self::Cognito(_) => RememberKey::Text(credential),
-            Self::Introspection(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
+            Self::Introspection(_) | Self::Lambda(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
         }
     }
 
@@ -268,7 +293,7 @@ impl Kind {
         match self {
             Self::Jwt(jwt) | Self::Cognito(jwt) => jwt.generation(source),
             // The endpoint alone decides.
-            Self::Introspection(_) => Some(0),
+            Self::Introspection(_) | Self::Lambda(_) => Some(0),
         }
     }
 
@@ -286,6 +311,8 @@ impl Kind {
                 let (within, max_age) = (introspection.timeout(), introspection.max_call_age());
                 Verdict::Wait(PendingCheck::Call { digest, within, max_age, call })
             }
+            // A function decides about requests and not about one credential of them.
+            Self::Lambda(_) => Verdict::Reject(TokenError::CallFailed.into()),
         }
     }
 }

@@ -56,13 +56,18 @@ pub(crate) async fn pass(
         let variables = RequestContext::unchanged(exchange, matched, parts);
         let behavior = matched.stage.behavior;
         let with_scopes = !scopes.is_empty();
-        let request = AuthRequest { headers: &parts.headers, behavior, with_scopes, variables: &variables };
+        if authorizer.follows_policy() {
+            explicit_deny(exchange, matched, parts)?;
+        }
+        let facts = || variables.facts();
+        let request =
+            AuthRequest { headers: &parts.headers, behavior, with_scopes, variables: &variables, facts: &facts };
         let Authorization { decision, outcome, took } = authorizer.authorize(&request).await;
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
         }
         // Most authorizers have one place: the verified one.
-        let verified = if authorizer.has_one_header() { None } else { authorizer.credential_place(&request) };
+        let verified = if authorizer.keeps_places() { None } else { authorizer.credential_place(&request) };
         match decision {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
@@ -96,13 +101,36 @@ pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Resu
     }
 }
 
+/// Rejects a request that the Stage's policy denies, before a function decides about it.
+fn explicit_deny(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let policies = Policies { prefix: &matched.stage.arn, resource: matched.stage.policy.as_deref(), caller: None };
+    if !policies.can_deny() {
+        return Ok(());
+    }
+    match check(exchange, matched, parts, &policies)? {
+        Some(denied) if denied.1 => Err(denied.0),
+        _ => Ok(()),
+    }
+}
+
 /// Rejects a request that the policies of Stage and caller do not allow.
 fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
     let stage = matched.stage;
     let caller = exchange.identity.as_ref().and_then(|identity| identity.policies.as_deref());
     let policies = Policies { prefix: &stage.arn, resource: stage.policy.as_deref(), caller };
+    check(exchange, matched, parts, &policies)?.map_or(Ok(()), |(reject, _)| Err(reject))
+}
+
+/// The rejection of a request that policies do not allow, and whether a statement denies it.
+fn check(
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    parts: &Parts,
+    policies: &Policies<'_>,
+) -> Result<Option<(Reject, bool)>, Reject> {
+    let caller = policies.caller;
     if policies.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let facts = Facts { address: exchange.address(), secure: exchange.secure, headers: &parts.headers, caller };
     // What a backend could read in an encoded path.
@@ -112,11 +140,13 @@ fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Resu
     };
     let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
     let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
-    policies.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {
-        Denied::TooLong => Reject::UriTooLong,
-        Denied::Explicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, true).into()),
-        Denied::Implicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, false).into()),
-    })
+    let (arn, explicit) = match policies.check(&exchange.method, matched.matched, &others, &facts) {
+        Ok(()) => return Ok(None),
+        Err(Denied::TooLong) => return Err(Reject::UriTooLong),
+        Err(Denied::Explicit(arn)) => (arn, true),
+        Err(Denied::Implicit(arn)) => (arn, false),
+    };
+    Ok(Some((Reject::PolicyDenied(sentence(caller, &arn, explicit).into()), explicit)))
 }
 
 /// Rejects a request of a client that has sent too many.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ObjectRef;
+use crate::{Lambda, ObjectRef};
 use crate::tagged::{self, Tagged, Unknown};
 
 /// One Authorizer.
@@ -29,6 +29,8 @@ pub enum AuthorizerKind {
     Introspection(Introspection),
     /// Requests that are signed with AWS Signature Version 4.
     Iam(Iam),
+    /// A function that decides about requests.
+    Lambda(Lambda),
     /// It is not valid: every rule that uses it rejects all requests.
     Invalid {
         /// Why, in a sentence.
@@ -50,6 +52,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
             "Cognito" => Self::Cognito(map.next_value()?),
             "Introspection" => Self::Introspection(map.next_value()?),
             "Iam" => Self::Iam(map.next_value()?),
+            "Lambda" => Self::Lambda(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
         }))
@@ -73,6 +76,7 @@ impl Serialize for AuthorizerKind {
             Self::Cognito(jwt) => tagged::serialize("Cognito", jwt, to),
             Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
             Self::Iam(iam) => tagged::serialize("Iam", iam, to),
+            Self::Lambda(lambda) => tagged::serialize("Lambda", lambda, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
@@ -306,6 +310,7 @@ mod tests {
             (r#"{"Jwt":{}}"#, false),
             (r#"{"Cognito":{}}"#, false),
             (r#"{"Invalid":{"why":"No."}}"#, false),
+            (r#"{"Lambda":{"function":"x"}}"#, true),
             (r#"{"Saml":{"key":"s3cret"}}"#, true),
             (r#"{"Jwt":{},"Saml":{}}"#, true),
             (r#""Jwt""#, true),
@@ -342,6 +347,7 @@ mod tests {
             r#"{"Cognito":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}}}"#,
             INTROSPECTION,
             r#"{"Iam":{"regions":["eu-west-1"],"service":"execute-api","clock_skew_s":300}}"#,
+            r#"{"Lambda":{"function":{"Url":"http://a/"},"event":"Token","responses":"Policy","identity_sources":[{"header":"authorization"}],"validation":"a","result_ttl_ms":1,"timeout_ms":100}}"#,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);
         }

@@ -26,6 +26,7 @@ mod hash;
 mod host;
 mod key;
 mod key_set;
+mod lambda_authorizer;
 mod name;
 mod network;
 mod object;
@@ -56,6 +57,9 @@ pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
 pub use key_set::{Curve, KeyMaterial, KeySet, KeySetError, MAX_KEY_SET_BYTES, PublicKey, SkipReason, SkippedKey};
+pub use lambda_authorizer::{
+    AwsCredentials, IdentitySource, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern,
+};
 pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
 pub use network::{Network, ParseNetworkError, Sources};
 pub use object::ObjectRef;
