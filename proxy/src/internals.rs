@@ -15,7 +15,9 @@ use sluice_wire::{
     PartKind, PartName, Parts,
 };
 
-use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, RequestFacts, Services};
+use crate::auth::{
+    AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, RequestFacts, Services,
+};
 use crate::cache::{Cache, Head, Key};
 use crate::client_certificate::Details;
 use crate::config::store::Store;

@@ -24,6 +24,7 @@ mod harness;
 mod http2;
 mod http2_pool;
 mod introspection;
+mod lambda_authorizer;
 mod limits;
 mod names;
 mod overload;

@@ -37,7 +37,8 @@ impl<'a> RequestContext<'a> {
         let raw_query = self.head.and_then(|(uri, _)| uri.query()).unwrap_or_default();
         let pairs = path::query_pairs(raw_query).map(|(name, value)| (name.into_owned(), value.into_owned()));
         let parameters = rule.parameters.iter().enumerate();
-        let parameters = parameters.filter_map(|(at, name)| Some((name.to_string(), self.matched.captured(at)?.to_owned())));
+        let parameters =
+            parameters.filter_map(|(at, name)| Some((name.to_string(), self.matched.captured(at)?.to_owned())));
         let operation = rule.operation.as_deref();
         RequestFacts {
             arn: method_arn(&stage.arn, self.exchange.method.as_str(), matched),

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Lambda, ObjectRef};
 use crate::tagged::{self, Tagged, Unknown};
+use crate::{Lambda, ObjectRef, TokenSource};
 
 /// One Authorizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -260,35 +260,6 @@ impl Algorithm {
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }
-}
-
-/// Where a token is. A proxy that does not know a place cannot read the Authorizer, and rejects the requests that depend on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenSource {
-    /// In a header.
-    Header {
-        /// Its name in lower case.
-        header: String,
-        /// `Bearer`; none: the whole value.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        scheme: Option<String>,
-    },
-    /// In a query parameter.
-    Query {
-        /// Its name.
-        query: String,
-    },
-    /// In a cookie.
-    Cookie {
-        /// Its name.
-        cookie: String,
-    },
-    /// In the name of a WebSocket subprotocol.
-    WebSocketProtocol {
-        /// What the name begins with; the rest is the token.
-        web_socket_protocol: String,
-    },
 }
 
 #[cfg(test)]

@@ -40,12 +40,13 @@ mod route;
 mod stage;
 mod tagged;
 mod template;
+mod token_source;
 mod upstream;
 mod variable;
 
 pub use authorizer::{
     Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Iam, Introspection, Issuer, Jwt, KeySource,
-    TokenSource, default_token_types, normalized_token_type,
+    default_token_types, normalized_token_type,
 };
 pub use capability::Capabilities;
 pub use client_header::{NEVER_FORWARDED, is_spoofable};
@@ -82,5 +83,6 @@ pub use stage::{
 };
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
+pub use token_source::TokenSource;
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};
 pub use variable::{CertificateField, ParseVariableError, Variable, VariableName, VariableUse};

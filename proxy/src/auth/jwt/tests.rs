@@ -154,7 +154,13 @@ fn inline(keys: &[&Value]) -> Arc<Authorizer> {
 
 /// The caller, or the reason of the rejection.
 async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<Identity>, &'static str> {
-    let request = AuthRequest { headers, behavior: Behavior::Native, with_scopes: false, variables: &NoVariables, facts: &RequestFacts::default };
+    let request = AuthRequest {
+        headers,
+        behavior: Behavior::Native,
+        with_scopes: false,
+        variables: &NoVariables,
+        facts: &RequestFacts::default,
+    };
     match authorizer.authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
@@ -425,7 +431,13 @@ fn aws_http_apis_need_the_name_of_the_key() {
         for behavior in [Behavior::Native, Behavior::AwsRest, Behavior::AwsHttp] {
             let decide = |token: &str| {
                 let headers = bearer(token);
-                let request = AuthRequest { headers: &headers, behavior, with_scopes: false, variables: &NoVariables, facts: &RequestFacts::default };
+                let request = AuthRequest {
+                    headers: &headers,
+                    behavior,
+                    with_scopes: false,
+                    variables: &NoVariables,
+                    facts: &RequestFacts::default,
+                };
                 match authorizer.authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,
                     Decision::Reject { reason, .. } => Some(reason),

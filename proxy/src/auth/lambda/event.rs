@@ -58,9 +58,10 @@ impl Request<'_> {
 
     fn v1(&self) -> Value {
         let facts = self.facts;
-        let headers = self.headers.iter().map(|(name, value)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        });
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         let headers = Pairs::of(headers);
         let query = Pairs::of(facts.query.iter().cloned());
         let mut event = json!({

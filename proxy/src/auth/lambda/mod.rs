@@ -166,7 +166,8 @@ impl Lambda {
         {
             return Err(TokenError::InvalidFormat);
         }
-        let stage = request.variables.get(&Variable::StageId).map_or(Cow::Borrowed(""), |id| id.text().into_owned().into());
+        let stage =
+            request.variables.get(&Variable::StageId).map_or(Cow::Borrowed(""), |id| id.text().into_owned().into());
         let fields = std::iter::once(stage.as_bytes()).chain(values.iter().map(String::as_bytes));
         // With the length of each: two lists of values are never the same text.
         let digest = Hash::of(&cache_identity(&fields.collect::<Vec<_>>()));
@@ -203,14 +204,13 @@ impl Function {
         // The result is used from here on: one that changes meanwhile is not used for longer.
         let began = SystemTime::now();
         let headers = self.headers(&body, began).ok_or(TokenError::Lambda(LambdaFailure::Rejected))?;
-        let (headers, body) =
-            match self.endpoint.post_json(body, &headers, self.timeout, MAX_RESPONSE_BYTES).await {
-                Ok(received) => received,
-                Err(error) => {
-                    self.log.write(&error);
-                    return Err(TokenError::Lambda(failure(&error)));
-                }
-            };
+        let (headers, body) = match self.endpoint.post_json(body, &headers, self.timeout, MAX_RESPONSE_BYTES).await {
+            Ok(received) => received,
+            Err(error) => {
+                self.log.write(&error);
+                return Err(TokenError::Lambda(failure(&error)));
+            }
+        };
         let is_error = headers.contains_key(FUNCTION_ERROR);
         match Output::parse(&body, is_error, self.responses, self.flat_context, prefix) {
             Ok(output) => Ok(self.grant(output, digest, began)),
@@ -231,8 +231,13 @@ impl Function {
         let mut signed = headers.clone();
         signed.insert(header::HOST, HeaderValue::from_str(self.endpoint.authority()).ok()?);
         signed.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let request =
-            RequestParts { method: &Method::POST, path: self.endpoint.path(), query: None, headers: &signed, host: None };
+        let request = RequestParts {
+            method: &Method::POST,
+            path: self.endpoint.path(),
+            query: None,
+            headers: &signed,
+            host: None,
+        };
         let signer =
             Signer::new(&credentials.access_key_id, &credentials.secret_access_key, &invoke.region, "lambda", now);
         let signer = match &credentials.session_token {

@@ -44,7 +44,9 @@ impl Output {
         let object = json::object(body);
         let message = object.as_ref().ok().and_then(|object| object.get("errorMessage"));
         // Some servers for tests have no header for errors.
-        let decides = |object: &Map<String, Value>| ["principalId", "policyDocument", "isAuthorized"].iter().any(|name| object.contains_key(*name));
+        let decides = |object: &Map<String, Value>| {
+            ["principalId", "policyDocument", "isAuthorized"].iter().any(|name| object.contains_key(*name))
+        };
         if is_error || (message.is_some() && !object.as_ref().is_ok_and(decides)) {
             return Err(match message {
                 Some(Value::String(text)) if text == UNAUTHORIZED => Failed::Unauthorized,

@@ -36,7 +36,13 @@ fn changed(mut claims: Value, name: &str, value: Value) -> Value {
 }
 
 fn decide(authorizer: &Authorizer, headers: &HeaderMap, with_scopes: bool) -> Decision {
-    let request = AuthRequest { headers, behavior: Behavior::AwsRest, with_scopes, variables: &NoVariables, facts: &RequestFacts::default };
+    let request = AuthRequest {
+        headers,
+        behavior: Behavior::AwsRest,
+        with_scopes,
+        variables: &NoVariables,
+        facts: &RequestFacts::default,
+    };
     authorizer.authorize(&request).now_or_never().expect("the keys are there").decision
 }
 
