@@ -34,6 +34,8 @@ pub struct LambdaAuthorizer {
     pub event: LambdaEvent,
     /// The version of AWS's format of events. Unset: `2.0` with event `Request`, `1.0` with `Token`. Example: `"1.0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The schema of an optional enum has the description of the enum.
+    #[schemars(with = "LambdaPayload")]
     pub payload: Option<LambdaPayload>,
     /// What the function returns. `Policy`: `principalId`, `policyDocument` and `context`. `Simple`: `isAuthorized` and
     /// `context`, only with payload `2.0` (AWS: `enableSimpleResponses`). Unset: `Policy`.
@@ -177,6 +179,8 @@ pub struct IdentitySource {
     pub cookie: Option<String>,
     /// A fact of the request, as the variable `context.NAME` has it. Unset: the value is in another place. Example: `route`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The schema of an optional enum has the description of the enum.
+    #[schemars(with = "ContextSource")]
     pub context: Option<ContextSource>,
 }
 
