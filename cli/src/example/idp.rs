@@ -184,13 +184,17 @@ impl Idp {
         text(StatusCode::OK, "")
     }
 
-    /// The function of a Lambda authorizer, for tokens: the policy allows GET, and with the scope `orders.write` everything.
     fn decision_reply(&self, call: &Call) -> Reply {
         let event = serde_json::from_slice::<Value>(call.body()).unwrap_or_default();
+        json_reply(StatusCode::OK, &self.decide(&event))
+    }
+
+    /// The function of a Lambda authorizer, for tokens: the policy allows GET, and with the scope `orders.write` everything.
+    fn decide(&self, event: &Value) -> Value {
         let token = event["authorizationToken"].as_str().unwrap_or_default();
         let claims = self.introspect(token.strip_prefix("Bearer ").unwrap_or(token));
         if claims["active"] != json!(true) {
-            return json_reply(StatusCode::OK, &json!({"errorMessage": "Unauthorized"}));
+            return json!({"errorMessage": "Unauthorized"});
         }
         // arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH
         let stage: Vec<&str> = event["methodArn"].as_str().unwrap_or_default().splitn(3, '/').take(2).collect();
@@ -201,12 +205,11 @@ impl Idp {
             "Action": "execute-api:Invoke",
             "Resource": format!("{}/{methods}", stage.join("/")),
         });
-        let output = json!({
+        json!({
             "principalId": claims["sub"],
             "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
             "context": {"scope": claims["scope"]},
-        });
-        json_reply(StatusCode::OK, &output)
+        })
     }
 
     fn introspect(&self, token: &str) -> Value {
@@ -308,8 +311,7 @@ mod tests {
         let arn = "arn:aws:execute-api:eu-west-1:111122223333:api/prod/GET/orders";
         let decide = |token: &str| -> Value {
             let event = json!({"type": "TOKEN", "authorizationToken": format!("Bearer {token}"), "methodArn": arn});
-            let call = http::Request::post("/authorize").body(event.to_string().into()).unwrap();
-            serde_json::from_slice(idp.respond(&call).body()).unwrap()
+            idp.decide(&event)
         };
         for (scope, methods) in [("orders.read", "GET/*"), ("orders.write", "*")] {
             let (token, _) = idp.token(&parse_form(&format!("client_id=acme&scope={scope}"))).unwrap();

@@ -1,10 +1,11 @@
 //! The events that functions are called with, as AWS API Gateway documents them. A body is never part of one. Names of headers are
 //! in lower case, as HTTP/2 sends them.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
-use http::header::{COOKIE, USER_AGENT};
+use http::header::{COOKIE, HOST, USER_AGENT};
 use serde_json::{Map, Value, json};
 use sluice_wire::{Behavior, CertificateField, LambdaEvent, Variable};
 
@@ -50,6 +51,15 @@ impl Request<'_> {
         self.variables.get(variable).map(|value| value.text().into_owned()).filter(|text| !text.is_empty())
     }
 
+    /// The headers; `host` also of HTTP/2, where it is no header. Bytes that are not UTF-8 are replaced.
+    fn fields(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let fields = self.headers.iter();
+        let fields = fields.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+        let host = || Some(("host", Cow::Owned(self.text(&Variable::DomainName)?)));
+        let host = if self.headers.contains_key(HOST) { None } else { host() };
+        host.into_iter().chain(fields)
+    }
+
     /// The last value of a header that is repeated; bytes that are not UTF-8 are replaced.
     fn last(&self, name: &http::HeaderName) -> Option<String> {
         let value = self.headers.get_all(name).iter().next_back()?;
@@ -58,10 +68,7 @@ impl Request<'_> {
 
     fn v1(&self) -> Value {
         let facts = self.facts;
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let headers = self.fields().map(|(name, value)| (name.to_owned(), value.into_owned()));
         let headers = Pairs::of(headers);
         let query = Pairs::of(facts.query.iter().cloned());
         let mut event = json!({
@@ -134,8 +141,7 @@ impl Request<'_> {
         let domain = self.text(&Variable::DomainName).unwrap_or_default();
         let method = if facts.any_method { "ANY" } else { &facts.method };
         let route_key = format!("{method} {}", facts.resource);
-        let fields = self.headers.iter().filter(|(name, _)| *name != COOKIE);
-        let fields = fields.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+        let fields = self.fields().filter(|(name, _)| *name != COOKIE);
         let mut context = json!({
             "accountId": account,
             "apiId": api,
@@ -226,7 +232,7 @@ impl Pairs {
 }
 
 /// Names with their values, which commas join.
-fn joined<'a>(pairs: impl Iterator<Item = (&'a str, std::borrow::Cow<'a, str>)>) -> Value {
+fn joined<'a>(pairs: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> Value {
     let mut all: Map<String, Value> = Map::new();
     for (name, value) in pairs {
         match all.get_mut(name) {
