@@ -95,6 +95,38 @@ fn tokens_are_introspected_and_a_revoked_one_is_rejected() {
 }
 
 #[test]
+fn a_function_decides_about_requests() {
+    let sluice = Sluice::dev(&examples().join("lambda-authorizer"));
+    let printed = sluice.printed();
+    let line = printed.lines().find(|line| line.contains("shop/identity")).unwrap();
+    let is_part = |c: char| c == '.' || c == ':' || c.is_ascii_digit();
+    let issuer = line.split("127.0.0.1").nth(1).unwrap().split(|c| !is_part(c)).next().unwrap();
+    let issuer = format!("127.0.0.1{issuer}").parse().unwrap();
+    let form = [("accept", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
+    let token = |scope: &str| {
+        let token = send(issuer, "POST", "/token", &form, &format!("client_id=acme&scope={scope}")).unwrap().body;
+        format!("Bearer {}", token.trim())
+    };
+    let (read, write) = (token("orders.read"), token("orders.write"));
+    for (method, token, status) in [
+        ("GET", read.as_str(), 200),
+        ("POST", read.as_str(), 403),
+        ("POST", write.as_str(), 200),
+        ("GET", "Bearer x", 401),
+        ("GET", "x", 401),
+    ] {
+        let response = ask(sluice.address(), method, "/orders", &[("authorization", token)]).unwrap();
+        assert_eq!(response.status, status, "{method} {token}: {}", response.body);
+        if status == 200 {
+            assert!(
+                response.header("x-caller").is_some_and(|caller| caller.starts_with("acme orders.")),
+                "{response:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn printed_calls_send_keys_where_the_stage_reads_them_and_name_networks_that_are_not_accepted() {
     if !curl() {
         return;

@@ -4,6 +4,7 @@ mod cognito;
 mod iam;
 mod introspection;
 mod issuer;
+mod lambda;
 mod service_account;
 mod token;
 
@@ -19,6 +20,10 @@ pub use cognito::{CognitoAuthorizer, UserPool};
 pub use iam::{IamAuthorizer, UnsignedPayload};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
+pub use lambda::{
+    ContextSource, IdentitySource, LambdaAuthorizer, LambdaEvent, LambdaFunction, LambdaFunctionType, LambdaInvoke,
+    LambdaPayload, LambdaResponses,
+};
 pub use service_account::ServiceAccountAuthorizer;
 pub use token::TokenFrom;
 use token::{claims_schema, default_clock_skew, default_token_from};
@@ -35,7 +40,7 @@ use token::{claims_schema, default_clock_skew, default_token_from};
     namespaced,
     status = "AuthorizerStatus",
     derive = "PartialEq",
-    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool, IAM authorization). ApiRoutes reference it and add the scopes that each rule requires.",
+    doc = "An Authorizer defines who may call (AWS: JWT authorizer, Cognito user pool, IAM authorization, Lambda authorizer). ApiRoutes reference it and add the scopes that each rule requires.",
     printcolumn(
         name = "Type",
         type_ = "string",
@@ -97,13 +102,17 @@ use token::{claims_schema, default_clock_skew, default_token_from};
 }, {
     "rule": "has(self.iam) == (self.type == 'Iam')",
     "message": "type Iam requires the field iam, which is not allowed with other types"
+}, {
+    "rule": "has(self.lambda) == (self.type == 'Lambda')",
+    "message": "type Lambda requires the field lambda, which is not allowed with other types"
 }]))]
 pub struct AuthorizerSpec {
     /// The type; the field of the same name has the settings. `Jwt`: JSON Web Tokens, which the proxy verifies itself.
     /// `Cognito`: the same for Amazon Cognito user pools, with their rules for ID and access tokens. `Introspection`: tokens of
     /// every form, about which an endpoint of the authorization server decides. `ServiceAccount`: tokens of the cluster's
     /// ServiceAccounts. `Iam`: requests that a Principal of the
-    /// Authorizer's namespace signed with AWS Signature Version 4. Example: `Jwt`.
+    /// Authorizer's namespace signed with AWS Signature Version 4. `Lambda`: a function of the user decides about
+    /// each request. Example: `Jwt`.
     #[serde(rename = "type")]
     pub type_: AuthorizerType,
     /// JSON Web Tokens of OpenID Connect issuers. Required with type `Jwt`.
@@ -121,6 +130,9 @@ pub struct AuthorizerSpec {
     /// AWS Signature Version 4. Required with type `Iam`; `{}` for the values that its fields have when they are unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iam: Option<IamAuthorizer>,
+    /// A function that decides. Required with type `Lambda`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaAuthorizer>,
 }
 
 /// The types of authorizers.
@@ -136,6 +148,8 @@ pub enum AuthorizerType {
     ServiceAccount,
     /// Signed requests of Principals.
     Iam,
+    /// Requests about which a function decides.
+    Lambda,
 }
 
 /// How a JSON Web Token is found and verified.

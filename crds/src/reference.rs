@@ -198,6 +198,7 @@ pub const FIELDS: &[ReferenceField] = &[
     field("Authorizer", "spec.jwt.issuers[].jwks.secret", "Secret"),
     field("Principal", "spec.accessKeys[].secret", "Secret"),
     field("Principal", "spec.policies[].configMap", "ConfigMap"),
+    field("Authorizer", "spec.lambda.function.invoke.credentials", "Secret"),
     field("Stage", "spec.tls.certificates[]", "Secret"),
     field("Stage", "spec.tls.clientAuth.ca[].configMap", "ConfigMap"),
     field("Stage", "spec.tls.clientAuth.ca[].secret", "Secret"),

@@ -41,6 +41,7 @@ codes! {
     INTROSPECTION_WITHOUT_TLS = "IntrospectionWithoutTls": "tokens and a client secret are sent to an introspection endpoint without TLS";
     KEY_SET_WITHOUT_TLS = "KeySetWithoutTls": "the keys of an issuer are fetched without TLS";
     KEY_WITHOUT_PLAN = "KeyWithoutPlan": "an ApiKey is in no UsagePlan";
+    LAMBDA_WITHOUT_TLS = "LambdaWithoutTls": "credentials of requests are sent to a function without TLS";
     LITERAL_PATTERN = "LiteralPattern": "a segment of a path looks like a pattern and matches only itself";
     NEVER_MATCHES = "NeverMatches": "a rule matches no request";
     OPEN_CATCH_ALL = "OpenCatchAll": "an open rule serves paths beside a protected rule";

@@ -66,6 +66,11 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
             let introspection = json!({"url": "https://idp.example/introspect", "client": client, "anyAudience": true});
             json!({"type": "Introspection", "introspection": introspection})
         }
+        ("Authorizer", "spec.lambda.function.invoke.credentials") => {
+            let invoke = json!({"functionName": "authorizer", "region": "eu-west-1", "credentials": there});
+            let lambda = json!({"event": "Token", "function": {"type": "Invoke", "invoke": invoke}});
+            json!({"type": "Lambda", "lambda": lambda})
+        }
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),
         ("Principal", "spec.accessKeys[].secret") => json!({"accessKeys": [{"secret": there}]}),

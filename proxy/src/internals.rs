@@ -15,7 +15,9 @@ use sluice_wire::{
     PartKind, PartName, Parts,
 };
 
-use crate::auth::{AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, Services};
+use crate::auth::{
+    AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, RequestFacts, Services,
+};
 use crate::cache::{Cache, Head, Key};
 use crate::client_certificate::Details;
 use crate::config::store::Store;
@@ -98,6 +100,7 @@ impl Tokens {
             behavior: Behavior::Native,
             with_scopes: false,
             variables: &NoVariables,
+            facts: &RequestFacts::default,
         };
         let decision = self.0.authorize(&request).now_or_never();
         matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))

@@ -249,6 +249,12 @@ rejections! {
         rest INTERNAL_SERVER_ERROR "AuthorizerFailureException" message!("Internal server error"),
         http INTERNAL_SERVER_ERROR message!("Internal Server Error");
 
+    /// The authorizer cannot decide: the function that it calls may not be called, or does not return a decision.
+    AuthorizerMisconfigured: "AUTHORIZER_CONFIGURATION_ERROR",
+        native INTERNAL_SERVER_ERROR "The authorizer of this operation is not configured correctly.",
+        rest INTERNAL_SERVER_ERROR "AuthorizerConfigurationException" r#"{"message":null}"#,
+        http INTERNAL_SERVER_ERROR message!("Internal Server Error");
+
     /// No API key, or none of a plan of this stage.
     InvalidKey: "INVALID_API_KEY",
         native FORBIDDEN "The request requires a valid API key.",

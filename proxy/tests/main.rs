@@ -25,6 +25,7 @@ mod http2;
 mod http2_pool;
 mod iam;
 mod introspection;
+mod lambda_authorizer;
 mod limits;
 mod names;
 mod overload;

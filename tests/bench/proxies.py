@@ -91,15 +91,19 @@ class Backend:
     def __init__(self, directory, core):
         self.directory = os.path.join(directory, "backend")
         os.mkdir(self.directory)
-        self.small, self.large = free_port(BACKEND_ADDRESS), free_port(BACKEND_ADDRESS)
+        self.small, self.large, self.function = (free_port(BACKEND_ADDRESS) for _ in range(3))
         files = os.path.join(self.directory, "files")
         os.mkdir(files)
         write(files, "large", "x" * 65_536)
+        statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:*/bench/GET/items/*"}
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        decision = json.dumps({"principalId": "ann", "policyDocument": document, "context": {"tier": "gold"}})
         # X-Served differs in every response: it distinguishes a cached response from a new one.
         text = f"""
   access_log off; sendfile on; tcp_nopush on; open_file_cache max=10; etag off; default_type text/plain;
   add_header X-Served "$connection-$connection_requests"; add_header Cache-Control "max-age=3600";
   server {{ listen {BACKEND_ADDRESS}:{self.small} backlog=4096; location / {{ return 200 "{'x' * 1024}"; }} }}
+  server {{ listen {BACKEND_ADDRESS}:{self.function} backlog=4096; location / {{ return 200 '{decision}'; }} }}
   server {{ listen {BACKEND_ADDRESS}:{self.large} backlog=4096; root {files}; location / {{ rewrite ^ /large break; }} }}
 }}
 """

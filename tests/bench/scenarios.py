@@ -11,6 +11,7 @@ class Scenario:
     title: str
     routes: int = 1
     jwt: bool = False
+    function: bool = False  # a Lambda authorizer
     key: bool = False
     throttle: str = ""  # "", "open": counted and never reached, "closed": always reached
     cache: bool = False
@@ -29,11 +30,11 @@ class Scenario:
             paths = [f"/items/{n}" for n in range(100)]
         else:
             paths = ["/items/42"]
-        clients = len(material.tokens) if self.jwt or self.key else 1
+        clients = len(material.tokens) if self.jwt or self.key or self.function else 1
         listing = []
         for n in range(max(len(paths), clients)):
             headers = {}
-            if self.jwt:
+            if self.jwt or self.function:
                 headers["Authorization"] = f"Bearer {material.tokens[n % clients]}"
             if self.key:
                 headers["X-Api-Key"] = material.keys[n % clients]
@@ -59,4 +60,7 @@ SCENARIOS = [
 ]
 
 # wrk has no client certificates: their instructions are counted only. At most 3 % more than tls.
-COUNTED_ONLY = [Scenario("client-certificate", "TLS 1.3 with a client certificate, persistent connections", tls=True, client_certificate=True)]
+COUNTED_ONLY = [
+    Scenario("client-certificate", "TLS 1.3 with a client certificate, persistent connections", tls=True, client_certificate=True),
+    Scenario("lambda", "Lambda authorizer, results remembered, 100 clients", function=True, goals=(("plain", 1.08),)),
+]

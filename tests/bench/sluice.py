@@ -72,6 +72,8 @@ def policy(scenario):
             "integration": {"Service": BACKEND}}
     if scenario.jwt:
         body["authorizer"] = {"part": AUTHORIZER, "scopes": ["read"]}
+    if scenario.function:
+        body["authorizer"] = {"part": AUTHORIZER, "scopes": []}
     if scenario.throttle == "closed":
         body["throttle"] = {"rate": 1, "per_ms": 1_000_000, "burst": 1}
     if scenario.throttle == "open":
@@ -81,7 +83,7 @@ def policy(scenario):
     return body
 
 
-def parts(scenario, material, backend_port):
+def parts(scenario, material, backend_port, function_port=None):
     """The whole configuration of a scenario."""
     stage = {"object": thing("Stage", "bench"), "hostnames": [], "base_path": "/", "behavior": "Native", "access_log": True}
     if scenario.tls:
@@ -100,6 +102,10 @@ def parts(scenario, material, backend_port):
         jwt = {"issuers": [issuer], "algorithms": ["RS256"], "token_from": [{"header": "authorization", "scheme": "Bearer"}],
                "clock_skew_s": 60, "required_claims": {}}
         yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "kind": {"Jwt": jwt}})
+    if scenario.function:
+        function = {"function": {"Url": f"http://{BACKEND_ADDRESS}:{function_port}/"}, "event": "RequestV2", "responses": "Policy",
+                    "identity_sources": [{"header": "authorization"}], "result_ttl_ms": 3_600_000, "timeout_ms": 10_000}
+        yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "kind": {"Lambda": function}})
     if scenario.key:
         entries = [{"object": thing("ApiKey", f"c{n}"), "digest": hashlib.sha256(key.encode()).hexdigest(), "plans": [PLAN]}
                    for n, key in enumerate(material.keys)]
@@ -129,7 +135,7 @@ class Sluice(Proxy):
 
     def source(self):
         """Where the configuration comes from."""
-        everything = list(parts(self.scenario, self.material, self.backend.port(self.scenario)))
+        everything = list(parts(self.scenario, self.material, self.backend.port(self.scenario), self.backend.function))
         return ["--config", write(self.directory, "config.json", json.dumps(everything))]  # the form in proxy/src/config/file.rs
 
     def shortfall(self):

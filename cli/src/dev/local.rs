@@ -286,6 +286,15 @@ impl Local {
             introspection.url = url;
             any = true;
         }
+        if let Some(function) = changed.spec.lambda.as_mut().map(|lambda| &mut lambda.function) {
+            let endpoint = function.invoke.as_mut().and_then(|invoke| invoke.endpoint.as_mut());
+            for url in function.url.as_mut().into_iter().chain(endpoint) {
+                if let Some(there) = self.reachable(url) {
+                    *url = there;
+                    any = true;
+                }
+            }
+        }
         any.then(|| Object::Authorizer(Arc::new(changed)))
     }
 

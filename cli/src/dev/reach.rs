@@ -97,6 +97,16 @@ impl Reach {
             }
         }
         for (key, authorizer) in &cluster.authorizers {
+            let function = authorizer.spec.lambda.as_ref().map(|lambda| &lambda.function);
+            let invoked = function.and_then(|function| function.invoke.as_ref()?.endpoint.as_ref());
+            if let Some(url) =
+                function.and_then(|function| function.url.as_ref()).or(invoked).filter(|url| needs_cluster(host(url)))
+            {
+                self.problems.push(format!(
+                    "Authorizer {key} calls {url}, a name that only a cluster resolves, so its requests are rejected with 503. \
+                     Start the command with --service for this Service"
+                ));
+            }
             let endpoint = authorizer.spec.introspection.as_ref().map(|introspection| &introspection.url);
             if let Some(url) = endpoint.filter(|url| needs_cluster(host(url))) {
                 self.problems.push(format!(

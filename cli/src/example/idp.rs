@@ -1,5 +1,5 @@
 //! An identity provider for trials: OpenID Connect discovery, a key set, and endpoints for tokens, their introspection and
-//! revocation. It does not authenticate clients. Its key is generated at the start and never leaves the process.
+//! revocation; and the function of a Lambda authorizer. It does not authenticate clients. Its key is generated at the start and never leaves the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -133,13 +133,14 @@ impl Handler for Idp {
             "/token" if call.method() == Method::POST => self.token_reply(call),
             "/introspect" if call.method() == Method::POST => self.introspection_reply(call),
             "/revoke" if call.method() == Method::POST => self.revocation_reply(call),
+            "/authorize" if call.method() == Method::POST => self.decision_reply(call),
             "/jwks" | "/.well-known/jwks.json" | "/.well-known/openid-configuration" => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")
             }
-            "/token" | "/introspect" | "/revoke" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
+            "/token" | "/introspect" | "/revoke" | "/authorize" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "known paths: /.well-known/openid-configuration, /.well-known/jwks.json, /jwks, /token, /introspect, /revoke\n",
+                "known paths: /.well-known/openid-configuration, /.well-known/jwks.json, /jwks, /token, /introspect, /revoke, /authorize\n",
             ),
         }
     }
@@ -187,6 +188,34 @@ impl Idp {
         revoked.truncate(MAX_REVOKED - 1);
         revoked.push_front(token.clone());
         text(StatusCode::OK, "")
+    }
+
+    fn decision_reply(&self, call: &Call) -> Reply {
+        let event = serde_json::from_slice::<Value>(call.body()).unwrap_or_default();
+        json_reply(StatusCode::OK, &self.decide(&event))
+    }
+
+    /// The function of a Lambda authorizer, for tokens: the policy allows GET, and with the scope `orders.write` everything.
+    fn decide(&self, event: &Value) -> Value {
+        let token = event["authorizationToken"].as_str().unwrap_or_default();
+        let claims = self.introspect(token.strip_prefix("Bearer ").unwrap_or(token));
+        if claims["active"] != json!(true) {
+            return json!({"errorMessage": "Unauthorized"});
+        }
+        // arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH
+        let stage: Vec<&str> = event["methodArn"].as_str().unwrap_or_default().splitn(3, '/').take(2).collect();
+        let writes = claims["scope"].as_str().is_some_and(|scopes| scopes.split(' ').any(|one| one == "orders.write"));
+        let methods = if writes { "*" } else { "GET/*" };
+        let statement = json!({
+            "Effect": "Allow",
+            "Action": "execute-api:Invoke",
+            "Resource": format!("{}/{methods}", stage.join("/")),
+        });
+        json!({
+            "principalId": claims["sub"],
+            "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+            "context": {"scope": claims["scope"]},
+        })
     }
 
     fn introspect(&self, token: &str) -> Value {
@@ -280,6 +309,24 @@ mod tests {
         assert_eq!(idp.introspect("x"), json!({"active": false}));
         assert_eq!(call("/revoke", format!("token={token}"), None), StatusCode::OK);
         assert_eq!(idp.introspect(&token), json!({"active": false}));
+    }
+
+    #[test]
+    fn a_function_decides_by_the_token() {
+        let idp = Idp::new("http://idp.example", "shop").unwrap();
+        let arn = "arn:aws:execute-api:eu-west-1:111122223333:api/prod/GET/orders";
+        let decide = |token: &str| -> Value {
+            let event = json!({"type": "TOKEN", "authorizationToken": format!("Bearer {token}"), "methodArn": arn});
+            idp.decide(&event)
+        };
+        for (scope, methods) in [("orders.read", "GET/*"), ("orders.write", "*")] {
+            let (token, _) = idp.token(&parse_form(&format!("client_id=acme&scope={scope}"))).unwrap();
+            let output = decide(&token);
+            assert_eq!((&output["principalId"], &output["context"]["scope"]), (&json!("acme"), &json!(scope)));
+            let resource = format!("arn:aws:execute-api:eu-west-1:111122223333:api/prod/{methods}");
+            assert_eq!(output["policyDocument"]["Statement"][0]["Resource"], json!(resource));
+        }
+        assert_eq!(decide("x"), json!({"errorMessage": "Unauthorized"}));
     }
 
     #[test]

@@ -66,6 +66,9 @@ pub const REGION: &str = r"^[a-z]+(-[a-z0-9]+)+$";
 /// The id of a Cognito user pool: a region, or another word, and a name.
 pub const USER_POOL: &str = r"^[a-z][a-z0-9-]*_[0-9A-Za-z]+$";
 
+/// The name of a Lambda function, or its ARN.
+pub const FUNCTION_NAME: &str = r"^[a-zA-Z0-9$_.:-]+$";
+
 /// The number of an AWS account.
 pub const ACCOUNT: &str = r"^[0-9]{12}$";
 

@@ -153,6 +153,9 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
         field::USER_POOL => {
             ("the id of a user pool is its region, an underscore, and letters and digits", "eu-west-1_aBcDeFgHi")
         }
+        field::FUNCTION_NAME => {
+            ("the name or ARN of a function has letters, digits and the characters - _ . : $", "authorizer")
+        }
         field::ACCOUNT => ("an account has 12 digits, in quotes", "111122223333"),
         field::TOKEN_SCHEME => ("a scheme has letters, digits and the characters . _ ~ + / -", "Bearer"),
         _ => return None,

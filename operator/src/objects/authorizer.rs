@@ -30,7 +30,9 @@ impl Watched for Authorizer {
             JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, key.target(&named.object))),
         });
         let client = self.spec.introspection.as_ref().map(|spec| &spec.client.secret.object);
-        named.chain(client.map(|named| (Kind::Secret, key.target(named)))).collect()
+        let invoke = self.spec.lambda.as_ref().and_then(|spec| spec.function.invoke.as_ref());
+        let caller = invoke.and_then(|invoke| invoke.credentials.as_ref());
+        named.chain(client.into_iter().chain(caller).map(|named| (Kind::Secret, key.target(named)))).collect()
     }
 
     fn manifest_schema() -> Option<Value> {

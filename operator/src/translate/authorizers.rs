@@ -1,10 +1,11 @@
-//! Translates Authorizers to trusted issuers and their keys, to introspection endpoints, and to accepted signatures. Proxies verify
-//! tokens and signatures.
+//! Translates Authorizers to trusted issuers and their keys, to introspection endpoints, to functions and to accepted signatures.
+//! Proxies verify tokens and signatures.
 
 mod cognito;
 mod iam;
 mod introspection;
 mod keys;
+mod lambda;
 mod service_account;
 mod token;
 
@@ -25,6 +26,7 @@ use cognito::cognito;
 pub(crate) use iam::iam;
 use introspection::introspection;
 use keys::keys;
+use lambda::lambda;
 use service_account::service_account;
 use token::{clock_skew, token_sources};
 
@@ -70,6 +72,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         let why = "type Iam requires the field iam, which is not allowed with other types";
         problems.invalid("spec.iam", why);
     }
+    if spec.lambda.is_some() != (spec.type_ == AuthorizerType::Lambda) {
+        let why = "type Lambda requires the field lambda, which is not allowed with other types";
+        problems.invalid("spec.lambda", why);
+    }
     let kind = match spec.type_ {
         AuthorizerType::Jwt => spec.jwt.as_ref().map(|spec| AuthorizerKind::Jwt(jwt(view, key, spec, problems))),
         AuthorizerType::Cognito => {
@@ -84,6 +90,10 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
             spec.and_then(|spec| introspection(view, key, spec, problems)).map(AuthorizerKind::Introspection)
         }
         AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam(spec, problems))),
+        AuthorizerType::Lambda => {
+            let spec = spec.lambda.as_ref();
+            spec.and_then(|spec| lambda(view, key, spec, problems)).map(AuthorizerKind::Lambda)
+        }
     };
     let kind = match kind.filter(|_| problems.count() == 0) {
         Some(kind) => kind,

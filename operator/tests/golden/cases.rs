@@ -18,6 +18,8 @@ cases! {
     authorizer_keys_in_secret
     authorizer_keys_of_no_use
     authorizer_keys_private_and_symmetric
+    authorizer_lambda
+    authorizer_lambda_bad
     authorizer_long_skew
     authorizer_service_account
     authorizer_skew_of_half_a_second

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use sluice_wire::{AuthorizerKind, AuthorizerPart, Behavior, Hash, ObjectRef, PartKind, PartName, Variable};
 use tracing::Instrument as _;
 
@@ -15,30 +15,19 @@ use super::decision::{Authorization, Decision};
 use super::iam::{self, Iam, SignatureError};
 use super::introspection::Introspection;
 use super::jwt::{self, Jwt, KeyWait};
+use super::lambda::Lambda;
 use super::remembered::{Grant, RememberKey, Remembered};
+use super::request::AuthRequest;
 use super::reviewed::review;
 use super::services::Services;
 use super::token_error::TokenError;
 use crate::access_review::AccessReviews;
 use crate::headers;
 use crate::reject::Reject;
-use crate::template::{NoVariables, Variables};
+use crate::template::NoVariables;
 
 /// How long a request waits for what its decision needs: two calls in a row, each with its own deadline.
 const MAX_WAIT: Duration = Duration::from_secs(11);
-
-/// What an authorizer sees of a request: its method, its headers as they came, and everything else (path, query, path
-/// parameters, address) as variables, so that it is computed only for the kinds that need it.
-pub(crate) struct AuthRequest<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) headers: &'a HeaderMap,
-    /// The ApiRoute that is called; none: it is not known.
-    pub(crate) route: Option<&'a PartName>,
-    pub(crate) behavior: Behavior,
-    /// The rule names scopes.
-    pub(crate) with_scopes: bool,
-    pub(crate) variables: &'a (dyn Variables + Sync),
-}
 
 /// The kinds of authorizer. Each gives these, and nothing else is specific to a kind:
 /// the credential of a request, the state of its sources of trust, the verification of a credential that is not remembered.
@@ -49,10 +38,11 @@ enum Kind {
     ServiceAccount(Jwt),
     /// The pipeline calls it, because it needs the body of the request.
     Iam(Iam),
+    Lambda(Lambda),
 }
 
 /// The names of the kinds, label values of metrics.
-pub(crate) const KINDS: [&str; 5] = ["Jwt", "Introspection", "Cognito", "ServiceAccount", "Iam"];
+pub(crate) const KINDS: [&str; 6] = ["Jwt", "Introspection", "Cognito", "ServiceAccount", "Iam", "Lambda"];
 
 /// What a kind waits for.
 enum PendingCheck {
@@ -82,8 +72,8 @@ pub(crate) struct Authorizer {
     kind: Result<Kind, String>,
     /// One of the headers of its credentials has a name with other characters than letters, digits and hyphens.
     unusual_places: bool,
-    /// A credential can be in one header only.
-    one_header: bool,
+    /// Nothing but other spellings of headers is removed from an authorized request.
+    keeps_places: bool,
     remembered: Arc<Remembered>,
     calls: Arc<Calls>,
     /// Set if the API server must allow each call.
@@ -115,6 +105,10 @@ impl Authorizer {
                 let part = PartName::of_object(PartKind::Authorizer, namespace, name);
                 Iam::compile(part, settings, &services.principals).map(Kind::Iam)
             }
+            AuthorizerKind::Lambda(settings) => {
+                let namespace = &part.object.namespace;
+                Lambda::compile(settings, &name, namespace, services.fetcher.as_ref()).map(Kind::Lambda)
+            }
             AuthorizerKind::Invalid { why } => Err(why.clone()),
             AuthorizerKind::Unknown(unknown) => Err(format!(
                 "This proxy does not know authorizers of the kind {:?}. What depends on it is rejected with 500 until the \
@@ -125,12 +119,13 @@ impl Authorizer {
         let places: Vec<Place<'_>> = kind.iter().flat_map(Kind::places).collect();
         let unusual = |place: &Place<'_>| matches!(place, Place::Header(name) if !headers::is_usual(name.as_str()));
         let unusual_places = places.iter().any(unusual);
-        let one_header = matches!(places.as_slice(), [Place::Header(_)]);
+        // A function has decided about the request as a whole.
+        let keeps_places = matches!(places.as_slice(), [Place::Header(_)]) || matches!(kind, Ok(Kind::Lambda(_)));
         let remembered = Arc::new(Remembered::new());
         let calls = Calls::new(services.runtime.clone(), remembered.clone());
         let reviewed = matches!(&part.kind, AuthorizerKind::ServiceAccount(part) if part.access_reviews);
         let reviews = reviewed.then(|| services.access_reviews.clone());
-        Arc::new(Self { name, kind, unusual_places, one_header, remembered, calls, reviews })
+        Arc::new(Self { name, kind, unusual_places, keeps_places, remembered, calls, reviews })
     }
 
     /// Why it cannot be used, in a sentence.
@@ -146,6 +141,7 @@ impl Authorizer {
             Kind::Cognito(_) => Some(2),
             Kind::ServiceAccount(_) => Some(3),
             Kind::Iam(_) => Some(4),
+            Kind::Lambda(_) => Some(5),
         }
     }
 
@@ -200,9 +196,15 @@ impl Authorizer {
         }
     }
 
-    /// Whether a request can have a credential in one header only.
-    pub(crate) fn has_one_header(&self) -> bool {
-        self.one_header
+    /// Whether the credential stays in each of its places, so that only other spellings of them are removed: it can be in one
+    /// header only, or a function has decided about the whole request.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.keeps_places
+    }
+
+    /// Whether the Stage's policy is checked for an explicit deny before the authorizer decides, as AWS does it.
+    pub(crate) fn follows_policy(&self) -> bool {
+        matches!(self.kind, Ok(Kind::Lambda(_)))
     }
 
     /// Whether the name of a header among them has other characters than letters, digits and hyphens.
@@ -218,6 +220,9 @@ impl Authorizer {
                 return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
             }
         };
+        if let Kind::Lambda(lambda) = kind {
+            return self.evaluate_by_function(lambda, request, now);
+        }
         let credential = match credential::find(kind.sources(), request.headers, request.variables) {
             Ok((credential, _)) => credential,
             Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
@@ -236,6 +241,22 @@ impl Authorizer {
             Verdict::Wait(wait) => return Evaluation::Wait(wait, began),
         };
         Evaluation::Done(Authorization::made(decision, Some(began.elapsed())))
+    }
+
+    fn evaluate_by_function(&self, lambda: &Lambda, request: &AuthRequest<'_>, now: SystemTime) -> Evaluation {
+        let caller = match lambda.identify(request) {
+            Ok(caller) => caller,
+            Err(error) => return Evaluation::Done(Authorization::made(error.into(), None)),
+        };
+        if let Some(grant) = self.remembered.get(&RememberKey::Digest(caller.digest), now, |_| Some(0)) {
+            return Evaluation::Done(Authorization::remembered(Decision::Allow(grant.identity)));
+        }
+        let Some(call) = lambda.call(request, &caller) else {
+            let (reject, reason) = (Reject::UriTooLong, "UriTooLong");
+            return Evaluation::Done(Authorization::made(Decision::Reject { reject, reason }, None));
+        };
+        let (digest, within, max_age) = (caller.digest, lambda.timeout(), lambda.max_call_age());
+        Evaluation::Wait(PendingCheck::Call { digest, within, max_age, call: Box::pin(call) }, Instant::now())
     }
 
     fn granted(&self, grant: Grant, request: &AuthRequest<'_>) -> Decision {
@@ -287,6 +308,7 @@ impl Kind {
             Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.sources(),
             Self::Introspection(introspection) => introspection.sources(),
             Self::Iam(_) => &[],
+            Self::Lambda(lambda) => lambda.places(),
         }
     }
 
@@ -299,7 +321,9 @@ impl Kind {
     fn remembered_by<'a>(&self, credential: &'a str) -> RememberKey<'a> {
         match self {
             Self::Jwt(_) | Self::Cognito(_) | Self::ServiceAccount(_) => RememberKey::Text(credential),
-            Self::Introspection(_) | Self::Iam(_) => RememberKey::Digest(Hash::of(credential.as_bytes())),
+            Self::Introspection(_) | Self::Iam(_) | Self::Lambda(_) => {
+                RememberKey::Digest(Hash::of(credential.as_bytes()))
+            }
         }
     }
 
@@ -308,7 +332,7 @@ impl Kind {
         match self {
             Self::Jwt(jwt) | Self::Cognito(jwt) | Self::ServiceAccount(jwt) => jwt.generation(source),
             // The endpoint alone decides.
-            Self::Introspection(_) => Some(0),
+            Self::Introspection(_) | Self::Lambda(_) => Some(0),
             Self::Iam(_) => None,
         }
     }
@@ -329,6 +353,8 @@ impl Kind {
                 let (within, max_age) = (introspection.timeout(), introspection.max_call_age());
                 Verdict::Wait(PendingCheck::Call { digest, within, max_age, call })
             }
+            // A function decides about requests and not about one credential of them.
+            Self::Lambda(_) => Verdict::Reject(TokenError::CallFailed.into()),
         }
     }
 }

@@ -47,7 +47,10 @@ impl Authorization {
     pub(crate) fn made(decision: Decision, took: Option<Duration>) -> Self {
         let outcome = match &decision {
             Decision::Allow(_) => Outcome::Allowed,
-            Decision::Reject { reject: Reject::AuthorizerUnavailable | Reject::InvalidConfig, .. } => Outcome::Failed,
+            Decision::Reject {
+                reject: Reject::AuthorizerUnavailable | Reject::AuthorizerMisconfigured | Reject::InvalidConfig,
+                ..
+            } => Outcome::Failed,
             Decision::Reject { .. } => Outcome::Rejected,
         };
         Self { decision, outcome, took }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use rustls::pki_types::ServerName;
 use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
@@ -102,19 +102,27 @@ impl Fetcher {
         // delays no key set of another host.
         let pool = self.pool(&target, &format!("issuer {}", target.host))?;
         let request = target.request(Method::GET).body(Payload::from(Empty::new()))?;
-        Ok(target.call(&pool, request, DEADLINE, MAX_BYTES).await?.to_vec())
+        Ok(target.call(&pool, request, DEADLINE, MAX_BYTES).await?.1.to_vec())
     }
 }
 
-/// A server that is called with a form.
+/// A server that is called often.
 pub(super) struct Endpoint {
     target: Target,
     pool: Servers,
 }
 
 impl Endpoint {
-    /// The body of the response to a form. A call must have no effect: it is repeated where a connection is lost that was
-    /// kept since an earlier call.
+    /// Host and port, as in the header `host`.
+    pub(super) fn authority(&self) -> &str {
+        &self.target.authority
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.target.path
+    }
+
+    /// The body of the response to a form.
     pub(super) async fn post(
         &self,
         form: Bytes,
@@ -122,15 +130,42 @@ impl Endpoint {
         deadline: Duration,
         max_bytes: usize,
     ) -> Result<Bytes, FetchError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Some(value) = authorization {
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
+        Ok(self.exchange(form, headers, deadline, max_bytes).await?.1)
+    }
+
+    /// The headers and the body of the response to JSON.
+    pub(super) async fn post_json(
+        &self,
+        json: Bytes,
+        headers: &HeaderMap,
+        deadline: Duration,
+        max_bytes: usize,
+    ) -> Result<(HeaderMap, Bytes), FetchError> {
+        let mut headers = headers.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.exchange(json, headers, deadline, max_bytes).await
+    }
+
+    /// A call must have no effect: it is repeated where a connection is lost that was kept since an earlier call.
+    async fn exchange(
+        &self,
+        body: Bytes,
+        headers: HeaderMap,
+        deadline: Duration,
+        max_bytes: usize,
+    ) -> Result<(HeaderMap, Bytes), FetchError> {
         let once = async || {
-            let mut request = self.target.request(Method::POST);
-            if let Some(value) = authorization {
-                request = request.header(header::AUTHORIZATION, value.clone());
-            }
-            let request = request
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .header(header::CONTENT_LENGTH, form.len())
-                .body(Payload::in_memory(form.clone()))?;
+            let mut request = self
+                .target
+                .request(Method::POST)
+                .header(header::CONTENT_LENGTH, body.len())
+                .body(Payload::in_memory(body.clone()))?;
+            request.headers_mut().extend(headers.clone());
             self.target.call(&self.pool, request, deadline, max_bytes).await
         };
         let both = async {
@@ -177,14 +212,14 @@ impl Target {
             .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
     }
 
-    /// The body of a response with status 200.
+    /// The headers and the body of a response with status 200.
     async fn call(
         &self,
         pool: &Servers,
         request: Request<Payload<Empty<Bytes>>>,
         deadline: Duration,
         max_bytes: usize,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<(HeaderMap, Bytes), FetchError> {
         let received = call(pool, 0, Box::new(request), CallKind::Plain, deadline, || None).await;
         let failed = |error| match error {
             transport::Error::Connect(source) => match &*source {
@@ -198,10 +233,11 @@ impl Target {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        match collect_capped(response.into_body(), max_bytes).await {
+        let (head, body) = response.into_parts();
+        match collect_capped(body, max_bytes).await {
             Ok(body) => {
                 connection.release();
-                Ok(body)
+                Ok((head.headers, body))
             }
             Err(CollectError::TooLong(_)) => Err(FetchError::TooLong(max_bytes)),
             Err(CollectError::Read(error)) => Err(FetchError::Read(error)),

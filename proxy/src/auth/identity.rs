@@ -35,6 +35,11 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// Whether its attributes are the context that a Lambda authorizer returned, and not claims of a token.
+    pub(crate) fn has_context(&self) -> bool {
+        self.kind == "Lambda"
+    }
+
     /// Whether one of `required` is among its scopes; true when none is required.
     pub(crate) fn has_any_scope(&self, required: &[String]) -> bool {
         required.is_empty() || required.iter().any(|scope| self.scopes.contains(scope))

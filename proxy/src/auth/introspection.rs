@@ -2,9 +2,8 @@
 //! shares the calls; how long a result is remembered is decided here.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +15,7 @@ use sluice_wire::{ClientAuthentication, Hash};
 use super::calls::CallResult;
 use super::claims::{self, Times};
 use super::credential::Source;
+use super::failure_log::FailureLog;
 use super::fetch::{Endpoint, FetchError, Fetcher};
 use super::identity::{Identity, cache_identity};
 use super::json;
@@ -30,8 +30,6 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(29);
 const SKEW: Duration = Duration::from_secs(60);
 /// Requests that arrive at the same time wait for one call also if nothing is remembered.
 const MIN_CALL_AGE: Duration = Duration::from_secs(1);
-/// Between two log lines about one endpoint.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// One authorizer.
 pub(super) struct Introspection {
@@ -48,10 +46,7 @@ struct Client {
     in_form: String,
     timeout: Duration,
     rules: Rules,
-    /// `namespace/name` of the Authorizer, for logs.
-    name: String,
-    /// When a failure was last logged, in milliseconds since `EPOCH`; 0: never.
-    logged: AtomicU64,
+    log: FailureLog,
 }
 
 /// What is accepted of the tokens that are active.
@@ -63,8 +58,6 @@ pub(crate) struct Rules {
     required: BTreeMap<String, String>,
     result_ttl: Duration,
 }
-
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Introspection {
     pub(super) fn compile(
@@ -97,8 +90,7 @@ impl Introspection {
                 in_form,
                 timeout: Duration::from_millis(part.timeout_ms).min(MAX_TIMEOUT),
                 rules: Rules::compile(part),
-                name: name.to_owned(),
-                logged: AtomicU64::new(0),
+                log: FailureLog::new(name, "cannot introspect tokens"),
             }),
         })
     }
@@ -136,25 +128,14 @@ impl Client {
         let result = match response.await {
             Ok(body) => self.rules.decide(&body, &digest, began),
             Err(error) => {
-                self.log(&error);
+                self.log.write(&error);
                 return Err(TokenError::Introspection(failure(&error)));
             }
         };
         if result.as_ref().err() == Some(&TokenError::Introspection(IntrospectionFailure::InvalidResponse)) {
-            self.log(&InvalidResponse);
+            self.log.write(&InvalidResponse);
         }
         result
-    }
-
-    /// Nothing of the token, of the response or of the client's credentials is in the line.
-    fn log(&self, error: &(dyn std::error::Error + 'static)) {
-        let now = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        let last = self.logged.load(Ordering::Relaxed);
-        let due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_EVERY.as_millis();
-        if due && self.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let error = sluice_daemon::logging::chain(error);
-            tracing::warn!(authorizer.name = self.name, error, "cannot introspect tokens");
-        }
     }
 }
 

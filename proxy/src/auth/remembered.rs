@@ -34,6 +34,11 @@ impl Grant {
         let memory = identity.memory();
         Self { identity: Arc::new(identity), source, generation, names_key, memory }
     }
+
+    /// With more memory that belongs to the identity.
+    pub(super) fn with_memory(self, more: usize) -> Self {
+        Self { memory: self.memory + more, ..self }
+    }
 }
 
 /// What a decision is remembered by.

@@ -15,6 +15,8 @@ macro_rules! errors {
             Unavailable,
             /// The introspection endpoint did not respond as RFC 7662 requires; what it did instead. Not the caller's fault.
             Introspection(IntrospectionFailure),
+            /// A function did not decide; what it did instead. Not the caller's fault.
+            Lambda(LambdaFailure),
             /// Too many requests wait for this authorizer.
             Busy,
             /// A call to another server ended without a result: a defect.
@@ -29,6 +31,7 @@ macro_rules! errors {
                     Self::Missing => "token_missing",
                     Self::Unavailable => "issuer_unavailable",
                     Self::Introspection(failure) => failure.reason(),
+                    Self::Lambda(failure) => failure.reason(),
                     Self::Busy => "authorizer_busy",
                     Self::CallFailed => "authorizer_call_failed",
                     $(Self::$name => $reason,)*
@@ -41,6 +44,7 @@ macro_rules! errors {
                     Self::Unavailable | Self::Introspection(_) | Self::Busy | Self::CallFailed => {
                         return Reject::AuthorizerUnavailable;
                     }
+                    Self::Lambda(failure) => return failure.reject(),
                     $(Self::$name => $text,)*
                 };
                 Reject::Unauthorized(Challenge::InvalidToken(description))
@@ -49,7 +53,8 @@ macro_rules! errors {
             #[cfg(test)]
             const REASONS: &'static [&'static str] = &[
                 "token_missing", "issuer_unavailable", "introspection_unavailable", "introspection_client_rejected",
-                "introspection_invalid_response", "authorizer_busy", "authorizer_call_failed", $($reason),*
+                "introspection_invalid_response", "lambda_unavailable", "lambda_function_error",
+                "lambda_rejected", "lambda_invalid_response", "authorizer_busy", "authorizer_call_failed", $($reason),*
             ];
         }
     };
@@ -113,6 +118,10 @@ errors! {
     MissingClaim "token_missing_claim" "the token does not have a required claim";
     /// The introspection endpoint reports that it is not active.
     Inactive "token_inactive" "the token is not active";
+    /// It does not match the expression of a Lambda authorizer.
+    InvalidFormat "token_invalid_format" "the token does not have the required form";
+    /// The function of a Lambda authorizer has failed with the message `Unauthorized`.
+    FunctionUnauthorized "lambda_unauthorized" "the credentials are not accepted";
 }
 
 /// Why an introspection endpoint does not decide.
@@ -132,6 +141,50 @@ impl IntrospectionFailure {
             Self::Unavailable => "introspection_unavailable",
             Self::ClientRejected => "introspection_client_rejected",
             Self::InvalidResponse => "introspection_invalid_response",
+        }
+    }
+}
+
+/// Why a function does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LambdaFailure {
+    /// There is no complete response in time, or one with a status of a server that cannot serve the request.
+    Unavailable,
+    /// It has failed.
+    FunctionError,
+    /// The call is not permitted, or there is no such function.
+    Rejected,
+    /// The response is not what functions return.
+    InvalidResponse,
+}
+
+impl LambdaFailure {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Unavailable => "lambda_unavailable",
+            Self::FunctionError => "lambda_function_error",
+            Self::Rejected => "lambda_rejected",
+            Self::InvalidResponse => "lambda_invalid_response",
+        }
+    }
+
+    /// For logs.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Unavailable => "it is not available",
+            Self::FunctionError => "it has failed",
+            Self::Rejected => "the call is not permitted",
+            Self::InvalidResponse => {
+                "the response is not one of a Lambda authorizer: a policy with principalId, or isAuthorized, and a valid context"
+            }
+        }
+    }
+
+    /// AWS has two responses.
+    fn reject(self) -> Reject {
+        match self {
+            Self::Unavailable | Self::FunctionError => Reject::AuthorizerUnavailable,
+            Self::Rejected | Self::InvalidResponse => Reject::AuthorizerMisconfigured,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::cache::{Cache, CachePolicy, RuleAtStage};
 use crate::cors::Cors;
 use crate::gateway::router::{Conditions, Methods, Position, Tie};
 use crate::gateway::{
-    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, PathSegment, Policy, Rule, body_limit,
+    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, Operation, PathSegment, Policy, Rule, body_limit,
 };
 use crate::limit::{BucketId, ClientLimit, Limit};
 use crate::observe::access_log;
@@ -108,10 +108,22 @@ pub(super) fn compile(
             metrics: metrics.clone(),
             log: access_log::of_rule(&label, &rule.name),
             api: api.clone(),
+            operation: operation(site.route, rule),
         };
         rules.push((place, methods(rule), Arc::new(made)));
     }
     Compiled { rules, diagnostics }
+}
+
+/// What events of authorizers contain of a rule.
+fn operation(route: &RoutePart, rule: &wire::Rule) -> Option<Box<Operation>> {
+    let wire::RuleAction::Serve(policy) = &rule.action else { return None };
+    policy.authorizer.as_ref()?;
+    let path = match &route.version {
+        Some(version) if version.scheme == VersionScheme::Path => format!("/{}{}", version.name, rule.path),
+        _ => rule.path.to_string(),
+    };
+    Some(Box::new(Operation { path: path.into(), any_method: rule.methods.is_empty() }))
 }
 
 /// The id of a REST API in the form of AWS's: an ApiRoute always has the same.

@@ -143,6 +143,15 @@ pub(crate) struct Rule {
     pub(crate) log: Box<str>,
     /// The id of its ApiRoute, at Stages that imitate AWS REST APIs.
     pub(crate) api: Option<Box<HeaderValue>>,
+    /// What events contain of the rule; none: it has no authorizer.
+    pub(crate) operation: Option<Box<Operation>>,
+}
+
+/// What a rule matches, as AWS names it in events.
+pub(crate) struct Operation {
+    /// The path below the base path, with parameters in braces.
+    pub(crate) path: Box<str>,
+    pub(crate) any_method: bool,
 }
 
 impl Rule {

@@ -56,9 +56,13 @@ pub(crate) async fn pass(
     if by_key.is_none()
         && let Some((authorizer, scopes)) = &policy.authorizer
     {
+        if authorizer.follows_policy() {
+            explicit_deny(exchange, matched, &call.parts)?;
+        }
         let (authorization, verified) = match authorizer.iam() {
             None => {
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
+                let facts = || variables.facts();
                 let request = AuthRequest {
                     method: &exchange.method,
                     headers: &call.parts.headers,
@@ -66,10 +70,11 @@ pub(crate) async fn pass(
                     behavior: matched.stage.behavior,
                     with_scopes: !scopes.is_empty(),
                     variables: &variables,
+                    facts: &facts,
                 };
                 let authorization = authorizer.authorize(&request).await;
                 // Most authorizers have one place: the verified one.
-                let verified = if authorizer.has_one_header() { None } else { authorizer.credential_place(&request) };
+                let verified = if authorizer.keeps_places() { None } else { authorizer.credential_place(&request) };
                 (authorization, verified)
             }
             Some(iam) => {
@@ -140,13 +145,35 @@ pub(super) fn may_invalidate_cache(exchange: &Exchange, matched: &Matched<'_>, h
     policies.may_invalidate_cache(&exchange.method, matched.matched, &facts(exchange, &policies, headers))
 }
 
+/// Rejects a request that the Stage's policy denies, before a function decides about it.
+fn explicit_deny(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let policies = Policies { prefix: &matched.stage.arn, resource: matched.stage.policy.as_deref(), caller: None };
+    if !policies.can_deny() {
+        return Ok(());
+    }
+    match check(exchange, matched, parts, &policies)? {
+        Some(denied) if denied.1 => Err(denied.0),
+        _ => Ok(()),
+    }
+}
+
 /// Rejects a request that the policies of Stage and caller do not allow.
 fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
     let policies = policies(exchange, matched);
+    check(exchange, matched, parts, &policies)?.map_or(Ok(()), |(reject, _)| Err(reject))
+}
+
+/// The rejection of a request that policies do not allow, and whether a statement denies it.
+fn check(
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    parts: &Parts,
+    policies: &Policies<'_>,
+) -> Result<Option<(Reject, bool)>, Reject> {
     if policies.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let (caller, facts) = (policies.caller, facts(exchange, &policies, &parts.headers));
+    let (caller, facts) = (policies.caller, facts(exchange, policies, &parts.headers));
     // What a backend could read in an encoded path.
     let read = match policies.can_deny() && matched.matched.contains('%') {
         true => readings(matched.matched).map_err(|bad| Reject::Malformed(bad.0))?,
@@ -154,11 +181,13 @@ fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Resu
     };
     let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
     let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
-    policies.check(&exchange.method, matched.matched, &others, &facts).map_err(|denied| match denied {
-        Denied::TooLong => Reject::UriTooLong,
-        Denied::Explicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, true).into()),
-        Denied::Implicit(arn) => Reject::PolicyDenied(sentence(caller, &arn, false).into()),
-    })
+    let (arn, explicit) = match policies.check(&exchange.method, matched.matched, &others, &facts) {
+        Ok(()) => return Ok(None),
+        Err(Denied::TooLong) => return Err(Reject::UriTooLong),
+        Err(Denied::Explicit(arn)) => (arn, true),
+        Err(Denied::Implicit(arn)) => (arn, false),
+    };
+    Ok(Some((Reject::PolicyDenied(sentence(caller, &arn, explicit).into()), explicit)))
 }
 
 /// Rejects a request of a client that has sent too many.

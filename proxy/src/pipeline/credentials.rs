@@ -21,7 +21,7 @@ pub(super) fn remove_unverified(
     parts: &mut Parts,
     present: Present,
 ) -> Result<(), Reject> {
-    if authorizer.has_one_header() {
+    if authorizer.keeps_places() {
         remove_aliases(authorizer, parts, present);
         return Ok(());
     }

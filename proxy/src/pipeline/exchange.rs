@@ -232,7 +232,12 @@ impl Variables for Exchange {
             Variable::StageId => text(self.stage.as_ref()?.part.id()),
             Variable::Route => text(self.rule.as_ref()?.route()),
             Variable::Rule => text(&self.rule.as_ref()?.name),
-            Variable::Claim(name) => self.identity.as_ref()?.attribute(name).map(Value::Text),
+            Variable::Claim(name) => {
+                self.identity.as_ref().filter(|caller| !caller.has_context())?.attribute(name).map(Value::Text)
+            }
+            Variable::AuthorizerContext(name) => {
+                self.identity.as_ref().filter(|caller| caller.has_context())?.attribute(name).map(Value::Text)
+            }
             Variable::PrincipalId => text(self.identity.as_ref()?.id.as_deref().unwrap_or_default()),
             Variable::ApiKeyId => text(&self.key.as_ref()?.id),
             Variable::CustomerId => text(self.key.as_ref()?.customer.as_deref()?),

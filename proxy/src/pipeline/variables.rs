@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, Uri};
 use sluice_wire::Variable;
 
 use super::exchange::Exchange;
+use crate::auth::RequestFacts;
 use crate::gateway::{Matched, path};
+use crate::permission::method_arn;
 use crate::template::{Value, Variables};
 
 /// A request that has found its rule.
@@ -27,6 +29,27 @@ impl<'a> RequestContext<'a> {
     /// For a request that has not been changed yet.
     pub(crate) fn unchanged(exchange: &'a Exchange, matched: &'a Matched<'a>, parts: &'a Parts) -> Self {
         Self { exchange, matched, head: Some((&parts.uri, &parts.headers)) }
+    }
+
+    /// What describes the request to a function.
+    pub(crate) fn facts(&self) -> RequestFacts {
+        let Matched { stage, rule, matched, .. } = self.matched;
+        let raw_query = self.head.and_then(|(uri, _)| uri.query()).unwrap_or_default();
+        let pairs = path::query_pairs(raw_query).map(|(name, value)| (name.into_owned(), value.into_owned()));
+        let parameters = rule.parameters.iter().enumerate();
+        let parameters =
+            parameters.filter_map(|(at, name)| Some((name.to_string(), self.matched.captured(at)?.to_owned())));
+        let operation = rule.operation.as_deref();
+        RequestFacts {
+            arn: method_arn(&stage.arn, self.exchange.method.as_str(), matched),
+            method: self.exchange.method.to_string(),
+            resource: operation.map_or_else(String::new, |operation| operation.path.to_string()),
+            any_method: operation.is_some_and(|operation| operation.any_method),
+            path: (*matched).to_owned(),
+            raw_query: raw_query.to_owned(),
+            query: pairs.collect(),
+            parameters: parameters.collect(),
+        }
     }
 
     fn query(&self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {

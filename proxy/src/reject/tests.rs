@@ -119,6 +119,13 @@ fn rows() -> Vec<Row> {
         (Reject::ScopeMissing, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 5.5 AUTHORIZER_FAILURE; 2.6 with its capitals.
         (Reject::AuthorizerUnavailable, 503, (500, "AuthorizerFailureException", internal), (500, internal_http)),
+        // 2.5, 5.5 AUTHORIZER_CONFIGURATION_ERROR.
+        (
+            Reject::AuthorizerMisconfigured,
+            500,
+            (500, "AuthorizerConfigurationException", r#"{"message":null}"#),
+            (500, internal_http),
+        ),
         // 3.1, 5.5 INVALID_API_KEY.
         (Reject::InvalidKey, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 3.3, 5.5 THROTTLED.

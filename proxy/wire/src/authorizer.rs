@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ObjectRef;
 use crate::tagged::{self, Tagged, Unknown};
+use crate::{Lambda, ObjectRef, TokenSource};
 
 /// One Authorizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub enum AuthorizerKind {
     ServiceAccount(ServiceAccount),
     /// Requests that are signed with AWS Signature Version 4.
     Iam(Iam),
+    /// A function that decides about requests.
+    Lambda(Lambda),
     /// It is not valid: every rule that uses it rejects all requests.
     Invalid {
         /// Why, in a sentence.
@@ -53,6 +55,7 @@ impl<'de> Tagged<'de> for AuthorizerKind {
             "Introspection" => Self::Introspection(map.next_value()?),
             "ServiceAccount" => Self::ServiceAccount(map.next_value()?),
             "Iam" => Self::Iam(map.next_value()?),
+            "Lambda" => Self::Lambda(map.next_value()?),
             "Invalid" => Self::Invalid { why: map.next_value::<Invalid<String>>()?.why },
             _ => return Ok(None),
         }))
@@ -77,6 +80,7 @@ impl Serialize for AuthorizerKind {
             Self::Introspection(introspection) => tagged::serialize("Introspection", introspection, to),
             Self::ServiceAccount(accounts) => tagged::serialize("ServiceAccount", accounts, to),
             Self::Iam(iam) => tagged::serialize("Iam", iam, to),
+            Self::Lambda(lambda) => tagged::serialize("Lambda", lambda, to),
             Self::Invalid { why } => tagged::serialize("Invalid", &Invalid { why }, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
@@ -272,35 +276,6 @@ impl Algorithm {
     }
 }
 
-/// Where a token is. A proxy that does not know a place cannot read the Authorizer, and rejects the requests that depend on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenSource {
-    /// In a header.
-    Header {
-        /// Its name in lower case.
-        header: String,
-        /// `Bearer`; none: the whole value.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        scheme: Option<String>,
-    },
-    /// In a query parameter.
-    Query {
-        /// Its name.
-        query: String,
-    },
-    /// In a cookie.
-    Cookie {
-        /// Its name.
-        cookie: String,
-    },
-    /// In the name of a WebSocket subprotocol.
-    WebSocketProtocol {
-        /// What the name begins with; the rest is the token.
-        web_socket_protocol: String,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +295,7 @@ mod tests {
             (r#"{"Jwt":{}}"#, false),
             (r#"{"Cognito":{}}"#, false),
             (r#"{"Invalid":{"why":"No."}}"#, false),
+            (r#"{"Lambda":{"function":"x"}}"#, true),
             (r#"{"Saml":{"key":"s3cret"}}"#, true),
             (r#"{"Jwt":{},"Saml":{}}"#, true),
             (r#""Jwt""#, true),
@@ -357,6 +333,7 @@ mod tests {
             INTROSPECTION,
             r#"{"ServiceAccount":{"tokens":{"issuers":[],"algorithms":["RS256"],"token_from":[],"clock_skew_s":0,"required_claims":{}},"access_reviews":true}}"#,
             r#"{"Iam":{"regions":["eu-west-1"],"service":"execute-api","clock_skew_s":300}}"#,
+            r#"{"Lambda":{"function":{"Url":"http://a/"},"event":"Token","responses":"Policy","identity_sources":[{"header":"authorization"}],"validation":"a","result_ttl_ms":1,"timeout_ms":100}}"#,
         ] {
             assert_eq!(serde_json::to_string(&part(kind).unwrap().kind).unwrap(), kind);
         }

@@ -27,6 +27,7 @@ mod hash;
 mod host;
 mod key;
 mod key_set;
+mod lambda_authorizer;
 mod name;
 mod network;
 mod object;
@@ -40,13 +41,14 @@ mod route;
 mod stage;
 mod tagged;
 mod template;
+mod token_source;
 mod upstream;
 mod variable;
 
 pub use access_review::{AccessReview, Reviewed, ServiceAccountUser};
 pub use authorizer::{
     Algorithm, AuthorizerKind, AuthorizerPart, ClientAuthentication, Iam, Introspection, Issuer, Jwt, KeySource,
-    ServiceAccount, TokenSource, default_token_types, normalized_token_type,
+    ServiceAccount, default_token_types, normalized_token_type,
 };
 pub use capability::Capabilities;
 pub use client_header::{NEVER_FORWARDED, is_spoofable};
@@ -58,6 +60,9 @@ pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
 pub use key_set::{Curve, KeyMaterial, KeySet, KeySetError, MAX_KEY_SET_BYTES, PublicKey, SkipReason, SkippedKey};
+pub use lambda_authorizer::{
+    AwsCredentials, IdentitySource, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern,
+};
 pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
 pub use network::{Network, ParseNetworkError, Sources};
 pub use object::ObjectRef;
@@ -80,5 +85,6 @@ pub use stage::{
 };
 pub use tagged::Unknown;
 pub use template::{ParseTemplateError, Template, TemplatePart};
+pub use token_source::TokenSource;
 pub use upstream::{CertificatePart, Endpoints, UpstreamPart, UpstreamTls};
 pub use variable::{CallerField, CertificateField, ParseVariableError, Variable, VariableName, VariableUse};

@@ -23,6 +23,8 @@ pub enum Variable {
     RequestHeader(VariableName),
     /// `context.authorizer.claims.NAME`: a claim of the verified token.
     Claim(VariableName),
+    /// `context.authorizer.NAME`: a value of the `context` that a Lambda authorizer returned.
+    AuthorizerContext(VariableName),
     /// `context.authorizer.principalId`: the caller that the authorizer identified; of a token its `sub`.
     PrincipalId,
     /// `context.requestId`
@@ -150,11 +152,13 @@ enum Known {
 type NamedVariable = fn(VariableName) -> Variable;
 
 /// Variables whose name ends in a name that the user chooses.
-const PREFIXES: [(&str, NamedVariable); 4] = [
+const PREFIXES: [(&str, NamedVariable); 5] = [
     ("request.path.", Variable::PathParameter),
     ("request.querystring.", Variable::QueryParameter),
     ("request.header.", Variable::RequestHeader),
     ("context.authorizer.claims.", Variable::Claim),
+    // After claims: no name of it begins so.
+    ("context.authorizer.", Variable::AuthorizerContext),
 ];
 
 /// All others.
@@ -232,7 +236,7 @@ impl Variable {
     /// Whether only an authorizer can give its value.
     #[must_use]
     pub fn needs_authorizer(&self) -> bool {
-        matches!(self, Self::Claim(_) | Self::PrincipalId)
+        matches!(self, Self::Claim(_) | Self::AuthorizerContext(_) | Self::PrincipalId)
     }
 
     /// Whether its value is in the query or the headers of the request.
@@ -270,6 +274,9 @@ impl FromStr for Variable {
             None => Err(ParseVariableError::Unknown(text.to_owned())),
             Some((name, make)) => match make(Cow::Owned(name.to_owned())) {
                 Self::RequestHeader(_) if !is_token(name) => Err(ParseVariableError::HeaderName(name.to_owned())),
+                Self::AuthorizerContext(_) if name == "claims" || name.starts_with("claims.") => {
+                    Err(ParseVariableError::Unknown(text.to_owned()))
+                }
                 Self::RequestHeader(_) => Ok(make(Cow::Owned(name.to_ascii_lowercase()))),
                 variable => Ok(variable),
             },
@@ -284,6 +291,7 @@ impl fmt::Display for Variable {
             Self::QueryParameter(name) => write!(f, "request.querystring.{name}"),
             Self::RequestHeader(name) => write!(f, "request.header.{name}"),
             Self::Claim(name) => write!(f, "context.authorizer.claims.{name}"),
+            Self::AuthorizerContext(name) => write!(f, "context.authorizer.{name}"),
             fixed => f.write_str(NAMES.iter().find(|(_, variable, _)| variable == fixed).map_or("", |(name, ..)| name)),
         }
     }

@@ -2,7 +2,7 @@
 
 use sluice_crds::Authorizer;
 use sluice_crds::authorizer::UnsignedPayload;
-use sluice_crds::warning::{INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS, UNSIGNED_PAYLOAD};
+use sluice_crds::warning::{INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS, LAMBDA_WITHOUT_TLS, UNSIGNED_PAYLOAD};
 
 use crate::translate::warnings::shared::plain_and_external;
 use crate::warning::Warnings;
@@ -22,6 +22,19 @@ pub(crate) fn of_authorizer(authorizer: &Authorizer, warnings: &mut Warnings) {
         let why = "bodies of requests with UNSIGNED-PAYLOAD are not covered by the signature: who can change a request on its way \
                    can change its body. Set Reject unless a client cannot sign bodies";
         warnings.add(UNSIGNED_PAYLOAD, "spec.iam.unsignedPayload", why);
+    }
+    if let Some(function) = authorizer.spec.lambda.as_ref().map(|spec| &spec.function) {
+        let endpoint = function.invoke.as_ref().and_then(|invoke| invoke.endpoint.as_ref());
+        let urls = [(function.url.as_ref(), "url"), (endpoint, "invoke.endpoint")];
+        for (url, field) in urls.into_iter().filter_map(|(url, field)| Some((url?, field))) {
+            if plain_and_external(url) {
+                let why = format!(
+                    "the credentials of requests are sent to {url} without TLS: who can read them can use them, and who can \
+                     change the response can permit every request. Use an https URL"
+                );
+                warnings.add(LAMBDA_WITHOUT_TLS, &format!("spec.lambda.function.{field}"), why);
+            }
+        }
     }
     for (at, pool) in authorizer.spec.cognito.iter().flat_map(|cognito| &cognito.user_pools).enumerate() {
         let field = if pool.jwks_uri.is_some() { "jwksUri" } else { "issuer" };

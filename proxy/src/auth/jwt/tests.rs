@@ -20,7 +20,7 @@ use sluice_wire::{
 };
 
 use super::{KeySets, TokenError};
-use crate::auth::{AuthRequest, Authorizer, Decision, Identity, Services};
+use crate::auth::{AuthRequest, Authorizer, Decision, Identity, RequestFacts, Services};
 use crate::template::NoVariables;
 use issuers::Web;
 
@@ -162,6 +162,7 @@ async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<I
         behavior: Behavior::Native,
         with_scopes: false,
         variables: &NoVariables,
+        facts: &RequestFacts::default,
     };
     match authorizer.authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
@@ -440,6 +441,7 @@ fn aws_http_apis_need_the_name_of_the_key() {
                     behavior,
                     with_scopes: false,
                     variables: &NoVariables,
+                    facts: &RequestFacts::default,
                 };
                 match authorizer.authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,

@@ -42,6 +42,7 @@ fn decide(authorizer: &Authorizer, claims: &Value, route: Option<&PartName>) -> 
         behavior: Behavior::Native,
         with_scopes: false,
         variables: &NoVariables,
+        facts: &RequestFacts::default,
     };
     block(authorizer.authorize(&request)).decision
 }

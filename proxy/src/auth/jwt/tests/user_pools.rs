@@ -43,6 +43,7 @@ fn decide(authorizer: &Authorizer, headers: &HeaderMap, with_scopes: bool) -> De
         behavior: Behavior::AwsRest,
         with_scopes,
         variables: &NoVariables,
+        facts: &RequestFacts::default,
     };
     authorizer.authorize(&request).now_or_never().expect("the keys are there").decision
 }
