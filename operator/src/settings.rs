@@ -48,7 +48,7 @@ pub struct Settings {
     /// Seconds after a start in which `Programmed` is not changed, while proxies reconnect.
     #[arg(long, env = "SLUICE_FLEET_SETTLE_SECONDS", default_value_t = 15)]
     pub fleet_settle_seconds: u64,
-    /// Days for which proxies get signing keys in advance, besides yesterday and today: for so long they verify signatures of
+    /// Days for which proxies get signing keys in advance, besides today and the 7 days before: for so long they verify signatures of
     /// Principals without the operator, and what they hold is worth so long. From 1 to 30.
     #[arg(long, env = "SLUICE_SIGNING_KEY_DAYS", default_value_t = DEFAULT_SIGNING_KEY_DAYS, value_parser = clap::value_parser!(u8).range(1..=30))]
     pub signing_key_days: u8,

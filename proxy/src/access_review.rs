@@ -2,7 +2,6 @@
 //! authorizers that ask.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +18,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 /// Results that are remembered.
 const MAX_REMEMBERED: usize = 16_384;
-/// Requests that wait for results, and questions without one: further ones are not asked.
-const MAX_WAITING: usize = 256;
+/// Questions without a result, and those about one user: further ones are not asked. Any number of requests waits for one.
+const MAX_QUESTIONS: usize = 256;
+const MAX_OF_USER: usize = 32;
 /// Questions that wait to be sent.
 const QUEUE: usize = 64;
 
@@ -61,7 +61,6 @@ pub struct AccessReviews(Arc<Shared>);
 
 struct Shared {
     asked: Mutex<Asked>,
-    waiting: AtomicUsize,
     remembered: Cache<Question, (bool, Instant), UnitWeighter, RandomState>,
 }
 
@@ -70,7 +69,7 @@ impl Default for AccessReviews {
         let (weighter, state) = (UnitWeighter, RandomState::default());
         let size = MAX_REMEMBERED as u64;
         let remembered = Cache::with(MAX_REMEMBERED, size, weighter, state, DefaultLifecycle::default());
-        Self(Arc::new(Shared { asked: Mutex::default(), waiting: AtomicUsize::new(0), remembered }))
+        Self(Arc::new(Shared { asked: Mutex::default(), remembered }))
     }
 }
 
@@ -126,7 +125,6 @@ impl AccessReviews {
 
     /// Asks. Requests with the same question wait for one result.
     pub(crate) async fn ask(&self, question: &Question) -> Outcome {
-        let _place = Place::take(&self.0.waiting).ok_or(Undecided)?;
         let mut result = self.begin(question)?;
         match tokio::time::timeout(TIMEOUT, result.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => (*outcome).unwrap_or(Err(Undecided)),
@@ -142,13 +140,14 @@ impl AccessReviews {
         {
             return Ok(under_way.result.subscribe());
         }
-        if asked.questions.len() >= MAX_WAITING {
+        if asked.questions.len() >= MAX_OF_USER {
             let now = Instant::now();
             asked.questions.retain(|_, question| now.duration_since(question.began) < TIMEOUT);
             let Asked { questions, by_id, .. } = &mut *asked;
             by_id.retain(|id, question| questions.get(question).is_some_and(|one| one.id == *id));
         }
-        if asked.questions.len() >= MAX_WAITING {
+        let of_user = asked.questions.keys().filter(|other| other.user == question.user).count();
+        if asked.questions.len() >= MAX_QUESTIONS || of_user >= MAX_OF_USER {
             return Err(Undecided);
         }
         asked.last += 1;
@@ -168,22 +167,6 @@ impl AccessReviews {
         }
         asked.by_id.insert(id, question.clone());
         Ok(result)
-    }
-}
-
-/// A request that waits.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let more = |waiting: usize| (waiting < MAX_WAITING).then_some(waiting + 1);
-        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(waiting))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -261,9 +244,24 @@ mod tests {
         while stream.try_recv().is_ok() {
             sent += 1;
         }
-        assert_eq!((sent, reviews.0.waiting.load(Ordering::Relaxed)), (QUEUE, 0));
+        assert_eq!(sent, QUEUE);
+        // Those about one user are limited further.
+        let methods: Vec<Question> =
+            (0..40).map(|number| Question { verb: number.to_string().into(), ..question("ann") }).collect();
+        let asking = join_all(methods.iter().map(|asked| reviews.ask(asked)));
+        let (outcomes, sent) = tokio::join!(asking, async {
+            tokio::task::yield_now().await;
+            let mut sent = 0;
+            while let Ok(review) = stream.try_recv() {
+                sent += 1;
+                reviews.reviewed(&Reviewed { id: review.id, allowed: Some(true) });
+            }
+            sent
+        });
+        let allowed = outcomes.iter().filter(|outcome| **outcome == Ok(true)).count();
+        assert_eq!((sent, allowed), (MAX_OF_USER, MAX_OF_USER));
         // They take no place for ever.
-        for round in 0..(2 * MAX_WAITING) {
+        for round in 0..(2 * MAX_QUESTIONS) {
             let next = question(&format!("next {round}"));
             let (outcome, ()) = tokio::join!(reviews.ask(&next), reply(&reviews, &mut stream, Some(true)));
             assert_eq!(outcome, Ok(true), "{round}");

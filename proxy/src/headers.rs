@@ -26,7 +26,7 @@ const GATEWAY: &str = "sluice";
 /// The certificate of the client (RFC 9440).
 pub(crate) const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
-const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+pub(crate) const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
 /// The value of a header that a message may have once.
 #[derive(Clone, Copy, Default)]

@@ -160,12 +160,11 @@ async fn run(
     }
     secure::client_certificate(exchange, &stage)?;
     checks::head_size(stage.behavior, parts)?;
+    if gateway.has_signatures {
+        signature::keep(exchange, parts);
+    }
     let accepted = request_policy::apply(exchange, gateway, &stage, parts, unusual)?;
     let whole = accepted.as_ref().map_or(whole, |accepted| &*accepted.whole);
-    if gateway.has_signatures {
-        signature::keep(exchange, &request);
-    }
-    let parts = &mut request.parts;
     // First, so that the steps see the request that the integration will see.
     let present = request.present;
     present.hop_by_hop.strip(&mut parts.headers);

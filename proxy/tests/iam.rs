@@ -212,6 +212,45 @@ fn removed_headers_were_part_of_the_signature() {
     assert_eq!(send(&gate, "GET", "/a", &changed, "").status, 401);
 }
 
+#[test]
+fn another_method_must_be_signed() {
+    let (gate, seen, _backend) = forwarding(Behavior::AwsRest, |_| {});
+    let mut unsigned = headers(&signer(), "POST", "/a", &[], b"");
+    unsigned.push(("x-http-method-override".into(), "DELETE".into()));
+    let response = send(&gate, "POST", "/a", &unsigned, "");
+    assert_eq!(response.status, 403);
+    assert!(response.body.contains("'X-Http-Method-Override' must be a 'SignedHeader'"), "{}", response.body);
+    // The same method can be named by anything on the way.
+    unsigned.last_mut().unwrap().1 = "POST".into();
+    assert_eq!(send(&gate, "POST", "/a", &unsigned, "").status, 200);
+    let signed = headers(&signer(), "POST", "/a", &[("x-http-method-override", "DELETE")], b"");
+    assert_eq!(send(&gate, "POST", "/a", &signed, "").status, 200);
+    assert!(seen.lock().unwrap().pop().unwrap().0.starts_with("DELETE /a "));
+}
+
+#[test]
+fn a_mismatch_shows_no_cookies_and_no_headers_of_others() {
+    let (gate, _seen, _backend) = forwarding(Behavior::AwsRest, |_| {});
+    let own = [("cookie", "session=s3cret"), ("x-origin-verify", "s3cret"), ("content-type", "text/plain")];
+    let response = send(&gate, "GET", "/b", &headers(&signer(), "GET", "/a", &own, b""), "");
+    assert_eq!(response.status, 403);
+    for shown in ["content-type:text/plain", "host:shop.example", "cookie:(not shown)", "x-origin-verify:(not shown)"] {
+        assert!(response.body.contains(shown), "{shown}: {}", response.body);
+    }
+    assert!(!response.body.contains("s3cret"), "{}", response.body);
+}
+
+#[test]
+fn what_a_stage_changes_in_a_request_was_signed_as_it_came() {
+    let (mut gate, seen, backend) = forwarding(Behavior::Native, |_| {});
+    let mut stage = stage_of(Behavior::Native);
+    stage.request_policy.header_names = Some(HeaderNames::Drop);
+    gate.put(vec![stage_part(stage), upstream(&[backend.address])]);
+    let signed = headers(&signer(), "GET", "/a", &[("x_trace", "1")], b"");
+    assert_eq!(send(&gate, "GET", "/a", &signed, "").status, 200);
+    assert!(!seen.lock().unwrap().pop().unwrap().0.contains("x_trace"));
+}
+
 /// A gate whose Stage and Principal have these policies.
 fn gate(behavior: Behavior, resource: Option<&str>, identity: &[&str]) -> Gate {
     let mut stage = stage_of(behavior);

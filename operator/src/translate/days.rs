@@ -4,6 +4,9 @@ use k8s_openapi::jiff::civil::Date;
 use k8s_openapi::jiff::tz::TimeZone;
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
 
+/// Presigned requests are valid for at most 7 days after they were signed.
+const BEFORE: i64 = 7;
+
 /// The days of credential scopes that proxies accept, in UTC. Without days, no signature is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SigningDays {
@@ -14,7 +17,7 @@ pub struct SigningDays {
 }
 
 impl SigningDays {
-    /// From the day before `now`, for clocks that are behind, to `ahead` days after it.
+    /// From the first day of presigned requests that are valid at `now`, to `ahead` days after it.
     #[must_use]
     pub fn around(now: Timestamp, ahead: u8) -> Self {
         Self { today: Some(TimeZone::UTC.to_datetime(now).date()), ahead }
@@ -23,7 +26,7 @@ impl SigningDays {
     /// The days as `YYYYMMDD`, in order.
     pub(crate) fn dates(self) -> impl Iterator<Item = String> {
         let days = self.today.into_iter().flat_map(move |today| {
-            (-1..=i64::from(self.ahead)).filter_map(move |day| today.checked_add(day.days()).ok())
+            (-BEFORE..=i64::from(self.ahead)).filter_map(move |day| today.checked_add(day.days()).ok())
         });
         days.map(|date| format!("{:04}{:02}{:02}", date.year(), date.month(), date.day()))
     }
@@ -37,9 +40,15 @@ mod tests {
     fn days_begin_before_the_current_one_and_change_at_midnight_in_utc() {
         let dates =
             |now: &str, ahead| -> Vec<String> { SigningDays::around(now.parse().unwrap(), ahead).dates().collect() };
-        assert_eq!(dates("2026-12-30T23:59:59Z", 2), ["20261229", "20261230", "20261231", "20270101"]);
-        assert_eq!(dates("2026-12-31T00:00:00Z", 1), ["20261230", "20261231", "20270101"]);
-        assert_eq!(dates("2028-02-28T12:00:00+14:00", 1), ["20280226", "20280227", "20280228"]);
+        for (now, ahead, first, last) in [
+            ("2026-12-30T23:59:59Z", 2, "20261223", "20270101"),
+            ("2026-12-31T00:00:00Z", 1, "20261224", "20270101"),
+            ("2028-02-28T12:00:00+14:00", 1, "20280220", "20280228"),
+        ] {
+            let dates = dates(now, ahead);
+            assert_eq!(dates.len(), 8 + usize::from(ahead), "{now}");
+            assert_eq!((dates.first().unwrap(), dates.last().unwrap()), (&first.to_owned(), &last.to_owned()), "{now}");
+        }
         assert_eq!(SigningDays::default().dates().count(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Requests that are signed with AWS Signature Version 4. The signature is verified with a key of its day, which the operator
 //! derives: no secret access key is here. `pipeline` reads the body where the signature covers it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,9 @@ use super::decision::Decision;
 use super::identity::Identity;
 use super::principals::Principals;
 use crate::reject::{Reject, SignatureProblem};
+
+/// Headers whose values a client is shown that has signed others.
+const SHOWN: [&str; 6] = ["accept", "content-length", "content-md5", "content-type", "date", "host"];
 
 /// The header with the session token of temporary credentials.
 static SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
@@ -89,6 +93,8 @@ pub(crate) enum SignatureError {
     /// The operator has not sent the key of this day.
     NoSigningKey,
     Mismatch(Box<Mismatch>),
+    /// The header that names the method is not signed.
+    UnsignedMethod,
     /// The signature does not cover the body.
     UnsignedPayload,
     /// The body has signatures of its own, which are not supported.
@@ -142,6 +148,11 @@ impl Unverified {
         self.presented.declared_body()
     }
 
+    /// Whether the signature covers a header.
+    pub(crate) fn is_signed(&self, header: &str) -> bool {
+        self.presented.signed_headers().any(|name| name == header)
+    }
+
     /// The caller, if the signature is that of the request.
     pub(crate) fn verify(self, request: &SignedRequest, body: &BodyHash) -> Result<Arc<Identity>, SignatureError> {
         let Self { presented, key, identity } = self;
@@ -157,7 +168,7 @@ impl SignatureError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "signature_missing",
-            Self::Incomplete(_) => "signature_incomplete",
+            Self::Incomplete(_) | Self::UnsignedMethod => "signature_incomplete",
             Self::Time(TimeError::NotYetCurrent { .. }) => "signature_not_yet_current",
             Self::Time(_) => "signature_expired",
             Self::Scope(_) => "signature_wrong_scope",
@@ -201,7 +212,11 @@ impl SignatureError {
                 let message = "The security token included in the request is invalid.";
                 ("UnrecognizedClientException", message.to_owned())
             }
-            Self::Mismatch(mismatch) => (mismatch.error_type(), mismatch.to_string()),
+            Self::Mismatch(mismatch) => (mismatch.error_type(), masked(mismatch).to_string()),
+            Self::UnsignedMethod => {
+                let error = Incomplete::Unsigned("x-http-method-override".to_owned());
+                (error.error_type(), error.to_string())
+            }
             Self::UnsignedPayload => {
                 let message =
                     "The signature does not cover the body (UNSIGNED-PAYLOAD), which this API does not accept.";
@@ -218,6 +233,23 @@ impl SignatureError {
         };
         Reject::SignatureInvalid(Box::new(SignatureProblem { error_type, message }))
     }
+}
+
+/// The same without the values of headers that could be secret. A page in a browser can have a request sent with cookies that it
+/// must not read, and a load balancer can add headers that its clients must not know.
+fn masked(mismatch: &Mismatch) -> Mismatch {
+    let is_shown =
+        |name: &str| (name.starts_with("x-amz-") && name != SECURITY_TOKEN.as_str()) || SHOWN.contains(&name);
+    let mut lines: Vec<Cow<'_, str>> = mismatch.canonical_request.split('\n').map(Cow::Borrowed).collect();
+    // Method, path, query; then the headers, which end with an empty line.
+    for line in lines.iter_mut().skip(3).take_while(|line| !line.is_empty()) {
+        if let Some((name, _)) = line.split_once(':')
+            && !is_shown(name)
+        {
+            *line = Cow::Owned(format!("{name}:(not shown)"));
+        }
+    }
+    Mismatch { canonical_request: lines.join("\n"), string_to_sign: mismatch.string_to_sign.clone() }
 }
 
 impl From<SignatureError> for Decision {

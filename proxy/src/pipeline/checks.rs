@@ -61,6 +61,8 @@ pub(crate) async fn pass(
         }
         let (authorization, verified) = match authorizer.iam() {
             None => {
+                // Another authorizer needs no copy.
+                exchange.signed = None;
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
                 let facts = || variables.facts();
                 let request = AuthRequest {

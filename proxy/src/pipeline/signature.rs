@@ -3,6 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use http::request::Parts;
 use sluice_sigv4::BodyHash;
 
 use super::call::Call;
@@ -10,14 +11,14 @@ use super::exchange::Exchange;
 use super::request_body;
 use crate::auth::{Authorization, Decision, Iam, SignatureError, SignedRequest};
 use crate::gateway::{Matched, Policy};
+use crate::headers;
 use crate::reject::Reject;
 
 /// What the signature leaves to be checked: the hash that the body must have.
 pub(super) struct ExpectedBody(BodyHash);
 
 /// Keeps a request as the client sent it, if it could be signed: steps that follow remove headers.
-pub(super) fn keep(exchange: &mut Exchange, call: &Call) {
-    let parts = &call.parts;
+pub(super) fn keep(exchange: &mut Exchange, parts: &Parts) {
     if SignedRequest::is_likely(&parts.headers, &parts.uri) {
         let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         exchange.signed = Some(Box::new(SignedRequest { method, uri, headers }));
@@ -41,6 +42,10 @@ pub(super) async fn authorize(
         Ok(unverified) => unverified,
         Err(error) => return rejected(error),
     };
+    // The method that is called was named in a header.
+    if exchange.method != request.method && !unverified.is_signed(headers::METHOD_OVERRIDE.as_str()) {
+        return rejected(SignatureError::UnsignedMethod);
+    }
     let declared = unverified.declared().cloned();
     let hash = match &declared {
         Some(declared) => declared.clone(),
