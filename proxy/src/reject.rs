@@ -141,6 +141,19 @@ rejections! {
         rest FORBIDDEN "AccessDeniedException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
+    /// An expression of `authorize` is false; with the message of its author.
+    ExpressionFalse(Option<Box<str>>): "ACCESS_DENIED",
+        native FORBIDDEN "This request is not allowed.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// An expression of `authorize` has no result: it reads what the request does not have, for example; with the message of its
+    /// author.
+    ExpressionFailed(Option<Box<str>>): "ACCESS_DENIED",
+        native FORBIDDEN "This request is not allowed.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",
         native FORBIDDEN "This API is served over HTTPS only.",
@@ -371,9 +384,18 @@ impl Reject {
         }
     }
 
-    /// A sentence for the caller.
-    fn detail(&self) -> &'static str {
+    /// The message of the author of an expression.
+    fn authored(&self) -> Option<&str> {
         match self {
+            Self::ExpressionFalse(message) | Self::ExpressionFailed(message) => message.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// A sentence for the caller.
+    fn detail(&self) -> &str {
+        match self {
+            Self::ExpressionFalse(Some(message)) | Self::ExpressionFailed(Some(message)) => message,
             Self::Malformed(why) => why,
             other => other.row().native.1,
         }
@@ -398,19 +420,35 @@ impl Reject {
                     }
                     // AWS writes this one with a capital letter.
                     Self::PolicyDenied(why) => serde_json::json!({"Message": why}).to_string().into(),
-                    _ => Bytes::from_static(body.as_bytes()),
+                    _ => self.message().unwrap_or(Bytes::from_static(body.as_bytes())),
                 };
                 ("application/json", status, body)
             }
-            Behavior::AwsHttp => ("application/json", row.http.0, Bytes::from_static(row.http.1.as_bytes())),
+            Behavior::AwsHttp => {
+                let body = self.message().unwrap_or(Bytes::from_static(row.http.1.as_bytes()));
+                ("application/json", row.http.0, body)
+            }
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         (status, headers, body)
     }
 
+    /// The body of AWS's behaviors with the message of the author; none: there is no such message.
+    fn message(&self) -> Option<Bytes> {
+        self.authored().map(|message| serde_json::json!({"message": message}).to_string().into())
+    }
+
     /// Problem details (RFC 9457).
     fn problem(&self, status: StatusCode) -> String {
+        // Only what an author has written can need escapes.
+        if let Some(detail) = self.authored() {
+            let title = status.canonical_reason().unwrap_or("Error");
+            return serde_json::json!({
+                "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail
+            })
+            .to_string();
+        }
         let title = status.canonical_reason().unwrap_or("Error");
         let texts = [
             r#"{"type":"about:blank","title":""#,

@@ -195,6 +195,7 @@ pub fn stage() -> StagePart {
         tls: None,
         client_auth: None,
         source: None,
+        authorize: Vec::new(),
         policy: None,
         arn: None,
         api_key_source: None,
@@ -267,7 +268,7 @@ pub fn rule(name: &str, method: &str, path: &str, policy: RulePolicy) -> Rule {
         path: path.parse().unwrap(),
         headers: vec![],
         query: vec![],
-        action: RuleAction::Serve(Box::new(policy)),
+        action: RuleAction::of(policy),
     }
 }
 

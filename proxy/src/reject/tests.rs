@@ -72,6 +72,15 @@ fn rows() -> Vec<Row> {
             (403, forbidden),
         ),
         // As a web ACL.
+        // AWS has no expressions: as of other rejections after the authorizer.
+        (Reject::ExpressionFalse(None), 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        (Reject::ExpressionFailed(None), 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        (
+            Reject::ExpressionFalse(Some("Only \"owners\".".into())),
+            403,
+            (403, "ForbiddenException", r#"{"message":"Only \"owners\"."}"#),
+            (403, r#"{"message":"Only \"owners\"."}"#),
+        ),
         (Reject::SourceNotAllowed, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 2.2.
         (
