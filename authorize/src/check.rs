@@ -8,6 +8,8 @@ use crate::error::CompileError;
 use crate::types::{self, Field, Fields, Type};
 use crate::value::{MAX_ENTRIES, MAX_TEXT};
 
+/// The deepest nesting: the evaluation is recursive, on the stack of the caller.
+const MAX_DEPTH: usize = 48;
 /// The cost of reading a text: one unit for ten bytes.
 const TEXT_COST: u64 = MAX_TEXT as u64 / 10;
 /// The cost of comparing two values of any size.
@@ -27,6 +29,7 @@ pub(crate) struct Checked {
 struct Checker {
     scopes: Vec<(String, Type)>,
     nodes: usize,
+    depth: usize,
     loops: usize,
     /// How much longer a value can become by additions.
     growth: u64,
@@ -39,7 +42,7 @@ type Part = (Type, u64);
 /// Checks an expression.
 pub(crate) fn check(expression: &IdedExpr, text: &str) -> Result<(Checked, u64), CompileError> {
     let growth = 1 + text.bytes().filter(|byte| *byte == b'+').count() as u64;
-    let mut checker = Checker { scopes: Vec::new(), nodes: 0, loops: 0, growth, checked: Checked::default() };
+    let mut checker = Checker { scopes: Vec::new(), nodes: 0, depth: 0, loops: 0, growth, checked: Checked::default() };
     let (result, cost) = checker.part(expression)?;
     if !matches!(result, Type::Bool | Type::Dyn) {
         return wrong(format!("the result is of type {}; it must be bool", result.name()));
@@ -57,6 +60,16 @@ impl Checker {
         if self.nodes > MAX_NODES {
             return Err(CompileError::TooLong);
         }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(CompileError::TooDeep);
+        }
+        let part = self.inner(expression);
+        self.depth -= 1;
+        part
+    }
+
+    fn inner(&mut self, expression: &IdedExpr) -> Result<Part, CompileError> {
         match &expression.expr {
             Expr::Literal(literal) => Ok((literal_type(literal), 1)),
             Expr::Ident(name) => self.name(name),

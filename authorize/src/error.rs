@@ -20,6 +20,9 @@ pub enum CompileError {
         crate::MAX_NODES
     )]
     TooLong,
+    /// It is nested too deeply for an evaluation with little stack.
+    #[error("the expression is nested too deeply, or has too many operators")]
+    TooDeep,
     /// It uses something that does not exist, or has a wrong type.
     #[error("{0}")]
     Type(String),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cel::extractors::This;
 use cel::{Context, ExecutionError, Program, functions};
 
-use crate::check::{self, FUNCTIONS};
+use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
 use crate::types::Fields;
 use crate::value::{Value, Variables};
@@ -37,20 +37,14 @@ impl Expression {
         if text.len() > MAX_LENGTH {
             return Err(CompileError::TooLong);
         }
-        let parsed = catch_unwind(|| Program::compile(text));
-        let failed = || CompileError::Syntax { line: 1, column: 1, why: "it cannot be parsed".to_owned() };
-        let program = parsed.map_err(|_| failed())?.map_err(|errors| match errors.errors.first() {
-            Some(error) => {
-                let position = |at: isize| usize::try_from(at).unwrap_or(0).max(1);
-                CompileError::Syntax {
-                    line: position(error.pos.0),
-                    column: position(error.pos.1),
-                    why: error.msg.clone(),
-                }
-            }
-            None => failed(),
-        })?;
-        let (checked, cost) = check::check(program.expression(), text)?;
+        if is_deep(text) {
+            return Err(CompileError::TooDeep);
+        }
+        // The parser is recursive: on a stack of its own, an expression cannot exhaust that of the caller. A panic ends the thread.
+        let owned = text.to_owned();
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(&owned));
+        let parsed = thread.ok().and_then(|thread| thread.join().ok());
+        let (program, checked, cost) = parsed.unwrap_or_else(|| Err(unparsable()))?;
         if cost > MAX_COST {
             return Err(CompileError::Cost(cost));
         }
@@ -88,6 +82,48 @@ impl Expression {
             Err(_) => Err(EvaluationError::Failed),
         }
     }
+}
+
+/// The stack of the parser.
+const STACK: usize = 64 * 1024 * 1024;
+/// The deepest nesting of brackets.
+const MAX_BRACKETS: usize = 32;
+/// The largest number of characters of operators.
+const MAX_OPERATORS: usize = 512;
+
+/// Whether the parser could need more than its stack: brackets and operators are counted, also those in texts.
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut operators) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'!' | b'-' | b'+' | b'*' | b'/' | b'%' | b'?' | b':' | b'<' | b'>' | b'=' | b'&' | b'|' | b'.' => {
+                operators += 1
+            }
+            _ => {}
+        }
+        if depth > MAX_BRACKETS || operators > MAX_OPERATORS {
+            return true;
+        }
+    }
+    false
+}
+
+fn unparsable() -> CompileError {
+    CompileError::Syntax { line: 1, column: 1, why: "it cannot be parsed".to_owned() }
+}
+
+fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
+    let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
+        Some(error) => {
+            let position = |at: isize| usize::try_from(at).unwrap_or(0).max(1);
+            CompileError::Syntax { line: position(error.pos.0), column: position(error.pos.1), why: error.msg.clone() }
+        }
+        None => unparsable(),
+    })?;
+    let (checked, cost) = check::check(program.expression(), text)?;
+    Ok((program, checked, cost))
 }
 
 fn functions(patterns: HashMap<String, regex::Regex>) -> Context<'static> {
