@@ -12,6 +12,8 @@ use crate::value::{MAX_ENTRIES, MAX_TEXT};
 const MAX_DEPTH: usize = 48;
 /// The cost of reading a text: one unit for ten bytes.
 const TEXT_COST: u64 = MAX_TEXT as u64 / 10;
+/// The cost of adding an entry to a list that is collected, which may copy it.
+const COLLECT_COST: u64 = MAX_ENTRIES as u64 / 10;
 /// The cost of comparing two values of any size.
 const ANY_COST: u64 = 4 * TEXT_COST;
 /// The longest program of a pattern, in bytes.
@@ -40,14 +42,47 @@ struct Checker {
 type Part = (Type, u64);
 
 /// Checks an expression.
-pub(crate) fn check(expression: &IdedExpr, text: &str) -> Result<(Checked, u64), CompileError> {
-    let growth = 1 + text.bytes().filter(|byte| *byte == b'+').count() as u64;
+pub(crate) fn check(expression: &IdedExpr) -> Result<(Checked, u64), CompileError> {
+    let growth = 1 + additions(expression);
     let mut checker = Checker { scopes: Vec::new(), nodes: 0, depth: 0, loops: 0, growth, checked: Checked::default() };
     let (result, cost) = checker.part(expression)?;
     if !matches!(result, Type::Bool | Type::Dyn) {
         return wrong(format!("the result is of type {}; it must be bool", result.name()));
     }
     Ok((checker.checked, cost))
+}
+
+/// The number of additions: each can make a text or list longer.
+fn additions(expression: &IdedExpr) -> u64 {
+    let all = |parts: &[IdedExpr]| parts.iter().map(additions).sum::<u64>();
+    match &expression.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => 0,
+        Expr::Call(call) => {
+            let target = call.target.as_deref().map_or(0, additions);
+            u64::from(call.func_name == operators::ADD && !collects(call)) + target + all(&call.args)
+        }
+        Expr::Comprehension(of) => {
+            let parts = [&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result];
+            parts.into_iter().map(additions).sum()
+        }
+        Expr::List(list) => all(&list.elements),
+        Expr::Select(select) => additions(&select.operand),
+        Expr::Map(map) => map.entries.iter().map(|entry| entry_additions(&entry.expr)).sum(),
+        Expr::Struct(object) => object.entries.iter().map(|entry| entry_additions(&entry.expr)).sum(),
+    }
+}
+
+/// Whether it is the step of `filter` or `map`, which adds one entry to the list that is collected: no name of an author has an @.
+fn collects(call: &CallExpr) -> bool {
+    let accumulated = |of: &IdedExpr| matches!(&of.expr, Expr::Ident(name) if name.starts_with('@'));
+    call.func_name == operators::ADD && call.args.first().is_some_and(accumulated)
+}
+
+fn entry_additions(entry: &EntryExpr) -> u64 {
+    match entry {
+        EntryExpr::MapEntry(entry) => additions(&entry.key) + additions(&entry.value),
+        EntryExpr::StructField(field) => additions(&field.value),
+    }
 }
 
 fn wrong<T>(why: impl Into<String>) -> Result<T, CompileError> {
@@ -164,6 +199,7 @@ impl Checker {
             types.push(type_);
         }
         let (type_, own) = self.signature(call, &types)?;
+        let own = if collects(call) { COLLECT_COST } else { own };
         Ok((type_, cost.saturating_add(own.saturating_mul(self.growth))))
     }
 

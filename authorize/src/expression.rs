@@ -122,7 +122,7 @@ fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
         }
         None => unparsable(),
     })?;
-    let (checked, cost) = check::check(program.expression(), text)?;
+    let (checked, cost) = check::check(program.expression())?;
     Ok((program, checked, cost))
 }
 

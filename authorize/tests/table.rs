@@ -93,7 +93,7 @@ fn expressions_have_the_documented_results() {
         ("identity.claims.groups.exists_one(g, g == 'ops')", Ok(true)),
         ("identity.claims.groups.all(g, g.matches('^[a-z]+$'))", Ok(true)),
         ("identity.claims.groups.filter(g, g == 'ops').size() == 1", Ok(true)),
-        ("size(identity.claims.groups.map(g, g + 'x')) == 2", Ok(true)),
+        ("size(identity.claims.groups.map(g, size(g))) == 2", Ok(true)),
         ("'owner' in identity.claims.realm_access.roles", Ok(true)),
         ("identity.claims.missing == 'a'", Err(NoSuchKey)),
         ("identity.claims.missing != 'a'", Err(NoSuchKey)),
@@ -132,7 +132,7 @@ fn expressions_have_the_documented_results() {
 
 #[test]
 fn invalid_expressions_are_rejected_with_the_reason() {
-    let many = vec!["true"; 600].join(" && ");
+    let many = vec!["true"; 300].join(" && ");
     let long = format!("'{}' == ''", "a".repeat(5000));
     let costly = "identity.claims.groups.exists(g, g + g + g + g + g + g == request.path)";
     let rows: &[(&str, &str)] = &[

@@ -195,7 +195,6 @@ pub fn stage() -> StagePart {
         tls: None,
         client_auth: None,
         source: None,
-        authorize: Vec::new(),
         policy: None,
         arn: None,
         api_key_source: None,
@@ -243,6 +242,7 @@ pub fn upstream(addresses: &[SocketAddr]) -> (PartName, PartBody) {
 
 pub fn policy(integration: Integration) -> RulePolicy {
     RulePolicy {
+        authorize: Vec::new(),
         source: None,
         authorizer: None,
         api_key: false,
