@@ -3,8 +3,8 @@
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 use regex::Regex;
 
-use crate::MAX_NODES;
 use crate::error::CompileError;
+use crate::limits::MAX_NODES;
 use crate::types::{self, Field, Fields, Type};
 use crate::value::{MAX_ENTRIES, MAX_TEXT};
 

@@ -1,5 +1,7 @@
 //! Why an expression is not accepted, or has no result. Neither contains a value of a request.
 
+use crate::limits::{MAX_COST, MAX_LENGTH, MAX_NODES};
+
 /// Why an expression is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
@@ -16,8 +18,8 @@ pub enum CompileError {
     /// It is too long, or has too many parts.
     #[error(
         "the expression is too long: at most {} bytes and {} operators, names and literals are accepted",
-        crate::MAX_LENGTH,
-        crate::MAX_NODES
+        MAX_LENGTH,
+        MAX_NODES
     )]
     TooLong,
     /// It is nested too deeply for an evaluation with little stack.
@@ -27,7 +29,7 @@ pub enum CompileError {
     #[error("{0}")]
     Type(String),
     /// It can take too long.
-    #[error("the estimated cost of the expression is {0}; the limit is {limit}", limit = crate::MAX_COST)]
+    #[error("the estimated cost of the expression is {0}; the limit is {limit}", limit = MAX_COST)]
     Cost(u64),
 }
 

@@ -10,9 +10,9 @@ use cel::{Context, ExecutionError, Program, functions};
 
 use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
+use crate::limits::{MAX_COST, MAX_LENGTH};
 use crate::types::Fields;
 use crate::value::{Value, Variables};
-use crate::{MAX_COST, MAX_LENGTH};
 
 /// A compiled expression.
 pub struct Expression {

@@ -5,17 +5,12 @@
 mod check;
 mod error;
 mod expression;
+mod limits;
 mod types;
 mod value;
 
 pub use error::{CompileError, EvaluationError};
 pub use expression::Expression;
+pub use limits::{MAX_COST, MAX_LENGTH, MAX_NODES};
 pub use types::{Field, Fields};
 pub use value::{Value, Values, Variables, from_json, list, map, text};
-
-/// The longest expression, in bytes.
-pub const MAX_LENGTH: usize = 4096;
-/// The largest number of operators, functions, literals and names in an expression.
-pub const MAX_NODES: usize = 512;
-/// The highest estimated cost of an expression: as of the rules of Kubernetes, about one unit for ten bytes that are read.
-pub const MAX_COST: u64 = 10_000_000;
