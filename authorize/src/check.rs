@@ -234,7 +234,7 @@ impl Checker {
                 false,
             ) if a.may_equal(b) && ordered(a) && ordered(b) => (Type::Bool, comparison(a, b)),
             (operators::ADD, [a, b], false) if a.may_equal(b) && added(a) && added(b) => {
-                (if a == b { a.clone() } else { Type::Dyn }, ANY_COST)
+                (if a == b { a.clone() } else { Type::Dyn }, added_cost(a, b))
             }
             (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, [a, b], false)
                 if [a, b].iter().all(|of| of.is_number() || **of == Type::Dyn) =>
@@ -349,6 +349,10 @@ fn literal_type(literal: &LiteralValue) -> Type {
 
 fn ordered(of: &Type) -> bool {
     of.is_number() || matches!(of, Type::String | Type::Dyn)
+}
+
+fn added_cost(a: &Type, b: &Type) -> u64 {
+    if a.is_number() && b.is_number() { 0 } else { ANY_COST }
 }
 
 fn added(of: &Type) -> bool {

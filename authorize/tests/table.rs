@@ -275,3 +275,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_deepest_accepted_expression_is_evaluated_on_the_stack_of_a_thread() {
+    let lists = format!("size({}{}) == 1", "[".repeat(31), "]".repeat(31));
+    let choices = format!("{}true{}", "(true ? ".repeat(31), " : false)".repeat(31));
+    let sums = format!("{} == 40", vec!["1"; 40].join(" + "));
+    for text in [lists, choices, sums] {
+        let expression = Expression::compile(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        assert_eq!(expression.evaluate(&variables(false)), Ok(true), "{text}");
+    }
+}
