@@ -59,7 +59,7 @@ fn every_expression_must_hold_and_rejections_have_the_form_of_the_stage() {
             ("/t/x/a?q=1+2", &[("x-tenant", "x"), ("x-tenant", "y")], 403),
             // A header that the connection takes is not forwarded, and is not read.
             ("/t/x/a?q=1+2", &[("x-tenant", "x"), ("connection", "x-tenant")], 403),
-            // Not text.
+            // UTF-8 that is not ASCII.
             ("/t/x/a?q=1+2", &[("x-tenant", "x"), ("x-latin", "\u{80}")], 200),
         ] {
             let response = gate.request("GET", path, headers, "");
