@@ -1,6 +1,7 @@
 //! ApiRoute: the operations of an API, each with its match, policies and integration. It attaches to Stages.
 
 mod authorization;
+mod authorize;
 mod integration;
 mod rule;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::field::Header;
 pub use authorization::{Authorization, AuthorizationType};
+pub use authorize::AuthorizeExpression;
 pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
 pub use rule::{
     BodyLimits, CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache,
@@ -114,6 +116,13 @@ pub struct ApiRouteSpec {
     /// `{type: None}` allows every client.
     /// Example: `{type: Authorizer, authorizer: {name: customers}, scopes: [orders.read]}`.
     pub authorization: Authorization,
+
+    /// Conditions in CEL that each request of every rule must meet. All must be true; a request for which one is false or cannot
+    /// be evaluated gets 403. They are checked after authorizer, scopes, policies and API key. Empty: no condition. At most 16.
+    /// Example: `[{expression: "identity.claims.tenant == params.tenant"}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub authorize: Vec<AuthorizeExpression>,
 
     /// Whether rules without their own `apiKey` require an API key. `Optional`: only a key that is not valid is rejected, and
     /// valid ones have the throttles of their plan. `Alternative`: a request needs a valid key, or the credential that

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api_key;
+mod authorize;
 mod caching;
 mod call;
 mod checks;

@@ -159,6 +159,19 @@ rejections! {
         rest FORBIDDEN "InvalidSignatureException" message!("Forbidden"),
         http FORBIDDEN message!("Forbidden");
 
+    /// An expression of `authorize` is false; with the message of its author.
+    ExpressionFalse(Option<Box<str>>): "ACCESS_DENIED",
+        native FORBIDDEN "This request is not allowed.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
+    /// An expression of `authorize` has no result: it reads what the request does not have, for example; with the message of its
+    /// author.
+    ExpressionFailed(Option<Box<str>>): "ACCESS_DENIED",
+        native FORBIDDEN "This request is not allowed.",
+        rest FORBIDDEN "ForbiddenException" message!("Forbidden"),
+        http FORBIDDEN message!("Forbidden");
+
     /// Plain HTTP for a stage that is served over TLS only.
     HttpsRequired: "ACCESS_DENIED",
         native FORBIDDEN "This API is served over HTTPS only.",
@@ -407,9 +420,18 @@ impl Reject {
         }
     }
 
-    /// A text for the caller.
+    /// The message of the author of an expression.
+    fn authored(&self) -> Option<&str> {
+        match self {
+            Self::ExpressionFalse(message) | Self::ExpressionFailed(message) => message.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// A sentence for the caller.
     fn detail(&self) -> &str {
         match self {
+            Self::ExpressionFalse(Some(message)) | Self::ExpressionFailed(Some(message)) => message,
             Self::Malformed(why) => why,
             Self::SignatureInvalid(problem) => &problem.message,
             other => other.row().native.1,
@@ -442,22 +464,30 @@ impl Reject {
                     Self::SignatureInvalid(problem) => {
                         serde_json::json!({"message": problem.message}).to_string().into()
                     }
-                    _ => Bytes::from_static(body.as_bytes()),
+                    _ => self.message().unwrap_or(Bytes::from_static(body.as_bytes())),
                 };
                 ("application/json", status, body)
             }
-            Behavior::AwsHttp => ("application/json", row.http.0, Bytes::from_static(row.http.1.as_bytes())),
+            Behavior::AwsHttp => {
+                let body = self.message().unwrap_or(Bytes::from_static(row.http.1.as_bytes()));
+                ("application/json", row.http.0, body)
+            }
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         (status, headers, body)
     }
 
+    /// The body of AWS's behaviors with the message of the author; none: there is no such message.
+    fn message(&self) -> Option<Bytes> {
+        self.authored().map(|message| serde_json::json!({"message": message}).to_string().into())
+    }
+
     /// Problem details (RFC 9457).
     fn problem(&self, status: StatusCode) -> String {
-        if let Self::SignatureInvalid(_) = self {
-            // It has texts of the client.
-            let (title, detail) = (status.canonical_reason(), self.detail());
+        // What others have written can need escapes.
+        if self.authored().is_some() || matches!(self, Self::SignatureInvalid(_)) {
+            let (title, detail) = (status.canonical_reason().unwrap_or("Error"), self.detail());
             let problem = serde_json::json!({
                 "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
             });

@@ -242,6 +242,7 @@ pub fn upstream(addresses: &[SocketAddr]) -> (PartName, PartBody) {
 
 pub fn policy(integration: Integration) -> RulePolicy {
     RulePolicy {
+        authorize: Vec::new(),
         source: None,
         authorizer: None,
         api_key: false,
@@ -267,7 +268,7 @@ pub fn rule(name: &str, method: &str, path: &str, policy: RulePolicy) -> Rule {
         path: path.parse().unwrap(),
         headers: vec![],
         query: vec![],
-        action: RuleAction::Serve(Box::new(policy)),
+        action: RuleAction::of(policy),
     }
 }
 

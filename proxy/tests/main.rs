@@ -11,6 +11,7 @@
 )]
 
 mod alternative_key;
+mod authorize;
 mod aws;
 mod bodies;
 mod caching;

@@ -54,6 +54,11 @@ fn newer_parts() -> Vec<Part> {
             json["rules"][0]["action"]["Serve"]["retries"] = json!(3);
         }),
         with_variant("newer", "/newer", "integration", json!({"Lambda": {"function": "f"}})),
+        // As this proxy reads it, so does an older one read the action of a rule with expressions.
+        edited(route("acted", vec![rule("r", "GET", "/acted", policy(mock("acted")))]), |json| {
+            let policy = json["rules"][0]["action"]["Serve"].take();
+            json["rules"][0]["action"] = json!({"Newer": policy});
+        }),
         part(
             "authorizer/shop/newer",
             &json!({"object": {"kind": "Authorizer", "namespace": "shop", "name": "newer"},
@@ -132,8 +137,8 @@ impl Proxy {
     }
 
     async fn serves_what_it_can_decode(&self) {
-        let paths = ["/known", "/newer", "/guarded", "/parted", "/none"];
-        let statuses = [200, 500, 500, 200, 404];
+        let paths = ["/known", "/newer", "/acted", "/guarded", "/parted", "/none"];
+        let statuses = [200, 500, 500, 500, 200, 404];
         for (path, status) in paths.into_iter().zip(statuses) {
             assert_eq!(self.status(path).await, status, "{path}");
         }

@@ -8,7 +8,7 @@ use sluice_crds::api_route::{IntegrationType, Rule};
 use sluice_crds::authorizer::UserPool;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::ObjectKey;
-use sluice_wire::{Endpoints, ObjectRef, Part, PartBody, PartKind, PartName, Parts, RuleAction};
+use sluice_wire::{Endpoints, ObjectRef, Part, PartBody, PartKind, PartName, Parts};
 
 use super::local::Local;
 
@@ -40,7 +40,7 @@ impl Reach {
             match (name.kind, part.decode()) {
                 (PartKind::Upstream, Ok(PartBody::Upstream(upstream))) => reach.upstream(name, &upstream.endpoints),
                 (PartKind::Route, Ok(PartBody::Route(route))) => {
-                    let valid = route.rules.iter().filter(|rule| matches!(rule.action, RuleAction::Serve(_)));
+                    let valid = route.rules.iter().filter(|rule| rule.action.policy().is_some());
                     for (rule, stage) in valid.flat_map(|rule| route.stages.iter().map(move |stage| (rule, stage))) {
                         reach.served.insert((route.object.clone(), rule.name.clone(), stage.clone()));
                     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::authorization::Authorization;
+use super::authorize::AuthorizeExpression;
 use super::integration::Integration;
 use crate::client_throttle::ClientThrottle;
 use crate::cors::Cors;
@@ -72,6 +73,13 @@ pub struct Rule {
     /// every network that the stage accepts. Example: `{allow: [10.0.0.0/8], deny: [10.66.0.0/16]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+
+    /// Conditions in CEL that a request of the rule must meet, in addition to those of the ApiRoute's `authorize`. All must be true; a request for which one is false or cannot
+    /// be evaluated gets 403. They are checked after authorizer, scopes, policies and API key. Empty: no condition. At most 16.
+    /// Example: `[{expression: "identity.claims.tenant == params.tenant"}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub authorize: Vec<AuthorizeExpression>,
 
     /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
     /// this rule.

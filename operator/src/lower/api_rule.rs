@@ -98,6 +98,9 @@ impl Lowering<'_> {
     fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorization: &api::Authorization) -> Option<Policy> {
         let source_field = format!("{}.source", self.at);
         let source = rule.source.as_ref().and_then(|source| fields::source(&source_field, source, &mut self.problems));
+        let mut authorize = fields::authorize("spec.authorize", &route.spec.authorize, &mut self.problems);
+        let authorize_field = format!("{}.authorize", self.at);
+        authorize.extend(fields::authorize(&authorize_field, &rule.authorize, &mut self.problems));
         let own = rule.authorization.is_some();
         let field = if own { format!("{}.authorization", self.at) } else { "spec.authorization".into() };
         let authorization = self.authorization(&field, authorization);
@@ -127,6 +130,7 @@ impl Lowering<'_> {
         }
         Some(Policy {
             source,
+            authorize,
             authorization: authorization?,
             api_key: requirement != ApiKeyRequirement::None,
             optional_key: requirement == ApiKeyRequirement::Optional,

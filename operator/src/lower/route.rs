@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use sluice_wire::{
-    ApiVersion, ClientThrottle, Cors, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate, RuleCache, Sources,
-    Throttle,
+    ApiVersion, AuthorizeTerm, ClientThrottle, Cors, FieldMatch, HeaderEdits, HttpTarget, Mock, PathTemplate,
+    RuleCache, Sources, Throttle,
 };
 
 use crate::objects::{Kind, ObjectKey};
@@ -72,6 +72,8 @@ pub(crate) struct Match {
 pub(crate) struct Policy {
     /// The networks whose requests are accepted; none: every network.
     pub(crate) source: Option<Sources>,
+    /// Expressions that must hold.
+    pub(crate) authorize: Vec<AuthorizeTerm>,
     /// Who may call.
     pub(crate) authorization: Authorization,
     /// Whether an API key of a plan for the Stage is required.

@@ -25,7 +25,7 @@ pub(crate) fn action(
 ) -> RuleAction {
     let translated = policy.and_then(|policy| translate(view, from, policy, problems, services));
     match translated.filter(|_| problems.count() == 0) {
-        Some(policy) => RuleAction::Serve(Box::new(policy)),
+        Some(policy) => RuleAction::of(policy),
         None => RuleAction::Invalid { why: problems.sentences() },
     }
 }
@@ -45,6 +45,7 @@ fn translate(
     };
     Some(RulePolicy {
         source: policy.source.clone(),
+        authorize: policy.authorize.clone(),
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,

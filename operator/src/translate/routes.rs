@@ -115,7 +115,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
             continue;
         }
         // A rule that rejects all its requests is not served.
-        let valid = kept.iter().filter(|(_, rule)| matches!(rule.action, RuleAction::Serve(_))).map(|(at, _)| *at);
+        let valid = kept.iter().filter(|(_, rule)| rule.action.policy().is_some()).map(|(at, _)| *at);
         let valid: Vec<usize> = valid.collect();
         translated.rules.extend(stages.iter().map(|stage| (stage.clone(), valid.len())));
         served.extend(valid);
@@ -256,6 +256,7 @@ mod tests {
     fn route() -> Route {
         let policy = Policy {
             source: None,
+            authorize: Vec::new(),
             authorization: Authorization::Authorizer {
                 authorizer: reference("customers", "security[0]"),
                 scopes: Vec::new(),

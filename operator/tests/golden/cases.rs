@@ -1,4 +1,6 @@
 cases! {
+    authorize
+    authorize_bad
     authorizer_any_audience
     authorizer_cognito
     authorizer_cognito_bad

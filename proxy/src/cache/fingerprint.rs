@@ -63,6 +63,7 @@ mod tests {
         };
         let policy = RulePolicy {
             source: None,
+            authorize: Vec::new(),
             authorizer: Some(AuthorizerUse {
                 part: PartName::new(PartKind::Authorizer, "shop/idp"),
                 scopes: vec!["read".into()],

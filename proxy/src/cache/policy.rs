@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_RANGE, FORWARDED, HOST, RANGE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluice_wire::{
-    Behavior, CacheScope, Integration, Invalidation, Rule, RuleAction, RuleCache, StageCache, Unauthorized, Variable,
+    Behavior, CacheScope, Integration, Invalidation, Rule, RuleCache, StageCache, Unauthorized, Variable,
 };
 
 use super::conditional;
@@ -249,11 +249,7 @@ impl CachePolicy {
 /// The variables that the gateway renders into the backend's request, or into the response of a mock. Those of `response.headers` are rendered
 /// for stored responses as well.
 fn rendered(rule: &Rule) -> impl Iterator<Item = &Variable> {
-    let policy = match &rule.action {
-        RuleAction::Serve(policy) => Some(policy),
-        RuleAction::Invalid { .. } => None,
-    };
-    let templates = policy.into_iter().flat_map(|policy| {
+    let templates = rule.action.policy().into_iter().flat_map(|policy| {
         let mock = match &policy.integration {
             Integration::Mock(mock) => mock.headers.as_slice(),
             Integration::Service(_) | Integration::Http(_) => &[],

@@ -32,6 +32,7 @@ fn key(path: &str) -> Key {
     };
     let policy = RulePolicy {
         source: None,
+        authorize: Vec::new(),
         authorizer: None,
         api_key: false,
         optional_key: false,

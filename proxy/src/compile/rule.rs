@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use sluice_authorize::{Expression, Fields};
 use sluice_wire as wire;
 use sluice_wire::{
     Diagnostic, Hash, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
@@ -18,7 +19,8 @@ use crate::cache::{Cache, CachePolicy, RuleAtStage};
 use crate::cors::Cors;
 use crate::gateway::router::{Conditions, Methods, Position, Tie};
 use crate::gateway::{
-    AWS_BODY, Action, Caching, Edits, ExternalHttp, Integration, Mock, Operation, PathSegment, Policy, Rule, body_limit,
+    AWS_BODY, Action, Authorize, Caching, Edits, ExternalHttp, Integration, Mock, Operation, PathSegment, Policy, Rule,
+    body_limit,
 };
 use crate::limit::{BucketId, ClientLimit, Limit};
 use crate::observe::access_log;
@@ -84,14 +86,16 @@ pub(super) fn compile(
         let action = match &rule.action {
             // The operator has already reported it.
             wire::RuleAction::Invalid { .. } => Action::Invalid,
-            wire::RuleAction::Serve(policy) => match self::policy(site, &part, rule, policy, authorizers, state) {
-                Ok(policy) => Action::Serve(policy),
-                Err(problem) => {
-                    let message = format!("The rule {} cannot be served: {problem}", rule.name);
-                    diagnostics.push(diagnostic(&site.route.object, message));
-                    Action::Invalid
+            wire::RuleAction::Serve(policy) | wire::RuleAction::Authorize(policy) => {
+                match self::policy(site, &part, rule, policy, authorizers, state) {
+                    Ok(policy) => Action::Serve(policy),
+                    Err(problem) => {
+                        let message = format!("The rule {} cannot be served: {problem}", rule.name);
+                        diagnostics.push(diagnostic(&site.route.object, message));
+                        Action::Invalid
+                    }
                 }
-            },
+            }
         };
         let place = Position {
             version: version.clone(),
@@ -173,6 +177,7 @@ fn policy(
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
         source: policy.source.as_ref().map(|sources| Box::new(SourceFilter::compile(sources))),
+        authorize: authorize(&policy.authorize)?,
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,
@@ -189,6 +194,21 @@ fn policy(
         buffer_limit: policy.buffer_limit.unwrap_or(AWS_BODY).min(body_limit),
         integration,
     })
+}
+
+fn authorize(terms: &[wire::AuthorizeTerm]) -> Result<Option<Box<Authorize>>, Problem> {
+    if terms.is_empty() {
+        return Ok(None);
+    }
+    let mut compiled = Vec::with_capacity(terms.len());
+    let mut reads = Fields::default();
+    for (at, term) in terms.iter().enumerate() {
+        let expression = Expression::compile(&term.expression);
+        let expression = expression.map_err(|why| format!("its expression {} is not valid: {why}.", at + 1))?;
+        reads = reads.union(expression.reads());
+        compiled.push((expression, term.message.as_deref().map(Into::into)));
+    }
+    Ok(Some(Box::new(Authorize { terms: compiled, reads })))
 }
 
 /// Every template of a rule.

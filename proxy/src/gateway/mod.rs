@@ -20,8 +20,8 @@ pub(crate) use hosts::{HostTable, below};
 pub(crate) use readings::readings;
 pub(crate) use request_policy::ResolvedPolicy;
 pub(crate) use stage::{
-    AWS_BODY, Action, Caching, ClientAuth, Edits, ExternalHttp, Integration, KeySource, Matched, Mock, Operation,
-    PathSegment, Policy, RequestHead, Rule, Stage, TlsPolicy, body_limit,
+    AWS_BODY, Action, Authorize, Caching, ClientAuth, Edits, ExternalHttp, Integration, KeySource, Matched, Mock,
+    Operation, PathSegment, Policy, RequestHead, Rule, Stage, TlsPolicy, body_limit,
 };
 pub(crate) use stage_path::{Reduced, StagePath};
 

@@ -190,6 +190,7 @@ impl Rule {
         authorizer
             && integration
             && policy.source.is_none()
+            && policy.authorize.is_none()
             && !policy.api_key
             && policy.limit.is_none()
             && policy.request.is_none()
@@ -208,6 +209,8 @@ pub(crate) enum Action {
 pub(crate) struct Policy {
     /// None: requests from every network are accepted.
     pub(crate) source: Option<Box<SourceFilter>>,
+    /// None: no expression must hold.
+    pub(crate) authorize: Option<Box<Authorize>>,
     pub(crate) authorizer: Option<(Arc<Authorizer>, Vec<String>)>,
     pub(crate) api_key: bool,
     /// A request without a key is accepted.
@@ -231,6 +234,14 @@ pub(crate) struct Policy {
     /// The longest request body that is buffered.
     pub(crate) buffer_limit: u64,
     pub(crate) integration: Integration,
+}
+
+/// Expressions that must all hold.
+pub(crate) struct Authorize {
+    /// Each with what a rejected client reads.
+    pub(crate) terms: Vec<(sluice_authorize::Expression, Option<Box<str>>)>,
+    /// What they read.
+    pub(crate) reads: sluice_authorize::Fields,
 }
 
 /// Caching of a rule.

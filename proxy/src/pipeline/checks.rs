@@ -1,4 +1,4 @@
-//! The checks before an integration is called, in their order: network, authorizer, scopes, policy, API key, limits, size of the body.
+//! The checks before an integration is called, in their order: network, authorizer, scopes, policy, API key, expressions, limits, size of the body.
 //! What a check decides is in its own module.
 
 use std::time::Instant;
@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderValue};
 use sluice_wire::Behavior;
 use smallvec::SmallVec;
 
-use super::api_key;
 use super::call::Call;
 use super::credentials::remove_unverified;
 use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
+use super::{api_key, authorize};
 use crate::auth::{AuthRequest, Authorization, Decision};
 use crate::cache::INVALIDATE_SCOPE;
 use crate::gateway::{Gateway, Matched, Policy, readings};
@@ -112,6 +112,9 @@ pub(crate) async fn pass(
         true => api_key::check(exchange, gateway, matched, policy, parts, present)?,
         false => None,
     };
+    if let Some(authorize) = &policy.authorize {
+        authorize::check(authorize, exchange, matched, &call.parts)?;
+    }
     limits(exchange, gateway, matched, policy, (client.as_ref(), plan))?;
     if let Some(expected) = expected_body {
         Box::pin(signature::check_body(exchange, matched, policy, call, &expected)).await?;

@@ -72,6 +72,9 @@ fn rows() -> Vec<Row> {
             (403, forbidden),
         ),
         // As a web ACL.
+        // AWS has no expressions: as of other rejections after the authorizer.
+        (Reject::ExpressionFalse(None), 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
+        (Reject::ExpressionFailed(None), 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         (Reject::SourceNotAllowed, 403, (403, "ForbiddenException", forbidden), (403, forbidden)),
         // 2.2.
         (
@@ -276,4 +279,14 @@ fn every_rejection_has_a_type_of_aws_gateway_responses() {
             "{reject:?}"
         );
     }
+}
+
+#[test]
+fn the_message_of_an_author_is_escaped() {
+    let reject = Reject::ExpressionFalse(Some("Only \"owners\".".into()));
+    for behavior in [Behavior::AwsRest, Behavior::AwsHttp] {
+        assert_eq!(reject.render(behavior).2, r#"{"message":"Only \"owners\"."}"#);
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&reject.render(Behavior::Native).2).unwrap();
+    assert_eq!((&problem["status"], &problem["detail"]), (&403.into(), &"Only \"owners\".".into()));
 }

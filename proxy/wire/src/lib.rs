@@ -76,8 +76,8 @@ pub use request_policy::{
 };
 pub use reserved::{Message, Reserved, is_hop_by_hop, is_removed_from_requests, reserved};
 pub use route::{
-    ApiVersion, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock, RoutePart, Rule,
-    RuleAction, RuleCache, RulePolicy, VersionScheme,
+    ApiVersion, AuthorizeTerm, AuthorizerUse, CacheScope, FieldMatch, HeaderEdits, HttpTarget, Integration, Mock,
+    RoutePart, Rule, RuleAction, RuleCache, RulePolicy, VersionScheme,
 };
 pub use stage::{
     ApiKeySource, Behavior, CLIENT_AUTH_REQUIRED, ClientAuth, ClientThrottle, Cors, Hsts, Invalidation,

@@ -21,10 +21,7 @@ pub struct RoutePart {
 impl RoutePart {
     /// The authorizers and upstreams that its rules use, in the order of the rules.
     pub fn uses(&self) -> impl Iterator<Item = &PartName> {
-        let policies = self.rules.iter().filter_map(|rule| match &rule.action {
-            RuleAction::Serve(policy) => Some(policy),
-            RuleAction::Invalid { .. } => None,
-        });
+        let policies = self.rules.iter().filter_map(|rule| rule.action.policy());
         policies.flat_map(|policy| {
             let upstream = match &policy.integration {
                 Integration::Service(part) => Some(part),
@@ -89,11 +86,41 @@ pub struct FieldMatch {
 pub enum RuleAction {
     /// The policy is complete.
     Serve(Box<RulePolicy>),
+    /// The policy is complete and has expressions. A proxy that does not know them does not know this variant either, and rejects
+    /// the requests of the ApiRoute.
+    Authorize(Box<RulePolicy>),
     /// It is not: 500, reason `InvalidConfig`.
     Invalid {
         /// Why, for logs; never for callers.
         why: String,
     },
+}
+
+impl RuleAction {
+    /// Serves requests with the policy.
+    #[must_use]
+    pub fn of(policy: RulePolicy) -> Self {
+        if policy.authorize.is_empty() { Self::Serve(Box::new(policy)) } else { Self::Authorize(Box::new(policy)) }
+    }
+
+    /// The policy; none: requests are rejected.
+    #[must_use]
+    pub fn policy(&self) -> Option<&RulePolicy> {
+        match self {
+            Self::Serve(policy) | Self::Authorize(policy) => Some(policy),
+            Self::Invalid { .. } => None,
+        }
+    }
+}
+
+/// An expression that must hold for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorizeTerm {
+    /// In CEL.
+    pub expression: String,
+    /// What a rejected client reads; none: a general sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Everything that is checked and done for a rule.
@@ -102,6 +129,9 @@ pub struct RulePolicy {
     /// From where; none: from every network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Sources>,
+    /// Expressions that must all hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorize: Vec<AuthorizeTerm>,
     /// Who may call. None: every client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<AuthorizerUse>,

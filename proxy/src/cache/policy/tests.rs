@@ -64,6 +64,7 @@ fn compile(configured: &Configured) -> CachePolicy {
     let cache = RuleCache { ttl_ms: None, keys, unkeyed, methods, scope: configured.scope };
     let policy = RulePolicy {
         source: None,
+        authorize: Vec::new(),
         authorizer: None,
         api_key: false,
         optional_key: false,

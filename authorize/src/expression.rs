@@ -1,0 +1,163 @@
+//! One expression: compiled once, evaluated for each request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cel::extractors::This;
+use cel::{Context, ExecutionError, Program, functions};
+
+use crate::check::{self, Checked, FUNCTIONS};
+use crate::error::{CompileError, EvaluationError};
+use crate::limits::{MAX_COST, MAX_LENGTH};
+use crate::types::Fields;
+use crate::value::{Value, Variables};
+
+/// A compiled expression.
+pub struct Expression {
+    program: Program,
+    functions: Context<'static>,
+    reads: Fields,
+    cost: u64,
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expression(cost {})", self.cost)
+    }
+}
+
+impl Expression {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// It is not valid, or its cost is too high.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
+        if text.len() > MAX_LENGTH {
+            return Err(CompileError::TooLong);
+        }
+        if is_deep(text) {
+            return Err(CompileError::TooDeep);
+        }
+        // The parser is recursive: on a stack of its own, an expression cannot exhaust that of the caller. A panic ends the thread.
+        let owned = text.to_owned();
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(&owned));
+        let parsed = thread.ok().and_then(|thread| thread.join().ok());
+        let (program, checked, cost) = parsed.unwrap_or_else(|| Err(unparsable()))?;
+        if cost > MAX_COST {
+            return Err(CompileError::Cost(cost));
+        }
+        let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
+        Ok(Self { program, functions: functions(patterns), reads: checked.reads, cost })
+    }
+
+    /// The fields that it reads: others need no value.
+    #[must_use]
+    pub const fn reads(&self) -> Fields {
+        self.reads
+    }
+
+    /// The estimated cost for the largest request.
+    #[must_use]
+    pub const fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Whether a request with these values meets it.
+    ///
+    /// # Errors
+    /// It has no result: the request must be rejected.
+    pub fn evaluate(&self, variables: &Variables) -> Result<bool, EvaluationError> {
+        let mut context = self.functions.new_inner_scope();
+        for (name, value) in &variables.0 {
+            context.add_variable_from_value(*name, value.clone());
+        }
+        // The library has paths that panic; `check` rejects those that are known.
+        let result = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
+        match result {
+            Ok(Ok(Value::Bool(result))) => Ok(result),
+            Ok(Ok(_)) => Err(EvaluationError::NotBoolean),
+            Ok(Err(error)) => Err(reason(&error)),
+            Err(_) => Err(EvaluationError::Failed),
+        }
+    }
+}
+
+/// The stack of the parser.
+const STACK: usize = 64 * 1024 * 1024;
+/// The deepest nesting of brackets.
+const MAX_BRACKETS: usize = 32;
+/// The largest number of characters of operators.
+const MAX_OPERATORS: usize = 512;
+
+/// Whether the parser could need more than its stack: brackets and operators are counted, also those in texts.
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut operators) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'!' | b'-' | b'+' | b'*' | b'/' | b'%' | b'?' | b':' | b'<' | b'>' | b'=' | b'&' | b'|' | b'.' => {
+                operators += 1
+            }
+            _ => {}
+        }
+        if depth > MAX_BRACKETS || operators > MAX_OPERATORS {
+            return true;
+        }
+    }
+    false
+}
+
+fn unparsable() -> CompileError {
+    CompileError::Syntax { line: 1, column: 1, why: "it cannot be parsed".to_owned() }
+}
+
+fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
+    let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
+        Some(error) => {
+            let position = |at: isize| usize::try_from(at).unwrap_or(0).max(1);
+            CompileError::Syntax { line: position(error.pos.0), column: position(error.pos.1), why: error.msg.clone() }
+        }
+        None => unparsable(),
+    })?;
+    let (checked, cost) = check::check(program.expression())?;
+    Ok((program, checked, cost))
+}
+
+fn functions(patterns: HashMap<String, regex::Regex>) -> Context<'static> {
+    let mut context = Context::empty();
+    for name in FUNCTIONS {
+        match name {
+            "contains" => context.add_function(name, functions::contains),
+            "double" => context.add_function(name, functions::double),
+            "endsWith" => context.add_function(name, functions::ends_with),
+            "int" => context.add_function(name, functions::int),
+            "size" => context.add_function(name, functions::size),
+            "startsWith" => context.add_function(name, functions::starts_with),
+            "string" => context.add_function(name, functions::string),
+            _ => {}
+        }
+    }
+    let matches = move |This(text): This<Arc<String>>, pattern: Arc<String>| -> Result<bool, ExecutionError> {
+        let regex = patterns.get(pattern.as_str());
+        regex.map(|regex| regex.is_match(&text)).ok_or_else(|| ExecutionError::no_such_key("pattern"))
+    };
+    context.add_function("matches", matches);
+    context
+}
+
+/// The reason without the values that the error of the library contains.
+fn reason(error: &ExecutionError) -> EvaluationError {
+    match error {
+        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) | ExecutionError::UndeclaredReference(_) => {
+            EvaluationError::NoSuchKey
+        }
+        ExecutionError::FunctionError { .. }
+        | ExecutionError::DivisionByZero(_)
+        | ExecutionError::RemainderByZero(_)
+        | ExecutionError::Overflow(..) => EvaluationError::Arithmetic,
+        _ => EvaluationError::WrongType,
+    }
+}

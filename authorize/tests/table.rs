@@ -1,0 +1,288 @@
+//! Tables: expressions that are rejected, and expressions with their results for one request.
+
+use proptest::prelude::*;
+use serde_json::json;
+use sluice_authorize::*;
+
+fn variables(certificate: bool) -> Variables {
+    let mut values = Values::default();
+    let texts = [
+        (Field::Method, "GET"),
+        (Field::Path, "/tenants/a/orders"),
+        (Field::Host, "shop.example"),
+        (Field::Scheme, "https"),
+        (Field::Address, "10.1.2.3"),
+        (Field::IdentityKind, "jwt"),
+        (Field::IdentityId, "alice"),
+        (Field::StageName, "prod"),
+        (Field::StageNamespace, "shop"),
+    ];
+    for (field, value) in texts {
+        values.set(field, text(value).unwrap());
+    }
+    let headers = [("x-a", "1"), ("x-many", "1, 2"), ("x-long", &"a".repeat(8000))];
+    values.set(Field::Headers, map(headers.map(|(name, value)| (name, text(value)))).unwrap());
+    values.set(Field::Query, map([("q", list([text("1"), text("2")]))]).unwrap());
+    values.set(Field::Params, map([("tenant", text("a"))]).unwrap());
+    values.set(Field::IdentityScopes, list([text("read"), text("write")]).unwrap());
+    let claims = json!({
+        "tenant": "a", "level": 3, "ratio": 0.5, "admin": true, "none": null, "groups": ["dev", "ops"],
+        "realm_access": {"roles": ["owner"]}, "https://x/y": "z",
+    });
+    values.set(Field::IdentityClaims, from_json(claims.as_object().unwrap()).unwrap());
+    if certificate {
+        values.set(Field::CertificateSubject, text("CN=client").unwrap());
+    }
+    values.finish()
+}
+
+#[test]
+fn expressions_have_the_documented_results() {
+    use EvaluationError::*;
+    let rows: &[(&str, Result<bool, EvaluationError>)] = &[
+        ("true", Ok(true)),
+        ("false", Ok(false)),
+        ("!false", Ok(true)),
+        ("request.method == 'GET'", Ok(true)),
+        ("request['method'] == 'GET'", Ok(true)),
+        ("request.method != 'GET'", Ok(false)),
+        ("request.method in ['GET', 'HEAD']", Ok(true)),
+        ("request.method in ['POST']", Ok(false)),
+        ("request.path.startsWith('/tenants/')", Ok(true)),
+        ("request.path.endsWith('/orders')", Ok(true)),
+        ("request.path.contains('admin')", Ok(false)),
+        ("request.path.matches('^/tenants/[a-z]+/')", Ok(true)),
+        ("request.path.matches('^/admin')", Ok(false)),
+        ("request.host == 'shop.example'", Ok(true)),
+        ("request.scheme == 'https'", Ok(true)),
+        ("request.headers['x-a'] == '1'", Ok(true)),
+        ("request.headers['x-many'] == '1, 2'", Ok(true)),
+        ("request.headers['x-none'] == '1'", Err(NoSuchKey)),
+        ("request.headers['X-A'] == '1'", Err(NoSuchKey)),
+        ("'x-a' in request.headers", Ok(true)),
+        ("'x-none' in request.headers", Ok(false)),
+        ("!('x-none' in request.headers) || request.headers['x-none'] == '1'", Ok(true)),
+        ("size(request.headers['x-long']) == 8000", Ok(true)),
+        ("request.headers['x-long'].size() > 9000", Ok(false)),
+        ("has(request.headers.accept)", Ok(false)),
+        ("request.query.q == ['1', '2']", Ok(true)),
+        ("request.query.q[0] == '1'", Ok(true)),
+        ("request.query.q[2] == '1'", Err(NoSuchKey)),
+        ("'2' in request.query.q", Ok(true)),
+        ("request.query.none[0] == '1'", Err(NoSuchKey)),
+        ("has(request.query.q)", Ok(true)),
+        ("source.address == '10.1.2.3'", Ok(true)),
+        ("source.address.startsWith('10.')", Ok(true)),
+        ("identity.kind == 'jwt'", Ok(true)),
+        ("identity.id == 'alice'", Ok(true)),
+        ("has(identity.id)", Ok(true)),
+        ("'read' in identity.scopes", Ok(true)),
+        ("'delete' in identity.scopes", Ok(false)),
+        ("identity.scopes.all(s, s != 'delete')", Ok(true)),
+        ("identity.claims.tenant == params.tenant", Ok(true)),
+        ("identity.claims['https://x/y'] == 'z'", Ok(true)),
+        ("identity.claims.level >= 3", Ok(true)),
+        ("identity.claims.level == 3", Ok(true)),
+        ("identity.claims.level + 1 == 4", Ok(true)),
+        ("identity.claims.ratio < 1.0", Ok(true)),
+        ("identity.claims.admin", Ok(true)),
+        ("!identity.claims.admin", Ok(false)),
+        ("identity.claims.none == null", Ok(true)),
+        ("identity.claims.groups.exists(g, g == 'ops')", Ok(true)),
+        ("identity.claims.groups.exists(g, g == 'sales')", Ok(false)),
+        ("identity.claims.groups.exists_one(g, g == 'ops')", Ok(true)),
+        ("identity.claims.groups.all(g, g.matches('^[a-z]+$'))", Ok(true)),
+        ("identity.claims.groups.filter(g, g == 'ops').size() == 1", Ok(true)),
+        ("size(identity.claims.groups.map(g, size(g))) == 2", Ok(true)),
+        ("'owner' in identity.claims.realm_access.roles", Ok(true)),
+        ("identity.claims.missing == 'a'", Err(NoSuchKey)),
+        ("identity.claims.missing != 'a'", Err(NoSuchKey)),
+        ("identity.claims.realm_access.missing.roles == 'a'", Err(NoSuchKey)),
+        ("has(identity.claims.missing)", Ok(false)),
+        ("has(identity.claims.tenant) && identity.claims.tenant == 'a'", Ok(true)),
+        ("identity.claims.tenant == 3", Ok(false)),
+        ("identity.claims.tenant", Err(NotBoolean)),
+        ("identity.claims.level / 0 == 1", Err(Arithmetic)),
+        ("9223372036854775807 + identity.claims.level > 0", Err(Arithmetic)),
+        ("int(identity.claims.tenant) == 1", Err(Arithmetic)),
+        ("int(request.headers['x-a']) == 1", Ok(true)),
+        ("string(identity.claims.level) == '3'", Ok(true)),
+        ("stage.name == 'prod' && stage.namespace == 'shop'", Ok(true)),
+        ("params.tenant == 'a'", Ok(true)),
+        ("params.other == 'a'", Err(NoSuchKey)),
+        ("has(certificate.subject)", Ok(false)),
+        ("certificate.subject == 'CN=client'", Err(NoSuchKey)),
+        ("request.method == 'GET' ? true : false", Ok(true)),
+        ("false && identity.claims.missing == 'a'", Ok(false)),
+        ("true || identity.claims.missing == 'a'", Ok(true)),
+    ];
+    let variables = variables(false);
+    let mut wrong = Vec::new();
+    for (text, expected) in rows {
+        let expression = Expression::compile(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        let result = expression.evaluate(&variables);
+        if result != *expected {
+            wrong.push(format!("{text}: {result:?}, expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let certified = Expression::compile("certificate.subject == 'CN=client'").unwrap();
+    assert_eq!(certified.evaluate(&self::variables(true)), Ok(true));
+}
+
+#[test]
+fn invalid_expressions_are_rejected_with_the_reason() {
+    let many = vec!["true"; 300].join(" && ");
+    let long = format!("'{}' == ''", "a".repeat(5000));
+    let costly = "identity.claims.groups.exists(g, g + g + g + g + g + g == request.path)";
+    let rows: &[(&str, &str)] = &[
+        ("", "line 1"),
+        ("request.method ==", "line 1"),
+        ("request.method == 'GET", "line 1"),
+        ("(true", "line 1"),
+        ("user.name == 'a'", "there is no variable \"user\""),
+        ("request.verb == 'GET'", "request has no field \"verb\""),
+        ("request['verb'] == 'GET'", "request has no field \"verb\""),
+        ("identity.tenant == 'a'", "identity has no field \"tenant\""),
+        ("request.method", "the result is of type string"),
+        ("1 + 1", "the result is of type int"),
+        ("request.method == 1", "== does not accept (string, int)"),
+        ("request.method && true", "&& does not accept (string, bool)"),
+        ("!request.path", "! does not accept (string)"),
+        ("request.path.trim() == ''", "there is no function \"trim\""),
+        ("request.path.matches('(')", "is not valid"),
+        ("request.path.matches(request.method)", "must be a literal"),
+        ("request.path.startsWith(1)", "startsWith does not accept (string, int)"),
+        ("request.method.length == 1", "a string has no field \"length\""),
+        ("1 in request.headers", "does not accept (int, map)"),
+        ("'a' < 1", "does not accept"),
+        ("identity.scopes.all(a, identity.scopes.exists(b, a == b))", "must not be inside of another"),
+        ("identity.scopes.all(request, request == 'a')", "hides a variable"),
+        ("Thing{a: 1} == 1", "objects such as"),
+        (costly, "the estimated cost of the expression is"),
+        (&many, "too many operators"),
+        (&long, "too long"),
+    ];
+    let mut wrong = Vec::new();
+    for (text, expected) in rows {
+        match Expression::compile(text) {
+            Ok(_) => wrong.push(format!("{text}: accepted")),
+            Err(why) if why.to_string().contains(expected) => {}
+            Err(why) => wrong.push(format!("{text:.80}: {why}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_field_is_read_only_where_it_is_named() {
+    let reads = |text: &str| Expression::compile(text).unwrap().reads();
+    let one = reads("request.method == 'GET' && identity.claims['a'] == 1");
+    let fields: Vec<_> = Field::ALL.iter().filter(|field| one.has(**field)).collect();
+    assert_eq!(fields, [&Field::Method, &Field::IdentityClaims]);
+    assert!(reads("request != null").has(Field::Headers));
+    assert!(reads("'a' in params").has(Field::Params));
+}
+
+#[test]
+fn deep_nesting_is_rejected_or_compiled_without_an_overflow() {
+    for (open, inner, close) in
+        [("(", "true", ")"), ("!", "true", ""), ("[", "", "]"), ("-", "1", ""), ("{1:", "1", "}")]
+    {
+        let depth = 1900 / (open.len() + close.len()).max(1);
+        let text = format!("{}{inner}{} == 1", open.repeat(depth), close.repeat(depth));
+        if let Ok(expression) = Expression::compile(&text) {
+            assert!(expression.cost() <= MAX_COST, "{open}");
+        }
+    }
+    for operator in ["+", "&&", "==", "."] {
+        let text = vec!["a"; 4000 / (operator.len() + 1)].join(operator);
+        assert!(Expression::compile(&text).is_err(), "{operator}");
+    }
+}
+
+#[test]
+fn values_of_a_request_are_limited() {
+    assert_eq!(text(&"a".repeat(16 * 1024 + 1)).unwrap_err(), EvaluationError::BadValue);
+    assert_eq!(list((0..1025).map(|_| text("a"))).unwrap_err(), EvaluationError::BadValue);
+    let mut deep = json!(1);
+    for _ in 0..20 {
+        deep = json!([deep]);
+    }
+    assert!(from_json(json!({ "a": deep }).as_object().unwrap()).is_err());
+}
+
+fn part() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "true",
+        "1",
+        "1u",
+        "0.5",
+        "'a'",
+        "b'a'",
+        "null",
+        "[]",
+        "[1, 'a']",
+        "{}",
+        "{'a': 1}",
+        "request.method",
+        "request",
+        "request.headers",
+        "request.query",
+        "identity.claims",
+        "identity.claims.level",
+        "identity.claims.groups",
+        "identity.scopes",
+        "params.tenant",
+        "params",
+        "-9223372036854775808",
+    ])
+    .prop_map(str::to_owned);
+    leaf.prop_recursive(4, 32, 3, |inner| {
+        let two = (
+            inner.clone(),
+            prop::sample::select(vec!["+", "-", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "in"]),
+            inner.clone(),
+        );
+        prop_oneof![
+            two.prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}[{b}]")),
+            (inner.clone(), prop::sample::select(vec!["contains", "startsWith", "endsWith"]), inner.clone())
+                .prop_map(|(a, name, b)| format!("{a}.{name}({b})")),
+            (inner.clone(), prop::sample::select(vec!["all", "exists", "exists_one", "filter", "map"]), inner.clone())
+                .prop_map(|(a, name, b)| format!("{a}.{name}(x, x == {b})")),
+            (prop::sample::select(vec!["size", "int", "double", "string", "!", "-"]), inner.clone())
+                .prop_map(|(name, a)| format!("{name}({a})")),
+            (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
+        ]
+    })
+}
+
+proptest! {
+    /// What is accepted never makes the library panic: `Failed` is the result of a panic.
+    #[test]
+    fn accepted_expressions_are_evaluated_without_a_panic(text in part()) {
+        if let Ok(expression) = Expression::compile(&text) {
+            prop_assert!(expression.cost() <= MAX_COST);
+            prop_assert_ne!(expression.evaluate(&variables(false)), Err(EvaluationError::Failed), "{}", text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_compiler_panic(text in "\\PC{0,60}") {
+        if let Ok(expression) = Expression::compile(&text) {
+            prop_assert_ne!(expression.evaluate(&variables(false)), Err(EvaluationError::Failed));
+        }
+    }
+}
+
+#[test]
+fn the_deepest_accepted_expression_is_evaluated_on_the_stack_of_a_thread() {
+    let lists = format!("size({}{}) == 1", "[".repeat(31), "]".repeat(31));
+    let choices = format!("{}true{}", "(true ? ".repeat(31), " : false)".repeat(31));
+    let sums = format!("{} == 40", vec!["1"; 40].join(" + "));
+    for text in [lists, choices, sums] {
+        let expression = Expression::compile(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        assert_eq!(expression.evaluate(&variables(false)), Ok(true), "{text}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The expressions of a rule: the values that they read, and their rejections.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use http::request::Parts;
+use sluice_authorize::{EvaluationError, Field, Value, Values, from_json, list, map, text};
+use sluice_wire::CertificateField;
+
+use super::exchange::Exchange;
+use crate::gateway::{Authorize, Matched, path};
+use crate::reject::Reject;
+
+/// Rejects a request for which an expression does not hold.
+pub(crate) fn check(
+    authorize: &Authorize,
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    parts: &Parts,
+) -> Result<(), Reject> {
+    let values = values(authorize, exchange, matched, parts).map_err(|_| Reject::ExpressionFailed(None))?.finish();
+    for (expression, message) in &authorize.terms {
+        match expression.evaluate(&values) {
+            Ok(true) => {}
+            Ok(false) => return Err(Reject::ExpressionFalse(message.clone())),
+            Err(_) => return Err(Reject::ExpressionFailed(message.clone())),
+        }
+    }
+    Ok(())
+}
+
+/// The values of the fields that are read.
+fn values(
+    authorize: &Authorize,
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    parts: &Parts,
+) -> Result<Values, EvaluationError> {
+    let mut values = Values::default();
+    for field in Field::ALL.iter().copied().filter(|field| authorize.reads.has(*field)) {
+        if let Some(value) = value(field, exchange, matched, parts) {
+            values.set(field, value?);
+        }
+    }
+    Ok(values)
+}
+
+/// The value of a field; none: the request has none.
+fn value(
+    field: Field,
+    exchange: &Exchange,
+    matched: &Matched<'_>,
+    parts: &Parts,
+) -> Option<Result<Value, EvaluationError>> {
+    let identity = exchange.identity.as_deref();
+    let certificate = |field| exchange.certificate()?.details().field(field).map(text);
+    let stage = &matched.stage.object;
+    match field {
+        Field::Method => Some(text(exchange.method.as_str())),
+        Field::Path => Some(text(matched.matched)),
+        Field::Host => Some(text(&exchange.host)),
+        Field::Scheme => Some(text(if exchange.secure { "https" } else { "http" })),
+        Field::Headers => Some(headers(&parts.headers)),
+        Field::Query => Some(query(parts.uri.query().unwrap_or_default())),
+        Field::Address => Some(text(&exchange.address().to_string())),
+        Field::IdentityKind => Some(text(identity?.kind)),
+        Field::IdentityId => identity?.id.as_deref().map(text),
+        Field::IdentityScopes => Some(list(identity?.scopes.iter().map(|scope| text(scope)))),
+        Field::IdentityClaims => Some(from_json(&identity?.attributes)),
+        Field::CertificateSubject => certificate(CertificateField::Subject),
+        Field::CertificateIssuer => certificate(CertificateField::Issuer),
+        Field::CertificateSerial => certificate(CertificateField::Serial),
+        Field::CertificateFingerprint => certificate(CertificateField::Fingerprint),
+        Field::StageName => Some(text(&stage.name)),
+        Field::StageNamespace => Some(text(&stage.namespace)),
+        Field::Params => {
+            let names = matched.rule.parameters.iter();
+            Some(map(names.filter_map(|name| Some((&**name, text(matched.parameter(name)?))))))
+        }
+    }
+}
+
+/// Several values of a header are joined, as recipients may do (RFC 9110, 5.3). A value that is not text cannot be compared.
+fn headers(headers: &HeaderMap) -> Result<Value, EvaluationError> {
+    map(headers.keys().map(|name| {
+        let mut joined = String::new();
+        for (at, value) in headers.get_all(name).iter().enumerate() {
+            let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
+                return (name.as_str(), Err(EvaluationError::BadValue));
+            };
+            joined.push_str(if at == 0 { "" } else { ", " });
+            joined.push_str(value);
+        }
+        (name.as_str(), text(&joined))
+    }))
+}
+
+fn query(query: &str) -> Result<Value, EvaluationError> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (name, value) in path::query_pairs(query) {
+        all.entry(name).or_default().push(value);
+    }
+    map(all.iter().map(|(name, values)| (&**name, list(values.iter().map(|value| text(value))))))
+}
