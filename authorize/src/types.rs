@@ -117,6 +117,16 @@ fields! {
     CertificateSerial "certificate" "serial" Type::String;
     /// The fingerprint.
     CertificateFingerprint "certificate" "fingerprint" Type::String;
+    /// The first DNS name of the certificate.
+    CertificateDns "certificate" "dns" Type::String;
+    /// The first URI of the certificate.
+    CertificateUri "certificate" "uri" Type::String;
+    /// `namespace/name` of the ApiKey.
+    KeyId "key" "id" Type::String;
+    /// The customer of the ApiKey.
+    KeyCustomer "key" "customer" Type::String;
+    /// `namespace/name` of the UsagePlan that admits the key.
+    KeyPlan "key" "plan" Type::String;
     /// The name of the Stage.
     StageName "stage" "name" Type::String;
     /// The namespace of the Stage.

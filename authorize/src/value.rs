@@ -115,7 +115,7 @@ impl Values {
     #[must_use]
     pub fn finish(mut self) -> Variables {
         let mut out = std::mem::take(&mut self.whole);
-        for name in ["request", "source", "identity", "certificate", "stage"] {
+        for name in ["request", "source", "identity", "certificate", "key", "stage"] {
             let fields = self.variables.remove(name).unwrap_or_default();
             out.push((name, Value::Map(Map { map: Arc::new(fields) })));
         }

@@ -122,3 +122,66 @@ fn an_older_proxy_does_not_know_the_action_of_a_rule_with_expressions() {
     assert_eq!(serde_json::from_str::<RuleAction>(&text).unwrap(), action);
     assert!(serde_json::to_string(&RuleAction::of(policy(mock("in")))).unwrap().starts_with(r#"{"Serve":{"#));
 }
+
+#[test]
+fn a_path_has_one_spelling_and_preflight_requests_are_not_checked() {
+    let mut gate = Gate::start();
+    let cors = Cors {
+        allow_origins: vec!["https://app.example".into()],
+        allow_methods: vec!["GET".into()],
+        allow_headers: vec!["x-role".into()],
+        expose_headers: vec![],
+        max_age_s: None,
+        allow_credentials: false,
+    };
+    let of_role = guarded(mock("in"), &[("params.role != 'admin' && !request.path.startsWith('/roles/admin')", None)]);
+    let of_header = guarded(mock("in"), &[("request.headers['x-role'] == 'reader'", None)]);
+    let parts = vec![
+        stage_part(StagePart { cors: Some(Box::new(cors)), ..stage() }),
+        route("r", vec![rule("role", "GET", "/roles/{role}", of_role), rule("header", "GET", "/header", of_header)]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    for (path, status) in
+        [("/roles/reader", 200), ("/roles/admin", 403), ("/roles/%61dmin", 403), ("/roles/%61%64%6D%69n", 403)]
+    {
+        assert_eq!(gate.get(path).status, status, "{path}");
+    }
+    assert_eq!(gate.request("GET", "/header", &[("x-role", "reader")], "").status, 200);
+    // Not UTF-8, in whatever header.
+    let raw = b"GET /header HTTP/1.1\r\nhost: shop.example\r\nx-role: reader\r\nx-other: \xff\r\n\r\n";
+    let mut stream = gate.connect();
+    std::io::Write::write_all(&mut stream, raw).unwrap();
+    assert_eq!(read_response(&mut stream).status, 403);
+    let preflight = [
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "x-role"),
+    ];
+    assert_eq!(gate.request("OPTIONS", "/header", &preflight, "").status, 204);
+}
+
+#[test]
+fn the_key_of_a_request_can_be_read() {
+    let mut gate = Gate::start();
+    let plan = PartName::of_object(PartKind::Plan, "shop", "gold");
+    let entry = |name: &str, key: &str| KeyEntry {
+        object: ObjectRef::new("ApiKey", "shop", name),
+        digest: Hash::of(key.as_bytes()),
+        customer: Some("acme".into()),
+        plans: vec![plan.clone()],
+    };
+    let keys = vec![entry("one", "key-0123456789-one"), entry("two", "key-0123456789-two")];
+    let at = PlanStage { stage: stage_name(), throttles: vec![] };
+    let object = ObjectRef::new("UsagePlan", "shop", "gold");
+    let text = "key.id == 'shop/one' && key.customer == 'acme' && key.plan == 'shop/gold'";
+    let keyed = RulePolicy { api_key: true, ..guarded(mock("in"), &[(text, None)]) };
+    let parts = vec![
+        stage_part(stage()),
+        (plan.clone(), PartBody::Plan(PlanPart { object, stages: vec![at], throttle: None })),
+        (PartName::new(PartKind::Keys, "0"), PartBody::Keys(KeysPart { keys })),
+        route("r", vec![rule("keyed", "GET", "/a", keyed)]),
+    ];
+    assert_eq!(gate.put(parts), vec![]);
+    let ask = |key: &str| gate.request("GET", "/a", &[("x-api-key", key)], "").status;
+    assert_eq!([ask("key-0123456789-one"), ask("key-0123456789-two"), ask("none")], [200, 403, 403]);
+}

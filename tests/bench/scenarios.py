@@ -12,6 +12,7 @@ class Scenario:
     routes: int = 1
     jwt: bool = False
     function: bool = False  # a Lambda authorizer
+    expressions: bool = False
     key: bool = False
     throttle: str = ""  # "", "open": counted and never reached, "closed": always reached
     cache: bool = False
@@ -62,5 +63,6 @@ SCENARIOS = [
 # wrk has no client certificates: their instructions are counted only. At most 3 % more than tls.
 COUNTED_ONLY = [
     Scenario("client-certificate", "TLS 1.3 with a client certificate, persistent connections", tls=True, client_certificate=True),
+    Scenario("expressions", "three expressions of authorize", expressions=True, goals=(("plain", 1.08),)),
     Scenario("lambda", "Lambda authorizer, results remembered, 100 clients", function=True, goals=(("plain", 1.08),)),
 ]

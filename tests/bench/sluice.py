@@ -63,7 +63,8 @@ def thing(kind, name):
 
 
 def route(name, path, policy):
-    rule = {"name": "get", "methods": ["GET"], "path": path, "headers": [], "query": [], "action": {"Serve": policy}}
+    action = {"Authorize" if "authorize" in policy else "Serve": policy}
+    rule = {"name": "get", "methods": ["GET"], "path": path, "headers": [], "query": [], "action": action}
     return part(f"route/{NAMESPACE}/{name}", {"object": thing("ApiRoute", name), "stages": [STAGE], "rules": [rule]})
 
 
@@ -74,6 +75,9 @@ def policy(scenario):
         body["authorizer"] = {"part": AUTHORIZER, "scopes": ["read"]}
     if scenario.function:
         body["authorizer"] = {"part": AUTHORIZER, "scopes": []}
+    if scenario.expressions:
+        terms = ["request.method == 'GET'", "request.path.startsWith('/items/')", "stage.name == 'bench' && source.address != '192.0.2.1'"]
+        body["authorize"] = [{"expression": term} for term in terms]
     if scenario.throttle == "closed":
         body["throttle"] = {"rate": 1, "per_ms": 1_000_000, "burst": 1}
     if scenario.throttle == "open":

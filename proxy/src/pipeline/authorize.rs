@@ -71,6 +71,11 @@ fn value(
         Field::CertificateIssuer => certificate(CertificateField::Issuer),
         Field::CertificateSerial => certificate(CertificateField::Serial),
         Field::CertificateFingerprint => certificate(CertificateField::Fingerprint),
+        Field::CertificateDns => certificate(CertificateField::Dns),
+        Field::CertificateUri => certificate(CertificateField::Uri),
+        Field::KeyId => Some(text(&exchange.key.as_ref()?.id)),
+        Field::KeyCustomer => exchange.key.as_ref()?.customer.as_deref().map(text),
+        Field::KeyPlan => Some(text(exchange.key.as_ref()?.admits(&matched.stage.part)?.id())),
         Field::StageName => Some(text(&stage.name)),
         Field::StageNamespace => Some(text(&stage.namespace)),
         Field::Params => {
