@@ -43,6 +43,8 @@ struct Served<'a> {
     needs_certificate: bool,
     /// The Stage's policy decides about the request.
     has_policy: bool,
+    /// Expressions decide about the request.
+    has_expressions: bool,
     /// What happens instead: the Stage needs HTTPS, and there is no address for it.
     no_tls: Option<PlainHttp>,
     /// Why requests do not reach the integration.
@@ -55,6 +57,9 @@ impl Served<'_> {
         let name = &self.rule.name;
         match &self.unreachable {
             Some(Unreachable { status, why }) => format!("{status}: {name}, {why}"),
+            None if self.has_expressions => {
+                format!("{}: {name}{what}; 403 unless each expression of authorize holds", ok_status(self.rule))
+            }
             None if self.has_policy => {
                 format!("{}: {name}{what}; 403 unless the policy allows it", ok_status(self.rule))
             }
@@ -152,6 +157,7 @@ impl<'a> Context<'a> {
                         accepts_this_machine,
                         needs_certificate: needs_certificate(stage),
                         has_policy: stage.spec.policy.is_some(),
+                        has_expressions: !route.spec.authorize.is_empty() || !rule.authorize.is_empty(),
                         no_tls,
                         unreachable,
                     });
