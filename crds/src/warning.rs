@@ -50,6 +50,7 @@ codes! {
     PRINCIPAL_WITHOUT_POLICY = "PrincipalWithoutPolicy": "a Principal has no policy that allows anything";
     REVOCATION_LIST_EXPIRED = "RevocationListExpired": "a list of revoked certificates has expired";
     REVOCATION_LIST_EXPIRES_SOON = "RevocationListExpiresSoon": "a list of revoked certificates expires soon";
+    SCOPES_NEVER_MET = "ScopesNeverMet": "a rule requires scopes, and callers of its Authorizer have none";
     THROTTLE_WITHOUT_KEY = "ThrottleWithoutKey": "a UsagePlan limits a rule that requires no API key";
     TIMEOUT_ABOVE_AWS = "TimeoutAboveAws": "a timeout is longer than AWS allows";
     UNKNOWN_CODE = "UnknownCode": "the annotation sluice.dev/silence names a code that does not exist";

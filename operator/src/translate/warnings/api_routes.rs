@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use sluice_crds::api_route::{AuthorizationType, HttpMethod, IntegrationType, Rule, VersionScheme};
+use sluice_crds::api_route::{Authorization, AuthorizationType, HttpMethod, IntegrationType, Rule, VersionScheme};
+use sluice_crds::authorizer::AuthorizerType;
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::stage::{ApiKeySourceType, Behavior};
 use sluice_crds::warning::{
     CACHE_IN_NO_STAGE, CACHE_KEY_WITHOUT_BODY, CACHE_OF_OTHER_METHODS, CACHE_WITHOUT_KEYS, CREDENTIALS_WITHOUT_TLS,
-    LITERAL_PATTERN, NEVER_MATCHES, OPEN_CATCH_ALL, PREFIX_REPEATED, TIMEOUT_ABOVE_AWS,
+    LITERAL_PATTERN, NEVER_MATCHES, OPEN_CATCH_ALL, PREFIX_REPEATED, SCOPES_NEVER_MET, TIMEOUT_ABOVE_AWS,
 };
-use sluice_crds::{ApiRoute, Stage};
+use sluice_crds::{ApiRoute, Authorizer, Stage};
 use sluice_wire::{PathTemplate, Segment, is_removed_from_requests};
 
-use crate::objects::ObjectKey;
+use crate::objects::{Kind, ObjectKey};
+use crate::translate::references::{Referrer, resolve};
 use crate::translate::stages;
 use crate::translate::view::View;
 use crate::translate::warnings::shared::{of_client_throttle, of_throttle, plain_and_external};
@@ -48,8 +50,25 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         of_client_throttle(&format!("{}.clientThrottle", at.field), rule.client_throttle, warnings);
         at.timeout(warnings);
         at.credentials(warnings);
+        if let Some(authorization) = &rule.authorization {
+            scopes(view, key, authorization, &at.field, warnings);
+        }
     }
+    scopes(view, key, &route.spec.authorization, "spec", warnings);
     open_catch_alls(route, warnings);
+}
+
+/// Scopes that no caller of the Authorizer has.
+fn scopes(view: &View<'_>, key: &ObjectKey, authorization: &Authorization, field: &str, warnings: &mut Warnings) {
+    let Some(named) = authorization.authorizer.as_ref().filter(|_| !authorization.scopes.is_empty()) else { return };
+    let found = resolve::<Authorizer>(view, Referrer::new(Kind::ApiRoute, key), &key.target(named));
+    let Ok(type_) = found.map(|found| found.spec.type_) else { return };
+    if matches!(type_, AuthorizerType::Lambda | AuthorizerType::Iam | AuthorizerType::ServiceAccount) {
+        let why = format!(
+            "callers of an Authorizer of type {type_:?} have no scopes, so every request is rejected with 403. Remove the scopes"
+        );
+        warnings.add(SCOPES_NEVER_MET, &format!("{field}.authorization.scopes"), why);
+    }
 }
 
 impl At<'_> {
