@@ -11,7 +11,7 @@ use cel::{Context, ExecutionError, Program, functions};
 use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
 use crate::limits::{MAX_COST, MAX_LENGTH};
-use crate::types::Fields;
+use crate::types::{Field, Fields};
 use crate::value::{Value, Variables};
 
 /// A compiled expression.
@@ -19,6 +19,8 @@ pub struct Expression {
     program: Program,
     functions: Context<'static>,
     reads: Fields,
+    /// The variables that it names.
+    variables: Vec<&'static str>,
     cost: u64,
 }
 
@@ -49,7 +51,9 @@ impl Expression {
             return Err(CompileError::Cost(cost));
         }
         let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
-        Ok(Self { program, functions: functions(patterns), reads: checked.reads, cost })
+        let reads = checked.reads;
+        let read = Field::ALL.iter().filter(|field| reads.has(**field)).map(|field| field.variable());
+        Ok(Self { program, functions: functions(patterns), reads, variables: read.collect(), cost })
     }
 
     /// The fields that it reads: others need no value.
@@ -70,7 +74,8 @@ impl Expression {
     /// It has no result: the request must be rejected.
     pub fn evaluate(&self, variables: &Variables) -> Result<bool, EvaluationError> {
         let mut context = self.functions.new_inner_scope();
-        for (name, value) in &variables.0 {
+        // The library copies each value.
+        for (name, value) in variables.0.iter().filter(|(name, _)| self.variables.contains(name)) {
             context.add_variable_from_value(*name, value.clone());
         }
         // The library has paths that panic; `check` rejects those that are known.

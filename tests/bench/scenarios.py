@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import sigv4
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -13,6 +15,7 @@ class Scenario:
     jwt: bool = False
     function: bool = False  # a Lambda authorizer
     expressions: bool = False
+    signed: bool = False  # AWS Signature Version 4
     key: bool = False
     throttle: str = ""  # "", "open": counted and never reached, "closed": always reached
     cache: bool = False
@@ -34,7 +37,7 @@ class Scenario:
         clients = len(material.tokens) if self.jwt or self.key or self.function else 1
         listing = []
         for n in range(max(len(paths), clients)):
-            headers = {}
+            headers = sigv4.headers(paths[n % len(paths)]) if self.signed else {}
             if self.jwt or self.function:
                 headers["Authorization"] = f"Bearer {material.tokens[n % clients]}"
             if self.key:
@@ -63,6 +66,7 @@ SCENARIOS = [
 # wrk has no client certificates: their instructions are counted only. At most 3 % more than tls.
 COUNTED_ONLY = [
     Scenario("client-certificate", "TLS 1.3 with a client certificate, persistent connections", tls=True, client_certificate=True),
+    Scenario("signed", "AWS Signature Version 4, without a body", signed=True, goals=(("plain", 1.35),)),
     Scenario("expressions", "three expressions of authorize", expressions=True, goals=(("plain", 1.08),)),
     Scenario("lambda", "Lambda authorizer, results remembered, 100 clients", function=True, goals=(("plain", 1.08),)),
 ]

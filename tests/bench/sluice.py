@@ -6,6 +6,7 @@ import os
 import re
 import urllib.request
 
+import sigv4
 from material import AUDIENCE, ISSUER
 from measure import BenchError, free_port
 from proxies import BACKEND_ADDRESS, Proxy, write
@@ -73,7 +74,7 @@ def policy(scenario):
             "integration": {"Service": BACKEND}}
     if scenario.jwt:
         body["authorizer"] = {"part": AUTHORIZER, "scopes": ["read"]}
-    if scenario.function:
+    if scenario.function or scenario.signed:
         body["authorizer"] = {"part": AUTHORIZER, "scopes": []}
     if scenario.expressions:
         terms = ["request.method == 'GET'", "request.path.startsWith('/items/')", "stage.name == 'bench' && source.address != '192.0.2.1'"]
@@ -89,7 +90,8 @@ def policy(scenario):
 
 def parts(scenario, material, backend_port, function_port=None):
     """The whole configuration of a scenario."""
-    stage = {"object": thing("Stage", "bench"), "hostnames": [], "base_path": "/", "behavior": "Native", "access_log": True}
+    stage = {"object": thing("Stage", "bench"), "hostnames": [], "base_path": "/", "behavior": "Native", "access_log": True,
+             "arn": "arn:aws:execute-api:eu-west-1:000000000000:bench"}
     if scenario.tls:
         stage |= {"hostnames": ["localhost"], "certificates": [CERTIFICATE]}
         yield part(CERTIFICATE, {"object": thing("Secret", "localhost"), "chain_pem": material.read("server.pem"),
@@ -110,6 +112,13 @@ def parts(scenario, material, backend_port, function_port=None):
         function = {"function": {"Url": f"http://{BACKEND_ADDRESS}:{function_port}/"}, "event": "RequestV2", "responses": "Policy",
                     "identity_sources": [{"header": "authorization"}], "result_ttl_ms": 3_600_000, "timeout_ms": 10_000}
         yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "kind": {"Lambda": function}})
+    if scenario.signed:
+        iam = {"regions": [sigv4.REGION], "service": sigv4.SERVICE, "clock_skew_s": 900}
+        yield part(AUTHORIZER, {"object": thing("Authorizer", "tokens"), "kind": {"Iam": iam}})
+        allow = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}}
+        yield part(f"principal/{NAMESPACE}/ann", {
+            "object": thing("Principal", "ann"), "account": "000000000000", "arn": "arn:aws:iam::000000000000:user/ann",
+            "authorizers": [AUTHORIZER], "keys": [{"id": sigv4.KEY_ID, "signing_keys": sigv4.days()}], "policies": [json.dumps(allow)]})
     if scenario.key:
         entries = [{"object": thing("ApiKey", f"c{n}"), "digest": hashlib.sha256(key.encode()).hexdigest(), "plans": [PLAN]}
                    for n, key in enumerate(material.keys)]
