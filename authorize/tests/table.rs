@@ -286,3 +286,69 @@ fn the_deepest_accepted_expression_is_evaluated_on_the_stack_of_a_thread() {
         assert_eq!(expression.evaluate(&variables(false)), Ok(true), "{text}");
     }
 }
+
+/// A text that exhausts a stack ends the process: neither the parser, nor the checks, nor the evaluation may need more than they have.
+#[test]
+fn no_text_exhausts_a_stack() {
+    let fill = |part: &str, end: &str| part.repeat((4096 - end.len()) / part.len()) + end;
+    let within = |part: &str, count: usize, end: &str| part.repeat(count) + end;
+    let mut texts = vec![
+        // Words that are operators, and what else could nest without a bracket.
+        fill("1 in ", "[1]"),
+        fill("a in b in ", "c"),
+        fill("true && ", "true"),
+        fill("true || ", "true"),
+        fill("true ? ", "true"),
+        fill("!", "true"),
+        fill("-", "1"),
+        fill("1 + ", "1"),
+        fill("1 == ", "1"),
+        fill("a.", "b"),
+        fill("a?.", "b"),
+        fill("'a' ", "'a'"),
+        fill("'a\\\\", "'"),
+        fill("r'''", "'"),
+        fill("// a\n", "true"),
+        fill("(", "true"),
+        fill("[", "1"),
+        fill("{", "1"),
+        fill("a(", "b"),
+        fill("a.b(", "c"),
+        fill("has(a.", "b"),
+        fill("[1].all(x, ", "true"),
+        fill("`", "a"),
+        fill("\u{e4}", ""),
+    ];
+    // As deep as the limits of brackets and operators permit.
+    for open in ["(", "[", "{'a': ", "size(", "[1].all(x, ", "!(", "true && (", "true ? (", "'a' in [", "1 + (", "-("] {
+        let close = |open: &str| {
+            if open.ends_with('[') {
+                "]"
+            } else if open.contains('{') {
+                "}"
+            } else {
+                ")"
+            }
+        };
+        for count in [8, 31, 32, 33] {
+            texts.push(within(open, count, "true") + &close(open).repeat(count));
+        }
+    }
+    for operator in [" && true", " || true", " == true", " ? true : true", " + 1", " in [1]", ".a", "[0]"] {
+        for count in [40, 60, 120, 250] {
+            texts.push(format!("true{}", operator.repeat(count)));
+            texts.push(format!("{}true{}{}", "(".repeat(31), operator.repeat(count), ")".repeat(31)));
+        }
+    }
+    let mut accepted = 0;
+    for text in &texts {
+        // As on a thread of a proxy.
+        let text = text.clone();
+        let result = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+            let expression = Expression::compile(&text).ok()?;
+            Some(expression.evaluate(&variables(false)).is_ok())
+        });
+        accepted += u32::from(result.unwrap().join().unwrap().is_some());
+    }
+    assert!(accepted >= 10, "{accepted} of {}: the test would prove nothing", texts.len());
+}
