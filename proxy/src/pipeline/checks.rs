@@ -61,8 +61,6 @@ pub(crate) async fn pass(
         }
         let (authorization, verified) = match authorizer.iam() {
             None => {
-                // Another authorizer needs no copy.
-                exchange.signed = None;
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
                 let facts = || variables.facts();
                 let request = AuthRequest {
@@ -105,6 +103,8 @@ pub(crate) async fn pass(
             }
         }
     }
+    // A response can take long: the copy of the request is needed no more.
+    exchange.signed = None;
     let parts = &mut call.parts;
     permission(exchange, matched, parts)?;
     let plan = match policy.api_key {
