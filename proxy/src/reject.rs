@@ -1,10 +1,16 @@
 //! Rejections: the responses that the gateway gives instead of the integration. Each rejection is one row of the table below,
 //! with its response in each behavior of a stage. When a request is rejected is decided by the steps of the pipeline.
 
+mod challenge;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sluice_wire::Behavior;
+
+use challenge::insufficient_scope;
+
+pub(crate) use challenge::Challenge;
 
 /// The responses to one rejection.
 struct Row {
@@ -329,47 +335,6 @@ pub(crate) struct SignatureProblem {
     /// `x-amzn-ErrorType`
     pub(crate) error_type: &'static str,
     pub(crate) message: String,
-}
-
-/// The error in `www-authenticate` about a credential (RFC 6750, 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Challenge {
-    /// There is none.
-    Missing,
-    /// It is not valid; why.
-    InvalidToken(&'static str),
-    /// It is a token of a Cognito user pool and has expired, which AWS says.
-    IncomingTokenExpired,
-}
-
-impl Challenge {
-    fn value(self, behavior: Behavior) -> HeaderValue {
-        if self == Self::IncomingTokenExpired {
-            return Self::InvalidToken("the token has expired").value(behavior);
-        }
-        let text = match (self, behavior) {
-            (Self::Missing | Self::IncomingTokenExpired, _) => return HeaderValue::from_static("Bearer"),
-            // AWS writes no commas, and an empty scope.
-            (Self::InvalidToken(why), Behavior::AwsHttp) => {
-                format!(r#"Bearer scope="" error="invalid_token" error_description="{why}""#)
-            }
-            (Self::InvalidToken(why), Behavior::Native | Behavior::AwsRest) => {
-                format!(r#"Bearer error="invalid_token", error_description="{why}""#)
-            }
-        };
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
-    }
-}
-
-fn insufficient_scope(behavior: Behavior) -> HeaderValue {
-    HeaderValue::from_static(match behavior {
-        Behavior::AwsHttp => {
-            r#"Bearer error="insufficient_scope" error_description="the token has none of the required scopes""#
-        }
-        Behavior::Native | Behavior::AwsRest => {
-            r#"Bearer error="insufficient_scope", error_description="the token has none of the required scopes""#
-        }
-    })
 }
 
 impl Reject {

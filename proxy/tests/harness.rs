@@ -1,7 +1,7 @@
 //! A proxy in this process, and parts to configure it with. The test kit has the clients and backends.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -300,4 +300,24 @@ pub fn login(set: String) -> (PartName, AuthorizerPart) {
     };
     let object = ObjectRef::new("Authorizer", "shop", "login");
     (PartName::new(PartKind::Authorizer, "shop/login"), AuthorizerPart { object, kind: AuthorizerKind::Jwt(jwt) })
+}
+
+/// A server that writes a text for each connection and then closes it, or keeps it open.
+pub fn raw_server(text: String, close: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 8192];
+            if stream.read(&mut request).is_ok() {
+                stream.write_all(text.as_bytes()).unwrap_or_default();
+            }
+            if !close {
+                open.push(stream);
+            }
+        }
+    });
+    address
 }

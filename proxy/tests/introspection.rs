@@ -2,7 +2,7 @@
 //! can fail.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -181,26 +181,6 @@ fn requests_with_one_token_cause_one_call_and_a_revoked_token_is_rejected_within
     assert_eq!(ask(&gate, "good").status, 401);
 }
 
-/// A server that writes a text for each connection and then closes it, or keeps it open.
-fn raw(text: String, close: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut open = Vec::new();
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = [0; 4096];
-            if stream.read(&mut request).is_ok() {
-                stream.write_all(text.as_bytes()).unwrap_or_default();
-            }
-            if !close {
-                open.push(stream);
-            }
-        }
-    });
-    address
-}
-
 #[test]
 fn whatever_the_endpoint_does_instead_of_deciding_the_request_is_rejected_and_nothing_is_remembered() {
     let status = |status: &str, more: &str| format!("HTTP/1.1 {status}\r\n{more}content-length: 0\r\n\r\n");
@@ -213,31 +193,31 @@ fn whatever_the_endpoint_does_instead_of_deciding_the_request_is_rejected_and_no
     let cut = |text: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{text}");
     let rows = [
         ("refused", closed, unavailable),
-        ("slow", raw(String::new(), false), unavailable),
-        ("slow body", raw(cut(ACTIVE), false), unavailable),
-        ("closed before a response", raw(String::new(), true), unavailable),
-        ("half a head", raw("HTTP/1.1 200 OK\r\ncontent-le".into(), true), unavailable),
-        ("half a body", raw(cut(ACTIVE), true), unavailable),
-        ("no HTTP", raw("SSH-2.0-x\r\n".into(), true), unavailable),
-        ("500", raw(status("500 Internal Server Error", ""), true), unavailable),
-        ("503", raw(status("503 Service Unavailable", ""), true), unavailable),
-        ("429", raw(status("429 Too Many Requests", ""), true), unavailable),
-        ("401", raw(status("401 Unauthorized", "www-authenticate: Basic\r\n"), true), client),
-        ("403", raw(status("403 Forbidden", ""), true), client),
-        ("redirect", raw(status("302 Found", &redirect), true), invalid),
-        ("redirect that keeps the method", raw(status("307 Temporary Redirect", &redirect), true), invalid),
-        ("404", raw(status("404 Not Found", ""), true), invalid),
-        ("204", raw(status("204 No Content", ""), true), invalid),
-        ("201", raw(json(ACTIVE).replace("200 OK", "201 Created"), true), invalid),
-        ("huge", raw(json(&huge), true), invalid),
-        ("empty", raw(json(""), true), invalid),
-        ("not JSON", raw(json("<html>"), true), invalid),
-        ("malformed JSON", raw(json(r#"{"active": true,"#), true), invalid),
-        ("a list", raw(json(&format!("[{ACTIVE}]")), true), invalid),
-        ("without active", raw(json(r#"{"sub": "ann", "aud": "shop"}"#), true), invalid),
-        ("active as text", raw(json(&ACTIVE.replace("true", "\"true\"")), true), invalid),
-        ("active twice", raw(json(&ACTIVE.replace("true,", "false, \"active\": true,")), true), invalid),
-        ("an odd exp", raw(json(&ACTIVE.replace("true,", "true, \"exp\": \"never\",")), true), invalid),
+        ("slow", raw_server(String::new(), false), unavailable),
+        ("slow body", raw_server(cut(ACTIVE), false), unavailable),
+        ("closed before a response", raw_server(String::new(), true), unavailable),
+        ("half a head", raw_server("HTTP/1.1 200 OK\r\ncontent-le".into(), true), unavailable),
+        ("half a body", raw_server(cut(ACTIVE), true), unavailable),
+        ("no HTTP", raw_server("SSH-2.0-x\r\n".into(), true), unavailable),
+        ("500", raw_server(status("500 Internal Server Error", ""), true), unavailable),
+        ("503", raw_server(status("503 Service Unavailable", ""), true), unavailable),
+        ("429", raw_server(status("429 Too Many Requests", ""), true), unavailable),
+        ("401", raw_server(status("401 Unauthorized", "www-authenticate: Basic\r\n"), true), client),
+        ("403", raw_server(status("403 Forbidden", ""), true), client),
+        ("redirect", raw_server(status("302 Found", &redirect), true), invalid),
+        ("redirect that keeps the method", raw_server(status("307 Temporary Redirect", &redirect), true), invalid),
+        ("404", raw_server(status("404 Not Found", ""), true), invalid),
+        ("204", raw_server(status("204 No Content", ""), true), invalid),
+        ("201", raw_server(json(ACTIVE).replace("200 OK", "201 Created"), true), invalid),
+        ("huge", raw_server(json(&huge), true), invalid),
+        ("empty", raw_server(json(""), true), invalid),
+        ("not JSON", raw_server(json("<html>"), true), invalid),
+        ("malformed JSON", raw_server(json(r#"{"active": true,"#), true), invalid),
+        ("a list", raw_server(json(&format!("[{ACTIVE}]")), true), invalid),
+        ("without active", raw_server(json(r#"{"sub": "ann", "aud": "shop"}"#), true), invalid),
+        ("active as text", raw_server(json(&ACTIVE.replace("true", "\"true\"")), true), invalid),
+        ("active twice", raw_server(json(&ACTIVE.replace("true,", "false, \"active\": true,")), true), invalid),
+        ("an odd exp", raw_server(json(&ACTIVE.replace("true,", "true, \"exp\": \"never\",")), true), invalid),
     ];
     let mut gate = Gate::start();
     gate.put(vec![guarded()]);

@@ -1,6 +1,5 @@
 //! Lambda authorizers against a real server: what it is called with, what its decisions do, and every way in which it can fail.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -272,26 +271,6 @@ fn a_call_of_the_api_invoke_has_a_valid_signature() {
     }
 }
 
-/// A server that writes a text for each connection and then closes it, or keeps it open.
-fn raw(text: String, close: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut open = Vec::new();
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = [0; 8192];
-            if stream.read(&mut request).is_ok() {
-                stream.write_all(text.as_bytes()).unwrap_or_default();
-            }
-            if !close {
-                open.push(stream);
-            }
-        }
-    });
-    address
-}
-
 #[test]
 fn whatever_the_function_does_instead_of_deciding_the_request_is_rejected_and_nothing_is_remembered() {
     let good = output("Allow", "*");
@@ -306,47 +285,47 @@ fn whatever_the_function_does_instead_of_deciding_the_request_is_rejected_and_no
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut output: Value = serde_json::from_str(&good).unwrap();
         change(&mut output);
-        raw(response(&output.to_string()), true)
+        raw_server(response(&output.to_string()), true)
     };
     let error = |message: &str| {
         let body = json!({"errorMessage": message, "errorType": "Error", "trace": []}).to_string();
-        raw(response(&body).replace("200 OK\r\n", "200 OK\r\nX-Amz-Function-Error: Unhandled\r\n"), true)
+        raw_server(response(&body).replace("200 OK\r\n", "200 OK\r\nX-Amz-Function-Error: Unhandled\r\n"), true)
     };
     let (unavailable, function) = ((503, "lambda_unavailable"), (503, "lambda_function_error"));
     let (rejected, invalid) = ((500, "lambda_rejected"), (500, "lambda_invalid_response"));
     let rows = [
         ("refused", closed, unavailable),
-        ("slow", raw(String::new(), false), unavailable),
-        ("slow body", raw(cut(&good), false), unavailable),
-        ("closed before a response", raw(String::new(), true), unavailable),
-        ("half a head", raw("HTTP/1.1 200 OK\r\ncontent-le".into(), true), unavailable),
-        ("half a body", raw(cut(&good), true), unavailable),
-        ("no HTTP", raw("SSH-2.0-x\r\n".into(), true), unavailable),
-        ("500", raw(status("500 Internal Server Error", ""), true), unavailable),
-        ("throttled", raw(status("429 Too Many Requests", ""), true), unavailable),
-        ("not permitted", raw(status("403 Forbidden", ""), true), rejected),
-        ("no such function", raw(status("404 Not Found", ""), true), rejected),
-        ("redirect", raw(status("302 Found", &redirect), true), invalid),
-        ("redirect that keeps the method", raw(status("307 Temporary Redirect", &redirect), true), invalid),
-        ("202", raw(response(&good).replace("200 OK", "202 Accepted"), true), invalid),
-        ("huge", raw(response(&format!("{{\"principalId\": \"{}\"}}", "x".repeat(70_000))), true), invalid),
+        ("slow", raw_server(String::new(), false), unavailable),
+        ("slow body", raw_server(cut(&good), false), unavailable),
+        ("closed before a response", raw_server(String::new(), true), unavailable),
+        ("half a head", raw_server("HTTP/1.1 200 OK\r\ncontent-le".into(), true), unavailable),
+        ("half a body", raw_server(cut(&good), true), unavailable),
+        ("no HTTP", raw_server("SSH-2.0-x\r\n".into(), true), unavailable),
+        ("500", raw_server(status("500 Internal Server Error", ""), true), unavailable),
+        ("throttled", raw_server(status("429 Too Many Requests", ""), true), unavailable),
+        ("not permitted", raw_server(status("403 Forbidden", ""), true), rejected),
+        ("no such function", raw_server(status("404 Not Found", ""), true), rejected),
+        ("redirect", raw_server(status("302 Found", &redirect), true), invalid),
+        ("redirect that keeps the method", raw_server(status("307 Temporary Redirect", &redirect), true), invalid),
+        ("202", raw_server(response(&good).replace("200 OK", "202 Accepted"), true), invalid),
+        ("huge", raw_server(response(&format!("{{\"principalId\": \"{}\"}}", "x".repeat(70_000))), true), invalid),
         ("an error", error("a secret of the function"), function),
         ("an error with more words", error("Unauthorized access"), function),
         (
             "an error with a policy",
-            raw(response(&good).replace("200 OK\r\n", "200 OK\r\nx-amz-function-error: Handled\r\n"), true),
+            raw_server(response(&good).replace("200 OK\r\n", "200 OK\r\nx-amz-function-error: Handled\r\n"), true),
             function,
         ),
-        ("an error without its header", raw(response(r#"{"errorMessage": "x"}"#), true), function),
-        ("null", raw(response("null"), true), invalid),
-        ("empty", raw(response(""), true), invalid),
-        ("not JSON", raw(response("<html>"), true), invalid),
+        ("an error without its header", raw_server(response(r#"{"errorMessage": "x"}"#), true), function),
+        ("null", raw_server(response("null"), true), invalid),
+        ("empty", raw_server(response(""), true), invalid),
+        ("not JSON", raw_server(response("<html>"), true), invalid),
         (
             "a member twice",
-            raw(response(&good.replace(r#""principalId""#, r#""principalId":"bob","principalId""#)), true),
+            raw_server(response(&good.replace(r#""principalId""#, r#""principalId":"bob","principalId""#)), true),
             invalid,
         ),
-        ("a simple response", raw(response(r#"{"isAuthorized": true}"#), true), invalid),
+        ("a simple response", raw_server(response(r#"{"isAuthorized": true}"#), true), invalid),
         ("no principalId", changed(&|output| output["principalId"] = Value::Null), invalid),
         ("an empty principalId", changed(&|output| output["principalId"] = json!("")), invalid),
         ("a number as principalId", changed(&|output| output["principalId"] = json!(7)), invalid),

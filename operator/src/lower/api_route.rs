@@ -5,7 +5,7 @@ use sluice_crds::api_route::{self as api, VersionScheme};
 use sluice_wire::ApiVersion;
 
 use crate::fields;
-use crate::lower::api_rule;
+use crate::lower::api_rule::{self, Inherited};
 use crate::lower::route::{Reference, Route};
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
@@ -13,6 +13,7 @@ use crate::problem::Problems;
 /// The routes of an ApiRoute.
 pub(crate) fn api_route(key: &ObjectKey, route: &ApiRoute) -> Route {
     let mut problems = Problems::default();
+    let inherited = Inherited::of(route);
     let stages = route
         .spec
         .stages
@@ -25,7 +26,7 @@ pub(crate) fn api_route(key: &ObjectKey, route: &ApiRoute) -> Route {
         stages: stages.collect(),
         version: route.spec.version.as_ref().map(|written| version(written, &mut problems)),
         rules_field: "spec.rules",
-        rules: (0..route.spec.rules.len()).filter_map(|at| api_rule::rule(key, route, at)).collect(),
+        rules: (0..route.spec.rules.len()).filter_map(|at| api_rule::rule(key, route, &inherited, at)).collect(),
         problems,
     }
 }

@@ -11,7 +11,8 @@ use sluice_crds::api_route::{
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::reference::{BackendTls, CaSourceType};
 use sluice_wire::{
-    HeaderEdits, Message, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse, reserved,
+    AuthorizeTerm, HeaderEdits, Message, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse,
+    reserved,
 };
 
 use crate::fields;
@@ -31,8 +32,22 @@ struct Lowering<'a> {
     problems: Problems,
 }
 
+/// What each rule has from its ApiRoute, and its problems, which are those of each rule.
+pub(super) struct Inherited {
+    authorize: Vec<AuthorizeTerm>,
+    problems: Problems,
+}
+
+impl Inherited {
+    pub(super) fn of(route: &ApiRoute) -> Self {
+        let mut problems = Problems::default();
+        let authorize = fields::authorize("spec.authorize", &route.spec.authorize, &mut problems);
+        Self { authorize, problems }
+    }
+}
+
 /// The rule of an ApiRoute at that index.
-pub(super) fn rule(key: &ObjectKey, route: &ApiRoute, at: usize) -> Option<Rule> {
+pub(super) fn rule(key: &ObjectKey, route: &ApiRoute, inherited: &Inherited, at: usize) -> Option<Rule> {
     let written = route.spec.rules.get(at)?;
     let at = format!("spec.rules[{at}]");
     let mut problems = Problems::default();
@@ -45,7 +60,7 @@ pub(super) fn rule(key: &ObjectKey, route: &ApiRoute, at: usize) -> Option<Rule>
             let authorization = written.authorization.as_ref().unwrap_or(&route.spec.authorization);
             let authorized = authorization.type_ == AuthorizationType::Authorizer;
             let mut lowering = Lowering { key, at: at.clone(), path: matches.path.clone(), authorized, problems };
-            (lowering.policy(route, written, authorization), lowering.problems)
+            (lowering.policy(route, inherited, written, authorization), lowering.problems)
         }
     };
     Some(Rule { name: written.name.clone(), field: at, matches, policy, problems })
@@ -95,10 +110,17 @@ impl Lowering<'_> {
         self.problems.invalid(&format!("{}.{field}", self.at), why);
     }
 
-    fn policy(&mut self, route: &ApiRoute, rule: &ApiRule, authorization: &api::Authorization) -> Option<Policy> {
+    fn policy(
+        &mut self,
+        route: &ApiRoute,
+        inherited: &Inherited,
+        rule: &ApiRule,
+        authorization: &api::Authorization,
+    ) -> Option<Policy> {
         let source_field = format!("{}.source", self.at);
         let source = rule.source.as_ref().and_then(|source| fields::source(&source_field, source, &mut self.problems));
-        let mut authorize = fields::authorize("spec.authorize", &route.spec.authorize, &mut self.problems);
+        let mut authorize = inherited.authorize.clone();
+        self.problems.extend(inherited.problems.clone());
         let authorize_field = format!("{}.authorize", self.at);
         authorize.extend(fields::authorize(&authorize_field, &rule.authorize, &mut self.problems));
         let own = rule.authorization.is_some();

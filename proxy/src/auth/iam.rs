@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use sluice_sigv4::{
     BodyHash, Incomplete, Mismatch, Options, Presented, RequestParts, ScopeError, SigningKey, TimeError,
 };
@@ -55,10 +56,17 @@ pub(crate) struct SignedRequest {
 }
 
 impl SignedRequest {
-    /// Whether a request could be signed. Others need no copy.
+    /// Whether a request could be signed. Others, such as those with tokens for other authorizers, need no copy.
     pub(crate) fn is_likely(headers: &HeaderMap, uri: &Uri) -> bool {
-        headers.contains_key(http::header::AUTHORIZATION)
+        let signed = |value: &HeaderValue| value.as_bytes().starts_with(b"AWS4-");
+        headers.get_all(http::header::AUTHORIZATION).iter().any(signed)
             || uri.query().is_some_and(|query| query.contains("Signature"))
+    }
+
+    /// A copy of a request.
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let Parts { method, uri, headers, .. } = parts;
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone() }
     }
 
     fn parts(&self) -> RequestParts<'_> {

@@ -20,8 +20,7 @@ pub(super) struct ExpectedBody(BodyHash);
 /// Keeps a request as the client sent it, if it could be signed: steps that follow remove headers.
 pub(super) fn keep(exchange: &mut Exchange, parts: &Parts) {
     if SignedRequest::is_likely(&parts.headers, &parts.uri) {
-        let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
-        exchange.signed = Some(Box::new(SignedRequest { method, uri, headers }));
+        exchange.signed = Some(Box::new(SignedRequest::of(parts)));
     }
 }
 
@@ -37,7 +36,8 @@ pub(super) async fn authorize(
     let began = Instant::now();
     let rejected =
         |error: SignatureError| Ok((Authorization::made(Decision::from(error), Some(began.elapsed())), None));
-    let Some(request) = exchange.signed.take() else { return rejected(SignatureError::Missing) };
+    // What was not kept is not signed, and its error says what it has instead.
+    let request = exchange.signed.take().unwrap_or_else(|| Box::new(SignedRequest::of(&call.parts)));
     let unverified = match iam.find(&request, SystemTime::now()) {
         Ok(unverified) => unverified,
         Err(error) => return rejected(error),
