@@ -230,6 +230,34 @@ fn the_policy_of_the_stage_denies_before_a_call_and_is_combined_after_it() {
 }
 
 #[test]
+fn events_name_the_resource_of_the_rule_with_and_without_expressions() {
+    let seen = Arc::new(Mutex::new(Value::Null));
+    let last = seen.clone();
+    let backend = Backend::start(move |_, body| {
+        *last.lock().unwrap() = serde_json::from_str(body).unwrap();
+        response(&output("Allow", "*"))
+    });
+    let mut gate = Gate::start();
+    for expressions in [&[][..], &["request.method != 'PUT'"]] {
+        let term = |text: &&str| AuthorizeTerm { expression: (*text).to_owned(), message: None };
+        let policy = || RulePolicy { authorize: expressions.iter().map(term).collect(), ..guarded(mock("in")) };
+        let rules = vec![rule("a", "GET", "/a", policy()), rule("order", "ANY", "/orders/{id}", policy())];
+        for (event, of_one, of_any) in [
+            (LambdaEvent::RequestV1, ("resource", "/a"), ("resource", "/orders/{id}")),
+            (LambdaEvent::RequestV2, ("routeKey", "GET /a"), ("routeKey", "ANY /orders/{id}")),
+        ] {
+            let kind = Lambda { result_ttl_ms: 0, ..lambda(backend.address, event) };
+            let parts = vec![stage_part(stage_of(Behavior::Native)), authorizer(kind), route("r", rules.clone())];
+            assert_eq!(gate.put(parts), vec![]);
+            for (path, (member, value)) in [("/a", of_one), ("/orders/7", of_any)] {
+                assert_eq!(ask(&gate, path, "t").status, 200);
+                assert_eq!(seen.lock().unwrap()[member], value, "{event:?} {path} {expressions:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_call_of_the_api_invoke_has_a_valid_signature() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let calls = seen.clone();

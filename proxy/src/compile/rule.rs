@@ -121,8 +121,7 @@ pub(super) fn compile(
 
 /// What events of authorizers contain of a rule.
 fn operation(route: &RoutePart, rule: &wire::Rule) -> Option<Box<Operation>> {
-    let wire::RuleAction::Serve(policy) = &rule.action else { return None };
-    policy.authorizer.as_ref()?;
+    rule.action.policy()?.authorizer.as_ref()?;
     let path = match &route.version {
         Some(version) if version.scheme == VersionScheme::Path => format!("/{}{}", version.name, rule.path),
         _ => rule.path.to_string(),
