@@ -10,8 +10,10 @@ use serde_json::json;
 use sluice_crds::{Authorizer, principal};
 use sluice_operator::cluster_issuer::ClusterIssuer;
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::objects::{Kind, Object, ObjectKey, access_key_secrets, generated_access_key, secret_of};
-use sluice_operator::report::keys::generate_access_key;
+use sluice_operator::objects::{
+    Kind, Object, ObjectKey, access_key_secrets, generated_access_key, secret_of, session_secret,
+};
+use sluice_operator::random::{access_key, session_key};
 
 use crate::args::{Mapping, ServicePort};
 use crate::example::{Server, backend::Backend, idp::Idp};
@@ -236,8 +238,23 @@ impl Local {
             });
             objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
         }
-        for key in cluster.principals.iter().filter(|(_, found)| found.spec.access_keys.is_empty()).map(|(key, _)| key)
-        {
+        let mut without_keys = Vec::new();
+        for (key, found) in &cluster.principals {
+            match session_secret(found) {
+                // There is no token service that would issue a session with it.
+                Some(secret) if !cluster.secrets.contains_key(&secret) => {
+                    let value = json!({
+                        "metadata": {"name": secret.name, "namespace": secret.namespace},
+                        "type": "Opaque",
+                        "data": {principal::SESSION_DATA_KEY: base64(session_key()?.as_bytes())},
+                    });
+                    objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
+                }
+                None if found.spec.access_keys.is_empty() => without_keys.push(key),
+                _ => {}
+            }
+        }
+        for key in without_keys {
             let secret = generated_access_key(key);
             if cluster.secrets.contains_key(&secret) {
                 continue;
@@ -245,7 +262,7 @@ impl Local {
             let (id, text) = match self.access_keys.get(&secret) {
                 Some(generated) => generated.clone(),
                 None => {
-                    let generated = generate_access_key()?;
+                    let generated = access_key()?;
                     self.access_keys.insert(secret.clone(), generated.clone());
                     generated
                 }

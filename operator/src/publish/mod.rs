@@ -2,6 +2,7 @@
 //! it.
 
 mod admission;
+mod certificate;
 mod configuration;
 mod proxies;
 mod publisher;
@@ -9,11 +10,15 @@ mod reviewer;
 mod rollout;
 pub mod server;
 mod stream;
+mod token_review;
 
 pub use admission::{Account, Admission, ProxyAccount, SecretError};
+pub(crate) use certificate::reload_interval;
+pub use certificate::{Certificate, CertificateError, CertificateFiles};
 pub use configuration::{Current, Published, delta};
 pub(crate) use proxies::Membership;
 pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;
 pub use reviewer::Reviewer;
+pub(crate) use token_review::{AuthError, Reviews as TokenReviews, claims, review as review_token};
 pub use rollout::{Programmed, Rollout, programmed};

@@ -1,5 +1,5 @@
 //! Requests that are signed with AWS Signature Version 4. The signature is verified with a key of its day, which the operator
-//! derives: no secret access key is here. `pipeline` reads the body where the signature covers it.
+//! derives: the secret access key of a Principal is not here. That of a session is in its token. `pipeline` reads the body where the signature covers it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,12 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use sluice_sigv4::{
     BodyHash, Incomplete, Mismatch, Options, Presented, RequestParts, ScopeError, SigningKey, TimeError,
 };
+use sluice_session::Sealed;
 use sluice_wire::PartName;
 
 use super::credential::Place;
 use super::decision::Decision;
 use super::identity::Identity;
 use super::principals::Principals;
+use super::role::{Session, SessionError};
 use crate::reject::{Reject, SignatureProblem};
 
 /// Headers whose values a client is shown that has signed others.
@@ -45,6 +47,7 @@ pub(crate) struct Iam {
     service: String,
     skew: Duration,
     unsigned_payload: bool,
+    session_tokens: bool,
     principals: Principals,
 }
 
@@ -96,8 +99,10 @@ pub(crate) enum SignatureError {
     Scope(ScopeError),
     /// There is no such access key, or the Authorizer does not accept it.
     UnknownKey,
-    /// It has a session token, which no access key here has.
+    /// Its session token is not valid, or the Authorizer accepts none.
     SessionToken,
+    /// Its session has ended.
+    SessionExpired,
     /// The operator has not sent the key of this day.
     NoSigningKey,
     Mismatch(Box<Mismatch>),
@@ -122,6 +127,7 @@ impl Iam {
             service: part.service.clone(),
             skew: Duration::from_secs(part.clock_skew_s),
             unsigned_payload: part.unsigned_payload,
+            session_tokens: part.session_tokens,
             principals: principals.clone(),
         })
     }
@@ -134,19 +140,37 @@ impl Iam {
         presented.check_time(now, self.skew).map_err(SignatureError::Time)?;
         let is_region = |region: &str| self.regions.iter().any(|known| known == region);
         presented.check_scope(is_region, &self.service).map_err(SignatureError::Scope)?;
-        let key = self.principals.find(presented.access_key_id()).filter(|key| key.is_of(&self.name));
-        let key = key.ok_or(SignatureError::UnknownKey)?;
-        if presented.session_token().is_some() {
-            return Err(SignatureError::SessionToken);
-        }
+        let (identity, signing_key) = match presented.session_token() {
+            None => {
+                let key = self.principals.find(presented.access_key_id()).filter(|key| key.is_of(&self.name));
+                let key = key.ok_or(SignatureError::UnknownKey)?;
+                let (date, region, service) = (presented.date(), presented.region(), presented.service());
+                (key.identity.clone(), key.signing_key(date, region, service).cloned())
+            }
+            Some(token) => {
+                let session = self.session(token, presented.access_key_id(), now)?;
+                (session.identity.clone(), Some(session.signing_key(&presented)))
+            }
+        };
         match presented.declared_body() {
             Some(BodyHash::Unsigned) if !self.unsigned_payload => return Err(SignatureError::UnsignedPayload),
             Some(BodyHash::Streaming(_)) => return Err(SignatureError::StreamingPayload),
             Some(_) | None => {}
         }
-        let signing_key = key.signing_key(presented.date(), presented.region(), presented.service());
-        let signing_key = signing_key.ok_or(SignatureError::NoSigningKey)?.clone();
-        Ok(Unverified { presented, key: signing_key, identity: key.identity.clone() })
+        let key = signing_key.ok_or(SignatureError::NoSigningKey)?;
+        Ok(Unverified { presented, key, identity })
+    }
+
+    /// The session of a token.
+    fn session(&self, token: &str, access_key_id: &str, now: SystemTime) -> Result<Arc<Session>, SignatureError> {
+        let sealed = Sealed::parse(token).filter(|_| self.session_tokens).ok_or(SignatureError::SessionToken)?;
+        let role = self.principals.role(sealed.role()).filter(|role| role.is_of(&self.name));
+        let role = role.ok_or(SignatureError::SessionToken)?;
+        role.session(token, &sealed, access_key_id, now).map_err(|error| match error {
+            SessionError::Invalid => SignatureError::SessionToken,
+            SessionError::Expired => SignatureError::SessionExpired,
+            SessionError::NoKey => SignatureError::NoSigningKey,
+        })
     }
 }
 
@@ -182,6 +206,7 @@ impl SignatureError {
             Self::Scope(_) => "signature_wrong_scope",
             Self::UnknownKey => "access_key_unknown",
             Self::SessionToken => "session_token_invalid",
+            Self::SessionExpired => "session_token_expired",
             Self::NoSigningKey => "signing_key_unavailable",
             Self::Mismatch(_) => "signature_mismatch",
             Self::UnsignedPayload => "payload_not_signed",
@@ -199,6 +224,7 @@ impl SignatureError {
         "signature_wrong_scope",
         "access_key_unknown",
         "session_token_invalid",
+        "session_token_expired",
         "signing_key_unavailable",
         "signature_mismatch",
         "payload_not_signed",
@@ -219,6 +245,9 @@ impl SignatureError {
             Self::UnknownKey | Self::SessionToken => {
                 let message = "The security token included in the request is invalid.";
                 ("UnrecognizedClientException", message.to_owned())
+            }
+            Self::SessionExpired => {
+                ("ExpiredTokenException", "The security token included in the request is expired".to_owned())
             }
             Self::Mismatch(mismatch) => (mismatch.error_type(), masked(mismatch).to_string()),
             Self::UnsignedMethod => {

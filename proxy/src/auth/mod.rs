@@ -17,6 +17,7 @@ mod json;
 mod jwt;
 mod lambda;
 mod principals;
+mod role;
 mod remembered;
 mod request;
 mod reviewed;
