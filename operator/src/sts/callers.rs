@@ -18,6 +18,8 @@ pub(super) struct Callers(Arc<RwLock<Index>>);
 struct Index {
     /// Whether there was a configuration.
     is_known: bool,
+    /// The statuses of that configuration.
+    seen: Statuses,
     by_key: HashMap<ObjectKey, Arc<Caller>>,
     /// Roles by their ARN: those of several namespaces may have the same one.
     roles: BTreeMap<String, BTreeSet<ObjectKey>>,
@@ -67,12 +69,10 @@ impl Callers {
 
     /// Follows the published configurations until `stop`.
     pub(super) async fn follow(self, mut current: watch::Receiver<Option<Arc<Current>>>, stop: CancellationToken) {
-        let mut seen = Statuses::default();
         loop {
             let published = current.borrow_and_update().clone();
             if let Some(published) = published {
-                self.update(&seen, &published.statuses);
-                seen = published.statuses.clone();
+                self.update(&published.statuses);
             }
             tokio::select! {
                 changed = current.changed() => if changed.is_err() { return },
@@ -81,10 +81,12 @@ impl Callers {
         }
     }
 
-    fn update(&self, before: &Statuses, now: &Statuses) {
+    /// Takes over another configuration.
+    pub(super) fn update(&self, now: &Statuses) {
         let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
         index.is_known = true;
-        for change in now.since(before).filter(|change| *change.object.kind == *Kind::Principal.to_string()) {
+        let before = std::mem::replace(&mut index.seen, now.clone());
+        for change in now.since(&before).filter(|change| *change.object.kind == *Kind::Principal.to_string()) {
             let object = change.object;
             let caller = change.now.and_then(|desired| match &desired.detail {
                 Detail::Principal { caller, .. } => caller.clone(),
@@ -200,7 +202,7 @@ pub(super) mod tests {
     fn nothing_is_known_before_the_first_configuration() {
         let callers = Callers::default();
         assert_eq!(callers.named(&ObjectKey::new("a", "b")).unwrap_err(), NotReady);
-        callers.update(&Statuses::default(), &Statuses::default());
+        callers.update(&Statuses::default());
         assert!(callers.named(&ObjectKey::new("a", "b")).unwrap().is_none());
     }
 }

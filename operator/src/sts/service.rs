@@ -19,6 +19,7 @@ use crate::sts::identity::caller;
 use crate::sts::parameters::Parameters;
 use crate::sts::verifier::Verifier;
 use crate::sts::xml::{self, Element};
+use crate::translate::Statuses;
 
 const ASSUME: &str = "AssumeRoleWithWebIdentity";
 const IDENTITY: &str = "GetCallerIdentity";
@@ -49,6 +50,11 @@ impl TokenService {
     /// Follows the published configurations until `stop`.
     pub async fn follow(self, current: watch::Receiver<Option<Arc<Current>>>, stop: CancellationToken) {
         self.callers.follow(current, stop).await;
+    }
+
+    /// Takes over another configuration, where nothing is published.
+    pub fn update(&self, statuses: &Statuses) {
+        self.callers.update(statuses);
     }
 
     /// The response to a request with its whole body; it comes from `source` (`sluice_daemon::source_of`).
