@@ -65,7 +65,8 @@ fn role(seed: &str, policies: &[&str]) -> (PartName, PartBody) {
 }
 
 fn statement(effect: &str, principal: &str) -> String {
-    let principal = if principal.is_empty() { String::new() } else { format!(r#","Principal":{{"AWS":"{principal}"}}"#) };
+    let principal =
+        if principal.is_empty() { String::new() } else { format!(r#","Principal":{{"AWS":"{principal}"}}"#) };
     format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"{effect}","Action":"execute-api:Invoke","Resource":"{PREFIX}/prod/GET/*"{principal}}}]}}"#
     )
@@ -76,8 +77,10 @@ fn gate(accepts: bool, resource: Option<String>, identity: &[&str], address: Opt
     let stage = StagePart { behavior: Behavior::AwsRest, arn: Some(PREFIX.into()), policy, ..stage() };
     let caller = "${context.identity.accessKey} ${context.identity.accountId} ${context.identity.userArn} ${context.identity.caller}";
     let integration = if address.is_some() { service() } else { mock("in") };
-    let mut of_rule =
-        RulePolicy { authorizer: Some(AuthorizerUse { part: authorizer_name(), scopes: vec![] }), ..crate::harness::policy(integration) };
+    let mut of_rule = RulePolicy {
+        authorizer: Some(AuthorizerUse { part: authorizer_name(), scopes: vec![] }),
+        ..crate::harness::policy(integration)
+    };
     of_rule.response_headers.set = vec![("x-caller".into(), caller.parse().unwrap())];
     let mut gate = Gate::start();
     let mut parts = vec![stage_part(stage), authorizer(accepts), role("seed", identity)];
@@ -180,7 +183,14 @@ fn every_other_token_is_rejected_in_the_words_of_aws() {
         (&open, ID, SECRET, Some("no-token"), unrecognized, invalid),
         (&open, ID, SECRET, None, unrecognized, invalid),
         (&open, "SLTEOTHER", SECRET, Some(&*valid), unrecognized, invalid),
-        (&open, ID, "another secret", Some(&*valid), "InvalidSignatureException", "The request signature we calculated"),
+        (
+            &open,
+            ID,
+            "another secret",
+            Some(&*valid),
+            "InvalidSignatureException",
+            "The request signature we calculated",
+        ),
         (&closed, ID, SECRET, Some(&*valid), unrecognized, invalid),
     ] {
         let response = call(gate, "/a", id, secret, token);

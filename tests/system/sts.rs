@@ -36,7 +36,8 @@ fn field(body: &str, name: &str) -> String {
 }
 
 fn credentials(response: &Response) -> Credentials {
-    let [id, secret, token] = ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|name| field(&response.body, name));
+    let [id, secret, token] =
+        ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|name| field(&response.body, name));
     Credentials { id, secret, session_token: Some(token) }
 }
 
@@ -72,7 +73,7 @@ async fn a_service_account_gets_credentials_and_calls_with_them() -> anyhow::Res
     let stranger = server.service_account_token("sluice-operator", &[AUDIENCE]).await?;
     let foreign = server.service_account_token("sluice-proxy", &["other.example"]).await?;
     let own = server.service_account_token("sluice-proxy", &[]).await?;
-    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    let forged: String = token.chars().take(token.len() - 4).chain("AAAA".chars()).collect();
     for (token, status, code) in [
         (&*stranger, 403, "AccessDenied"),
         (&*foreign, 400, "InvalidIdentityToken"),
@@ -85,7 +86,10 @@ async fn a_service_account_gets_credentials_and_calls_with_them() -> anyhow::Res
     }
     let response = assume(&fleet, &token).await?;
     assert_eq!(response.status, 200, "{}", response.body);
-    assert_eq!(field(&response.body, "SubjectFromWebIdentityToken"), format!("system:serviceaccount:{SYSTEM}:sluice-proxy"));
+    assert_eq!(
+        field(&response.body, "SubjectFromWebIdentityToken"),
+        format!("system:serviceaccount:{SYSTEM}:sluice-proxy")
+    );
     let session = credentials(&response);
     let called = signed(HOST, "/guarded", &session).send(proxy).await?;
     assert_eq!(called.status, 200, "{}", called.body);

@@ -56,7 +56,9 @@ impl Providers {
         let providers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let accounts = providers.values().map(|provider| provider.account(token, audience));
         // A token of another provider is not valid; each other error is about the right one.
-        accounts.reduce(|one, other| if one == Err(TokenError::Invalid) { other } else { one }).unwrap_or(Err(TokenError::Invalid))
+        accounts
+            .reduce(|one, other| if one == Err(TokenError::Invalid) { other } else { one })
+            .unwrap_or(Err(TokenError::Invalid))
     }
 }
 

@@ -20,5 +20,5 @@ pub(crate) use proxies::Membership;
 pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;
 pub use reviewer::Reviewer;
-pub(crate) use token_review::{AuthError, Reviews as TokenReviews, claims, review as review_token};
 pub use rollout::{Programmed, Rollout, programmed};
+pub(crate) use token_review::{AuthError, Reviews as TokenReviews, claims, review as review_token};

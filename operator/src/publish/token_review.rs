@@ -70,7 +70,11 @@ impl Reviews {
     }
 
     /// Runs a review when there is a place for it. After a rejection the source's place stays occupied for a moment.
-    pub(crate) async fn run<T>(&self, source: u128, review: impl Future<Output = Result<T, AuthError>>) -> Result<T, AuthError> {
+    pub(crate) async fn run<T>(
+        &self,
+        source: u128,
+        review: impl Future<Output = Result<T, AuthError>>,
+    ) -> Result<T, AuthError> {
         let own = self.of(source);
         let places = async { (own.acquire().await, self.all.acquire().await) };
         let (of_source, of_all) = tokio::time::timeout(REVIEW_TIMEOUT, places).await.map_err(|_| AuthError::Busy)?;

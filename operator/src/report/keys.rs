@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn a_role_has_a_session_key_and_no_access_key() {
         let spec = serde_json::json!({"trust": [{"serviceAccount": {"name": "a"}}]});
-        let value = serde_json::json!({"metadata": {"name": "reporting", "namespace": "shop", "uid": "u"}, "spec": spec});
+        let value =
+            serde_json::json!({"metadata": {"name": "reporting", "namespace": "shop", "uid": "u"}, "spec": spec});
         let secret = principal_secret(&serde_json::from_value(value).unwrap()).unwrap();
         assert_eq!(secret.metadata.name.as_deref(), Some("reporting-session-key"));
         assert_eq!(secret.metadata.owner_references.unwrap()[0].name, "reporting");

@@ -68,7 +68,9 @@ pub(super) async fn assume(
     let account = verifier.verify(asked.token, source).await.map_err(rejected)?;
     let not_ready = |_| Fault::unavailable("The configuration is not loaded yet. Try again");
     let mut found = callers.assumable(asked.role_arn, &account).map_err(not_ready)?;
-    let Some((key, caller)) = found.pop() else { return Err(denied(&asked, &account, "no role with this ARN trusts it")) };
+    let Some((key, caller)) = found.pop() else {
+        return Err(denied(&asked, &account, "no role with this ARN trusts it"));
+    };
     if !found.is_empty() {
         let why = "several roles of other namespaces have this ARN and trust it; give them different ARNs (spec.arn)";
         return Err(denied(&asked, &account, why));
@@ -96,10 +98,7 @@ pub(super) async fn assume(
         duration.s = duration_s, "issued temporary credentials"
     );
     let expiration = i64::try_from(expires).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let user = vec![
-        Element::text("Arn", arn),
-        Element::text("AssumedRoleId", format!("{key}:{}", asked.session)),
-    ];
+    let user = vec![Element::text("Arn", arn), Element::text("AssumedRoleId", format!("{key}:{}", asked.session))];
     let credentials = vec![
         Element::text("AccessKeyId", session.access_key_id),
         Element::text("SecretAccessKey", session.secret_access_key),
@@ -120,7 +119,10 @@ fn user_of(account: &ObjectKey) -> String {
 fn denied(asked: &Asked<'_>, account: &ObjectKey, why: &str) -> Fault {
     tracing::info!(service_account = %account, session.name = asked.session, why, "denied temporary credentials");
     let user = user_of(account);
-    Fault::forbidden("AccessDenied", format!("{user} is not authorized to perform: sts:AssumeRoleWithWebIdentity: {why}"))
+    Fault::forbidden(
+        "AccessDenied",
+        format!("{user} is not authorized to perform: sts:AssumeRoleWithWebIdentity: {why}"),
+    )
 }
 
 fn rejected(error: TokenError) -> Fault {

@@ -52,11 +52,7 @@ impl Callers {
 
     /// The roles with an ARN that trust a ServiceAccount. One of the ServiceAccount's own namespace comes before those of others:
     /// with an ARN that is already in use there, no other namespace can attract its requests.
-    pub(super) fn assumable(
-        &self,
-        arn: &str,
-        account: &ObjectKey,
-    ) -> Result<Vec<(ObjectKey, Arc<Caller>)>, NotReady> {
+    pub(super) fn assumable(&self, arn: &str, account: &ObjectKey) -> Result<Vec<(ObjectKey, Arc<Caller>)>, NotReady> {
         self.read(|index| {
             let named = index.roles.get(arn).into_iter().flatten();
             let roles = named.filter_map(|key| Some((key.clone(), index.by_key.get(key)?.clone())));
@@ -194,7 +190,10 @@ pub(super) mod tests {
         assert!(names(&callers, ARN, ("shop", "a")).is_empty());
         set("role", None);
         set("bob", None);
-        assert_eq!((id("SLCEONE"), names(&callers, "arn:aws:iam::000000000000:role/b", ("shop", "a")).len()), (None, 0));
+        assert_eq!(
+            (id("SLCEONE"), names(&callers, "arn:aws:iam::000000000000:role/b", ("shop", "a")).len()),
+            (None, 0)
+        );
         assert!(callers.named(&ObjectKey::new("shop", "ann")).unwrap().is_some());
     }
 

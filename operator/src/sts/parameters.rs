@@ -41,9 +41,7 @@ impl<'a> Parameters<'a> {
         let action = self.get("Action").ok_or_else(missing)?;
         match self.get("Version") {
             Some(VERSION) | None => Ok(action),
-            Some(_) => {
-                Err(Fault::bad_request("InvalidAction", format!("The version of the API must be {VERSION}")))
-            }
+            Some(_) => Err(Fault::bad_request("InvalidAction", format!("The version of the API must be {VERSION}"))),
         }
     }
 
@@ -86,7 +84,7 @@ mod tests {
             (Method::POST, "", &many, Err("ValidationError")),
             (Method::PUT, "Action=A", "Action=A", Err("InvalidAction")),
         ] {
-            assert_eq!(read(method, query, body).as_deref(), expected.as_ref().map(|text| &**text).map_err(|e| e), "{query} {body}");
+            assert_eq!(read(method, query, body).as_deref(), expected.as_ref().map(|text| &**text), "{query} {body}");
         }
     }
 

@@ -141,12 +141,7 @@ async fn connection(
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    service: TokenService,
-    metrics: Metrics,
-    source: u128,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, service: TokenService, metrics: Metrics, source: u128) {
     let respond = service_fn(move |request: Request<Incoming>| {
         let (service, metrics) = (service.clone(), metrics.clone());
         async move { Ok::<_, Infallible>(respond(request, &service, &metrics, source).await) }
@@ -158,6 +153,7 @@ async fn serve(
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "Limited is the cap")]
 async fn respond(
     request: Request<Incoming>,
     service: &TokenService,

@@ -25,16 +25,16 @@ impl SigningDays {
 
     /// The days as `YYYYMMDD`, in order.
     pub(crate) fn dates(self) -> impl Iterator<Item = String> {
-        self.from_to(-BEFORE, i64::from(self.ahead))
+        self.between(-BEFORE, i64::from(self.ahead))
     }
 
     /// The days on which session tokens were issued that are valid now or will be soon: a session ends within a day, and the next
     /// day's tokens are accepted from its first second on.
     pub(crate) fn session_dates(self) -> impl Iterator<Item = String> {
-        self.from_to(-1, 1)
+        self.between(-1, 1)
     }
 
-    fn from_to(self, first: i64, last: i64) -> impl Iterator<Item = String> {
+    fn between(self, first: i64, last: i64) -> impl Iterator<Item = String> {
         let days = self
             .today
             .into_iter()

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use sluice_session::Sealed;
 use sluice_sigv4::{
     BodyHash, Incomplete, Mismatch, Options, Presented, RequestParts, ScopeError, SigningKey, TimeError,
 };
-use sluice_session::Sealed;
 use sluice_wire::PartName;
 
 use super::credential::Place;

@@ -17,10 +17,10 @@ mod json;
 mod jwt;
 mod lambda;
 mod principals;
-mod role;
 mod remembered;
 mod request;
 mod reviewed;
+mod role;
 mod services;
 mod token_error;
 

@@ -111,11 +111,8 @@ impl Role {
         let mut keys = self.policies.keys.clone();
         keys.insert("aws:userid".into(), user.as_str().into());
         keys.insert("aws:tokenissuetime".into(), opened.issued.to_string().into());
-        let name = AwsName {
-            account: self.account.clone(),
-            arn: arn.as_str().into(),
-            role_arn: Some(self.arn.clone()),
-        };
+        let name =
+            AwsName { account: self.account.clone(), arn: arn.as_str().into(), role_arn: Some(self.arn.clone()) };
         let policies = CallerPolicies { name: Some(name), policies: self.policies.policies.clone(), keys };
         let attributes = [
             ("accessKey", &*opened.access_key_id),

@@ -31,8 +31,7 @@ pub(crate) fn signed(host: &str, path: &str, by: &Credentials) -> Call {
     let token = by.session_token.as_deref();
     let names = if token.is_some() { "host;x-amz-date;x-amz-security-token" } else { "host;x-amz-date" };
     let token_line = token.map(|token| format!("x-amz-security-token:{token}\n")).unwrap_or_default();
-    let canonical =
-        format!("GET\n{path}\n\nhost:{host}\nx-amz-date:{time}\n{token_line}\n{names}\n{}", sha256(b""));
+    let canonical = format!("GET\n{path}\n\nhost:{host}\nx-amz-date:{time}\n{token_line}\n{names}\n{}", sha256(b""));
     let scope = format!("{day}/us-east-1/execute-api/aws4_request");
     let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", sha256(canonical.as_bytes()));
     let first = format!("AWS4{}", by.secret).into_bytes();

@@ -23,7 +23,10 @@ fn service(all: &[(&str, &str, Arc<Caller>)]) -> TokenService {
 }
 
 fn roles() -> TokenService {
-    service(&[("shop", "reporting", role(ARN, &[("shop", "jobs")])), ("shop", "ann", user("SLCEANNANNANNANNANNA", SECRET))])
+    service(&[
+        ("shop", "reporting", role(ARN, &[("shop", "jobs")])),
+        ("shop", "ann", user("SLCEANNANNANNANNANNA", SECRET)),
+    ])
 }
 
 async fn post(service: &TokenService, form: &str) -> Response<String> {
@@ -147,7 +150,14 @@ async fn identity(to: &TokenService, signed: &Signed<'_>) -> Response<String> {
 async fn the_caller_of_a_signed_request_is_named() {
     let service = roles();
     let now = std::time::SystemTime::now();
-    let ann = |secret| Signed { id: "SLCEANNANNANNANNANNA", secret, token: None, service: "sts", body: IDENTITY_FORM, at: now };
+    let ann = |secret| Signed {
+        id: "SLCEANNANNANNANNANNA",
+        secret,
+        token: None,
+        service: "sts",
+        body: IDENTITY_FORM,
+        at: now,
+    };
     let response = identity(&service, &ann(SECRET)).await;
     let body = response.body();
     assert_eq!(field(body, "Arn"), "arn:aws:iam::000000000000:user/ann");

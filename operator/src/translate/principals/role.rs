@@ -53,7 +53,9 @@ pub(super) fn role(
         ObjectKey::new(namespace.clone(), account.name.clone())
     });
     match seed(view, key, &holder) {
-        Ok(seed) => (Some(Role { trusted: trusted.collect(), max_duration_s, seed: SecretText(seed.to_owned()) }), false),
+        Ok(seed) => {
+            (Some(Role { trusted: trusted.collect(), max_duration_s, seed: SecretText(seed.to_owned()) }), false)
+        }
         Err(unresolved) => {
             // A secret that may exist already must not be generated a second time.
             let must_generate =

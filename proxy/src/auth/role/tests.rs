@@ -102,9 +102,8 @@ fn a_session_is_valid_with_its_own_id_until_it_ends_also_when_it_is_remembered()
 #[test]
 fn the_number_of_remembered_sessions_is_limited_and_the_others_are_valid_as_well() {
     let role = role();
-    let token = |at: usize, lifetime_s| {
-        issued(&format!("n{at}"), lifetime_s).seal("shop/reporting", DAY, &key(DAY)).unwrap()
-    };
+    let token =
+        |at: usize, lifetime_s| issued(&format!("n{at}"), lifetime_s).seal("shop/reporting", DAY, &key(DAY)).unwrap();
     for at_ in 0..MAX_SESSIONS + 8 {
         assert!(open(&role, &token(at_, 60), ID, at(0)).is_ok());
     }
