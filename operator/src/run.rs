@@ -20,7 +20,7 @@ use crate::days;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::{CertificateFiles, Server};
-use crate::publish::{Admission, Proxies, Publisher, Reviewer};
+use crate::publish::{Admission, KeyUses, Proxies, Publisher, Reviewer};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
 use crate::translate::{SigningDays, Translator};
@@ -96,7 +96,8 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let server = Server::bind(settings.stream_listen, certificate, admission, metrics.clone()).await?;
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
-    let server = server.with_reviewer(Reviewer::new(client.clone()));
+    let key_uses = KeyUses::default();
+    let server = server.with_reviewer(Reviewer::new(client.clone())).with_key_uses(key_uses.clone());
     let publisher = Publisher::new(metrics.clone());
     let proxies = Proxies::new(metrics.clone());
     let cache = StatusCache::default();
@@ -106,6 +107,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let current = publisher.subscribe();
     let reporter =
         Reporter::new(client.clone(), current.clone(), proxies.clone(), cache.clone(), metrics.clone(), settle);
+    let reporter = reporter.with_key_uses(key_uses);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.serve(current, proxies.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));

@@ -95,8 +95,11 @@ fn statuses(translation: &Translation) -> Value {
                 status.insert("secretName".into(), json!(secret));
                 status.insert("mustGenerate".into(), json!(must_generate));
             }
-            Detail::Principal { access_key_ids, arn, must_generate } => {
+            Detail::Principal { access_key_ids, kept_ids, arn, must_generate } => {
                 status.insert("accessKeyIds".into(), json!(access_key_ids));
+                if !kept_ids.is_empty() {
+                    status.insert("keptIds".into(), json!(kept_ids));
+                }
                 status.insert("arn".into(), json!(arn));
                 status.insert("mustGenerate".into(), json!(must_generate));
             }

@@ -3,6 +3,7 @@
 
 mod admission;
 mod configuration;
+mod key_uses;
 mod proxies;
 mod publisher;
 mod reviewer;
@@ -12,6 +13,7 @@ mod stream;
 
 pub use admission::{Account, Admission, ProxyAccount, SecretError};
 pub use configuration::{Current, Published, delta};
+pub use key_uses::{AccessKeyOf, KeyUses};
 pub(crate) use proxies::Membership;
 pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;

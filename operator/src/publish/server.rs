@@ -28,9 +28,10 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::{Metrics, Rejection};
 use crate::publish::admission::{Admission, AuthError};
 use crate::publish::configuration::Current;
+use crate::publish::key_uses::KeyUses;
 use crate::publish::proxies::Proxies;
 use crate::publish::reviewer::Reviewer;
-use crate::publish::stream;
+use crate::publish::stream::{self, Services};
 
 /// Connections with an authenticated stream; further streams get 503.
 const MAX_MEMBERS: usize = 1024;
@@ -104,6 +105,7 @@ pub struct Server {
     certificate: CertificateFiles,
     config: watch::Sender<Arc<rustls::ServerConfig>>,
     reviewer: Reviewer,
+    key_uses: KeyUses,
 }
 
 impl Server {
@@ -125,13 +127,21 @@ impl Server {
         let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
         let (config, reviewer) = (watch::Sender::new(Arc::new(config)), Reviewer::none());
-        Ok(Self { listener, address, admission, metrics, certificate, config, reviewer })
+        let key_uses = KeyUses::default();
+        Ok(Self { listener, address, admission, metrics, certificate, config, reviewer, key_uses })
     }
 
     /// With access reviews, on behalf of proxies.
     #[must_use]
     pub fn with_reviewer(mut self, reviewer: Reviewer) -> Self {
         self.reviewer = reviewer;
+        self
+    }
+
+    /// Where uses of access keys are collected that proxies report.
+    #[must_use]
+    pub fn with_key_uses(mut self, key_uses: KeyUses) -> Self {
+        self.key_uses = key_uses;
         self
     }
 
@@ -178,6 +188,7 @@ impl Server {
                 proxies: proxies.clone(),
                 metrics: self.metrics.clone(),
                 reviewer: self.reviewer.clone(),
+                key_uses: self.key_uses.clone(),
                 members: members.clone(),
                 membership: Arc::default(),
                 progress: watch::Sender::new(Progress::Silent),
@@ -234,6 +245,7 @@ struct Connection {
     proxies: Proxies,
     metrics: Metrics,
     reviewer: Reviewer,
+    key_uses: KeyUses,
     /// The places of connections with an authenticated stream.
     members: Arc<Semaphore>,
     /// This connection's own, until it ends.
@@ -362,10 +374,10 @@ impl Connection {
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (current, proxies, stop) = (self.current.clone(), self.proxies.clone(), self.stop.clone());
-        let reviewer = self.reviewer.clone();
+        let services = Services { reviewer: self.reviewer.clone(), key_uses: self.key_uses.clone() };
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = stream::run(request.into_body(), sender, current, proxies, admitted, reviewer);
+            let running = stream::run(request.into_body(), sender, current, proxies, admitted, services);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

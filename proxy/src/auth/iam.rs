@@ -15,7 +15,8 @@ use sluice_wire::PartName;
 use super::credential::Place;
 use super::decision::Decision;
 use super::identity::Identity;
-use super::principals::Principals;
+use super::principals::{AccessKey, Principals};
+use crate::key_use::LastUse;
 use crate::reject::{Reject, SignatureProblem};
 
 /// Headers whose values a client is shown that has signed others.
@@ -84,7 +85,7 @@ impl SignedRequest {
 pub(crate) struct Unverified {
     presented: Presented,
     key: SigningKey,
-    identity: Arc<Identity>,
+    access_key: Arc<AccessKey>,
 }
 
 /// Why a request is not accepted.
@@ -146,7 +147,7 @@ impl Iam {
         }
         let signing_key = key.signing_key(presented.date(), presented.region(), presented.service());
         let signing_key = signing_key.ok_or(SignatureError::NoSigningKey)?.clone();
-        Ok(Unverified { presented, key: signing_key, identity: key.identity.clone() })
+        Ok(Unverified { presented, key: signing_key, access_key: key })
     }
 }
 
@@ -161,11 +162,15 @@ impl Unverified {
         self.presented.signed_headers().any(|name| name == header)
     }
 
-    /// The caller, if the signature is that of the request.
-    pub(crate) fn verify(self, request: &SignedRequest, body: &BodyHash) -> Result<Arc<Identity>, SignatureError> {
-        let Self { presented, key, identity } = self;
+    /// The caller, if the signature is that of the request, and where the use of its access key is noted.
+    pub(crate) fn verify(
+        self,
+        request: &SignedRequest,
+        body: &BodyHash,
+    ) -> Result<(Arc<Identity>, Arc<LastUse>), SignatureError> {
+        let Self { presented, key, access_key } = self;
         match presented.verify(&key, &request.parts(), body) {
-            Ok(()) => Ok(identity),
+            Ok(()) => Ok((access_key.identity.clone(), access_key.last_use.clone())),
             Err(mismatch) => Err(SignatureError::Mismatch(Box::new(mismatch))),
         }
     }
