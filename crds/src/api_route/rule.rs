@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::authorization::Authorization;
-use super::authorize::AuthorizeExpression;
+use super::authorize::{AuthorizeExpression, MAX_EXPRESSIONS};
 use super::integration::Integration;
 use crate::client_throttle::ClientThrottle;
 use crate::cors::Cors;
@@ -78,7 +78,7 @@ pub struct Rule {
     /// be evaluated gets 403. They are checked after authorizer, scopes, policies and API key. Empty: no condition. At most 16.
     /// Example: `[{expression: "identity.claims.tenant == params.tenant"}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MAX_EXPRESSIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub authorize: Vec<AuthorizeExpression>,
 
     /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
