@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_daemon::logging::LogLimit;
 use sluice_daemon::{Place, Places};
 use sluice_wire::STREAM_PATH;
 use tokio::net::{TcpListener, TcpStream};
@@ -159,6 +160,7 @@ impl Server {
         stop: CancellationToken,
     ) {
         let (members, newcomers) = (Arc::new(Semaphore::new(MAX_MEMBERS)), Places::new(MAX_NEWCOMERS));
+        let log = Arc::new(RejectionLog::default());
         let mut reload = tokio::time::interval(RELOAD_EVERY);
         reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -189,6 +191,7 @@ impl Server {
                 metrics: self.metrics.clone(),
                 reviewer: self.reviewer.clone(),
                 key_uses: self.key_uses.clone(),
+                log: log.clone(),
                 members: members.clone(),
                 membership: Arc::default(),
                 progress: watch::Sender::new(Progress::Silent),
@@ -237,6 +240,15 @@ enum Progress {
     Admitted,
 }
 
+/// The limits of log lines about clients.
+#[derive(Debug, Default)]
+struct RejectionLog {
+    /// About those that were not authenticated.
+    rejected: LogLimit,
+    /// About those for which there was no place.
+    full: LogLimit,
+}
+
 #[derive(Clone)]
 struct Connection {
     source: u128,
@@ -246,6 +258,7 @@ struct Connection {
     metrics: Metrics,
     reviewer: Reviewer,
     key_uses: KeyUses,
+    log: Arc<RejectionLog>,
     /// The places of connections with an authenticated stream.
     members: Arc<Semaphore>,
     /// This connection's own, until it ends.
@@ -357,7 +370,10 @@ impl Connection {
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let admitted = self.admission.admit(credential, self.source).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "rejected a proxy");
+            // Any client that reaches the port causes this line.
+            if let Some(suppressed) = self.log.rejected.next() {
+                tracing::warn!(%error, cause, log.suppressed = suppressed, "rejected a proxy");
+            }
             match error {
                 AuthError::Timeout | AuthError::Busy | AuthError::Review(_) => {
                     (StatusCode::SERVICE_UNAVAILABLE, Rejection::NotReviewed)
@@ -367,7 +383,13 @@ impl Connection {
         })?;
         if self.membership.get().is_none() {
             let permit = self.members.clone().try_acquire_owned().map_err(|_| {
-                tracing::warn!(limit = MAX_MEMBERS, "limit of connected proxies reached; rejected a proxy");
+                if let Some(suppressed) = self.log.full.next() {
+                    tracing::warn!(
+                        limit = MAX_MEMBERS,
+                        log.suppressed = suppressed,
+                        "limit of connected proxies reached; rejected a proxy"
+                    );
+                }
                 (StatusCode::SERVICE_UNAVAILABLE, Rejection::Full)
             })?;
             drop(self.membership.set(permit)); // a stream at the same moment may have set one

@@ -160,7 +160,7 @@ fn after_a_rejection_the_pauses_become_longer_than_while_the_operator_is_away() 
 }
 
 #[tokio::test]
-async fn questions_are_sent_to_an_operator_that_reviews_and_end_with_the_stream() {
+async fn questions_are_sent_to_an_operator_that_reviews_and_again_after_a_reconnect() {
     let (address, mut peers) = listen(None).await;
     let settings =
         StreamSettings { operator: format!("http://{address}").parse().unwrap(), authority: None, token: None };
@@ -200,12 +200,21 @@ async fn questions_are_sent_to_an_operator_that_reviews_and_end_with_the_stream(
     let (outcome, ()) = tokio::join!(reviews.ask(&ann), reply);
     assert_eq!(outcome, Ok(true));
 
-    let close = async {
+    // The stream ends, as it does each hour: the question is asked again on the next one.
+    let reconnect = async {
         assert!(matches!(peer.receive().await, Up::Review(_)));
         drop(peer);
+        let mut peer = peers.recv().await.unwrap();
+        hello(&mut peer).await;
+        let capabilities = Capabilities::of_this_version();
+        peer.send(&Down::Welcome(Welcome { program: "new".into(), capabilities })).await;
+        let Up::Review(review) = peer.receive().await else { panic!("no question") };
+        assert_eq!(&*review.user, &*bob.user);
+        peer.send(&Down::Reviewed(Reviewed { id: review.id, allowed: Some(false) })).await;
+        peer
     };
-    let (outcome, ()) = tokio::join!(reviews.ask(&bob), close);
-    assert_eq!(outcome, Err(Undecided));
+    let (outcome, _peer) = tokio::join!(reviews.ask(&bob), reconnect);
+    assert_eq!(outcome, Ok(false));
     proxy.abort();
 }
 
