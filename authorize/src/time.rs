@@ -15,8 +15,11 @@ const SECOND: i128 = 1_000_000_000;
 const UNITS: [(&str, i128); 6] =
     [("ms", 1_000_000), ("us", 1000), ("ns", 1), ("h", 3600 * SECOND), ("m", 60 * SECOND), ("s", SECOND)];
 
+/// A part of a time or of a duration.
+type Part<T> = fn(&T) -> i64;
+
 /// The parts of a time, in a zone.
-const OF_TIMESTAMP: [(&str, fn(&DateTime<FixedOffset>) -> i64); 10] = [
+const OF_TIMESTAMP: [(&str, Part<DateTime<FixedOffset>>); 10] = [
     ("getFullYear", |time| time.year().into()),
     ("getMonth", |time| time.month0().into()),
     ("getDate", |time| time.day().into()),
@@ -30,7 +33,7 @@ const OF_TIMESTAMP: [(&str, fn(&DateTime<FixedOffset>) -> i64); 10] = [
 ];
 
 /// A duration in whole units.
-const OF_DURATION: [(&str, fn(&TimeDelta) -> i64); 4] = [
+const OF_DURATION: [(&str, Part<TimeDelta>); 4] = [
     ("getHours", TimeDelta::num_hours),
     ("getMinutes", TimeDelta::num_minutes),
     ("getSeconds", TimeDelta::num_seconds),

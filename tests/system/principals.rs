@@ -88,13 +88,13 @@ fn signed(path: &str, (id, secret): &(String, String)) -> [(&'static str, String
     let sha256 = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     let mac =
         |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
-    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let day = &now[..8];
+    let now = Timestamp::now();
+    let (day, now) = (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string());
     let scope = format!("{day}/us-east-1/execute-api/aws4_request");
     let request = format!("GET\n{path}\n\nhost:{HOST}\nx-amz-date:{now}\n\nhost;x-amz-date\n{}", sha256(""));
     let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", sha256(&request));
     let mut key = format!("AWS4{secret}").into_bytes();
-    for part in [day, "us-east-1", "execute-api", "aws4_request"] {
+    for part in [&*day, "us-east-1", "execute-api", "aws4_request"] {
         key = mac(&key, part);
     }
     let signature = hex(&mac(&key, &text));

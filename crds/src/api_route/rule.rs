@@ -10,7 +10,7 @@ use crate::client_throttle::ClientThrottle;
 use crate::cors::Cors;
 use crate::field::{
     ApiKeyRequirement, Bytes, CACHE_KEY, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE,
-    Throttle,
+    Throttle, methods,
 };
 use crate::source::Source;
 
@@ -146,43 +146,13 @@ pub struct BodyLimits {
     pub buffer: Option<Bytes>,
 }
 
-/// An HTTP method, or all methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum HttpMethod {
-    /// Each method that no other rule of the path lists.
-    Any,
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-    /// OPTIONS.
-    Options,
-}
-
-impl HttpMethod {
-    /// The method in a request; `ANY` for all methods.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "ANY",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-        }
+methods! {
+    /// An HTTP method, or all methods.
+    HttpMethod {
+        /// Each method that no other rule of the path lists.
+        Any = "ANY"
     }
+    /// The method in a request; `ANY` for all methods.
 }
 
 /// A condition for a header or query parameter.
