@@ -78,6 +78,9 @@ pub(crate) struct Dev {
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "127.0.0.1:9091", value_name = "ADDR")]
     pub(crate) admin: SocketAddr,
+    /// Address of the token service for temporary credentials, which runs if a Principal has `trust`. On a loopback address.
+    #[arg(long, env = "SLUICE_STS", default_value = "127.0.0.1:9092", value_name = "ADDR")]
+    pub(crate) sts: SocketAddr,
     /// Address of a Service's port; can be repeated. In the environment, separated by commas.
     #[arg(long = "service", env = "SLUICE_SERVICE", value_delimiter = ',', value_name = "NAMESPACE/NAME:PORT=ADDR")]
     pub(crate) services: Vec<Mapping>,

@@ -29,7 +29,8 @@ fn shell(before: &str, line: &str) -> String {
 /// Runs the printed calls and gives their statuses, each of which must be the expected one.
 fn statuses(sluice: &Sluice) -> Vec<String> {
     let lines = sluice.offered();
-    let token = lines.iter().find(|line| line.starts_with("TOKEN=")).cloned().unwrap_or_default();
+    let sets = |line: &&String| ["TOKEN=", "SESSION=", "field()"].iter().any(|set| line.starts_with(set));
+    let token = lines.iter().filter(sets).cloned().collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for line in &lines {
         let Some((command, comment)) = line.split_once("   # ") else { continue };
@@ -66,6 +67,9 @@ fn signed_requests_and_tokens_of_service_accounts_are_accepted() {
     }
     // Signed, and not signed.
     let sluice = Sluice::dev(&examples().join("iam"));
+    assert_eq!(statuses(&sluice), ["200", "403"], "{:#?}", sluice.offered());
+    // With temporary credentials, and not signed.
+    let sluice = Sluice::dev(&examples().join("iam-role"));
     assert_eq!(statuses(&sluice), ["200", "403"], "{:#?}", sluice.offered());
     let sluice = Sluice::dev(&examples().join("service-account"));
     assert_eq!(statuses(&sluice), ["200", "401"], "{:#?}", sluice.offered());

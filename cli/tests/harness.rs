@@ -85,7 +85,7 @@ impl Sluice {
 
     /// The same with further arguments.
     pub(crate) fn dev_with(folder: &Path, more: &[&str]) -> Self {
-        let arguments = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let arguments = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--sts", "127.0.0.1:0"];
         let sluice = Self::start(arguments.iter().chain(more).map(OsStr::new).chain([folder.as_os_str()]));
         sluice.wait_for("Press Ctrl-C to stop");
         sluice

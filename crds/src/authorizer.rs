@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{condition::conditions_schema, field::Duration};
 pub use cognito::{CognitoAuthorizer, UserPool};
-pub use iam::{IamAuthorizer, UnsignedPayload};
+pub use iam::{IamAuthorizer, SessionTokens, UnsignedPayload};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
 pub use lambda::{

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::condition::conditions_schema;
-use crate::field::{ACCOUNT, DNS_LABEL, IAM_ARN};
+use crate::field::{ACCOUNT, DNS_LABEL, Duration, IAM_ARN, OBJECT_NAME};
 use crate::policy_document::PolicyDocument;
 use crate::reference::{PolicyReference, Reference};
 
@@ -23,6 +23,15 @@ pub const SECRET_NAME_SUFFIX: &str = "-access-key";
 
 /// The most access keys that a status lists: two that are accepted, and ids that are kept while a Secret cannot be read.
 pub const MAX_STATUS_KEYS: usize = 4;
+
+/// The data key of the secret that the session tokens of a role depend on.
+pub const SESSION_DATA_KEY: &str = "SESSION_KEY";
+
+/// The suffix of the name of the Secret that the operator creates for a role.
+pub const SESSION_SECRET_NAME_SUFFIX: &str = "-session-key";
+
+/// For how long temporary credentials are valid at most, unless the Principal says something else.
+pub const DEFAULT_SESSION_DURATION: Duration = Duration::from_secs(3_600);
 
 /// The account of a Principal that names none.
 pub const DEFAULT_ACCOUNT: &str = "000000000000";
@@ -110,6 +119,15 @@ pub const DEFAULT_ACCOUNT: &str = "000000000000";
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.arn) || !has(self.accountId) || self.arn.contains(':iam::' + self.accountId + ':')",
     "message": "the account in arn must be accountId; remove one of them"
+}, {
+    "rule": "!has(self.trust) || !has(self.accessKeys)",
+    "message": "a Principal with trust is a role, whose credentials are temporary; remove accessKeys or trust"
+}, {
+    "rule": "!has(self.trust) || !has(self.arn) || self.arn.contains(':role/')",
+    "message": "a Principal with trust is a role: its arn must be that of a role, arn:aws:iam::ACCOUNT:role/NAME"
+}, {
+    "rule": "!has(self.maxSessionDuration) || has(self.trust)",
+    "message": "maxSessionDuration requires trust"
 }]))]
 pub struct PrincipalSpec {
     /// The access keys: each in a Secret with the data keys `AWS_ACCESS_KEY_ID` (16 to 128 capital letters and digits) and
@@ -126,14 +144,38 @@ pub struct PrincipalSpec {
         }])
     )]
     pub access_keys: Vec<AccessKey>,
+    /// Who may get temporary credentials of the Principal (AWS: the trust policy of a role). They are issued by the token service of
+    /// the operator, for a token of a ServiceAccount. Such a Principal is a role and has no access keys. A ServiceAccount of another
+    /// namespace may be listed: it needs no ReferenceGrant, because it is the Principal that grants. Unset: the
+    /// Principal has access keys. From 1 to 32. Example: `[{serviceAccount: {name: reporting}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = [{
+            "rule": "self.all(x, self.exists_one(y, x == y))",
+            "message": "each ServiceAccount may be listed once"
+        }])
+    )]
+    pub trust: Vec<Trusted>,
+    /// For how long temporary credentials are valid at most. Clients can ask for less, from 15 minutes on; without a wish they get
+    /// one hour, or this if it is shorter. Unset: `1h`. Whole seconds, from `15m` to `12h`. Example: `8h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "duration(self) >= duration('15m') && duration(self) <= duration('12h')",
+        "message": "maxSessionDuration must be from 15m to 12h"
+    }, {
+        "rule": "!self.contains('ms')",
+        "message": "maxSessionDuration must be in whole seconds: do not use the unit ms"
+    }]))]
+    pub max_session_duration: Option<Duration>,
     /// What the Principal may call: IAM policies (AWS: identity policies), which are combined with the policy of the Stage. Empty:
     /// it may call nothing, unless the policy of the Stage allows it. At most 10.
     /// Example: `[{configMap: {name: read-only}}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub policies: Vec<IdentityPolicy>,
-    /// The name of the Principal in policies. Unset: `arn:aws:iam::ACCOUNT:user/NAME`, with `accountId` and the name of the
-    /// object. At most 512 characters. Example: `arn:aws:iam::111122223333:role/reporting`.
+    /// The name of the Principal in policies. Unset: `arn:aws:iam::ACCOUNT:user/NAME`, with `trust`
+    /// `arn:aws:iam::ACCOUNT:role/NAME`, with `accountId` and the name of the object. At most 512 characters. Example: `arn:aws:iam::111122223333:role/reporting`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = IAM_ARN))]
     pub arn: Option<String>,
@@ -155,6 +197,27 @@ pub struct PrincipalSpec {
 pub struct AccessKey {
     /// The Secret with the key, data keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Example: `{name: reporting-key}`.
     pub secret: Reference,
+}
+
+/// Who may get temporary credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trusted {
+    /// A ServiceAccount, whose Pods get the credentials. Example: `{name: reporting}`.
+    pub service_account: TrustedServiceAccount,
+}
+
+/// A ServiceAccount that may get temporary credentials.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustedServiceAccount {
+    /// Its name. At most 253 characters. Example: `reporting`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// Its namespace. Unset: that of the Principal. At most 63 characters. Example: `jobs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
+    pub namespace: Option<String>,
 }
 
 /// An identity policy: a document, or a ConfigMap with one.

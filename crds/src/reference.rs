@@ -214,6 +214,9 @@ mod tests {
 
     use super::*;
 
+    /// Names of callers, as the subjects of a RoleBinding are: nothing reads these objects.
+    const SUBJECTS: [&str; 1] = ["spec.trust[].serviceAccount"];
+
     /// Every place below which a schema has a `name` that is the name of an object.
     fn references(path: &str, schema: &Value, found: &mut Vec<String>) {
         let name = &schema["properties"]["name"];
@@ -233,6 +236,7 @@ mod tests {
         for definition in crate::manifest::definitions().unwrap() {
             let mut found = Vec::new();
             references("", definition.schema(), &mut found);
+            found.retain(|path| !SUBJECTS.contains(&path.as_str()));
             found.sort();
             let listed: Vec<&str> =
                 FIELDS.iter().filter(|field| field.kind == definition.kind).map(|field| field.path).collect();

@@ -56,6 +56,7 @@ pub struct Metrics {
     known_fleets: Arc<Mutex<BTreeSet<FleetName>>>,
     pub(crate) status_patches: IntCounterVec,
     rejected_connections: IntCounterVec,
+    sts_requests: IntCounterVec,
 }
 
 impl Metrics {
@@ -112,6 +113,11 @@ impl Metrics {
                 "Connections and streams of proxies that were rejected, by reason.",
                 &["reason"],
             )?,
+            sts_requests: counters(
+                "sluice_sts_requests_total",
+                "Requests to the token service, by action and code of the result.",
+                &["action", "code"],
+            )?,
         };
         registry.register(Box::new(metrics.translate_duration.clone()))?;
         registry.register(Box::new(metrics.translate_problems.clone()))?;
@@ -122,6 +128,7 @@ impl Metrics {
         registry.register(Box::new(metrics.acks.clone()))?;
         registry.register(Box::new(metrics.status_patches.clone()))?;
         registry.register(Box::new(metrics.rejected_connections.clone()))?;
+        registry.register(Box::new(metrics.sts_requests.clone()))?;
         Ok(metrics)
     }
 
@@ -178,6 +185,11 @@ impl Metrics {
     /// Counts a connection that did not become a proxy's.
     pub(crate) fn rejected_connection(&self, why: Rejection) {
         self.rejected_connections.with_label_values(&[why.reason()]).inc();
+    }
+
+    /// Counts a request to the token service.
+    pub(crate) fn sts_request(&self, action: &'static str, code: &'static str) {
+        self.sts_requests.with_label_values(&[action, code]).inc();
     }
 
     /// Counts an acknowledgement, or its absence.

@@ -19,10 +19,11 @@ use crate::cluster_state::ClusterState;
 use crate::days;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
-use crate::publish::server::{CertificateFiles, Server};
-use crate::publish::{Admission, KeyUses, Proxies, Publisher, Reviewer};
+use crate::publish::server::Server;
+use crate::publish::{Admission, Certificate, CertificateFiles, KeyUses, Proxies, Publisher, Reviewer};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
+use crate::sts::{StsServer, TokenService, Verifier};
 use crate::translate::{SigningDays, Translator};
 use crate::watch;
 
@@ -32,6 +33,8 @@ pub struct Operator {
     pub stream: SocketAddr,
     /// Where metrics and probes are served.
     pub admin: SocketAddr,
+    /// Where the token service listens; none: it does not.
+    pub sts: Option<SocketAddr>,
     /// The connected proxies.
     pub proxies: Proxies,
     /// What is published.
@@ -93,7 +96,14 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let mut blocker = Some(readiness.block("the first complete list of all objects"));
     let certificate = certificate(&settings)?;
     let admission = admission(&settings, &client).await?;
-    let server = Server::bind(settings.stream_listen, certificate, admission, metrics.clone()).await?;
+    let server = Server::bind(settings.stream_listen, certificate.clone(), admission, metrics.clone()).await?;
+    let sts = match settings.sts_listen {
+        None => None,
+        Some(address) => {
+            let certificate = Certificate::load(certificate, b"http/1.1").await?;
+            Some(StsServer::bind(address, Some(certificate), metrics.clone()).await?)
+        }
+    };
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
     let key_uses = KeyUses::default();
@@ -109,6 +119,12 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
         Reporter::new(client.clone(), current.clone(), proxies.clone(), cache.clone(), metrics.clone(), settle);
     let reporter = reporter.with_key_uses(key_uses);
     let mut tasks = JoinSet::new();
+    let sts_address = sts.as_ref().map(StsServer::address);
+    if let Some(sts) = sts {
+        let service = TokenService::new(Verifier::api_server(client.clone(), &settings.sts_audience), metrics.clone());
+        tasks.spawn(service.clone().follow(current.clone(), stop.clone()));
+        tasks.spawn(sts.serve(service, stop.clone()));
+    }
     tasks.spawn(server.serve(current, proxies.clone(), stop.clone()));
     tasks.spawn(reporter.run(stop.clone()));
     let wake = Arc::new(Notify::new());
@@ -141,9 +157,9 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let watching = stop.clone();
     let watched = watch::WatchSettings { wake, ..watch::WatchSettings::default() };
     tasks.spawn(async move { watch::run(client, watched, watching, show).await });
-    tracing::info!(stream.address = %stream, admin.address = %endpoint.address(), "operator started");
-    let admin = endpoint.address();
-    Ok(Operator { stream, admin, proxies, publisher, stop, tasks, endpoint })
+    let (admin_address, sts_shown) = (endpoint.address(), sts_address.map(tracing::field::display));
+    tracing::info!(stream.address = %stream, admin.address = %admin_address, sts.address = sts_shown, "operator started");
+    Ok(Operator { stream, admin: admin_address, sts: sts_address, proxies, publisher, stop, tasks, endpoint })
 }
 
 fn certificate(settings: &Settings) -> anyhow::Result<CertificateFiles> {

@@ -36,6 +36,13 @@ pub struct Settings {
     /// repeated, or separated by commas.
     #[arg(long, env = "SLUICE_PROXY_SERVICE_ACCOUNT", value_delimiter = ',', requires = "proxy_token_audience")]
     pub proxy_service_account: Vec<ProxyAccount>,
+    /// Address of the token service, which issues temporary credentials to ServiceAccounts (AssumeRoleWithWebIdentity), with the
+    /// certificate of the stream. Unset: there is none.
+    #[arg(long, env = "SLUICE_STS_LISTEN")]
+    pub sts_listen: Option<SocketAddr>,
+    /// Audience of the tokens that the token service accepts.
+    #[arg(long, env = "SLUICE_STS_AUDIENCE", default_value = "sts.amazonaws.com")]
+    pub sts_audience: String,
     /// Address for /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_ADMIN", default_value = "0.0.0.0:9090")]
     pub admin: SocketAddr,

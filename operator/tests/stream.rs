@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use sluice_kit::eventually_async as eventually;
 use sluice_kit::tls::{Issued, client_config, issue};
 use sluice_operator::metrics::Metrics;
-use sluice_operator::publish::server::{CertificateFiles, Server};
-use sluice_operator::publish::{Admission, KeyUses, Member, Proxies, Publisher};
+use sluice_operator::publish::server::Server;
+use sluice_operator::publish::{Admission, CertificateFiles, KeyUses, Member, Proxies, Publisher};
 use sluice_operator::translate::translate;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{REFERER, USER_AGENT};
@@ -32,7 +33,7 @@ pub(crate) struct CallerPolicies {
     /// None: resource policies see the caller as anonymous, in the account of the Stage.
     pub(crate) name: Option<AwsName>,
     /// An Allow of one is enough, a Deny of one denies.
-    pub(crate) policies: Vec<Policy>,
+    pub(crate) policies: Arc<[Policy]>,
     /// Further context keys of all its requests, in lower case, such as `aws:username`.
     pub(crate) keys: BTreeMap<Box<str>, Box<str>>,
 }
@@ -86,7 +87,7 @@ impl<'a> Policies<'a> {
     }
 
     fn all(&self) -> impl Iterator<Item = &'a Policy> {
-        let of_caller = self.caller.into_iter().flat_map(|caller| &caller.policies);
+        let of_caller = self.caller.into_iter().flat_map(|caller| caller.policies.iter());
         self.resource.map(|policy| &policy.0).into_iter().chain(of_caller)
     }
 
@@ -163,7 +164,7 @@ impl<'a> Policies<'a> {
 impl CallerPolicies {
     fn evaluate(&self, request: &Request<'_>) -> Verdict<'_> {
         let mut allowed = Verdict::Silent;
-        for policy in &self.policies {
+        for policy in self.policies.iter() {
             match policy.evaluate(request) {
                 Verdict::Allow(decided) if allowed == Verdict::Silent => allowed = Verdict::Allow(decided),
                 denied @ Verdict::Deny(_) => return denied,

@@ -38,6 +38,7 @@ fn principal(policies: &[&str]) -> (PartName, PartBody) {
         tags: BTreeMap::from([("team".to_owned(), "checkout".to_owned())]),
         authorizers: vec![authorizer_name()],
         keys: vec![AccessKey { id: ID.into(), signing_keys: vec![day(today())] }],
+        session_keys: Vec::new(),
         policies: policies.iter().map(|text| (*text).to_owned()).collect(),
         invalid: None,
     };
@@ -49,7 +50,8 @@ fn authorizer_name() -> PartName {
 }
 
 fn authorizer(unsigned_payload: bool) -> (PartName, PartBody) {
-    let iam = Iam { regions: vec![REGION.into()], service: "execute-api".into(), clock_skew_s: 300, unsigned_payload };
+    let (regions, service, session_tokens) = (vec![REGION.into()], "execute-api".into(), true);
+    let iam = Iam { regions, service, clock_skew_s: 300, unsigned_payload, session_tokens };
     let object = ObjectRef::new("Authorizer", "shop", "iam");
     (authorizer_name(), PartBody::Authorizer(AuthorizerPart { object, kind: AuthorizerKind::Iam(iam) }))
 }

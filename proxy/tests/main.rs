@@ -25,6 +25,7 @@ mod harness;
 mod http2;
 mod http2_pool;
 mod iam;
+mod iam_sessions;
 mod introspection;
 mod lambda_authorizer;
 mod limits;

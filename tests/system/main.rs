@@ -20,4 +20,5 @@ mod quickstart;
 mod restarts;
 mod rights;
 mod service_accounts;
+mod sts;
 mod tenancy;

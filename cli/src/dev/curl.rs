@@ -11,10 +11,13 @@ use sluice_crds::source::Source;
 use sluice_crds::stage::{ApiKeySource, ApiKeySourceType, Behavior, ClientAuthMode, PlainHttp, Stage, StageSpec};
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::{Kind, ObjectKey};
+use sluice_operator::translate::Detail;
 use sluice_wire::Network;
 
 use super::local::{Local, access_key_text, key_text};
 use super::reach::{Reach, Unreachable};
+use super::token_server::AUDIENCE;
+use crate::report::Statuses;
 
 /// The input of the example calls.
 pub(crate) struct Context<'a> {
@@ -22,12 +25,16 @@ pub(crate) struct Context<'a> {
     pub(crate) cluster: &'a ClusterState,
     /// The local replacements for the cluster.
     pub(crate) local: &'a Local,
+    /// The statuses of the objects.
+    pub(crate) statuses: &'a Statuses,
     /// What is served and reachable.
     pub(crate) reach: &'a Reach,
     /// The URL of the API: `http://127.0.0.1:8080`.
     pub(crate) base: &'a str,
     /// The address for TLS, if any.
     pub(crate) https: Option<SocketAddr>,
+    /// The address of the token service, if any.
+    pub(crate) sts: Option<SocketAddr>,
 }
 
 /// A rule as it is served in one stage.
@@ -272,17 +279,49 @@ impl<'a> Context<'a> {
         let Some(region) = iam.regions.first() else { return false };
         let of_namespace = self.cluster.principals.keys().filter(|principal| principal.namespace == key.namespace);
         let mut known = of_namespace.filter_map(|key| Some((key, access_key_text(self.cluster, key)?)));
-        let Some((principal, (id, secret))) = known.next() else { return false };
         let (target, service) = (&served.target, &iam.service);
-        // Inside of single quotes a shell changes nothing.
-        let user = format!("{id}:{secret}").replace('\'', r"'\''");
+        let (principal, user) = match known.next() {
+            // Inside of single quotes a shell changes nothing.
+            Some((principal, (id, secret))) => {
+                (principal.to_string(), format!("'{}'", format!("{id}:{secret}").replace('\'', r"'\''")))
+            }
+            None => {
+                let Some(role) = self.session_lines(&key, lines) else { return false };
+                let user = r#""$(field AccessKeyId):$(field SecretAccessKey)" -H "x-amz-security-token: $(field SessionToken)""#;
+                (role, user.to_owned())
+            }
+        };
         let unless = if served.has_policy { "" } else { "; 403 unless a policy of it allows it" };
         let outcome = format!("{}{unless}", served.outcome(&format!(", signed by Principal {principal}")));
-        lines.push(format!("curl -i --aws-sigv4 aws:amz:{region}:{service} -u '{user}' {target}   # {outcome}"));
+        lines.push(format!("curl -i --aws-sigv4 aws:amz:{region}:{service} -u {user} {target}   # {outcome}"));
         let behavior = self.cluster.stages.get(&served.stage_key).map(|stage| stage.spec.behavior);
         let status = if behavior == Some(Behavior::Native) { 401 } else { 403 };
         lines.push(format!("curl -i {target}   # {status}: no signature"));
         true
+    }
+
+    /// Gets temporary credentials of a role that the Authorizer accepts. The result is the role; none: there is none, or no token
+    /// service.
+    fn session_lines(&self, authorizer: &ObjectKey, lines: &mut Vec<String>) -> Option<String> {
+        let (address, endpoint) = (self.sts?, self.local.cluster_token_endpoint()?);
+        let mut roles = self.cluster.principals.iter().filter(|(key, _)| key.namespace == authorizer.namespace);
+        let (key, trusted) = roles.find_map(|(key, found)| Some((key, found.spec.trust.first()?)))?;
+        let account = &trusted.service_account;
+        let namespace = account.namespace.as_ref().unwrap_or(&key.namespace);
+        let client = format!("system:serviceaccount:{namespace}:{}", account.name);
+        lines.push(format!(
+            "TOKEN=$(curl -s -H 'accept: text/plain' -d client_id={client} -d audience={AUDIENCE} {endpoint})"
+        ));
+        let arn = self.statuses.get(&Kind::Principal.object(key)).and_then(|desired| match &desired.detail {
+            Detail::Principal { arn, .. } => Some(arn.clone()),
+            _ => None,
+        })?;
+        lines.push(format!(
+            "SESSION=$(curl -s http://{address} -d Action=AssumeRoleWithWebIdentity -d Version=2011-06-15 -d RoleArn={arn} \
+             -d RoleSessionName=example -d WebIdentityToken=$TOKEN)"
+        ));
+        lines.push(r#"field() { echo "$SESSION" | sed "s|.*<$1>||; s|</$1>.*||"; }"#.to_owned());
+        Some(format!("{key} (a role)"))
     }
 
     /// Calls with and without an API key. False: no valid key is known.

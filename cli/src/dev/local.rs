@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
 use serde_json::json;
 use sluice_crds::{Authorizer, principal};
 use sluice_operator::cluster_issuer::ClusterIssuer;
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::objects::{Kind, Object, ObjectKey, access_key_secrets, generated_access_key, secret_of};
-use sluice_operator::report::keys::generate_access_key;
+use sluice_operator::objects::{
+    Kind, Object, ObjectKey, access_key_secrets, generated_access_key, secret_of, session_secret,
+};
+use sluice_operator::random::{access_key, session_key};
+use sluice_operator::sts::TokenError;
 
 use crate::args::{Mapping, ServicePort};
 use crate::example::{Server, backend::Backend, idp::Idp};
@@ -32,12 +35,31 @@ pub(crate) struct Local {
     api_keys: BTreeMap<ObjectKey, String>,
     /// Generated access keys of Principals without a Secret, id and secret, by Secret.
     access_keys: BTreeMap<ObjectKey, (String, String)>,
+    /// Generated session keys of roles, by Secret.
+    session_keys: BTreeMap<ObjectKey, String>,
     /// Running example servers.
     servers: BTreeMap<ServicePort, Server>,
     /// Issuers of local identity providers, with their addresses.
     issuers: BTreeMap<String, SocketAddr>,
     /// The same as issuers of tokens for ServiceAccounts, which a cluster has: the first is used.
     cluster_issuers: BTreeMap<SocketAddr, Arc<ClusterIssuer>>,
+    providers: Providers,
+}
+
+/// The running identity providers. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Providers(Arc<RwLock<BTreeMap<SocketAddr, Arc<Idp>>>>);
+
+impl Providers {
+    /// The ServiceAccount whose token it is, for this audience.
+    pub(crate) fn account(&self, token: &str, audience: &str) -> Result<ObjectKey, TokenError> {
+        let providers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let accounts = providers.values().map(|provider| provider.account(token, audience));
+        // A token of another provider is not valid; each other error is about the right one.
+        accounts
+            .reduce(|one, other| if one == Err(TokenError::Invalid) { other } else { one })
+            .unwrap_or(Err(TokenError::Invalid))
+    }
 }
 
 impl Local {
@@ -45,6 +67,11 @@ impl Local {
     pub(crate) fn new(mappings: &[Mapping]) -> Self {
         let addresses: BTreeMap<_, _> = mappings.iter().map(|m| (m.service.clone(), m.address)).collect();
         Self { flagged: addresses.keys().cloned().collect(), addresses, ..Self::default() }
+    }
+
+    /// The running identity providers.
+    pub(crate) fn providers(&self) -> Providers {
+        self.providers.clone()
     }
 
     /// The token endpoint of a local issuer.
@@ -101,6 +128,7 @@ impl Local {
             if let Some(server) = self.servers.remove(&port) {
                 self.issuers.retain(|_, address| *address != server.address());
                 self.cluster_issuers.remove(&server.address());
+                self.providers.0.write().unwrap_or_else(PoisonError::into_inner).remove(&server.address());
             }
             self.addresses.remove(&port);
         }
@@ -124,6 +152,7 @@ impl Local {
                     }
                 };
                 self.cluster_issuers.insert(server.address(), Arc::new(idp.cluster_issuer()?));
+                self.providers.0.write().unwrap_or_else(PoisonError::into_inner).insert(server.address(), idp.clone());
                 self.issuers.insert(issuer, server.address());
                 server
             }
@@ -236,8 +265,27 @@ impl Local {
             });
             objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
         }
-        for key in cluster.principals.iter().filter(|(_, found)| found.spec.access_keys.is_empty()).map(|(key, _)| key)
-        {
+        let mut without_keys = Vec::new();
+        for (key, found) in &cluster.principals {
+            match session_secret(found) {
+                Some(secret) if !cluster.secrets.contains_key(&secret) => {
+                    let text = match self.session_keys.get(&secret) {
+                        Some(generated) => generated.clone(),
+                        None => session_key()?,
+                    };
+                    let value = json!({
+                        "metadata": {"name": secret.name, "namespace": secret.namespace},
+                        "type": "Opaque",
+                        "data": {principal::SESSION_DATA_KEY: base64(text.as_bytes())},
+                    });
+                    self.session_keys.insert(secret, text);
+                    objects.push(Object::Secret(Arc::new(serde_json::from_value(value)?)));
+                }
+                None if found.spec.access_keys.is_empty() => without_keys.push(key),
+                _ => {}
+            }
+        }
+        for key in without_keys {
             let secret = generated_access_key(key);
             if cluster.secrets.contains_key(&secret) {
                 continue;
@@ -245,7 +293,7 @@ impl Local {
             let (id, text) = match self.access_keys.get(&secret) {
                 Some(generated) => generated.clone(),
                 None => {
-                    let generated = generate_access_key()?;
+                    let generated = access_key()?;
                     self.access_keys.insert(secret.clone(), generated.clone());
                     generated
                 }

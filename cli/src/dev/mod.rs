@@ -24,8 +24,10 @@ pub(crate) mod local;
 mod print;
 mod reach;
 pub(crate) mod session;
+mod token_server;
 
 use session::{Changes, Session};
+use token_server::TokenServer;
 
 /// Time for requests in progress after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -52,10 +54,17 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
     let base = format!("http://{address}");
 
     let mut session = Session::new(&settings.services);
+    let mut tokens = TokenServer::new(settings.sts, session.local.providers())?;
     serve(&proxy, &mut session, &loaded).await?;
+    tokens.update(&session).await?;
     drop(waiting);
-    let places =
-        print::Places { folder: &settings.folder, base: &base, https: proxy.https_addr(), admin: admin.address() };
+    let places = print::Places {
+        folder: &settings.folder,
+        base: &base,
+        https: proxy.https_addr(),
+        admin: admin.address(),
+        sts: tokens.address(),
+    };
     print::start(&places, &session, &loaded);
 
     loop {
@@ -69,6 +78,9 @@ pub(crate) async fn run(settings: args::Dev) -> anyhow::Result<ExitCode> {
                 match serve(&proxy, &mut session, &loaded).await {
                     Ok(changes) => print::change(&session, &changes, &loaded),
                     Err(error) => println!("! {error:#}"),
+                }
+                if let Err(error) = tokens.update(&session).await {
+                    println!("! {error:#}");
                 }
             }
             () = tokio::time::sleep(DAY_CHECK) => {

@@ -19,6 +19,8 @@ pub(crate) struct Places<'a> {
     pub(crate) https: Option<SocketAddr>,
     /// The address of the admin endpoint.
     pub(crate) admin: SocketAddr,
+    /// The address of the token service, if there is a role.
+    pub(crate) sts: Option<SocketAddr>,
 }
 
 /// Prints the complete state after the first load.
@@ -26,6 +28,9 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     println!("Serving {} at {}\n", places.folder.display(), places.base);
     if let Some(address) = places.https {
         println!("TLS at https://{address}\n");
+    }
+    if let Some(address) = places.sts {
+        println!("Token service (AWS_ENDPOINT_URL_STS) at http://{address}\n");
     }
     println!("{}", report::objects(&session.statuses, &session.diagnostics));
     println!("{}", report::urls(&session.cluster, places.base));
@@ -41,9 +46,11 @@ pub(crate) fn start(places: &Places<'_>, session: &Session, loaded: &Loaded) {
     let context = curl::Context {
         cluster: &session.cluster,
         local: &session.local,
+        statuses: &session.statuses,
         reach: &session.reach,
         base: places.base,
         https: places.https,
+        sts: places.sts,
     };
     let lines = curl::lines(&context);
     if !lines.is_empty() {

@@ -8,7 +8,7 @@ use anyhow::bail;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::publish::{Published, delta};
 use sluice_operator::settings::DEFAULT_SIGNING_KEY_DAYS;
-use sluice_operator::translate::{SigningDays, Translator};
+use sluice_operator::translate::{self, SigningDays, Translator};
 use sluice_wire::{Ack, Delta, ObjectRef, Outcome, Part, Parts};
 
 use super::local::{self, Local};
@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) server_problems: Vec<String>,
     /// What is not reachable in the last state that was translated.
     pub(crate) reach: Reach,
+    /// The statuses as the token service reads them.
+    pub(crate) translated: translate::Statuses,
     translator: Translator,
     /// The days for which the last state has signing keys.
     days: SigningDays,
@@ -59,6 +61,7 @@ impl Session {
             diagnostics: ProxyDiagnostics::new(),
             server_problems: Vec::new(),
             reach: Reach::default(),
+            translated: translate::Statuses::default(),
             translator: Translator::new(),
             days: SigningDays::default(),
             served: Parts::new(),
@@ -74,6 +77,7 @@ impl Session {
         let translation = self.translator.translate(&self.cluster);
         self.reach = Reach::of(&self.cluster, &translation.parts, &self.local);
         let published = Published::new(translation.parts);
+        self.translated = translation.statuses.clone();
         Ok(Step { delta: delta(&self.served, &published), published, statuses: translation.statuses.sorted() })
     }
 

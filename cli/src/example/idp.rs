@@ -10,9 +10,13 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode, header};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 use sluice_operator::cluster_issuer::ClusterIssuer;
+use sluice_operator::objects::ObjectKey;
+use sluice_operator::sts::TokenError;
+use sluice_wire::ServiceAccountUser;
 
 use super::serve::{Call, Handler, Reply, json as json_reply, text};
 
@@ -216,6 +220,20 @@ impl Idp {
             "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
             "context": {"scope": claims["scope"]},
         })
+    }
+
+    /// The ServiceAccount whose token it is, for this audience.
+    pub(crate) fn account(&self, token: &str, audience: &str) -> Result<ObjectKey, TokenError> {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_audience(&[audience]);
+        let valid = jsonwebtoken::decode::<Value>(token, &self.verifies, &validation);
+        let valid = valid.map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => TokenError::Expired,
+            ErrorKind::InvalidAudience => TokenError::Audience,
+            _ => TokenError::Invalid,
+        })?;
+        let user = valid.claims["sub"].as_str().and_then(ServiceAccountUser::parse).ok_or(TokenError::Invalid)?;
+        Ok(ObjectKey::new(user.namespace, user.name))
     }
 
     fn introspect(&self, token: &str) -> Value {

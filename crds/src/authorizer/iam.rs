@@ -38,6 +38,20 @@ pub struct IamAuthorizer {
     /// can change a request on its way can change its body. Unset: `Reject`.
     #[serde(default)]
     pub unsigned_payload: UnsignedPayload,
+    /// Requests with temporary credentials, which have a session token. `Allow`: those of roles are accepted (`trust` of Principals).
+    /// `Reject`: only access keys of Principals are. Unset: `Allow`.
+    #[serde(default)]
+    pub session_tokens: SessionTokens,
+}
+
+/// What happens to requests with temporary credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SessionTokens {
+    /// They are accepted.
+    #[default]
+    Allow,
+    /// They are rejected.
+    Reject,
 }
 
 /// What happens to requests whose signature does not cover the body.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sluice_crds::Principal;
-use sluice_crds::principal::SECRET_NAME_SUFFIX;
+use sluice_crds::principal::{SECRET_NAME_SUFFIX, SESSION_SECRET_NAME_SUFFIX};
 
 use crate::objects::key::ObjectKey;
 use crate::objects::table::Kind;
@@ -19,6 +19,7 @@ impl Watched for Principal {
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
         let key = ObjectKey::of(self);
         let secrets = access_key_secrets(self).into_iter().map(|(_, secret)| (Kind::Secret, secret));
+        let secrets = secrets.chain(session_secret(self).map(|secret| (Kind::Secret, secret)));
         let documents = self.spec.policies.iter().filter_map(|policy| policy.config_map.as_ref());
         secrets.chain(documents.map(|named| (Kind::ConfigMap, key.target(&named.object)))).collect()
     }
@@ -34,10 +35,13 @@ pub(crate) fn recorded_ids(principal: &Principal) -> impl Iterator<Item = &str> 
 }
 
 /// The Secrets that hold a Principal's access keys, each with the field that names it: those it refers to, or the one that the
-/// operator creates.
+/// operator creates. A role has none.
 #[must_use]
 pub fn access_key_secrets(principal: &Principal) -> Vec<(String, ObjectKey)> {
     let key = ObjectKey::of(principal);
+    if !principal.spec.trust.is_empty() {
+        return Vec::new();
+    }
     if principal.spec.access_keys.is_empty() {
         return vec![("spec.accessKeys".to_owned(), generated_access_key(&key))];
     }
@@ -49,4 +53,12 @@ pub fn access_key_secrets(principal: &Principal) -> Vec<(String, ObjectKey)> {
 #[must_use]
 pub fn generated_access_key(principal: &ObjectKey) -> ObjectKey {
     ObjectKey::new(principal.namespace.clone(), format!("{}{SECRET_NAME_SUFFIX}", principal.name))
+}
+
+/// The Secret that the operator creates for a role, with what its session tokens depend on; none: the Principal is no role.
+#[must_use]
+pub fn session_secret(principal: &Principal) -> Option<ObjectKey> {
+    let key = ObjectKey::of(principal);
+    let name = format!("{}{SESSION_SECRET_NAME_SUFFIX}", key.name);
+    (!principal.spec.trust.is_empty()).then(|| ObjectKey::new(key.namespace, name))
 }

@@ -2,6 +2,7 @@
 //! it.
 
 mod admission;
+mod certificate;
 mod configuration;
 mod key_uses;
 mod proxies;
@@ -10,8 +11,11 @@ mod reviewer;
 mod rollout;
 pub mod server;
 mod stream;
+mod token_review;
 
 pub use admission::{Account, Admission, ProxyAccount, SecretError};
+pub(crate) use certificate::reload_interval;
+pub use certificate::{Certificate, CertificateError, CertificateFiles};
 pub use configuration::{Current, Published, delta};
 pub use key_uses::{AccessKeyOf, KeyUses};
 pub(crate) use proxies::Membership;
@@ -19,3 +23,4 @@ pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;
 pub use reviewer::Reviewer;
 pub use rollout::{Programmed, Rollout, programmed};
+pub(crate) use token_review::{AuthError, Reviews as TokenReviews, claims, review as review_token};

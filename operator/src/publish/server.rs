@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -14,8 +13,6 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sluice_daemon::logging::LogLimit;
 use sluice_daemon::{Place, Places};
 use sluice_wire::STREAM_PATH;
@@ -27,12 +24,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, Rejection};
-use crate::publish::admission::{Admission, AuthError};
+use crate::publish::admission::Admission;
+use crate::publish::certificate::{self, Certificate, CertificateError, CertificateFiles};
 use crate::publish::configuration::Current;
 use crate::publish::key_uses::KeyUses;
 use crate::publish::proxies::Proxies;
 use crate::publish::reviewer::Reviewer;
 use crate::publish::stream::{self, Services};
+use crate::publish::token_review::AuthError;
 
 /// Connections with an authenticated stream; further streams get 503.
 const MAX_MEMBERS: usize = 1024;
@@ -46,19 +45,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout for sending the response to a client that was not authenticated.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often the certificate files and the shared secret are read again.
-const RELOAD_EVERY: Duration = Duration::from_secs(30);
 /// The number of frames that wait for a proxy to read.
 const QUEUE: usize = 4;
-
-/// The files of the server's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The chain as PEM.
-    pub chain: PathBuf,
-    /// The key as PEM.
-    pub key: PathBuf,
-}
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,23 +59,9 @@ pub enum ServerError {
         /// The cause.
         source: std::io::Error,
     },
-    /// A file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file has the wrong content.
-    #[error("cannot use the certificate in {path}: a certificate chain and its private key are required, as PEM")]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The chain and the key do not match.
-    #[error("cannot use the certificate for the stream")]
-    Tls(#[from] rustls::Error),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Without authentication, anybody on the network could read keys.
     #[error(
         "proxies on {0} would not be authenticated: set --stream-secret-file, or --proxy-token-audience with \
@@ -103,8 +77,7 @@ pub struct Server {
     address: SocketAddr,
     admission: Admission,
     metrics: Metrics,
-    certificate: CertificateFiles,
-    config: watch::Sender<Arc<rustls::ServerConfig>>,
+    certificate: Certificate,
     reviewer: Reviewer,
     key_uses: KeyUses,
 }
@@ -123,13 +96,12 @@ impl Server {
         if matches!(admission, Admission::Open) && !address.ip().is_loopback() {
             return Err(ServerError::Unprotected(address));
         }
-        let config = load(&certificate).await?;
+        let certificate = Certificate::load(certificate, b"h2").await?;
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
-        let (config, reviewer) = (watch::Sender::new(Arc::new(config)), Reviewer::none());
-        let key_uses = KeyUses::default();
-        Ok(Self { listener, address, admission, metrics, certificate, config, reviewer, key_uses })
+        let (reviewer, key_uses) = (Reviewer::none(), KeyUses::default());
+        Ok(Self { listener, address, admission, metrics, certificate, reviewer, key_uses })
     }
 
     /// With access reviews, on behalf of proxies.
@@ -161,8 +133,7 @@ impl Server {
     ) {
         let (members, newcomers) = (Arc::new(Semaphore::new(MAX_MEMBERS)), Places::new(MAX_NEWCOMERS));
         let log = Arc::new(RejectionLog::default());
-        let mut reload = tokio::time::interval(RELOAD_EVERY);
-        reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut reload = certificate::reload_interval();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -182,7 +153,7 @@ impl Server {
                     continue;
                 }
             };
-            let acceptor = TlsAcceptor::from(self.config.borrow().clone());
+            let acceptor = self.certificate.acceptor();
             let connection = Connection {
                 source: sluice_daemon::source_of(address),
                 admission: self.admission.clone(),
@@ -203,28 +174,8 @@ impl Server {
 
     async fn reload(&self) {
         self.admission.reload().await;
-        match load(&self.certificate).await {
-            Ok(config) => drop(self.config.send_replace(Arc::new(config))),
-            Err(error) => tracing::warn!(%error, "cannot reload the stream certificate; keeping the current one"),
-        }
+        self.certificate.reload().await;
     }
-}
-
-async fn load(files: &CertificateFiles) -> Result<rustls::ServerConfig, ServerError> {
-    let read = async |path: &PathBuf| {
-        tokio::fs::read(path).await.map_err(|source| ServerError::Read { path: path.clone(), source })
-    };
-    let (chain_pem, key_pem) = (read(&files.chain).await?, read(&files.key).await?);
-    let chain = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    let chain = chain.ok_or_else(|| ServerError::Certificate { path: files.chain.clone() })?;
-    let key = PrivateKeyDer::from_pem_slice(&key_pem);
-    let key = key.map_err(|_| ServerError::Certificate { path: files.key.clone() })?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
 }
 
 /// How far a connection is.

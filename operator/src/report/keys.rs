@@ -9,25 +9,14 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Resource as _, ResourceExt as _};
-use sluice_crds::{ApiKey, Principal, api_key, principal};
+use sluice_crds::api_key::SECRET_DATA_KEY;
+use sluice_crds::{ApiKey, Principal, principal};
 
-use crate::objects::{Object, ObjectKey, generated_access_key, secret_of};
+use crate::objects::{Object, ObjectKey, generated_access_key, secret_of, session_secret};
+use crate::random::{NoRandomness, access_key, api_key, session_key};
 use crate::report::writer::FIELD_MANAGER;
 
-const LENGTH: usize = 32;
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The letters of base32: those of AWS's access key ids.
-const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/// Not `AKIA`: scanners for leaked credentials would report a key of AWS.
-const ID_PREFIX: &str = "SLCE";
-const ID_LENGTH: usize = 16;
-const SECRET_LENGTH: usize = 40;
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The system has no random bytes.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot generate random bytes for a key")]
-pub struct NoRandomness;
 
 /// Why a Secret with a new key was not created.
 #[derive(Debug, thiserror::Error)]
@@ -43,50 +32,25 @@ pub enum MakeKeyError {
     Timeout,
 }
 
-/// A new key: `sk_` and 32 random letters and digits (190 bits).
-///
-/// # Errors
-/// See [`NoRandomness`].
-pub fn generate() -> Result<String, NoRandomness> {
-    Ok(format!("sk_{}", random(ALPHABET, LENGTH)?))
-}
-
-/// A new access key: an id (80 bits), and a secret of 40 random letters and digits (238 bits).
-///
-/// # Errors
-/// See [`NoRandomness`].
-pub fn generate_access_key() -> Result<(String, String), NoRandomness> {
-    Ok((format!("{ID_PREFIX}{}", random(ID_ALPHABET, ID_LENGTH)?), random(ALPHABET, SECRET_LENGTH)?))
-}
-
-fn random(alphabet: &[u8], length: usize) -> Result<String, NoRandomness> {
-    let mut text = String::with_capacity(length);
-    // Bytes above a multiple of the alphabet's length would make some characters likelier than others.
-    let limit = 256 - 256 % alphabet.len();
-    while text.len() < length {
-        let mut bytes = [0; 64];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
-        let fair = bytes.into_iter().map(usize::from).filter(|byte| *byte < limit).take(length - text.len());
-        text.extend(fair.filter_map(|byte| alphabet.get(byte % alphabet.len())).map(|letter| char::from(*letter)));
-    }
-    Ok(text)
-}
-
 /// The Secret with a new key for an ApiKey; it goes away together with the ApiKey.
 ///
 /// # Errors
 /// See [`NoRandomness`].
-pub fn secret(api_key: &ApiKey) -> Result<Secret, NoRandomness> {
-    let data = [(api_key::SECRET_DATA_KEY, generate()?)];
-    Ok(secret_with(&secret_of(api_key), api_key.controller_owner_ref(&()), data))
+pub fn secret(of: &ApiKey) -> Result<Secret, NoRandomness> {
+    let data = [(SECRET_DATA_KEY, api_key()?)];
+    Ok(secret_with(&secret_of(of), of.controller_owner_ref(&()), data))
 }
 
-/// The Secret with a new access key for a Principal; it goes away together with the Principal.
+/// The Secret with a new access key for a Principal, for a role with a new session key; it goes away together with the Principal.
 ///
 /// # Errors
 /// See [`NoRandomness`].
-pub fn access_key_secret(principal: &Principal) -> Result<Secret, NoRandomness> {
-    let (id, secret) = generate_access_key()?;
+pub fn principal_secret(principal: &Principal) -> Result<Secret, NoRandomness> {
+    if let Some(name) = session_secret(principal) {
+        let data = [(principal::SESSION_DATA_KEY, session_key()?)];
+        return Ok(secret_with(&name, principal.controller_owner_ref(&()), data));
+    }
+    let (id, secret) = access_key()?;
     let data = [(principal::ID_DATA_KEY, id), (principal::SECRET_DATA_KEY, secret)];
     let name = generated_access_key(&ObjectKey::of(principal));
     Ok(secret_with(&name, principal.controller_owner_ref(&()), data))
@@ -120,7 +84,7 @@ fn secret_with(
 pub(crate) async fn make(client: &Client, object: &Object) -> Result<(), MakeKeyError> {
     let secret = match object {
         Object::ApiKey(api_key) => secret(api_key)?,
-        Object::Principal(principal) => access_key_secret(principal)?,
+        Object::Principal(principal) => principal_secret(principal)?,
         _ => return Ok(()),
     };
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
@@ -143,22 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_long_plain_and_never_the_same() {
-        let keys: std::collections::BTreeSet<String> = (0..1000).map(|_| generate().unwrap()).collect();
-        assert_eq!(keys.len(), 1000);
-        for key in keys {
-            let rest = key.strip_prefix("sk_").unwrap();
-            assert!(rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_alphanumeric()), "{key}");
-        }
-    }
-
-    #[test]
     fn access_keys_have_the_form_that_clients_expect_and_their_secret_names_its_owner() {
         let value = serde_json::json!({"metadata": {"name": "reporting", "namespace": "shop", "uid": "u"}, "spec": {}});
         let principal: Principal = serde_json::from_value(value).unwrap();
         let ids: std::collections::BTreeSet<String> = (0..100)
             .map(|_| {
-                let secret = access_key_secret(&principal).unwrap();
+                let secret = principal_secret(&principal).unwrap();
                 assert_eq!(secret.metadata.name.as_deref(), Some("reporting-access-key"));
                 assert_eq!(secret.metadata.owner_references.unwrap()[0].name, "reporting");
                 let text = |name: &str| String::from_utf8(secret.data.as_ref().unwrap()[name].0.clone()).unwrap();
@@ -169,5 +123,18 @@ mod tests {
             })
             .collect();
         assert_eq!(ids.len(), 100);
+    }
+
+    #[test]
+    fn a_role_has_a_session_key_and_no_access_key() {
+        let spec = serde_json::json!({"trust": [{"serviceAccount": {"name": "a"}}]});
+        let value =
+            serde_json::json!({"metadata": {"name": "reporting", "namespace": "shop", "uid": "u"}, "spec": spec});
+        let secret = principal_secret(&serde_json::from_value(value).unwrap()).unwrap();
+        assert_eq!(secret.metadata.name.as_deref(), Some("reporting-session-key"));
+        assert_eq!(secret.metadata.owner_references.unwrap()[0].name, "reporting");
+        let data = secret.data.unwrap();
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["SESSION_KEY"]);
+        assert_eq!(data["SESSION_KEY"].0.len(), 64);
     }
 }

@@ -25,9 +25,20 @@ impl SigningDays {
 
     /// The days as `YYYYMMDD`, in order.
     pub(crate) fn dates(self) -> impl Iterator<Item = String> {
-        let days = self.today.into_iter().flat_map(move |today| {
-            (-BEFORE..=i64::from(self.ahead)).filter_map(move |day| today.checked_add(day.days()).ok())
-        });
+        self.between(-BEFORE, i64::from(self.ahead))
+    }
+
+    /// The days on which session tokens were issued that are valid now or will be soon: a session ends within a day, and the next
+    /// day's tokens are accepted from its first second on.
+    pub(crate) fn session_dates(self) -> impl Iterator<Item = String> {
+        self.between(-1, 1)
+    }
+
+    fn between(self, first: i64, last: i64) -> impl Iterator<Item = String> {
+        let days = self
+            .today
+            .into_iter()
+            .flat_map(move |today| (first..=last).filter_map(move |day| today.checked_add(day.days()).ok()));
         days.map(|date| format!("{:04}{:02}{:02}", date.year(), date.month(), date.day()))
     }
 }
@@ -50,5 +61,7 @@ mod tests {
             assert_eq!((dates.first().unwrap(), dates.last().unwrap()), (&first.to_owned(), &last.to_owned()), "{now}");
         }
         assert_eq!(SigningDays::default().dates().count(), 0);
+        let sessions = SigningDays::around("2026-12-31T23:59:59Z".parse().unwrap(), 30).session_dates();
+        assert_eq!(sessions.collect::<Vec<_>>(), ["20261230", "20261231", "20270101"]);
     }
 }

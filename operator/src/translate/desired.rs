@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use sluice_crds::condition;
 use sluice_wire::{FleetName, PartName};
 
 use crate::objects::ObjectKey;
+use crate::translate::caller::Caller;
 use crate::warning::Warning;
 
 /// The status that an object should have, apart from what the connected proxies add.
@@ -78,8 +80,10 @@ pub enum Detail {
         kept_ids: Vec<String>,
         /// Its ARN; empty if the object cannot be parsed.
         arn: String,
-        /// Whether the operator must generate the Secret with its access key.
+        /// Whether the operator must generate the Secret with its access key, or with its session key.
         must_generate: bool,
+        /// What the token service needs to know of it; none: it is not valid.
+        caller: Option<Arc<Caller>>,
     },
 }
 

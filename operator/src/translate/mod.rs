@@ -8,6 +8,7 @@ mod api_routes;
 mod authorizers;
 mod budget;
 mod ca;
+mod caller;
 mod changes;
 mod client_auth;
 mod conflicts;
@@ -34,6 +35,7 @@ mod usage_plans;
 mod view;
 mod warnings;
 
+pub use caller::{Caller, Role, SecretText};
 pub use days::SigningDays;
 pub use desired::{ClaimTime, DesiredStatus, Detail, Served, StageClaims};
 pub use incremental::Translator;

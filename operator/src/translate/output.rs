@@ -97,6 +97,7 @@ pub(crate) fn closed(part: &Part) -> Option<Part> {
         PartBody::Principal(principal) => PartBody::Principal(PrincipalPart {
             tags: BTreeMap::new(),
             keys: Vec::new(),
+            session_keys: Vec::new(),
             policies: Vec::new(),
             invalid: Some("too long".to_owned()),
             ..principal

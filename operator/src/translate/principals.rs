@@ -3,8 +3,10 @@
 
 mod access_keys;
 mod policies;
+mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -15,6 +17,7 @@ use sluice_wire::{PartBody, PartKind, PartName, PrincipalPart};
 
 use crate::objects::{Kind, ObjectKey, Unparsable, recorded_ids};
 use crate::problem::Problems;
+use crate::translate::caller::Caller;
 use crate::translate::conflicts::{Claim, Since};
 use crate::translate::desired::Detail;
 use crate::translate::iam_authorizers::iam_authorizers;
@@ -56,8 +59,8 @@ impl Translate for Principal {
     fn translate_unparsable(view: &View<'_>, key: &ObjectKey, object: &Unparsable) -> Option<Translated> {
         let recorded = object.access_keys.iter().map(|recorded| recorded.id.as_str());
         let kept_ids = kept(view, key, recorded);
-        let detail =
-            Detail::Principal { access_key_ids: Vec::new(), kept_ids, arn: String::new(), must_generate: false };
+        let (access_key_ids, arn) = (Vec::new(), String::new());
+        let detail = Detail::Principal { access_key_ids, kept_ids, arn, must_generate: false, caller: None };
         (!object.access_keys.is_empty()).then(|| Translated { closed: true, ..Translated::of([], detail) })
     }
 
@@ -81,9 +84,11 @@ impl Translate for Principal {
         }
         // A key with a problem is left out: the other one still works.
         let mut of_keys = Problems::default();
-        let (mut keys, must_generate) = access_keys::usable(view, key, self, &authorizers.scopes, &mut of_keys);
+        let (keys, must_make_key) = access_keys::usable(view, key, self, &authorizers.scopes, &mut of_keys);
+        let (mut keys, secrets): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        let (role, must_make_session_key) = role::role(view, key, self, &mut fatal);
         let mut invalid = (fatal.count() > 0).then(|| fatal.sentences());
-        if keys.is_empty() {
+        if keys.is_empty() && role.is_none() {
             invalid.get_or_insert_with(|| of_keys.sentences());
         }
         problems.extend(fatal);
@@ -91,8 +96,13 @@ impl Translate for Principal {
         if invalid.is_some() {
             keys.clear();
         }
-        let access_key_ids = keys.iter().map(|key| key.id.clone()).collect();
+        let access_key_ids: Vec<String> = keys.iter().map(|key| key.id.clone()).collect();
         let closed = invalid.is_some();
+        let session_keys = role.as_ref().filter(|_| !closed).map(|role| role::session_keys(view, role));
+        let caller = (!closed).then(|| {
+            let access_keys = access_key_ids.iter().cloned().zip(secrets).collect();
+            Arc::new(Caller { account: account.clone(), arn: arn.clone(), access_keys, role })
+        });
         let part = PrincipalPart {
             object: Kind::Principal.object(key),
             account,
@@ -100,12 +110,14 @@ impl Translate for Principal {
             tags: self.spec.tags.clone(),
             authorizers: authorizers.parts,
             keys,
+            session_keys: session_keys.unwrap_or_default(),
             policies: if closed { Vec::new() } else { policies },
             invalid,
         };
         let ids = access_keys::ids(view, key, self);
         let kept_ids = kept(view, key, recorded_ids(self).filter(|id| ids.keeps(id)));
-        let detail = Detail::Principal { access_key_ids, kept_ids, arn, must_generate };
+        let must_generate = must_make_key || must_make_session_key;
+        let detail = Detail::Principal { access_key_ids, kept_ids, arn, must_generate, caller };
         let parts = [(Self::part_name(key), PartBody::Principal(part))];
         Translated { closed, ..Translated::of(parts, detail) }
     }
@@ -149,7 +161,8 @@ fn names(principal: &Principal, key: &ObjectKey, problems: &mut Problems) -> (St
     let spec = &principal.spec;
     let Some(arn) = &spec.arn else {
         let account = spec.account_id.as_deref().unwrap_or(DEFAULT_ACCOUNT);
-        return (account.to_owned(), format!("arn:aws:iam::{account}:user/{}", key.name));
+        let kind = if spec.trust.is_empty() { "user" } else { "role" };
+        return (account.to_owned(), format!("arn:aws:iam::{account}:{kind}/{}", key.name));
     };
     let account = arn.split(':').nth(4).unwrap_or_default();
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -64,6 +64,9 @@ cases! {
     principal_key_id_of_another
     principal_names_bad
     principal_policy_bad
+    principal_role
+    principal_role_bad
+    principal_role_to_be_made
     principal_same_id_twice
     principal_second_key_missing
     principal_secret_bad

@@ -1,5 +1,5 @@
 //! Requests that are signed with AWS Signature Version 4. The signature is verified with a key of its day, which the operator
-//! derives: no secret access key is here. `pipeline` reads the body where the signature covers it.
+//! derives: the secret access key of a Principal is not here. That of a session is in its token. `pipeline` reads the body where the signature covers it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use sluice_session::Sealed;
 use sluice_sigv4::{
     BodyHash, Incomplete, Mismatch, Options, Presented, RequestParts, ScopeError, SigningKey, TimeError,
 };
@@ -15,7 +16,8 @@ use sluice_wire::PartName;
 use super::credential::Place;
 use super::decision::Decision;
 use super::identity::Identity;
-use super::principals::{AccessKey, Principals};
+use super::principals::Principals;
+use super::role::{Session, SessionError};
 use crate::key_use::LastUse;
 use crate::reject::{Reject, SignatureProblem};
 
@@ -46,6 +48,7 @@ pub(crate) struct Iam {
     service: String,
     skew: Duration,
     unsigned_payload: bool,
+    session_tokens: bool,
     principals: Principals,
 }
 
@@ -85,7 +88,9 @@ impl SignedRequest {
 pub(crate) struct Unverified {
     presented: Presented,
     key: SigningKey,
-    access_key: Arc<AccessKey>,
+    identity: Arc<Identity>,
+    /// None: the credentials are temporary.
+    last_use: Option<Arc<LastUse>>,
 }
 
 /// Why a request is not accepted.
@@ -97,8 +102,10 @@ pub(crate) enum SignatureError {
     Scope(ScopeError),
     /// There is no such access key, or the Authorizer does not accept it.
     UnknownKey,
-    /// It has a session token, which no access key here has.
+    /// Its session token is not valid, or the Authorizer accepts none.
     SessionToken,
+    /// Its session has ended.
+    SessionExpired,
     /// The operator has not sent the key of this day.
     NoSigningKey,
     Mismatch(Box<Mismatch>),
@@ -123,6 +130,7 @@ impl Iam {
             service: part.service.clone(),
             skew: Duration::from_secs(part.clock_skew_s),
             unsigned_payload: part.unsigned_payload,
+            session_tokens: part.session_tokens,
             principals: principals.clone(),
         })
     }
@@ -135,19 +143,38 @@ impl Iam {
         presented.check_time(now, self.skew).map_err(SignatureError::Time)?;
         let is_region = |region: &str| self.regions.iter().any(|known| known == region);
         presented.check_scope(is_region, &self.service).map_err(SignatureError::Scope)?;
-        let key = self.principals.find(presented.access_key_id()).filter(|key| key.is_of(&self.name));
-        let key = key.ok_or(SignatureError::UnknownKey)?;
-        if presented.session_token().is_some() {
-            return Err(SignatureError::SessionToken);
-        }
+        let (identity, signing_key, last_use) = match presented.session_token() {
+            None => {
+                let key = self.principals.find(presented.access_key_id()).filter(|key| key.is_of(&self.name));
+                let key = key.ok_or(SignatureError::UnknownKey)?;
+                let (date, region, service) = (presented.date(), presented.region(), presented.service());
+                let signing_key = key.signing_key(date, region, service).cloned();
+                (key.identity.clone(), signing_key, Some(key.last_use.clone()))
+            }
+            Some(token) => {
+                let session = self.session(token, presented.access_key_id(), now)?;
+                (session.identity.clone(), Some(session.signing_key(&presented)), None)
+            }
+        };
         match presented.declared_body() {
             Some(BodyHash::Unsigned) if !self.unsigned_payload => return Err(SignatureError::UnsignedPayload),
             Some(BodyHash::Streaming(_)) => return Err(SignatureError::StreamingPayload),
             Some(_) | None => {}
         }
-        let signing_key = key.signing_key(presented.date(), presented.region(), presented.service());
-        let signing_key = signing_key.ok_or(SignatureError::NoSigningKey)?.clone();
-        Ok(Unverified { presented, key: signing_key, access_key: key })
+        let key = signing_key.ok_or(SignatureError::NoSigningKey)?;
+        Ok(Unverified { presented, key, identity, last_use })
+    }
+
+    /// The session of a token.
+    fn session(&self, token: &str, access_key_id: &str, now: SystemTime) -> Result<Arc<Session>, SignatureError> {
+        let sealed = Sealed::parse(token).filter(|_| self.session_tokens).ok_or(SignatureError::SessionToken)?;
+        let role = self.principals.role(sealed.role()).filter(|role| role.is_of(&self.name));
+        let role = role.ok_or(SignatureError::SessionToken)?;
+        role.session(token, &sealed, access_key_id, now).map_err(|error| match error {
+            SessionError::Invalid => SignatureError::SessionToken,
+            SessionError::Expired => SignatureError::SessionExpired,
+            SessionError::NoKey => SignatureError::NoSigningKey,
+        })
     }
 }
 
@@ -167,10 +194,10 @@ impl Unverified {
         self,
         request: &SignedRequest,
         body: &BodyHash,
-    ) -> Result<(Arc<Identity>, Arc<LastUse>), SignatureError> {
-        let Self { presented, key, access_key } = self;
+    ) -> Result<(Arc<Identity>, Option<Arc<LastUse>>), SignatureError> {
+        let Self { presented, key, identity, last_use } = self;
         match presented.verify(&key, &request.parts(), body) {
-            Ok(()) => Ok((access_key.identity.clone(), access_key.last_use.clone())),
+            Ok(()) => Ok((identity, last_use)),
             Err(mismatch) => Err(SignatureError::Mismatch(Box::new(mismatch))),
         }
     }
@@ -187,6 +214,7 @@ impl SignatureError {
             Self::Scope(_) => "signature_wrong_scope",
             Self::UnknownKey => "access_key_unknown",
             Self::SessionToken => "session_token_invalid",
+            Self::SessionExpired => "session_token_expired",
             Self::NoSigningKey => "signing_key_unavailable",
             Self::Mismatch(_) => "signature_mismatch",
             Self::UnsignedPayload => "payload_not_signed",
@@ -204,6 +232,7 @@ impl SignatureError {
         "signature_wrong_scope",
         "access_key_unknown",
         "session_token_invalid",
+        "session_token_expired",
         "signing_key_unavailable",
         "signature_mismatch",
         "payload_not_signed",
@@ -224,6 +253,9 @@ impl SignatureError {
             Self::UnknownKey | Self::SessionToken => {
                 let message = "The security token included in the request is invalid.";
                 ("UnrecognizedClientException", message.to_owned())
+            }
+            Self::SessionExpired => {
+                ("ExpiredTokenException", "The security token included in the request is expired".to_owned())
             }
             Self::Mismatch(mismatch) => (mismatch.error_type(), masked(mismatch).to_string()),
             Self::UnsignedMethod => {

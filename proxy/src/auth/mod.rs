@@ -20,6 +20,7 @@ mod principals;
 mod remembered;
 mod request;
 mod reviewed;
+mod role;
 mod services;
 mod token_error;
 

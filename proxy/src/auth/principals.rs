@@ -1,4 +1,5 @@
-//! Principals: whose access keys verify signatures. One lookup finds an access key, however many there are.
+//! Principals: whose access keys verify signatures, and whose session tokens are opened. One lookup finds an access key or a role,
+//! however many there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use sluice_sigv4::SigningKey;
 use sluice_wire::{PartName, PrincipalPart};
 
 use super::identity::{Identity, cache_identity};
+use super::role::Role;
 use crate::key_use::{KeyUses, LastUse};
 use crate::permission::{AwsName, CallerPolicies};
 
@@ -56,13 +58,17 @@ fn scope(date: &str, region: &str, service: &str) -> String {
 /// cannot cause collisions.
 type Shard = HashMap<Box<str>, Vec<(PartName, Arc<AccessKey>)>, FixedState>;
 
-/// Every access key. Clones of the table share their shards.
+/// Every access key, and every role. Clones of the table share their shards.
 #[derive(Clone)]
-struct Table(Vec<Arc<Shard>>);
+struct Table {
+    keys: Vec<Arc<Shard>>,
+    /// By the text with which session tokens name them.
+    roles: Arc<HashMap<Box<str>, Arc<Role>>>,
+}
 
 impl Default for Table {
     fn default() -> Self {
-        Self(std::iter::repeat_n(Arc::default(), SHARDS).collect())
+        Self { keys: std::iter::repeat_n(Arc::default(), SHARDS).collect(), roles: Arc::default() }
     }
 }
 
@@ -87,10 +93,15 @@ impl Principals {
     /// The access key with this id; none: there is none, or several Principals have it.
     pub(super) fn find(&self, id: &str) -> Option<Arc<AccessKey>> {
         let table = self.table.load();
-        match table.0.get(shard_of(id))?.get(id)?.as_slice() {
+        match table.keys.get(shard_of(id))?.get(id)?.as_slice() {
             [(_, key)] => Some(key.clone()),
             _ => None,
         }
+    }
+
+    /// The role with this name, `namespace/name`.
+    pub(super) fn role(&self, name: &str) -> Option<Arc<Role>> {
+        self.table.load().roles.get(name).cloned()
     }
 }
 
@@ -101,6 +112,8 @@ pub(crate) struct PrincipalRing {
     table: Table,
     /// The ids of each Principal.
     ids: BTreeMap<PartName, Vec<Box<str>>>,
+    /// What session tokens call each role.
+    roles: BTreeMap<PartName, Box<str>>,
     changed: bool,
 }
 
@@ -122,16 +135,22 @@ impl PrincipalRing {
                 }
             }
         }
+        if let Some(role) = self.roles.remove(name) {
+            Arc::make_mut(&mut self.table.roles).remove(&role);
+        }
         let uses = &self.principals.key_uses;
         let compiled = match part.filter(|part| part.invalid.is_none()) {
-            Some(part) => compile(part, |id| uses.of(name, id)),
-            None => Ok(Vec::new()),
+            Some(part) => compile(part, |id| uses.of(name, id)).map(|compiled| Some((part, compiled))),
+            None => Ok(None),
         };
-        let ids: Vec<Box<str>> = compiled.iter().flatten().map(|(id, _)| id.clone()).collect();
+        let ids: Vec<Box<str>> =
+            compiled.iter().flatten().flat_map(|(_, (keys, _))| keys).map(|(id, _)| id.clone()).collect();
         uses.retain(name, |id| ids.iter().any(|known| **known == *id));
-        let keys = compiled?;
-        if keys.is_empty() {
-            return Ok(());
+        let Some((part, (keys, role))) = compiled? else { return Ok(()) };
+        if let Some(role) = role {
+            let id: Box<str> = part.object.id().into();
+            Arc::make_mut(&mut self.table.roles).insert(id.clone(), Arc::new(role));
+            self.roles.insert(name.clone(), id);
         }
         let mut shared = false;
         for (id, key) in keys {
@@ -146,7 +165,7 @@ impl PrincipalRing {
 
     fn shard(&mut self, id: &str) -> &mut Shard {
         // Each id is in one of the shards.
-        Arc::make_mut(&mut self.table.0[shard_of(id)])
+        Arc::make_mut(&mut self.table.keys[shard_of(id)])
     }
 
     /// Puts the changes in force.
@@ -160,7 +179,10 @@ impl PrincipalRing {
 /// An access key with its id.
 type NamedKey = (Box<str>, Arc<AccessKey>);
 
-fn compile(part: &PrincipalPart, last_use: impl Fn(&str) -> Arc<LastUse>) -> Result<Vec<NamedKey>, String> {
+fn compile(
+    part: &PrincipalPart,
+    last_use: impl Fn(&str) -> Arc<LastUse>,
+) -> Result<(Vec<NamedKey>, Option<Role>), String> {
     let mut policies = Vec::with_capacity(part.policies.len());
     for document in &part.policies {
         let policy = Policy::parse(document, Kind::Identity, Options::default());
@@ -189,7 +211,7 @@ fn compile(part: &PrincipalPart, last_use: impl Fn(&str) -> Arc<LastUse>) -> Res
         arn: part.arn.as_str().into(),
         role_arn: is_role.then(|| part.arn.as_str().into()),
     };
-    let policies = Arc::new(CallerPolicies { name: Some(name), policies, keys });
+    let policies = Arc::new(CallerPolicies { name: Some(name), policies: policies.into(), keys });
     let authorizers: Arc<[PartName]> = part.authorizers.as_slice().into();
     let expires = SystemTime::now().checked_add(LIFETIME).unwrap_or_else(SystemTime::now);
     let mut access_keys = Vec::with_capacity(part.keys.len());
@@ -223,7 +245,8 @@ fn compile(part: &PrincipalPart, last_use: impl Fn(&str) -> Arc<LastUse>) -> Res
         let access_key = AccessKey { identity, authorizers: authorizers.clone(), signing_keys, last_use };
         access_keys.push((key.id.as_str().into(), Arc::new(access_key)));
     }
-    Ok(access_keys)
+    let role = (!part.session_keys.is_empty()).then(|| Role::compile(part, policies, authorizers)).transpose()?;
+    Ok((access_keys, role))
 }
 
 #[cfg(test)]
@@ -255,6 +278,7 @@ mod tests {
                 .iter()
                 .map(|id| sluice_wire::AccessKey { id: (*id).into(), signing_keys: signing_keys.clone() })
                 .collect(),
+            session_keys: Vec::new(),
             policies: Vec::new(),
             invalid: None,
         }

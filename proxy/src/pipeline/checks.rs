@@ -89,7 +89,7 @@ pub(crate) async fn pass(
         };
         let Authorization { decision, outcome, took } = authorization;
         let decided =
-            Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().map(|of| of.last_use.clone()) };
+            Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().and_then(|of| of.last_use.clone()) };
         match signed.and_then(|signed| signed.body) {
             None => decided.count(exchange, matched, outcome),
             Some(body) => undecided = Some((body, decided)),

@@ -20,8 +20,8 @@ use crate::reject::Reject;
 pub(super) struct Signed {
     /// What the signature leaves to be checked: the hash that the body must have.
     pub(super) body: Option<BodyHash>,
-    /// Where the use of the access key is noted.
-    pub(super) last_use: Arc<LastUse>,
+    /// Where the use of the access key is noted; none: the credentials are temporary.
+    pub(super) last_use: Option<Arc<LastUse>>,
 }
 
 /// Keeps a request as the client sent it, if it could be signed: steps that follow remove headers.

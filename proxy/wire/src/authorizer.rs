@@ -197,6 +197,9 @@ pub struct Iam {
     /// Whether requests are accepted whose signature does not cover the body (`UNSIGNED-PAYLOAD`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned_payload: bool,
+    /// Whether requests with the session token of a role are accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session_tokens: bool,
 }
 
 /// How a client authenticates (RFC 6749, section 2.3.1).

@@ -71,7 +71,7 @@ pub use object::ObjectRef;
 pub use part::{DecodeError, Part, PartBody};
 pub use parts::{Content, Difference, Parts};
 pub use path::{ParsePathError, PathTemplate, Segment};
-pub use principal::{AccessKey, DayKey, PrincipalPart};
+pub use principal::{AccessKey, DayKey, PrincipalPart, SessionDayKey};
 pub use request_policy::{
     DoubleEncoding, EmptySegments, EncodedSlashes, HeaderNames, HeaderValues, ParseSettingError, PathCharacters,
     QueryCharacters, RequestPolicy, Semicolons,

@@ -23,6 +23,9 @@ pub struct PrincipalPart {
     pub authorizers: Vec<PartName>,
     /// Its access keys.
     pub keys: Vec<AccessKey>,
+    /// Of a role: the keys that open its session tokens, of the days on which those were issued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session_keys: Vec<SessionDayKey>,
     /// Its identity policies: documents in the language of IAM.
     pub policies: Vec<String>,
     /// Set if it cannot be served as written: the reason. All its requests are rejected.
@@ -52,6 +55,22 @@ pub struct DayKey {
     pub key: String,
 }
 
+/// A key that opens the session tokens of one day.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionDayKey {
+    /// The day on which the tokens were issued, `YYYYMMDD` in UTC.
+    pub date: String,
+    /// The key, 32 bytes as base64.
+    pub key: String,
+}
+
+impl fmt::Debug for SessionDayKey {
+    // It holds a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionDayKey({})", self.date)
+    }
+}
+
 impl fmt::Debug for DayKey {
     // It holds a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,5 +91,7 @@ mod tests {
             format!("{key:?}"),
             r#"AccessKey { id: "AKIA", signing_keys: [DayKey(20261127/eu-west-1/execute-api)] }"#
         );
+        let key = SessionDayKey { date: "20261127".into(), key: "s3cret".into() };
+        assert_eq!(format!("{key:?}"), "SessionDayKey(20261127)");
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 from async code: one request at a time, on a connection of its own or a kept one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,7 +10,11 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::http1::Response;
 
@@ -25,12 +30,13 @@ pub struct Call {
     host: String,
     path: String,
     headers: Vec<(String, String)>,
+    body: String,
 }
 
 /// `GET path` at a host.
 #[must_use]
 pub fn get(host: &str, path: &str) -> Call {
-    Call { method: Method::GET, host: host.to_owned(), path: path.to_owned(), headers: Vec::new() }
+    Call { method: Method::GET, host: host.to_owned(), path: path.to_owned(), headers: Vec::new(), body: String::new() }
 }
 
 impl Call {
@@ -48,6 +54,13 @@ impl Call {
         self
     }
 
+    /// The same with a body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<String>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     /// Sends it on a connection of its own.
     ///
     /// # Errors
@@ -62,7 +75,7 @@ impl Call {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        Ok(request.body(Full::new(Bytes::new()))?)
+        Ok(request.body(Full::new(Bytes::from(self.body.clone())))?)
     }
 }
 
@@ -79,8 +92,21 @@ impl Session {
     ///
     /// If no server listens at the address.
     pub async fn open(server: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
-        stream.set_nodelay(true)?;
+        Self::over(connect(server).await?).await
+    }
+
+    /// Connects with TLS to a server of this name.
+    ///
+    /// # Errors
+    ///
+    /// If no server listens at the address, or its certificate is not valid.
+    pub async fn open_tls(server: SocketAddr, name: &str, config: ClientConfig) -> anyhow::Result<Self> {
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(ServerName::try_from(name.to_owned())?, connect(server).await?).await?;
+        Self::over(stream).await
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> anyhow::Result<Self> {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // A failure shows at the request that it hits.
         tokio::spawn(async move { connection.await.ok() });
@@ -105,6 +131,12 @@ impl Session {
         };
         tokio::time::timeout(TIMEOUT, response).await.context("no response in time")?
     }
+}
+
+async fn connect(server: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Reads a response of hyper's.

@@ -9,6 +9,7 @@ pub(crate) mod objects;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod promtool;
+pub(crate) mod signature;
 
 use std::path::{Path, PathBuf};
 

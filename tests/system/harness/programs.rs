@@ -12,6 +12,7 @@ use super::api_server::{ApiServer, SYSTEM};
 use super::process::{Process, port};
 use sluice_kit::Response;
 use sluice_kit::client::{Call, get};
+use sluice_kit::tls::{Issued, issue};
 use sluice_kit::{SOON, until as eventually};
 
 /// From the start of a program until it is ready.
@@ -22,6 +23,8 @@ const AUDIENCE: &str = "sluice-operator";
 pub(crate) struct Fleet {
     pub(crate) operator: Operator,
     pub(crate) proxies: Vec<Proxy>,
+    /// The certificate of the operator.
+    pub(crate) issued: Issued,
 }
 
 /// The operator; running or stopped.
@@ -29,6 +32,8 @@ pub(crate) struct Operator {
     folder: PathBuf,
     flags: Vec<String>,
     admin: SocketAddr,
+    /// The address of its token service.
+    pub(crate) sts: SocketAddr,
     process: Option<Process>,
 }
 
@@ -57,22 +62,23 @@ impl Fleet {
     /// A separate fleet, ready, with `count` proxies.
     pub(crate) async fn of(server: &ApiServer, count: usize) -> anyhow::Result<Self> {
         let folder = server.folder.clone();
-        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+        let issued = issue("127.0.0.1");
         let (certificate, key) = (folder.join("stream.crt"), folder.join("stream.key"));
-        std::fs::write(&certificate, certified.cert.pem())?;
-        std::fs::write(&key, certified.signing_key.serialize_pem())?;
-        let (stream, admin) = (address()?, address()?);
+        std::fs::write(&certificate, &issued.chain_pem)?;
+        std::fs::write(&key, &issued.key_pem)?;
+        let (stream, admin, sts) = (address()?, address()?, address()?);
         let kubeconfig = server.operator_kubeconfig().await?;
         let flags = vec![
             format!("--stream-listen={stream}"),
             format!("--stream-cert={}", certificate.display()),
             format!("--stream-key={}", key.display()),
             format!("--admin={admin}"),
+            format!("--sts-listen={sts}"),
             format!("--proxy-token-audience={AUDIENCE}"),
             format!("--proxy-service-account={SYSTEM}/sluice-proxy"),
             format!("--kubeconfig={}", kubeconfig.display()),
         ];
-        let mut operator = Operator { folder: folder.clone(), flags, admin, process: None };
+        let mut operator = Operator { folder: folder.clone(), flags, admin, sts, process: None };
         operator.start().await?;
         let token = folder.join("proxy.token");
         std::fs::write(&token, server.service_account_token("sluice-proxy", &[AUDIENCE]).await?)?;
@@ -97,7 +103,7 @@ impl Fleet {
             proxy.start().await?;
             proxies.push(proxy);
         }
-        Ok(Self { operator, proxies })
+        Ok(Self { operator, proxies, issued })
     }
 
     /// Sends the request to every proxy and returns the responses, one for each.

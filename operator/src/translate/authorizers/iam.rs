@@ -1,6 +1,6 @@
 //! Translates Authorizers of type Iam: which signatures are accepted. The keys that verify them are in the parts of Principals.
 
-use sluice_crds::authorizer::{IamAuthorizer, UnsignedPayload};
+use sluice_crds::authorizer::{IamAuthorizer, SessionTokens, UnsignedPayload};
 use sluice_wire::Iam;
 
 use crate::fields;
@@ -30,5 +30,6 @@ pub(crate) fn iam(spec: &IamAuthorizer, problems: &mut Problems) -> Iam {
         service: spec.service.clone(),
         clock_skew_s,
         unsigned_payload: spec.unsigned_payload == UnsignedPayload::Allow,
+        session_tokens: spec.session_tokens == SessionTokens::Allow,
     }
 }

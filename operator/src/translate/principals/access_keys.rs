@@ -12,6 +12,7 @@ use sluice_wire::{AccessKey, DayKey};
 
 use crate::objects::{Kind, ObjectKey, access_key_secrets};
 use crate::problem::Problems;
+use crate::translate::caller::SecretText;
 use crate::translate::conflicts::Claim;
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::view::View;
@@ -71,7 +72,7 @@ pub(super) fn ids<'a>(view: &View<'a>, key: &ObjectKey, principal: &Principal) -
     ids
 }
 
-/// The keys that no other Principal has, with signing keys for these regions and services; and whether the operator must generate a
+/// The keys that no other Principal has, with signing keys for these regions and services, and their secrets; and whether the operator must generate a
 /// Secret. A key with a problem is left out.
 pub(super) fn usable(
     view: &View<'_>,
@@ -79,8 +80,8 @@ pub(super) fn usable(
     principal: &Principal,
     scopes: &BTreeSet<(String, String)>,
     problems: &mut Problems,
-) -> (Vec<AccessKey>, bool) {
-    let mut keys: Vec<AccessKey> = Vec::new();
+) -> (Vec<(AccessKey, SecretText)>, bool) {
+    let mut keys: Vec<(AccessKey, SecretText)> = Vec::new();
     let mut must_generate = false;
     for (field, holder) in access_key_secrets(principal) {
         let credentials = match read(view, key, &holder) {
@@ -98,7 +99,7 @@ pub(super) fn usable(
             }
         };
         let id = credentials.id;
-        if keys.iter().any(|earlier| earlier.id == id) {
+        if keys.iter().any(|(earlier, _)| earlier.id == id) {
             problems.invalid(&field, format_args!("both access keys have the id {id}"));
         } else if let Some(winner) = view.claims.lost_to(&Claim::AccessKey(id.to_owned()), Kind::Principal, key) {
             // The owner of an id in another namespace is not disclosed.
@@ -107,7 +108,8 @@ pub(super) fn usable(
                 format!("another Principal{whose} already has the access key id {id}; each Principal needs its own");
             problems.accept(reason::CONFLICTED, &field, why);
         } else {
-            keys.push(AccessKey { id: id.to_owned(), signing_keys: signing_keys(view, &credentials, scopes) });
+            let access_key = AccessKey { id: id.to_owned(), signing_keys: signing_keys(view, &credentials, scopes) };
+            keys.push((access_key, SecretText(credentials.secret.to_owned())));
         }
     }
     (keys, must_generate)

@@ -33,6 +33,7 @@ fn iam(unsigned_payload: bool) -> Iam {
             tags: Default::default(),
             authorizers: vec![name(authorizer)],
             keys: vec![sluice_wire::AccessKey { id: id.into(), signing_keys: vec![day] }],
+            session_keys: Vec::new(),
             policies: Vec::new(),
             invalid: None,
         };
@@ -40,7 +41,8 @@ fn iam(unsigned_payload: bool) -> Iam {
     }
     ring.publish();
     let regions = vec!["eu-west-1".to_owned(), "eu-central-1".to_owned()];
-    let part = sluice_wire::Iam { regions, service: "execute-api".into(), clock_skew_s: 300, unsigned_payload };
+    let (service, session_tokens) = ("execute-api".into(), true);
+    let part = sluice_wire::Iam { regions, service, clock_skew_s: 300, unsigned_payload, session_tokens };
     Iam::compile(name("iam"), &part, &principals).unwrap()
 }
 

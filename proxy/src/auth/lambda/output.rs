@@ -75,7 +75,7 @@ impl Output {
 
     /// The policies of the caller.
     pub(super) fn policies(policy: Policy) -> CallerPolicies {
-        CallerPolicies { name: None, policies: vec![policy], keys: BTreeMap::new() }
+        CallerPolicies { name: None, policies: [policy].into(), keys: BTreeMap::new() }
     }
 }
 

@@ -1,0 +1,174 @@
+//! Roles: opens their session tokens. A token is opened once and remembered, so that a request with it costs what one with an access
+//! key does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use foldhash::fast::RandomState;
+use serde_json::{Map, Value};
+use sluice_session::{Sealed, SessionKey, assumed_role};
+use sluice_sigv4::{Presented, SigningKey, signing_key};
+use sluice_wire::{PartName, PrincipalPart};
+
+use super::identity::{Identity, cache_identity};
+use crate::permission::{AwsName, CallerPolicies};
+
+/// Sessions of one role that are remembered. Others are opened for each request.
+const MAX_SESSIONS: usize = 1_024;
+
+/// A role.
+pub(crate) struct Role {
+    /// `namespace/name`.
+    id: Box<str>,
+    account: Box<str>,
+    arn: Box<str>,
+    policies: Arc<CallerPolicies>,
+    authorizers: Arc<[PartName]>,
+    /// By the day on which the tokens were issued, sorted.
+    keys: Vec<(Box<str>, SessionKey)>,
+    sessions: RwLock<HashMap<Box<str>, Arc<Session>, RandomState>>,
+}
+
+/// A session whose token was opened.
+pub(crate) struct Session {
+    pub(super) identity: Arc<Identity>,
+    access_key_id: Box<str>,
+    secret: Box<str>,
+    expires: SystemTime,
+    /// The signing key that was used last, with its scope: a client signs for the same scope for a day.
+    signing_key: ArcSwapOption<(String, SigningKey)>,
+}
+
+/// Why there is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionError {
+    /// The token was not issued here, or is that of other credentials.
+    Invalid,
+    Expired,
+    /// The operator has not sent the key of the token's day.
+    NoKey,
+}
+
+impl Role {
+    pub(super) fn compile(
+        part: &PrincipalPart,
+        policies: Arc<CallerPolicies>,
+        authorizers: Arc<[PartName]>,
+    ) -> Result<Self, String> {
+        if assumed_role(&part.arn, "").is_none() {
+            return Err("The Principal has session keys and is no role.".to_owned());
+        }
+        let mut keys: Vec<(Box<str>, SessionKey)> = Vec::with_capacity(part.session_keys.len());
+        for day in &part.session_keys {
+            let bytes = STANDARD.decode(&day.key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+            let bytes = bytes.ok_or("A session key of the Principal is not valid.")?;
+            keys.push((day.date.as_str().into(), SessionKey::from_bytes(bytes)));
+        }
+        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (id, account, arn) = (part.object.id().into(), part.account.as_str().into(), part.arn.as_str().into());
+        Ok(Self { id, account, arn, policies, authorizers, keys, sessions: RwLock::default() })
+    }
+
+    /// Whether an Authorizer accepts its sessions.
+    pub(super) fn is_of(&self, authorizer: &PartName) -> bool {
+        self.authorizers.contains(authorizer)
+    }
+
+    /// The session of a token with this access key id, if it is valid at `now`.
+    pub(super) fn session(
+        &self,
+        token: &str,
+        sealed: &Sealed,
+        access_key_id: &str,
+        now: SystemTime,
+    ) -> Result<Arc<Session>, SessionError> {
+        let known = self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        let session = match known {
+            Some(session) => session,
+            None => self.remember(token, self.open(sealed)?, now),
+        };
+        if *session.access_key_id != *access_key_id {
+            return Err(SessionError::Invalid);
+        }
+        if session.expires <= now { Err(SessionError::Expired) } else { Ok(session) }
+    }
+
+    fn open(&self, sealed: &Sealed) -> Result<Session, SessionError> {
+        let date = sealed.date();
+        let Some((_, key)) = self.keys.iter().find(|(known, _)| **known == *date) else {
+            // The keys of days that are over are removed: their sessions have ended.
+            let is_later = self.keys.last().is_none_or(|(last, _)| **last < *date);
+            return Err(if is_later { SessionError::NoKey } else { SessionError::Expired });
+        };
+        let opened = sealed.open(key).map_err(|_| SessionError::Invalid)?;
+        let arn = assumed_role(&self.arn, &opened.name).ok_or(SessionError::Invalid)?;
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(opened.expires)).ok_or(SessionError::Invalid)?;
+        let user = format!("{}:{}", self.id, opened.name);
+        let mut keys = self.policies.keys.clone();
+        keys.insert("aws:userid".into(), user.as_str().into());
+        keys.insert("aws:tokenissuetime".into(), opened.issued.to_string().into());
+        let name =
+            AwsName { account: self.account.clone(), arn: arn.as_str().into(), role_arn: Some(self.arn.clone()) };
+        let policies = CallerPolicies { name: Some(name), policies: self.policies.policies.clone(), keys };
+        let attributes = [
+            ("accessKey", &*opened.access_key_id),
+            ("accountId", &*self.account),
+            ("caller", &*user),
+            ("user", &*user),
+            ("userArn", &*arn),
+        ];
+        let attributes: Map<String, Value> =
+            attributes.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        let identity = Identity {
+            kind: "Iam",
+            id: Some(arn),
+            scopes: Vec::new(),
+            attributes,
+            policies: Some(Arc::new(policies)),
+            expires,
+            cache_identity: cache_identity(&[b"Iam", self.id.as_bytes(), opened.name.as_bytes()]),
+        };
+        Ok(Session {
+            identity: Arc::new(identity),
+            access_key_id: opened.access_key_id.into(),
+            secret: opened.secret_access_key.into(),
+            expires,
+            signing_key: ArcSwapOption::empty(),
+        })
+    }
+
+    fn remember(&self, token: &str, session: Session, now: SystemTime) -> Arc<Session> {
+        let session = Arc::new(session);
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= MAX_SESSIONS {
+            sessions.retain(|_, known| known.expires > now);
+        }
+        if sessions.len() < MAX_SESSIONS {
+            sessions.insert(token.into(), session.clone());
+        }
+        session
+    }
+}
+
+impl Session {
+    /// The key that verifies what the session has signed in a scope.
+    pub(super) fn signing_key(&self, presented: &Presented) -> SigningKey {
+        let (date, region, service) = (presented.date(), presented.region(), presented.service());
+        let scope = [date, region, service].join("/");
+        if let Some(known) = &*self.signing_key.load()
+            && known.0 == scope
+        {
+            return known.1.clone();
+        }
+        let key = signing_key(&self.secret, date, region, service);
+        self.signing_key.store(Some(Arc::new((scope, key.clone()))));
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests;
