@@ -1,10 +1,14 @@
 //! Checks an expression: its names, its types, its cost.
 
+use std::fmt;
+
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 use regex::Regex;
 
 use crate::error::CompileError;
 use crate::limits::MAX_NODES;
+use crate::network;
+use crate::time;
 use crate::types::{self, Field, Fields, Type};
 use crate::value::{MAX_ENTRIES, MAX_TEXT};
 
@@ -14,6 +18,13 @@ const MAX_DEPTH: usize = 48;
 const TEXT_COST: u64 = MAX_TEXT as u64 / 10;
 /// The cost of adding an entry to a list that is collected, which may copy it.
 const COLLECT_COST: u64 = MAX_ENTRIES as u64 / 10;
+/// The cost of reading a text of a few bytes: a longer one is not valid.
+const SHORT_COST: u64 = 10;
+/// What arguments must be.
+const TIMESTAMP: &str = "it must be a time, such as 2026-01-31T08:00:00Z";
+const DURATION: &str = "it must be a duration, such as 1h30m";
+const ZONE: &str = "it must be UTC or an offset, such as +02:00";
+const ADDRESS: &str = "it must be an address, such as 10.0.0.1 or 2001:db8::1";
 /// The cost of comparing two values of any size.
 const ANY_COST: u64 = 4 * TEXT_COST;
 /// The longest program of a pattern, in bytes.
@@ -28,23 +39,26 @@ pub(crate) struct Checked {
     pub(crate) patterns: Vec<(String, Regex)>,
 }
 
-struct Checker {
+struct Checker<'t> {
     scopes: Vec<(String, Type)>,
     nodes: usize,
     depth: usize,
     loops: usize,
     /// How much longer a value can become by additions.
     growth: u64,
+    /// The expression, for positions.
+    text: &'t str,
     checked: Checked,
 }
 
 /// The type and the cost of a part.
 type Part = (Type, u64);
 
-/// Checks an expression.
-pub(crate) fn check(expression: &IdedExpr) -> Result<(Checked, u64), CompileError> {
+/// Checks an expression; `text` is what it was parsed from.
+pub(crate) fn check(text: &str, expression: &IdedExpr) -> Result<(Checked, u64), CompileError> {
     let growth = 1 + additions(expression);
-    let mut checker = Checker { scopes: Vec::new(), nodes: 0, depth: 0, loops: 0, growth, checked: Checked::default() };
+    let mut checker =
+        Checker { scopes: Vec::new(), nodes: 0, depth: 0, loops: 0, growth, text, checked: Checked::default() };
     let (result, cost) = checker.part(expression)?;
     if !matches!(result, Type::Bool | Type::Dyn) {
         return wrong(format!("the result is of type {}; it must be bool", result.name()));
@@ -89,7 +103,7 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, CompileError> {
     Err(CompileError::Type(why.into()))
 }
 
-impl Checker {
+impl Checker<'_> {
     fn part(&mut self, expression: &IdedExpr) -> Result<Part, CompileError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -233,6 +247,10 @@ impl Checker {
                 [a, b],
                 false,
             ) if a.may_equal(b) && ordered(a) && ordered(b) => (Type::Bool, comparison(a, b)),
+            (operators::ADD, [Type::Timestamp, Type::Duration] | [Type::Duration, Type::Timestamp], false)
+            | (operators::SUBSTRACT, [Type::Timestamp, Type::Duration], false) => (Type::Timestamp, 1),
+            (operators::ADD | operators::SUBSTRACT, [Type::Duration, Type::Duration], false)
+            | (operators::SUBSTRACT, [Type::Timestamp, Type::Timestamp], false) => (Type::Duration, 1),
             (operators::ADD, [a, b], false) if a.may_equal(b) && added(a) && added(b) => {
                 (if a == b { a.clone() } else { Type::Dyn }, added_cost(a, b))
             }
@@ -269,11 +287,74 @@ impl Checker {
             ("string", [of], false) if *of == Type::String || of.is_number() || *of == Type::Dyn => {
                 (Type::String, TEXT_COST)
             }
+            ("ip", [of], false) if is(of, &Type::String) => {
+                self.constant(call, false, |text| network::parse_ip(text).map(drop).ok_or(ADDRESS))?;
+                (Type::Ip, SHORT_COST)
+            }
+            ("isIP", [of], false) if is(of, &Type::String) => (Type::Bool, SHORT_COST),
+            ("cidr", [of], false) if is(of, &Type::String) => {
+                self.constant(call, true, |text| network::parse_cidr(text).map(drop))?;
+                (Type::Cidr, SHORT_COST)
+            }
+            ("containsIP", [of, with], true)
+                if is(of, &Type::Cidr) && (is(with, &Type::Ip) || is(with, &Type::String)) =>
+            {
+                self.constant(call, false, |text| network::parse_ip(text).map(drop).ok_or(ADDRESS))?;
+                (Type::Bool, SHORT_COST)
+            }
+            ("family", [of], true) if is(of, &Type::Ip) => (Type::Int, 1),
+            ("timestamp", [of], false) if is(of, &Type::String) || *of == Type::Int => {
+                self.constant(call, false, |text| time::parse_timestamp(text).map(drop).ok_or(TIMESTAMP))?;
+                (Type::Timestamp, SHORT_COST)
+            }
+            ("duration", [of], false) if is(of, &Type::String) => {
+                self.constant(call, true, |text| time::parse_duration(text).map(drop).ok_or(DURATION))?;
+                (Type::Duration, SHORT_COST)
+            }
+            (_, [Type::Timestamp, rest @ ..], true)
+                if time::is_of_timestamp(name) && matches!(rest, [] | [Type::String]) =>
+            {
+                if !rest.is_empty() {
+                    self.constant(call, true, |text| time::parse_zone(text).map(drop).ok_or(ZONE))?;
+                }
+                (Type::Int, SHORT_COST)
+            }
+            (_, [Type::Duration], true) if time::is_of_duration(name) => (Type::Int, 1),
             _ if name.starts_with(['_', '@', '!', '-']) => return no_overload(),
             _ if FUNCTIONS.contains(&name) => return no_overload(),
             _ => return wrong(format!("there is no function {name:?}; the functions are {}", FUNCTIONS.join(", "))),
         };
         Ok(part)
+    }
+
+    /// Checks the argument of a function if it is a literal: a mistake in it is known before a request exists.
+    fn constant<E: fmt::Display>(
+        &self,
+        call: &CallExpr,
+        is_required: bool,
+        parse: impl Fn(&str) -> Result<(), E>,
+    ) -> Result<(), CompileError> {
+        let name = &call.func_name;
+        let literal = match call.args.as_slice() {
+            [argument] => &argument.expr,
+            _ => return Ok(()),
+        };
+        match literal {
+            Expr::Literal(LiteralValue::String(text)) => {
+                let text = text.inner();
+                parse(text).map_err(|why| self.at_literal(text, format!("the argument of {name} is not valid: {why}")))
+            }
+            _ if is_required => wrong(format!("the argument of {name} must be a literal")),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error at the position of a literal. The library does not keep positions: the first literal with this text is taken.
+    fn at_literal(&self, literal: &str, why: String) -> CompileError {
+        let quoted = ['\'', '"'].iter().filter_map(|quote| self.text.find(&format!("{quote}{literal}{quote}")));
+        let Some(before) = quoted.min().and_then(|at| self.text.get(..at)) else { return CompileError::Type(why) };
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        CompileError::Syntax { line: before.matches('\n').count() + 1, column, why }
     }
 
     /// A pattern is compiled once, so it must be a literal.
@@ -332,8 +413,33 @@ impl Checker {
 }
 
 /// The functions, without operators and macros.
-pub(crate) const FUNCTIONS: [&str; 8] =
-    ["contains", "double", "endsWith", "int", "matches", "size", "startsWith", "string"];
+pub(crate) const FUNCTIONS: [&str; 25] = [
+    "cidr",
+    "contains",
+    "containsIP",
+    "double",
+    "duration",
+    "endsWith",
+    "family",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "int",
+    "ip",
+    "isIP",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
+];
 
 fn literal_type(literal: &LiteralValue) -> Type {
     match literal {
@@ -348,7 +454,7 @@ fn literal_type(literal: &LiteralValue) -> Type {
 }
 
 fn ordered(of: &Type) -> bool {
-    of.is_number() || matches!(of, Type::String | Type::Dyn)
+    of.is_number() || matches!(of, Type::String | Type::Timestamp | Type::Duration | Type::Dyn)
 }
 
 fn added_cost(a: &Type, b: &Type) -> u64 {
@@ -363,6 +469,7 @@ fn added(of: &Type) -> bool {
 fn comparison(a: &Type, b: &Type) -> u64 {
     let size = |of: &Type| match of {
         Type::Bool | Type::Int | Type::UInt | Type::Double | Type::Null => 0,
+        Type::Timestamp | Type::Duration | Type::Ip | Type::Cidr => 1,
         Type::String | Type::Bytes => TEXT_COST,
         Type::Dyn | Type::List(_) | Type::Map(_) | Type::Variable(_) => ANY_COST,
     };

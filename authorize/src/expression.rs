@@ -11,6 +11,8 @@ use cel::{Context, ExecutionError, Program, functions};
 use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
 use crate::limits::{MAX_COST, MAX_LENGTH};
+use crate::network;
+use crate::time;
 use crate::types::{Field, Fields};
 use crate::value::{Value, Variables};
 
@@ -127,7 +129,7 @@ fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
         }
         None => unparsable(),
     })?;
-    let (checked, cost) = check::check(program.expression())?;
+    let (checked, cost) = check::check(text, program.expression())?;
     Ok((program, checked, cost))
 }
 
@@ -150,6 +152,8 @@ fn functions(patterns: HashMap<String, regex::Regex>) -> Context<'static> {
         regex.map(|regex| regex.is_match(&text)).ok_or_else(|| ExecutionError::no_such_key("pattern"))
     };
     context.add_function("matches", matches);
+    network::add(&mut context);
+    time::add(&mut context);
     context
 }
 

@@ -6,11 +6,14 @@ mod check;
 mod error;
 mod expression;
 mod limits;
+mod network;
+mod time;
 mod types;
 mod value;
 
 pub use error::{CompileError, EvaluationError};
 pub use expression::Expression;
 pub use limits::{MAX_COST, MAX_LENGTH, MAX_NODES};
+pub use time::time;
 pub use types::{Field, Fields};
 pub use value::{Value, Values, Variables, from_json, list, map, text};

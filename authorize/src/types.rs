@@ -14,6 +14,12 @@ pub(crate) enum Type {
     String,
     Bytes,
     Null,
+    Timestamp,
+    Duration,
+    /// An address.
+    Ip,
+    /// A network.
+    Cidr,
     List(Box<Type>),
     Map(Box<Type>),
     /// A variable with fields.
@@ -31,6 +37,10 @@ impl Type {
             Self::String => "string",
             Self::Bytes => "bytes",
             Self::Null => "null",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+            Self::Ip => "net.IP",
+            Self::Cidr => "net.CIDR",
             Self::List(_) => "list",
             Self::Map(_) | Self::Variable(_) => "map",
         }
@@ -95,6 +105,8 @@ fields! {
     Host "request" "host" Type::String;
     /// `http` or `https`.
     Scheme "request" "scheme" Type::String;
+    /// The time at which the request is checked.
+    Time "request" "time" Type::Timestamp;
     /// Headers, with names in lower case; several values are joined with `, `.
     Headers "request" "headers" of_strings();
     /// Query parameters, decoded, each with its values.

@@ -23,11 +23,15 @@ fn variables(certificate: bool) -> Variables {
     let headers = [("x-a", "1"), ("x-many", "1, 2"), ("x-long", &"a".repeat(8000))];
     values.set(Field::Headers, map(headers.map(|(name, value)| (name, text(value)))).unwrap());
     values.set(Field::Query, map([("q", list([text("1"), text("2")]))]).unwrap());
+    // Saturday, 2026-11-28 at 01:30 UTC.
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_795_829_400_250);
+    values.set(Field::Time, time(now).unwrap());
     values.set(Field::Params, map([("tenant", text("a"))]).unwrap());
     values.set(Field::IdentityScopes, list([text("read"), text("write")]).unwrap());
     let claims = json!({
         "tenant": "a", "level": 3, "ratio": 0.5, "admin": true, "none": null, "groups": ["dev", "ops"],
         "realm_access": {"roles": ["owner"]}, "https://x/y": "z",
+        "auth_time": 1_795_829_100, "hired": "2020-02-29T12:00:00+02:00", "address": "::ffff:10.1.2.3",
     });
     values.set(Field::IdentityClaims, from_json(claims.as_object().unwrap()).unwrap());
     if certificate {
@@ -73,6 +77,53 @@ fn expressions_have_the_documented_results() {
         ("has(request.query.q)", Ok(true)),
         ("source.address == '10.1.2.3'", Ok(true)),
         ("source.address.startsWith('10.')", Ok(true)),
+        ("cidr('10.0.0.0/8').containsIP(source.address)", Ok(true)),
+        ("cidr('10.2.0.0/16').containsIP(source.address)", Ok(false)),
+        ("cidr('2001:db8::/32').containsIP(source.address)", Ok(false)),
+        ("cidr('0.0.0.0/0').containsIP(ip(source.address))", Ok(true)),
+        ("cidr('::ffff:10.0.0.0/104').containsIP('10.255.255.255')", Ok(true)),
+        ("cidr('10.0.0.0/8').containsIP(identity.claims.address)", Ok(true)),
+        ("cidr('10.0.0.0/8').containsIP(identity.claims.tenant)", Err(Arithmetic)),
+        ("cidr('10.0.0.0/8').containsIP(identity.claims.level)", Err(Arithmetic)),
+        ("[cidr('192.168.0.0/16'), cidr('10.0.0.0/8')].exists(n, n.containsIP(source.address))", Ok(true)),
+        ("cidr('10.0.0.0/8') == cidr('10.0.0.0/8') && cidr('10.0.0.0/8') != cidr('10.0.0.0/9')", Ok(true)),
+        ("ip(source.address) == ip('10.1.2.3')", Ok(true)),
+        ("ip(identity.claims.address) == ip(source.address)", Ok(true)),
+        ("ip('2001:DB8::1') == ip('2001:db8:0:0::1')", Ok(true)),
+        ("ip(source.address) in [ip('10.1.2.2'), ip('10.1.2.3')]", Ok(true)),
+        ("ip(source.address).family() == 4 && ip('::1').family() == 6", Ok(true)),
+        ("ip(request.method) == ip('10.1.2.3')", Err(Arithmetic)),
+        ("isIP(source.address) && !isIP(request.method) && !isIP(request.headers['x-long'])", Ok(true)),
+        ("!isIP('10.1.2') && !isIP('010.1.2.3') && !isIP('10.1.2.3/8') && !isIP('fe80::1%eth0')", Ok(true)),
+        ("request.time > timestamp('2026-11-28T01:29:59Z')", Ok(true)),
+        ("request.time < timestamp('2026-11-28T02:30:00+01:00')", Ok(false)),
+        ("request.time == timestamp('2026-11-28T01:30:00.25Z')", Ok(true)),
+        ("timestamp('2026-11-28T01:30:00Z') == timestamp('2026-11-28T02:30:00+01:00')", Ok(true)),
+        ("request.time - timestamp(identity.claims.auth_time) < duration('5m1s')", Ok(true)),
+        ("request.time - timestamp(identity.claims.auth_time) <= duration('5m')", Ok(false)),
+        ("(request.time - timestamp(identity.claims.auth_time)).getMinutes() == 5", Ok(true)),
+        ("(request.time - timestamp(identity.claims.auth_time)).getHours() == 0", Ok(true)),
+        ("duration('90m').getHours() == 1 && duration('1.25s').getMilliseconds() == 250", Ok(true)),
+        ("duration('1h') + duration('30m') == duration('90m')", Ok(true)),
+        ("duration('1h') - duration('90m') == duration('-30m')", Ok(true)),
+        ("request.time + duration('24h') > timestamp('2026-11-29T00:00:00Z')", Ok(true)),
+        ("request.time - duration('24h') > timestamp('2026-11-27T02:00:00Z')", Ok(false)),
+        ("timestamp(identity.claims.hired) + duration('1h') == timestamp('2020-02-29T11:00:00Z')", Ok(true)),
+        ("timestamp(identity.claims.hired).getDayOfYear() == 59", Ok(true)),
+        ("timestamp(identity.claims.hired).getHours() == 10", Ok(true)),
+        ("timestamp(identity.claims.tenant) < request.time", Err(Arithmetic)),
+        ("timestamp(identity.claims.ratio) < request.time", Err(Arithmetic)),
+        ("timestamp(0) == timestamp('1970-01-01T00:00:00Z')", Ok(true)),
+        ("timestamp(9223372036854775807) > request.time", Err(Arithmetic)),
+        ("timestamp('9999-12-31T23:59:59Z') + duration('1s') > request.time", Err(Arithmetic)),
+        ("request.time.getFullYear() == 2026 && request.time.getMonth() == 10", Ok(true)),
+        ("request.time.getDate() == 28 && request.time.getDayOfMonth() == 27", Ok(true)),
+        ("request.time.getDayOfWeek() == 6 && request.time.getDayOfYear() == 331", Ok(true)),
+        ("request.time.getHours() == 1 && request.time.getMinutes() == 30", Ok(true)),
+        ("request.time.getSeconds() == 0 && request.time.getMilliseconds() == 250", Ok(true)),
+        ("request.time.getHours('+02:00') == 3 && request.time.getHours('UTC') == 1", Ok(true)),
+        ("request.time.getHours('-02:30') == 23 && request.time.getDayOfWeek('-02:30') == 5", Ok(true)),
+        ("timestamp('9999-12-31T23:59:59Z').getFullYear('+23:59') == 10000", Ok(true)),
         ("identity.kind == 'jwt'", Ok(true)),
         ("identity.id == 'alice'", Ok(true)),
         ("has(identity.id)", Ok(true)),
@@ -159,6 +210,42 @@ fn invalid_expressions_are_rejected_with_the_reason() {
         ("identity.scopes.all(a, identity.scopes.exists(b, a == b))", "must not be inside of another"),
         ("identity.scopes.all(request, request == 'a')", "hides a variable"),
         ("Thing{a: 1} == 1", "objects such as"),
+        ("cidr('10.0.0.0/33').containsIP(source.address)", "line 1, column 6: the argument of cidr is not valid"),
+        (
+            "true &&\n  cidr(\"10.0.0.1/8\").containsIP(source.address)",
+            "line 2, column 8: the argument of cidr is not valid: 10.0.0.1/8 is not the first address of the network: write 10.0.0.0/8",
+        ),
+        ("cidr('10.0.0.1').containsIP(source.address)", "is not a network"),
+        ("cidr(source.address).containsIP('10.0.0.1')", "the argument of cidr must be a literal"),
+        ("cidr('10.0.0.0/8').containsIP('10.0.0')", "line 1, column 31: the argument of containsIP is not valid"),
+        ("cidr('10.0.0.0/8').containsIP(1)", "containsIP does not accept (net.CIDR, int)"),
+        ("source.address.containsIP('10.0.0.1')", "containsIP does not accept (string, string)"),
+        ("cidr('10.0.0.0/8') == '10.0.0.0/8'", "does not accept (net.CIDR, string)"),
+        (
+            "ip('10.0.0.0/8') == ip(source.address)",
+            "line 1, column 4: the argument of ip is not valid: it must be an address",
+        ),
+        ("ip(source.address) == source.address", "does not accept (net.IP, string)"),
+        ("ip(source.address) < ip('10.0.0.1')", "does not accept (net.IP, net.IP)"),
+        ("source.address.family() == 4", "family does not accept (string)"),
+        ("cidr('10.0.0.0/8')", "the result is of type net.CIDR"),
+        ("request.time > timestamp('2026-11-28')", "line 1, column 26: the argument of timestamp is not valid"),
+        ("request.time > timestamp('10000-01-01T00:00:00Z')", "the argument of timestamp is not valid"),
+        ("request.time > timestamp('0000-01-01T00:00:00Z')", "the argument of timestamp is not valid"),
+        ("request.time > '2026-11-28T00:00:00Z'", "does not accept (timestamp, string)"),
+        ("request.time > 1", "does not accept (timestamp, int)"),
+        ("request.time - identity.claims.auth_time < duration('5m')", "does not accept (timestamp, dyn)"),
+        ("request.time + request.time > request.time", "does not accept (timestamp, timestamp)"),
+        ("duration('1h') - request.time == duration('1h')", "does not accept (duration, timestamp)"),
+        ("duration('1h') * 2 > duration('1h')", "does not accept (duration, int)"),
+        ("request.time - timestamp(0) > duration('5')", "the argument of duration is not valid"),
+        ("request.time - timestamp(0) > duration(request.path)", "the argument of duration must be a literal"),
+        ("request.time.getHours('Europe/Berlin') == 1", "line 1, column 23: the argument of getHours is not valid"),
+        ("request.time.getHours(request.path) == 1", "the argument of getHours must be a literal"),
+        ("duration('1h').getFullYear() == 1", "getFullYear does not accept (duration)"),
+        ("duration('1h').getHours('UTC') == 1", "getHours does not accept (duration, string)"),
+        ("request.path.getHours() == 1", "getHours does not accept (string)"),
+        ("request.time", "the result is of type timestamp"),
         (costly, "the estimated cost of the expression is"),
         (&many, "too many operators"),
         (&long, "too long"),
@@ -236,6 +323,12 @@ fn part() -> impl Strategy<Value = String> {
         "params.tenant",
         "params",
         "-9223372036854775808",
+        "request.time",
+        "timestamp('9999-12-31T23:59:59Z')",
+        "duration('-1h')",
+        "duration('2562047h')",
+        "ip('10.0.0.1')",
+        "cidr('10.0.0.0/8')",
     ])
     .prop_map(str::to_owned);
     leaf.prop_recursive(4, 32, 3, |inner| {
@@ -247,12 +340,21 @@ fn part() -> impl Strategy<Value = String> {
         prop_oneof![
             two.prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}[{b}]")),
-            (inner.clone(), prop::sample::select(vec!["contains", "startsWith", "endsWith"]), inner.clone())
+            (
+                inner.clone(),
+                prop::sample::select(vec!["contains", "startsWith", "endsWith", "containsIP"]),
+                inner.clone()
+            )
                 .prop_map(|(a, name, b)| format!("{a}.{name}({b})")),
             (inner.clone(), prop::sample::select(vec!["all", "exists", "exists_one", "filter", "map"]), inner.clone())
                 .prop_map(|(a, name, b)| format!("{a}.{name}(x, x == {b})")),
-            (prop::sample::select(vec!["size", "int", "double", "string", "!", "-"]), inner.clone())
+            (
+                prop::sample::select(vec!["size", "int", "double", "string", "!", "-", "ip", "isIP", "timestamp"]),
+                inner.clone()
+            )
                 .prop_map(|(name, a)| format!("{name}({a})")),
+            (inner.clone(), prop::sample::select(vec!["getHours", "getDayOfYear", "getFullYear", "family", "size"]))
+                .prop_map(|(a, name)| format!("{a}.{name}()")),
             (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
         ]
     })

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::field::Header;
 pub use authorization::{Authorization, AuthorizationType};
-pub use authorize::AuthorizeExpression;
+pub use authorize::{AuthorizeExpression, MAX_EXPRESSION, MAX_EXPRESSIONS, MAX_MESSAGE};
 pub use integration::{HttpIntegration, Integration, IntegrationType, MockIntegration};
 pub use rule::{
     BodyLimits, CacheMethod, CacheScope, HeaderChanges, HttpMethod, MatchType, MessageChanges, Rule, RuleCache,
@@ -121,7 +121,7 @@ pub struct ApiRouteSpec {
     /// be evaluated gets 403. They are checked after authorizer, scopes, policies and API key. Empty: no condition. At most 16.
     /// Example: `[{expression: "identity.claims.tenant == params.tenant"}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MAX_EXPRESSIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub authorize: Vec<AuthorizeExpression>,
 
     /// Whether rules without their own `apiKey` require an API key. `Optional`: only a key that is not valid is rejected, and

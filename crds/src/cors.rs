@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{Duration, HEADER_NAME_OR_ANY, ORIGIN};
+use crate::field::{Duration, HEADER_NAME_OR_ANY, ORIGIN, methods};
 
 /// Cross-origin resource sharing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,42 +61,11 @@ pub struct Cors {
     pub max_age: Option<Duration>,
 }
 
-/// A method in `cors.allowMethods`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum CorsMethod {
-    /// Every method.
-    #[serde(rename = "*")]
-    Any,
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-    /// OPTIONS.
-    Options,
-}
-
-impl CorsMethod {
-    /// The value in the `Access-Control-Allow-Methods` header.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "*",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-        }
+methods! {
+    /// A method in `cors.allowMethods`.
+    CorsMethod {
+        /// Every method.
+        Any = "*"
     }
+    /// The value in the `Access-Control-Allow-Methods` header.
 }

@@ -9,6 +9,55 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use pattern::*;
 
+/// Defines an enum of methods, with a value for all of them.
+macro_rules! methods {
+    ($(#[$of:meta])* $name:ident { $(#[$of_any:meta])* Any = $any:literal } $(#[$of_text:meta])*) => {
+        $(#[$of])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+            serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+        )]
+        #[serde(rename_all = "UPPERCASE")]
+        pub enum $name {
+            $(#[$of_any])*
+            #[serde(rename = $any)]
+            Any,
+            /// GET.
+            Get,
+            /// HEAD.
+            Head,
+            /// POST.
+            Post,
+            /// PUT.
+            Put,
+            /// PATCH.
+            Patch,
+            /// DELETE.
+            Delete,
+            /// OPTIONS.
+            Options,
+        }
+
+        impl $name {
+            $(#[$of_text])*
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    Self::Any => $any,
+                    Self::Get => "GET",
+                    Self::Head => "HEAD",
+                    Self::Post => "POST",
+                    Self::Put => "PUT",
+                    Self::Patch => "PATCH",
+                    Self::Delete => "DELETE",
+                    Self::Options => "OPTIONS",
+                }
+            }
+        }
+    };
+}
+pub(crate) use methods;
+
 /// A duration as Gateway API writes it (GEP-2257).
 pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 const DURATION_MAX_PARTS: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub const SECRET_DATA_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
 /// The suffix of the name of a Secret that the operator creates.
 pub const SECRET_NAME_SUFFIX: &str = "-access-key";
+
+/// The most access keys that a status lists: two that are accepted, and ids that are kept while a Secret cannot be read.
+pub const MAX_STATUS_KEYS: usize = 4;
 
 /// The data key of the secret that the session tokens of a role depend on.
 pub const SESSION_DATA_KEY: &str = "SESSION_KEY";
@@ -47,10 +50,16 @@ pub const DEFAULT_ACCOUNT: &str = "000000000000";
     derive = "PartialEq",
     doc = "A Principal is a caller with AWS credentials that the cluster issued (AWS: IAM user or role). It may call rules whose Authorizer has the type Iam and is in its namespace. Secret access keys are in Secrets; proxies receive keys that are derived from them for single days only.",
     printcolumn(
-        name = "Key IDs",
+        name = "Key ID",
         type_ = "string",
-        json_path = ".status.accessKeyIds",
-        description = "The ids of the access keys."
+        json_path = ".status.accessKeys[0].id",
+        description = "The id of the first access key."
+    ),
+    printcolumn(
+        name = "Last used",
+        type_ = "date",
+        json_path = ".status.accessKeys[0].lastUsed",
+        description = "How long ago the first access key was last used, to the hour. Empty: it was not used."
     ),
     printcolumn(
         name = "Accepted",
@@ -83,6 +92,20 @@ pub const DEFAULT_ACCOUNT: &str = "000000000000";
         priority = 1,
         json_path = ".status.arn",
         description = "The name of the Principal in policies."
+    ),
+    printcolumn(
+        name = "Key ID 2",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.accessKeys[1].id",
+        description = "The id of the second access key; empty if there is none."
+    ),
+    printcolumn(
+        name = "Last used 2",
+        type_ = "date",
+        priority = 1,
+        json_path = ".status.accessKeys[1].lastUsed",
+        description = "How long ago the second access key was last used, to the hour. Empty: it was not used."
     ),
     printcolumn(
         name = "Message",
@@ -230,14 +253,35 @@ pub struct PrincipalStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// The ids of the access keys that proxies accept.
+    /// Its access keys: first those that proxies accept. An id remains listed, so that no other Principal can take it, until each
+    /// Secret of the Principal can be read and none of them has the id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2), inner(length(max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
-    pub access_key_ids: Vec<String>,
+    #[schemars(
+        length(max = MAX_STATUS_KEYS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"])
+    )]
+    pub access_keys: Vec<AccessKeyStatus>,
     /// Its ARN. Example: `arn:aws:iam::000000000000:user/reporting`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub arn: Option<String>,
+}
+
+/// The observed state of an access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessKeyStatus {
+    /// Its id, which is not secret.
+    #[schemars(length(min = 1, max = 128))]
+    pub id: String,
+    /// When a request was last signed with it. The last use can be up to an hour later than this time. Unset: it was not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub last_used: Option<Time>,
+}
+
+fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
 }
 
 fn tags_schema(_: &mut SchemaGenerator) -> Schema {

@@ -1,7 +1,9 @@
 //! Parsers of fields that several kinds have: header names, URLs, matches, throttles, durations. Each returns the parsed
 //! value, or adds a problem or returns a message.
 
-use sluice_crds::api_route::{AuthorizeExpression, MatchType, ValueMatch};
+use sluice_crds::api_route::{
+    AuthorizeExpression, MAX_EXPRESSION, MAX_EXPRESSIONS, MAX_MESSAGE, MatchType, ValueMatch,
+};
 use sluice_crds::field;
 use sluice_crds::source::Source;
 use sluice_wire::{AuthorizeTerm, ClientThrottle, Cors, FieldMatch, HttpTarget, Network, Sources, Throttle};
@@ -44,19 +46,22 @@ pub(crate) fn source(at: &str, source: &Source, problems: &mut Problems) -> Opti
     Some(Sources { allow: allow?, deny: deny? })
 }
 
+const _: () =
+    assert!(MAX_EXPRESSION == sluice_authorize::MAX_LENGTH, "schema and compiler accept the same expressions");
+
 /// Expressions that authorize requests. With a problem, who may call is not known.
 pub(crate) fn authorize(at: &str, list: &[AuthorizeExpression], problems: &mut Problems) -> Vec<AuthorizeTerm> {
     let mut terms = Vec::with_capacity(list.len());
-    if list.len() > 16 {
-        problems.invalid(at, "must have at most 16 expressions");
+    if list.len() > MAX_EXPRESSIONS {
+        problems.invalid(at, format_args!("must have at most {MAX_EXPRESSIONS} expressions"));
         return terms;
     }
     for (n, AuthorizeExpression { expression, message }) in list.iter().enumerate() {
         if let Err(why) = sluice_authorize::Expression::compile(expression) {
             problems.invalid(&format!("{at}[{n}].expression"), why);
         }
-        if message.as_ref().is_some_and(|message| message.chars().count() > 1024) {
-            problems.invalid(&format!("{at}[{n}].message"), "must have at most 1024 characters");
+        if message.as_ref().is_some_and(|message| message.chars().count() > MAX_MESSAGE) {
+            problems.invalid(&format!("{at}[{n}].message"), format_args!("must have at most {MAX_MESSAGE} characters"));
         }
         terms.push(AuthorizeTerm { expression: expression.clone(), message: message.clone() });
     }

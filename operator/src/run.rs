@@ -20,7 +20,7 @@ use crate::days;
 use crate::metrics::Metrics;
 use crate::objects::{Kind, ObjectKey};
 use crate::publish::server::Server;
-use crate::publish::{Admission, Certificate, CertificateFiles, Proxies, Publisher, Reviewer};
+use crate::publish::{Admission, Certificate, CertificateFiles, KeyUses, Proxies, Publisher, Reviewer};
 use crate::report::{Reporter, StatusCache};
 use crate::settings::Settings;
 use crate::sts::{StsServer, TokenService, Verifier};
@@ -106,7 +106,8 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     };
     let endpoint = admin::serve(settings.admin, registry, readiness).await;
     let endpoint = endpoint.with_context(|| format!("cannot listen on {} for metrics and probes", settings.admin))?;
-    let server = server.with_reviewer(Reviewer::new(client.clone()));
+    let key_uses = KeyUses::default();
+    let server = server.with_reviewer(Reviewer::new(client.clone())).with_key_uses(key_uses.clone());
     let publisher = Publisher::new(metrics.clone());
     let proxies = Proxies::new(metrics.clone());
     let cache = StatusCache::default();
@@ -116,6 +117,7 @@ pub async fn start(settings: Settings, client: Client) -> anyhow::Result<Operato
     let current = publisher.subscribe();
     let reporter =
         Reporter::new(client.clone(), current.clone(), proxies.clone(), cache.clone(), metrics.clone(), settle);
+    let reporter = reporter.with_key_uses(key_uses);
     let mut tasks = JoinSet::new();
     let sts_address = sts.as_ref().map(StsServer::address);
     if let Some(sts) = sts {

@@ -95,8 +95,11 @@ fn statuses(translation: &Translation) -> Value {
                 status.insert("secretName".into(), json!(secret));
                 status.insert("mustGenerate".into(), json!(must_generate));
             }
-            Detail::Principal { access_key_ids, arn, must_generate, caller } => {
+            Detail::Principal { access_key_ids, kept_ids, arn, must_generate, caller } => {
                 status.insert("accessKeyIds".into(), json!(access_key_ids));
+                if !kept_ids.is_empty() {
+                    status.insert("keptIds".into(), json!(kept_ids));
+                }
                 status.insert("arn".into(), json!(arn));
                 status.insert("mustGenerate".into(), json!(must_generate));
                 if let Some(role) = caller.as_ref().and_then(|caller| caller.role.as_ref()) {

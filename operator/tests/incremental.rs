@@ -138,9 +138,9 @@ fn value(step: &Step) -> Value {
         }
         Kind::Namespace => value["metadata"]["labels"] = json!({"tenant": if low == 0 { "a" } else { "b" }}),
         Kind::Principal => {
-            value["spec"] = spec;
+            value["spec"] = if shape % 11 == 10 { json!("unreadable") } else { spec };
             if shape % 3 == 1 {
-                value["status"] = json!({"accessKeyIds": [format!("SLCE{:016}", shape % 4)]});
+                value["status"] = json!({"accessKeys": [{"id": format!("SLCE{:016}", shape % 4)}]});
             }
         }
         Kind::Stage if shape % 11 == 10 => value["spec"] = json!("unreadable"),

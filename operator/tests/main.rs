@@ -6,6 +6,7 @@ mod fleets;
 mod golden;
 mod grants;
 mod incremental;
+mod key_uses;
 mod objects;
 mod references;
 mod service_accounts;

@@ -13,9 +13,8 @@ use rustls::pki_types::ServerName;
 use sluice_kit::eventually_async as eventually;
 use sluice_kit::tls::{Issued, client_config, issue};
 use sluice_operator::metrics::Metrics;
-use sluice_operator::publish::CertificateFiles;
 use sluice_operator::publish::server::Server;
-use sluice_operator::publish::{Admission, Member, Proxies, Publisher};
+use sluice_operator::publish::{Admission, CertificateFiles, KeyUses, Member, Proxies, Publisher};
 use sluice_operator::translate::translate;
 use sluice_wire::codec::{Decoder, encode};
 use sluice_wire::{
@@ -39,6 +38,7 @@ pub(crate) struct Rig {
     stop: CancellationToken,
     folder: std::path::PathBuf,
     registry: prometheus::Registry,
+    pub(crate) key_uses: KeyUses,
 }
 
 impl Drop for Rig {
@@ -64,10 +64,13 @@ pub(crate) async fn rig(name: &str) -> Rig {
     let metrics = Metrics::new(&registry).unwrap();
     let admission = Admission::secret(SECRET);
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), certificate, admission, metrics.clone()).await.unwrap();
+    let key_uses = KeyUses::default();
+    let server = server.with_key_uses(key_uses.clone());
     let (publisher, proxies) = (Publisher::new(metrics.clone()), Proxies::new(metrics));
     let (address, stop) = (server.address(), CancellationToken::new());
     tokio::spawn(server.serve(publisher.subscribe(), proxies.clone(), stop.clone()));
-    Rig { address, roots: Arc::new(client_config(&[&made], &["h2"])), publisher, proxies, stop, folder, registry }
+    let roots = Arc::new(client_config(&[&made], &["h2"]));
+    Rig { address, roots, publisher, proxies, stop, folder, registry, key_uses }
 }
 
 async fn connect(rig: &Rig) -> TlsStream<TcpStream> {

@@ -9,6 +9,7 @@ use foldhash::quality::RandomState;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use sluice_wire::{AccessReview, Reviewed};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -33,11 +34,23 @@ pub(crate) struct Question {
     pub(crate) route: Box<str>,
 }
 
-/// There is no result: no operator is connected, it has not responded in time, or too many questions wait.
+/// There is no result: no operator was connected in time, it has not responded in time, or too many questions wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Undecided;
 
 type Outcome = Result<bool, Undecided>;
+
+impl Question {
+    fn review(&self, id: u64) -> AccessReview {
+        AccessReview {
+            id,
+            user: self.user.to_string(),
+            verb: self.verb.to_string(),
+            namespace: self.namespace.to_string(),
+            route: self.route.to_string(),
+        }
+    }
+}
 
 /// A question that was sent.
 struct UnderWay {
@@ -50,9 +63,20 @@ struct UnderWay {
 struct Asked {
     /// The stream of the operator; none: it is not connected, or does not review.
     stream: Option<mpsc::Sender<AccessReview>>,
+    /// When the last stream ended; none: there was none.
+    disconnected: Option<Instant>,
     last: u64,
     questions: HashMap<Question, UnderWay>,
     by_id: HashMap<u64, Question>,
+}
+
+impl Asked {
+    /// Forgets questions that no request waits for any more.
+    fn forget_old(&mut self) {
+        let Self { questions, by_id, .. } = self;
+        questions.retain(|_, question| question.began.elapsed() < TIMEOUT);
+        by_id.retain(|id, question| questions.get(question).is_some_and(|one| one.id == *id));
+    }
 }
 
 /// The questions of a proxy. Clones are the same.
@@ -84,20 +108,24 @@ impl AccessReviews {
         self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The questions for an operator that has connected and reviews.
+    /// The questions for an operator that has connected and reviews: first those that the stream before left without a result.
     pub(crate) fn connect(&self) -> mpsc::Receiver<AccessReview> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        self.asked().stream = Some(sender);
+        let mut asked = self.asked();
+        asked.forget_old();
+        let (sender, receiver) = mpsc::channel(QUEUE + asked.questions.len());
+        for (question, under_way) in &asked.questions {
+            // There is room for each of them.
+            drop(sender.try_send(question.review(under_way.id)));
+        }
+        asked.stream = Some(sender);
         receiver
     }
 
-    /// The operator is disconnected: questions without a result have none.
+    /// The operator is disconnected. A stream ends after an hour at most: questions wait for the next one.
     pub(crate) fn disconnect(&self) {
         let mut asked = self.asked();
-        asked.stream = None;
-        asked.by_id.clear();
-        for (_, question) in asked.questions.drain() {
-            question.result.send_replace(Some(Err(Undecided)));
+        if asked.stream.take().is_some() {
+            asked.disconnected = Some(Instant::now());
         }
     }
 
@@ -141,10 +169,7 @@ impl AccessReviews {
             return Ok(under_way.result.subscribe());
         }
         if asked.questions.len() >= MAX_OF_USER {
-            let now = Instant::now();
-            asked.questions.retain(|_, question| now.duration_since(question.began) < TIMEOUT);
-            let Asked { questions, by_id, .. } = &mut *asked;
-            by_id.retain(|id, question| questions.get(question).is_some_and(|one| one.id == *id));
+            asked.forget_old();
         }
         let of_user = asked.questions.keys().filter(|other| other.user == question.user).count();
         if asked.questions.len() >= MAX_QUESTIONS || of_user >= MAX_OF_USER {
@@ -152,14 +177,17 @@ impl AccessReviews {
         }
         asked.last += 1;
         let id = asked.last;
-        let review = AccessReview {
-            id,
-            user: question.user.to_string(),
-            verb: question.verb.to_string(),
-            namespace: question.namespace.to_string(),
-            route: question.route.to_string(),
-        };
-        asked.stream.as_ref().ok_or(Undecided)?.try_send(review).map_err(|_| Undecided)?;
+        match &asked.stream {
+            Some(stream) => match stream.try_send(question.review(id)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return Err(Undecided),
+                // The stream has just ended.
+                Err(TrySendError::Closed(_)) => {}
+            },
+            None if asked.disconnected.is_some_and(|at| at.elapsed() < TIMEOUT) => {}
+            // An outage: nothing is gained by waiting.
+            None => return Err(Undecided),
+        }
         let (sender, result) = watch::channel(None);
         let under_way = UnderWay { id, began: Instant::now(), result: sender };
         if let Some(earlier) = asked.questions.insert(question.clone(), under_way) {
@@ -226,10 +254,50 @@ mod tests {
             stream.recv().await.unwrap();
             reviews.disconnect();
         };
+        let began = Instant::now();
         let (outcome, ()) = tokio::join!(reviews.ask(&other), disconnect);
         assert_eq!((outcome, reviews.remembered(&other)), (Err(Undecided), None));
-        drop(stream);
+        assert_eq!(began.elapsed(), TIMEOUT, "no operator has connected again");
+        // During a longer outage nothing waits.
         assert_eq!(reviews.ask(&other).await, Err(Undecided));
+        assert_eq!(began.elapsed(), TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_wait_for_the_next_stream_when_one_ends() {
+        let reviews = AccessReviews::default();
+        let mut first = reviews.connect();
+        let (sent, queued, later) = (question("sent"), question("queued"), question("later"));
+        let reconnect = async {
+            let review = first.recv().await.unwrap();
+            assert_eq!(&*review.user, "sent");
+            // The second one has not left the proxy.
+            reviews.disconnect();
+            drop(first);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut second = reviews.connect();
+            let mut users = Vec::new();
+            for _ in 0..3 {
+                let review = second.recv().await.unwrap();
+                reviews.reviewed(&Reviewed { id: review.id, allowed: Some(&*review.user != "queued") });
+                users.push(review.user);
+            }
+            users.sort();
+            assert_eq!(users, ["later", "queued", "sent"]);
+            assert!(second.try_recv().is_err(), "each question was sent once");
+        };
+        let after = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            reviews.ask(&later).await
+        };
+        let (one, two, three, ()) = tokio::join!(reviews.ask(&sent), reviews.ask(&queued), after, reconnect);
+        assert_eq!((one, two, three), (Ok(true), Ok(false), Ok(true)));
+        // A question that nothing waits for any more is not asked again.
+        let mut third = reviews.connect();
+        assert_eq!(reviews.ask(&question("old")).await, Err(Undecided));
+        third.recv().await.unwrap();
+        reviews.disconnect();
+        assert!(reviews.connect().try_recv().is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,8 +58,8 @@ impl PlanAtStage {
     }
 
     /// This key's buckets at one rule, narrowest first, as AWS evaluates them.
-    pub(crate) fn limits<'a>(&'a self, route: &'a PartName, rule: &'a str) -> impl Iterator<Item = &'a Limit> {
-        let at_rule = self.rule_limits.iter().find(move |limit| limit.rule == rule && limit.route == *route);
+    pub(crate) fn limits(&self, route: &PartName, rule: &str) -> impl Iterator<Item = &Limit> + use<'_> {
+        let at_rule = self.rule_limits.iter().find(|limit| limit.rule == rule && limit.route == *route);
         at_rule.map(|limit| &limit.limit).into_iter().chain(&self.key_limit)
     }
 }

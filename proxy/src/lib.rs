@@ -18,6 +18,7 @@ mod integration;
 #[doc(hidden)]
 pub mod internals;
 mod key;
+mod key_use;
 mod limit;
 mod listen;
 mod observe;
@@ -33,5 +34,6 @@ mod timeouts;
 mod transport;
 
 pub use access_review::AccessReviews;
+pub use key_use::KeyUses;
 pub use overload::Limits;
 pub use timeouts::{Timeouts, UpstreamTimeouts};

@@ -205,6 +205,7 @@ fn sink(proxy: &Arc<Proxy>, unconfigured: Blocker) -> Sink {
         set_fleet: Box::new(move |proxies| fleet.set_fleet(proxies)),
         rejected: Box::new(move || rejected.rejected()),
         access_reviews: proxy.access_reviews(),
+        key_uses: proxy.key_uses(),
         set_connected: Box::new(move |connected| {
             if before.replace(connected) != Some(connected) {
                 tracing::info!(connected, "connection to the operator changed");

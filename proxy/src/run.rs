@@ -23,6 +23,7 @@ use crate::compile::Control;
 use crate::config::Configuration;
 use crate::config::store::Operation;
 use crate::gateway::Gateway;
+use crate::key_use::KeyUses;
 use crate::listen::tls::{Certificates, TlsServer};
 use crate::listen::{ListenContext, Opening, accept, bind, relief};
 use crate::observe::Recorder;
@@ -134,6 +135,7 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     egress: Egress,
     access_reviews: AccessReviews,
+    key_uses: KeyUses,
 }
 
 struct Served {
@@ -192,6 +194,7 @@ impl Proxy {
         let access_reviews = AccessReviews::default();
         let fetcher = Fetcher::new(tls.clone(), transport.clone());
         let auth = Services::new(settings.runtime.clone(), fetcher, access_reviews.clone());
+        let key_uses = auth.principals.key_uses().clone();
         let memory = MemoryBudget::new(limits.buffer_memory, metrics.buffered.clone());
         let state = State::new(auth, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state, settings.request_policy);
@@ -212,6 +215,7 @@ impl Proxy {
             metrics,
             egress,
             access_reviews,
+            key_uses,
         };
         for index in 0..threads {
             let http = proxy.http.or(settings.http).map(listen).transpose()?;
@@ -284,6 +288,12 @@ impl Proxy {
     #[must_use]
     pub fn access_reviews(&self) -> AccessReviews {
         self.access_reviews.clone()
+    }
+
+    /// When access keys were last used.
+    #[must_use]
+    pub fn key_uses(&self) -> KeyUses {
+        self.key_uses.clone()
     }
 
     /// Counts a configuration that was rejected.

@@ -74,6 +74,30 @@ fn every_expression_must_hold_and_rejections_have_the_form_of_the_stage() {
 }
 
 #[test]
+fn the_address_of_the_client_and_the_time_of_the_request_can_be_compared() {
+    let mut gate = Gate::start();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let (before, after) =
+        (format!("request.time > timestamp({})", now - 60), format!("timestamp({now}) > request.time"));
+    let rules = [
+        ("inside", "cidr('127.0.0.0/8').containsIP(source.address)", 200),
+        ("outside", "cidr('10.0.0.0/8').containsIP(source.address)", 403),
+        ("v4", "ip(source.address).family() == 4", 200),
+        ("before", &before, 200),
+        ("after", &after, 403),
+        ("recent", &format!("request.time - timestamp({now}) < duration('1h')"), 200),
+    ];
+    let all = rules
+        .iter()
+        .map(|(name, text, _)| rule(name, "GET", &format!("/{name}"), guarded(mock("in"), &[(text, None)])));
+    gate.put(vec![route("r", all.collect())]);
+    assert_eq!(gate.put(vec![stage_part(stage())]), vec![]);
+    for (name, text, status) in rules {
+        assert_eq!(gate.get(&format!("/{name}")).status, status, "{text}");
+    }
+}
+
+#[test]
 fn claims_decide_and_a_stored_response_is_for_authorized_callers_only() {
     let (key, set) = signer();
     let (name, login) = login(set);

@@ -185,6 +185,32 @@ fn a_body_that_was_not_signed_reaches_no_backend() {
 }
 
 #[test]
+fn a_body_with_another_hash_is_a_rejection_and_takes_no_tokens() {
+    let (gate, seen, _backend) = forwarding(Behavior::Native, |policy| {
+        policy.throttle = Some(Throttle { rate: 1, per_ms: 86_400_000, burst: 2 });
+    });
+    let hash = BodyHash::of(b"content").to_string();
+    let declared = headers(&signer(), "POST", "/a", &[("x-amz-content-sha256", &hash)], b"content");
+    for _ in 0..10 {
+        assert_eq!(send(&gate, "POST", "/a", &declared, "Content").status, 401);
+    }
+    let decisions = |outcome: &str| {
+        gate.metric(&format!(
+            r#"sluice_authorizer_decisions_total{{kind="Iam",outcome="{outcome}",stage="shop/prod"}}"#
+        ))
+    };
+    eventually("ten rejections are counted", || decisions("rejected") >= 10.0);
+    assert!(decisions("allowed") < 1.0, "{}", decisions("allowed"));
+    for status in [200, 200, 429] {
+        assert_eq!(send(&gate, "POST", "/a", &declared, "content").status, status);
+    }
+    // The body of a request that is throttled is not compared: its signature was valid.
+    assert_eq!(send(&gate, "POST", "/a", &declared, "Content").status, 429);
+    eventually("four decisions are counted", || decisions("allowed") >= 4.0);
+    assert!(decisions("rejected") < 11.0 && seen.lock().unwrap().len() == 2);
+}
+
+#[test]
 fn http2_is_signed_with_its_authority() {
     let (gate, seen, _backend) = forwarding(Behavior::Native, |_| {});
     let connection = Http2::connect(&gate);

@@ -110,6 +110,7 @@ impl Proxy {
             set_connected: Box::new(|_| {}),
             rejected: Box::new(|| {}),
             access_reviews: proxy.access_reviews(),
+            key_uses: proxy.key_uses(),
         };
         let mut subscriber = Subscriber::start(
             "one".into(),

@@ -1,15 +1,19 @@
 //! Principals: the operator generates an access key once, and reports its id.
 
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
+use sluice_kit::client::get;
 use sluice_kit::{SOON, until as eventually};
 
 const API: &str = "sluice.dev/v1alpha1";
+const HOST: &str = "last-use.example";
 
 /// The id and the secret in a Secret.
 async fn access_key(space: &Space, secret: &str) -> anyhow::Result<(String, String)> {
@@ -45,7 +49,7 @@ async fn a_generated_access_key_is_owned_reported_and_kept_by_a_restarted_operat
     let owner = space.get_of("v1", "Secret", "reporting-access-key").await?["metadata"]["ownerReferences"][0].take();
     assert_eq!((&owner["kind"], &owner["name"]), (&json!("Principal"), &json!("reporting")));
     let reported = space.get("Principal", "reporting").await?;
-    assert_eq!(reported["status"]["accessKeyIds"], json!([id]));
+    assert_eq!(reported["status"]["accessKeys"], json!([{"id": id}]));
     assert_eq!(reported["status"]["arn"], "arn:aws:iam::000000000000:user/reporting");
     assert!(!reported.to_string().contains(&secret), "a status never has a secret");
 
@@ -72,10 +76,85 @@ async fn a_generated_access_key_is_owned_reported_and_kept_by_a_restarted_operat
     space.apply(&principal("reporting", json!({"policies": bad}))).await?;
     let rejected = space.condition("Principal", "reporting", "Accepted", |found| found.status == "False").await?;
     assert!(rejected.message.starts_with("spec.policies[0].document.Statement"), "{rejected:?}");
-    eventually("no id is reported", SOON, || async {
-        let ids = space.get("Principal", "reporting").await?["status"]["accessKeyIds"].take();
-        anyhow::ensure!(ids.is_null() || ids == json!([]), "{ids}");
+    // The id remains this Principal's.
+    let kept = space.get("Principal", "reporting").await?["status"]["accessKeys"].take();
+    assert_eq!(kept, json!([{"id": id}]));
+    Ok(())
+}
+
+/// The headers of a signed `GET path`, as AWS documents them (Signature Version 4), for us-east-1 and the current time.
+fn signed(path: &str, (id, secret): &(String, String)) -> [(&'static str, String); 2] {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha256 = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    let mac =
+        |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
+    let now = Timestamp::now();
+    let (day, now) = (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string());
+    let scope = format!("{day}/us-east-1/execute-api/aws4_request");
+    let request = format!("GET\n{path}\n\nhost:{HOST}\nx-amz-date:{now}\n\nhost;x-amz-date\n{}", sha256(""));
+    let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", sha256(&request));
+    let mut key = format!("AWS4{secret}").into_bytes();
+    for part in [&*day, "us-east-1", "execute-api", "aws4_request"] {
+        key = mac(&key, part);
+    }
+    let signature = hex(&mac(&key, &text));
+    let credential =
+        format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}");
+    [("x-amz-date", now), ("authorization", credential)]
+}
+
+#[tokio::test]
+async fn the_last_use_of_an_access_key_is_reported_once_and_kept_by_a_restarted_operator() -> anyhow::Result<()> {
+    let server = ApiServer::start("last-use").await?;
+    let mut fleet = Fleet::of(&server, 1).await?;
+    let space = Space::new(server.client().await?, "last-use").await?;
+    let statement = json!({"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"});
+    let policies = json!([{"document": {"Version": "2012-10-17", "Statement": [statement]}}]);
+    let mut guarded = route("guarded", "prod", "/guarded", mock("guarded"));
+    guarded["spec"]["authorization"] = json!({"type": "Authorizer", "authorizer": {"name": "aws"}});
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": API, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    for object in [
+        stage("prod", HOST),
+        object("Authorizer", "aws", json!({"type": "Iam", "iam": {}})),
+        guarded,
+        object("Principal", "used", json!({"policies": policies})),
+        object("Principal", "unused", json!({"policies": policies})),
+    ] {
+        space.apply(&object).await?;
+    }
+    for name in ["used", "unused"] {
+        space.programmed("Principal", name).await?;
+    }
+    space.programmed("ApiRoute", "guarded").await?;
+    let key = access_key(&space, "used-access-key").await?;
+    let proxy = fleet.proxies[0].http;
+    let call = |key: &(String, String)| {
+        signed("/guarded", key).into_iter().fold(get(HOST, "/guarded"), |call, (name, value)| call.header(name, value))
+    };
+
+    // A request with a wrong signature is no use.
+    let (id, _) = &key;
+    let began = Timestamp::now().as_second() / 60 * 60;
+    assert_eq!(call(&(id.clone(), "another-secret-of-it".to_owned())).send(proxy).await?.status, 401);
+    assert_eq!(call(&key).send(proxy).await?.status, 200);
+    let last_used = async |name: &str| -> anyhow::Result<Value> {
+        Ok(space.get("Principal", name).await?["status"]["accessKeys"][0]["lastUsed"].take())
+    };
+    eventually("the last use is reported", SOON, || async {
+        anyhow::ensure!(last_used("used").await?.is_string(), "it is not");
         Ok::<_, anyhow::Error>(())
     })
-    .await
+    .await?;
+    let time = last_used("used").await?;
+    let second = time.as_str().unwrap_or_default().parse::<Timestamp>()?.as_second();
+    assert!(second >= began && second <= Timestamp::now().as_second() && second % 60 == 0, "{time}");
+    assert!(last_used("unused").await?.is_null());
+
+    // Another operator keeps it, also when it writes the status for another reason.
+    fleet.operator.kill();
+    fleet.operator.start().await?;
+    space.apply(&object("Principal", "used", json!({"policies": []}))).await?;
+    space.programmed("Principal", "used").await?;
+    assert_eq!((last_used("used").await?, last_used("unused").await?), (time, Value::Null));
+    Ok(())
 }

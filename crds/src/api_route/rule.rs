@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::authorization::Authorization;
-use super::authorize::AuthorizeExpression;
+use super::authorize::{AuthorizeExpression, MAX_EXPRESSIONS};
 use super::integration::Integration;
 use crate::client_throttle::ClientThrottle;
 use crate::cors::Cors;
 use crate::field::{
     ApiKeyRequirement, Bytes, CACHE_KEY, DNS_LABEL, Duration, HEADER_NAME, HEADER_VALUE, Header, PATH_TEMPLATE,
-    Throttle,
+    Throttle, methods,
 };
 use crate::source::Source;
 
@@ -78,7 +78,7 @@ pub struct Rule {
     /// be evaluated gets 403. They are checked after authorizer, scopes, policies and API key. Empty: no condition. At most 16.
     /// Example: `[{expression: "identity.claims.tenant == params.tenant"}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MAX_EXPRESSIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub authorize: Vec<AuthorizeExpression>,
 
     /// The throttle of the rule in each stage, for all callers together. Unset: the stage's `throttle`, with a bucket for
@@ -146,43 +146,13 @@ pub struct BodyLimits {
     pub buffer: Option<Bytes>,
 }
 
-/// An HTTP method, or all methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum HttpMethod {
-    /// Each method that no other rule of the path lists.
-    Any,
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-    /// OPTIONS.
-    Options,
-}
-
-impl HttpMethod {
-    /// The method in a request; `ANY` for all methods.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "ANY",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-        }
+methods! {
+    /// An HTTP method, or all methods.
+    HttpMethod {
+        /// Each method that no other rule of the path lists.
+        Any = "ANY"
     }
+    /// The method in a request; `ANY` for all methods.
 }
 
 /// A condition for a header or query parameter.

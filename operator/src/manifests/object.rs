@@ -8,7 +8,9 @@ use sluice_crds::API_VERSION;
 use sluice_crds::schema::{self, FieldError, Path, Place, SchemaError, SchemaValidator, Step, closest};
 
 use super::yaml::{Content, Document, Mark, YamlNode};
-use crate::objects::{Kind, Object, ObjectKey, Unparsable, UnparsableStage, Watched as _, for_kind};
+use crate::objects::{
+    Kind, Object, ObjectKey, Unparsable, UnparsableStage, Watched as _, for_kind, recorded_access_keys,
+};
 
 /// The objects of a document, its errors, and notes about what is ignored.
 #[derive(Debug, Default)]
@@ -117,6 +119,7 @@ fn read_object(node: &YamlNode, kind: Kind, mut errors: Vec<(Mark, String)>, out
     }
     let key = key_of(kind, &value);
     let stage = UnparsableStage::read(kind, &value).map(Box::new);
+    let access_keys = recorded_access_keys(kind, &value);
     match validator(kind) {
         Ok(validator) => {
             let sensitive = for_kind!(kind, K => K::SENSITIVE);
@@ -141,7 +144,7 @@ fn read_object(node: &YamlNode, kind: Kind, mut errors: Vec<(Mark, String)>, out
             1 => first.clone(),
             several => format!("{first} ({} more errors)", several - 1),
         };
-        let unparsable = Unparsable { generation: None, uid: None, created: None, stage, why };
+        let unparsable = Unparsable { generation: None, uid: None, created: None, stage, access_keys, why };
         outcome.objects.push((node.at, Object::Unparsable(kind, key, unparsable)));
     }
     outcome.errors.extend(errors);

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource as _;
 use serde::Deserialize as _;
 use serde_json::Value;
+use sluice_crds::principal::{AccessKeyStatus, MAX_STATUS_KEYS};
 use sluice_crds::stage::{ClaimedBasePath, ClaimedHostname};
 
 use crate::objects::key::ObjectKey;
@@ -107,6 +108,8 @@ pub struct Unparsable {
     pub created: Option<Time>,
     /// If it is a Stage whose list of hosts can be read: the list and the fleet.
     pub stage: Option<Box<UnparsableStage>>,
+    /// If it is a Principal: the access keys that its status lists.
+    pub access_keys: Vec<AccessKeyStatus>,
     /// What is wrong, for the object's author.
     pub why: String,
 }
@@ -122,6 +125,7 @@ impl Unparsable {
             uid: meta.uid,
             created: meta.creation_timestamp,
             stage: UnparsableStage::read(kind, object).map(Box::new),
+            access_keys: recorded_access_keys(kind, object),
             why,
         }
     }
@@ -158,6 +162,14 @@ impl UnparsableStage {
     }
 }
 
+/// The access keys that the status of a Principal lists, in a JSON value that cannot be parsed.
+pub(crate) fn recorded_access_keys(kind: Kind, object: &Value) -> Vec<AccessKeyStatus> {
+    let status = object.get("status").filter(|_| kind == Kind::Principal);
+    let listed = status.and_then(|status| status.get("accessKeys")).and_then(Value::as_array);
+    let keys = listed.into_iter().flatten().filter_map(|one| AccessKeyStatus::deserialize(one).ok());
+    keys.take(MAX_STATUS_KEYS).collect()
+}
+
 impl Object {
     /// The object of that kind in a JSON value.
     ///
@@ -185,6 +197,16 @@ impl Object {
         match self {
             Self::Unparsable(_, _, unparsable) => unparsable.uid.clone(),
             object => object.meta().and_then(|meta| meta.uid.clone()),
+        }
+    }
+
+    /// The access keys that its status lists; none of an object that is no Principal.
+    #[must_use]
+    pub fn recorded_access_keys(&self) -> &[AccessKeyStatus] {
+        match self {
+            Self::Principal(principal) => principal.status.as_ref().map_or(&[], |status| &status.access_keys),
+            Self::Unparsable(_, _, unparsable) => &unparsable.access_keys,
+            _ => &[],
         }
     }
 

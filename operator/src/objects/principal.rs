@@ -11,8 +11,9 @@ use crate::objects::watched::{Watched, same_own};
 impl Watched for Principal {
     fn same(&self, other: &Self) -> bool {
         // The ids in the status decide which Principal has an id that several list.
-        let ids = |of: &Self| of.status.as_ref().map(|status| status.access_key_ids.clone()).unwrap_or_default();
-        self.spec == other.spec && same_own(&self.metadata, &other.metadata) && ids(self) == ids(other)
+        self.spec == other.spec
+            && same_own(&self.metadata, &other.metadata)
+            && recorded_ids(self).eq(recorded_ids(other))
     }
 
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
@@ -26,6 +27,11 @@ impl Watched for Principal {
     fn manifest_schema() -> Option<Value> {
         None
     }
+}
+
+/// The ids of the access keys that its status lists.
+pub(crate) fn recorded_ids(principal: &Principal) -> impl Iterator<Item = &str> {
+    principal.status.iter().flat_map(|status| &status.access_keys).map(|key| key.id.as_str())
 }
 
 /// The Secrets that hold a Principal's access keys, each with the field that names it: those it refers to, or the one that the

@@ -4,6 +4,7 @@
 mod admission;
 mod certificate;
 mod configuration;
+mod key_uses;
 mod proxies;
 mod publisher;
 mod reviewer;
@@ -16,6 +17,7 @@ pub use admission::{Account, Admission, ProxyAccount, SecretError};
 pub(crate) use certificate::reload_interval;
 pub use certificate::{Certificate, CertificateError, CertificateFiles};
 pub use configuration::{Current, Published, delta};
+pub use key_uses::{AccessKeyOf, KeyUses};
 pub(crate) use proxies::Membership;
 pub use proxies::{Known, Member, Proxies, ProxyId};
 pub use publisher::Publisher;

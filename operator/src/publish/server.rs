@@ -13,6 +13,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use sluice_daemon::logging::LogLimit;
 use sluice_daemon::{Place, Places};
 use sluice_wire::STREAM_PATH;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,9 +27,10 @@ use crate::metrics::{Metrics, Rejection};
 use crate::publish::admission::Admission;
 use crate::publish::certificate::{self, Certificate, CertificateError, CertificateFiles};
 use crate::publish::configuration::Current;
+use crate::publish::key_uses::KeyUses;
 use crate::publish::proxies::Proxies;
 use crate::publish::reviewer::Reviewer;
-use crate::publish::stream;
+use crate::publish::stream::{self, Services};
 use crate::publish::token_review::AuthError;
 
 /// Connections with an authenticated stream; further streams get 503.
@@ -77,6 +79,7 @@ pub struct Server {
     metrics: Metrics,
     certificate: Certificate,
     reviewer: Reviewer,
+    key_uses: KeyUses,
 }
 
 impl Server {
@@ -97,13 +100,21 @@ impl Server {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| ServerError::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
-        Ok(Self { listener, address, admission, metrics, certificate, reviewer: Reviewer::none() })
+        let (reviewer, key_uses) = (Reviewer::none(), KeyUses::default());
+        Ok(Self { listener, address, admission, metrics, certificate, reviewer, key_uses })
     }
 
     /// With access reviews, on behalf of proxies.
     #[must_use]
     pub fn with_reviewer(mut self, reviewer: Reviewer) -> Self {
         self.reviewer = reviewer;
+        self
+    }
+
+    /// Where uses of access keys are collected that proxies report.
+    #[must_use]
+    pub fn with_key_uses(mut self, key_uses: KeyUses) -> Self {
+        self.key_uses = key_uses;
         self
     }
 
@@ -121,6 +132,7 @@ impl Server {
         stop: CancellationToken,
     ) {
         let (members, newcomers) = (Arc::new(Semaphore::new(MAX_MEMBERS)), Places::new(MAX_NEWCOMERS));
+        let log = Arc::new(RejectionLog::default());
         let mut reload = certificate::reload_interval();
         loop {
             let accepted = tokio::select! {
@@ -149,6 +161,8 @@ impl Server {
                 proxies: proxies.clone(),
                 metrics: self.metrics.clone(),
                 reviewer: self.reviewer.clone(),
+                key_uses: self.key_uses.clone(),
+                log: log.clone(),
                 members: members.clone(),
                 membership: Arc::default(),
                 progress: watch::Sender::new(Progress::Silent),
@@ -177,6 +191,15 @@ enum Progress {
     Admitted,
 }
 
+/// The limits of log lines about clients.
+#[derive(Debug, Default)]
+struct RejectionLog {
+    /// About those that were not authenticated.
+    rejected: LogLimit,
+    /// About those for which there was no place.
+    full: LogLimit,
+}
+
 #[derive(Clone)]
 struct Connection {
     source: u128,
@@ -185,6 +208,8 @@ struct Connection {
     proxies: Proxies,
     metrics: Metrics,
     reviewer: Reviewer,
+    key_uses: KeyUses,
+    log: Arc<RejectionLog>,
     /// The places of connections with an authenticated stream.
     members: Arc<Semaphore>,
     /// This connection's own, until it ends.
@@ -296,7 +321,10 @@ impl Connection {
         let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let admitted = self.admission.admit(credential, self.source).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "rejected a proxy");
+            // Any client that reaches the port causes this line.
+            if let Some(suppressed) = self.log.rejected.next() {
+                tracing::warn!(%error, cause, log.suppressed = suppressed, "rejected a proxy");
+            }
             match error {
                 AuthError::Timeout | AuthError::Busy | AuthError::Review(_) => {
                     (StatusCode::SERVICE_UNAVAILABLE, Rejection::NotReviewed)
@@ -306,17 +334,23 @@ impl Connection {
         })?;
         if self.membership.get().is_none() {
             let permit = self.members.clone().try_acquire_owned().map_err(|_| {
-                tracing::warn!(limit = MAX_MEMBERS, "limit of connected proxies reached; rejected a proxy");
+                if let Some(suppressed) = self.log.full.next() {
+                    tracing::warn!(
+                        limit = MAX_MEMBERS,
+                        log.suppressed = suppressed,
+                        "limit of connected proxies reached; rejected a proxy"
+                    );
+                }
                 (StatusCode::SERVICE_UNAVAILABLE, Rejection::Full)
             })?;
             drop(self.membership.set(permit)); // a stream at the same moment may have set one
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (current, proxies, stop) = (self.current.clone(), self.proxies.clone(), self.stop.clone());
-        let reviewer = self.reviewer.clone();
+        let services = Services { reviewer: self.reviewer.clone(), key_uses: self.key_uses.clone() };
         let gone = sender.clone();
         tokio::spawn(async move {
-            let running = stream::run(request.into_body(), sender, current, proxies, admitted, reviewer);
+            let running = stream::run(request.into_body(), sender, current, proxies, admitted, services);
             tokio::select! {
                 ended = running => tracing::debug!(reason = %ended, "stream ended"),
                 () = gone.closed() => {}

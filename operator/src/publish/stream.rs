@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use k8s_openapi::jiff::Timestamp;
 use sluice_wire::codec::{self, CodecError, Decoder};
 use sluice_wire::{
     AccessReview, Ack, Capabilities, Down, FleetName, Hash, Hello, Outcome, Parts, Reviewed, Up, Welcome,
@@ -18,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::publish::admission::Admitted;
 use crate::publish::configuration::{Current, Published, delta};
+use crate::publish::key_uses::KeyUses;
 use crate::publish::proxies::{Known, Membership, Proxies};
 use crate::publish::reviewer::Reviewer;
 
@@ -90,7 +92,7 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> FrameReader<B> {
             match self.next().await? {
                 Up::Hello(hello) => return Ok(hello),
                 Up::Unknown(_) => {}
-                Up::Ack(_) | Up::Pong | Up::Review(_) => return Err(DisconnectReason::OutOfOrder),
+                Up::Ack(_) | Up::Pong | Up::Review(_) | Up::Used(_) => return Err(DisconnectReason::OutOfOrder),
             }
         }
     }
@@ -136,9 +138,15 @@ struct ProxyStream {
     /// The size of the fleet that was sent to the proxy.
     fleet_size: u32,
     max_age: Duration,
-    reviewer: Reviewer,
+    services: Services,
     /// The access reviews under way.
     reviews: FuturesUnordered<BoxFuture<'static, Reviewed>>,
+}
+
+/// What the operator does for proxies besides their configuration.
+pub(crate) struct Services {
+    pub(crate) reviewer: Reviewer,
+    pub(crate) key_uses: KeyUses,
 }
 
 /// Serves a stream until it ends.
@@ -148,7 +156,7 @@ pub(crate) async fn run<B>(
     mut current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
     admitted: Admitted,
-    reviewer: Reviewer,
+    services: Services,
 ) -> DisconnectReason
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -189,7 +197,7 @@ where
         in_flight: None,
         fleet_size: 0,
         max_age: max_age(&proxy),
-        reviewer,
+        services,
         reviews: FuturesUnordered::new(),
     };
     if welcome && let Err(ended) = stream.welcome().await {
@@ -237,7 +245,8 @@ impl ProxyStream {
             let outcome = tokio::select! {
                 frame = frames.next() => {
                     last_frame = Instant::now();
-                    frame.and_then(|frame| self.on_frame(frame))
+                    let newest = current.borrow().clone();
+                    frame.and_then(|frame| self.on_frame(frame, newest.as_deref()))
                 }
                 Some(reviewed) = self.reviews.next(), if !self.reviews.is_empty() => {
                     self.send(&Down::Reviewed(reviewed)).await
@@ -286,11 +295,17 @@ impl ProxyStream {
         Ok(())
     }
 
-    fn on_frame(&mut self, frame: Up) -> Result<(), DisconnectReason> {
+    fn on_frame(&mut self, frame: Up, newest: Option<&Current>) -> Result<(), DisconnectReason> {
         let ack = match frame {
             Up::Hello(_) => return Err(DisconnectReason::OutOfOrder),
             Up::Pong => return Ok(()),
             Up::Review(review) => return self.review(review),
+            Up::Used(used) => {
+                if let Some(newest) = newest {
+                    self.services.key_uses.record(used, &self.fleet, newest, Timestamp::now());
+                }
+                return Ok(());
+            }
             // The decoder has ended the stream already if the frame is essential.
             Up::Unknown(unknown) => {
                 tracing::debug!(frame = unknown.name, "ignored a frame of a newer version");
@@ -328,7 +343,7 @@ impl ProxyStream {
         if self.reviews.len() >= MAX_REVIEWS {
             return Err(DisconnectReason::TooManyReviews);
         }
-        self.reviews.push(Box::pin(self.reviewer.clone().review(review)));
+        self.reviews.push(Box::pin(self.services.reviewer.clone().review(review)));
         Ok(())
     }
 

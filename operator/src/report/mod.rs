@@ -4,6 +4,7 @@ mod debounce;
 mod expected;
 mod key_provisioner;
 pub mod keys;
+mod last_uses;
 mod reporter;
 mod status;
 mod status_cache;

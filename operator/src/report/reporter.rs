@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::objects::{Kind, Object};
-use crate::publish::{Current, Proxies, Rollout, programmed};
+use crate::publish::{Current, KeyUses, Proxies, Rollout, programmed};
 use crate::report::debounce::Debounce;
 use crate::report::expected::ExpectedProxies;
 use crate::report::key_provisioner::KeyProvisioner;
@@ -77,6 +77,7 @@ pub struct Reporter {
     current: watch::Receiver<Option<Arc<Current>>>,
     proxies: Proxies,
     cache: StatusCache,
+    key_uses: KeyUses,
     metrics: Metrics,
     /// When the fleet is assumed to have reconnected.
     settled: Instant,
@@ -107,6 +108,7 @@ impl Reporter {
             current,
             proxies,
             cache,
+            key_uses: KeyUses::default(),
             metrics,
             settled,
             written,
@@ -116,10 +118,18 @@ impl Reporter {
         }
     }
 
+    /// With the uses of access keys that proxies report.
+    #[must_use]
+    pub fn with_key_uses(mut self, key_uses: KeyUses) -> Self {
+        self.key_uses = key_uses;
+        self
+    }
+
     /// Reports until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let provisioner = KeyProvisioner::new(self.client.clone(), self.current.clone(), self.cache.clone());
-        tokio::join!(provisioner.run(stop.clone()), self.write_all(stop));
+        let follow_uses = follow_uses(self.key_uses.clone(), self.cache.clone(), stop.clone());
+        tokio::join!(provisioner.run(stop.clone()), follow_uses, self.write_all(stop));
     }
 
     async fn write_all(&mut self, stop: CancellationToken) {
@@ -301,7 +311,11 @@ impl Reporter {
         let programmed = counted(desired, &observed.conditions);
         let stages = desired.stages.iter().map(|(stage, at_stage)| counted(at_stage, observed.at_stage(stage)));
         let stages: Vec<_> = stages.collect();
-        let clock = status::Clock { now: Time(Timestamp::now()), claims: self.cache.next_claim(Timestamp::now()) };
+        let clock = status::Clock {
+            now: Time(Timestamp::now()),
+            claims: self.cache.next_claim(Timestamp::now()),
+            last_uses: self.cache.last_uses(object),
+        };
         let patch = status::patch(&observed, desired, &programmed, &stages, self.phase(), &clock)?;
         // A status that was written already only has to arrive here.
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +336,7 @@ impl Reporter {
         }
         let version = resource_version(&present);
         let without_times = timeless(&patch.status);
-        let only_to = patch.claims.then(|| version.clone()).flatten();
+        let only_to = patch.records_times.then(|| version.clone()).flatten();
         let outcome = self.writer.apply(object, present.uid(), only_to, &patch.status).await;
         let label = match &outcome {
             Ok(true) => "written",
@@ -351,6 +365,18 @@ impl Reporter {
         written.insert(object.clone(), (version, status));
         if written.len() > 2 * known.max(64) {
             written.retain(|object, _| self.cache.get(object).is_some());
+        }
+    }
+}
+
+/// Stores the uses of access keys that proxies report, until `stop`.
+async fn follow_uses(key_uses: KeyUses, cache: StatusCache, stop: CancellationToken) {
+    let mut changes = key_uses.changes();
+    loop {
+        cache.used(key_uses.take());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 use crate::cluster_state::ClusterState;
 use crate::objects::{Kind, Object, ObjectKey};
+use crate::publish::AccessKeyOf;
+use crate::report::last_uses::{LastUses, Times};
 
 /// The objects in the cluster.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,7 @@ struct Objects {
     changed: BTreeSet<ObjectRef>,
     /// Why keys cannot be generated.
     failed_keys: BTreeMap<ObjectRef, String>,
+    last_uses: LastUses,
     /// The latest time of a claim in any status.
     last_claim: Option<Timestamp>,
 }
@@ -50,8 +53,14 @@ impl StatusCache {
                 let object = kind.object(key);
                 objects.last_claim = objects.last_claim.max(found.as_ref().and_then(last_claim));
                 match found {
-                    Some(found) => drop(objects.all.insert(object.clone(), found)),
-                    None => drop(objects.all.remove(&object)),
+                    Some(found) => {
+                        objects.last_uses.arrived(&object, found.recorded_access_keys());
+                        objects.all.insert(object.clone(), found);
+                    }
+                    None => {
+                        objects.last_uses.remove(&object);
+                        objects.all.remove(&object);
+                    }
                 }
                 objects.changed.insert(object);
             }
@@ -78,6 +87,32 @@ impl StatusCache {
     /// Why the key of an object cannot be generated.
     pub(crate) fn key_failure(&self, object: &ObjectRef) -> Option<String> {
         self.lock().failed_keys.get(object).cloned()
+    }
+
+    /// Stores uses of access keys. Statuses are written for some of them.
+    pub(crate) fn used(&self, uses: impl IntoIterator<Item = (AccessKeyOf, Timestamp)>) {
+        let mut is_written = false;
+        {
+            let mut objects = self.lock();
+            let Objects { all, changed, last_uses, .. } = &mut *objects;
+            for ((object, id), at) in uses {
+                let Some(found) = all.get(&object) else { continue };
+                if last_uses.used(&object, &id, at, found.recorded_access_keys()) {
+                    is_written = true;
+                    changed.insert(object);
+                }
+            }
+        }
+        if is_written {
+            self.notify();
+        }
+    }
+
+    /// When the access keys of a Principal were last used, as its status should have it.
+    pub(super) fn last_uses(&self, object: &ObjectRef) -> Times {
+        let objects = self.lock();
+        let recorded = objects.all.get(object).map(Object::recorded_access_keys).unwrap_or_default();
+        objects.last_uses.of(object, recorded)
     }
 
     /// The time of a claim that is new `now`: later than those of all recorded claims, so that it comes after them.

@@ -76,7 +76,9 @@ pub enum Detail {
     Principal {
         /// The ids of the access keys that proxies accept.
         access_key_ids: Vec<String>,
-        /// Its ARN.
+        /// The ids that its status lists and that no other Principal can take.
+        kept_ids: Vec<String>,
+        /// Its ARN; empty if the object cannot be parsed.
         arn: String,
         /// Whether the operator must generate the Secret with its access key, or with its session key.
         must_generate: bool,

@@ -8,13 +8,14 @@ mod role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_crds::Principal;
-use sluice_crds::principal::DEFAULT_ACCOUNT;
+use sluice_crds::principal::{AccessKeyStatus, DEFAULT_ACCOUNT, MAX_STATUS_KEYS};
 use sluice_wire::{PartBody, PartKind, PartName, PrincipalPart};
 
-use crate::objects::{Kind, ObjectKey, access_key_secrets};
+use crate::objects::{Kind, ObjectKey, Unparsable, recorded_ids};
 use crate::problem::Problems;
 use crate::translate::caller::Caller;
 use crate::translate::conflicts::{Claim, Since};
@@ -29,23 +30,38 @@ use crate::warning::Warnings;
 const MAX_SCOPES: usize = 32;
 
 impl Translate for Principal {
-    /// The ids of the access keys: no two Principals may have the same id.
+    /// The ids of the access keys: no two Principals may have the same id. While a Secret cannot be read, the recorded ids are
+    /// claimed as well: one of them can be that of the Secret.
     fn claims(&self, view: &View<'_>, key: &ObjectKey) -> BTreeSet<Claim> {
-        let secrets = access_key_secrets(self).into_iter();
-        let found = secrets.filter_map(|(_, secret)| access_keys::read(view, key, &secret).ok());
-        found.map(|credentials| Claim::AccessKey(credentials.id.to_owned())).collect()
+        let ids = access_keys::ids(view, key, self);
+        let kept = recorded_ids(self).filter(|id| ids.keeps(id));
+        ids.found.iter().copied().chain(kept).map(|id| Claim::AccessKey(id.to_owned())).collect()
+    }
+
+    fn claims_of_unparsable(object: &Unparsable) -> BTreeSet<Claim> {
+        object.access_keys.iter().map(|recorded| Claim::AccessKey(recorded.id.clone())).collect()
     }
 
     /// An id that the status lists was accepted before: another Principal does not take it, even if it is older.
     fn since(&self, claim: &Claim) -> Since {
-        let recorded = self.status.as_ref().map(|status| status.access_key_ids.as_slice()).unwrap_or_default();
         match claim {
-            Claim::AccessKey(id) if recorded.contains(id) => {
-                let created = self.metadata.creation_timestamp.as_ref();
-                Since::At(created.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+            Claim::AccessKey(id) if recorded_ids(self).any(|recorded| recorded == id) => {
+                since(self.metadata.creation_timestamp.as_ref())
             }
             _ => Since::Unrecorded,
         }
+    }
+
+    fn since_of_unparsable(object: &Unparsable, _claim: &Claim) -> Since {
+        since(object.created.as_ref())
+    }
+
+    fn translate_unparsable(view: &View<'_>, key: &ObjectKey, object: &Unparsable) -> Option<Translated> {
+        let recorded = object.access_keys.iter().map(|recorded| recorded.id.as_str());
+        let kept_ids = kept(view, key, recorded);
+        let (access_key_ids, arn) = (Vec::new(), String::new());
+        let detail = Detail::Principal { access_key_ids, kept_ids, arn, must_generate: false, caller: None };
+        (!object.access_keys.is_empty()).then(|| Translated { closed: true, ..Translated::of([], detail) })
     }
 
     fn part_name(key: &ObjectKey) -> PartName {
@@ -98,8 +114,10 @@ impl Translate for Principal {
             policies: if closed { Vec::new() } else { policies },
             invalid,
         };
+        let ids = access_keys::ids(view, key, self);
+        let kept_ids = kept(view, key, recorded_ids(self).filter(|id| ids.keeps(id)));
         let must_generate = must_make_key || must_make_session_key;
-        let detail = Detail::Principal { access_key_ids, arn, must_generate, caller };
+        let detail = Detail::Principal { access_key_ids, kept_ids, arn, must_generate, caller };
         let parts = [(Self::part_name(key), PartBody::Principal(part))];
         Translated { closed, ..Translated::of(parts, detail) }
     }
@@ -109,17 +127,33 @@ impl Translate for Principal {
     }
 
     fn desired_detail(detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {
-        let Detail::Principal { access_key_ids, arn, .. } = detail else { return Value::Null };
-        json!({"accessKeyIds": access_key_ids, "arn": arn})
+        let Detail::Principal { access_key_ids, kept_ids, arn, .. } = detail else { return Value::Null };
+        let kept = kept_ids.iter().filter(|id| !access_key_ids.contains(id));
+        let ids = access_key_ids.iter().chain(kept).take(MAX_STATUS_KEYS);
+        json!({
+            "accessKeys": ids.map(|id| AccessKeyStatus { id: id.clone(), last_used: None }).collect::<Vec<_>>(),
+            "arn": (!arn.is_empty()).then_some(arn),
+        })
     }
 
     fn present_detail(&self) -> Value {
         let status = self.status.as_ref();
         json!({
-            "accessKeyIds": status.map(|status| status.access_key_ids.clone()).unwrap_or_default(),
+            "accessKeys": status.map(|status| status.access_keys.as_slice()).unwrap_or_default(),
             "arn": status.and_then(|status| status.arn.as_ref()),
         })
     }
+}
+
+/// A recorded claim is as old as the Principal.
+fn since(created: Option<&Time>) -> Since {
+    Since::At(created.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// The recorded ids that are not another Principal's.
+fn kept<'a>(view: &View<'_>, key: &ObjectKey, recorded: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let is_own = |id: &&str| view.claims.lost_to(&Claim::AccessKey((*id).to_owned()), Kind::Principal, key).is_none();
+    recorded.filter(is_own).map(str::to_owned).collect()
 }
 
 /// Its account and ARN.

@@ -10,7 +10,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use tokio::sync::mpsc;
 
-use crate::objects::{Object, ObjectKey, Tabled, Unparsable, UnparsableStage, for_kind};
+use crate::objects::{Object, ObjectKey, Tabled, Unparsable, UnparsableStage, for_kind, recorded_access_keys};
 use crate::watch::event::{Change, Failure, Scope, WatchEvent};
 
 /// A watch is renewed after this time, so that a connection that is lost without notice is detected by the
@@ -137,6 +137,7 @@ where
     let (generation, uid) = (object.metadata.generation, object.metadata.uid.clone());
     let created = object.metadata.creation_timestamp.clone();
     let stage = UnparsableStage::read(K::KIND, &object.data).map(Box::new);
+    let access_keys = recorded_access_keys(K::KIND, &object.data);
     object.metadata.managed_fields = None;
     match object.try_parse::<K>() {
         Ok(object) => Object::from(object),
@@ -144,7 +145,7 @@ where
             // The cause alone: it names the field, and the outer text names Rust types.
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             tracing::warn!(object = %K::KIND.object(&key), error = why, "cannot parse an object");
-            Object::Unparsable(K::KIND, key, Unparsable { generation, uid, created, stage, why })
+            Object::Unparsable(K::KIND, key, Unparsable { generation, uid, created, stage, access_keys, why })
         }
     }
 }

@@ -60,6 +60,7 @@ cases! {
     principal_access_key_made
     principal_access_key_to_be_made
     principal_key_id_in_a_status
+    principal_key_id_kept
     principal_key_id_of_another
     principal_names_bad
     principal_policy_bad

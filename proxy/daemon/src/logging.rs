@@ -1,6 +1,9 @@
 //! The program's own log: fields and a short message on standard error. The proxy's access log is separate.
 
 use std::io::IsTerminal as _;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -43,6 +46,37 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Between two lines of a [`LogLimit`].
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Limits log lines that others can cause: one in ten seconds is written, with the number of those that were not.
+#[derive(Debug, Default)]
+pub struct LogLimit {
+    /// When a line was last written, in milliseconds since `EPOCH`; 0: never.
+    written: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl LogLimit {
+    /// Whether a line is written now: how many were suppressed since the one before. None: it is suppressed as well.
+    pub fn next(&self) -> Option<u64> {
+        self.next_at(EPOCH.elapsed())
+    }
+
+    fn next_at(&self, now: Duration) -> Option<u64> {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1);
+        let last = self.written.load(Ordering::Relaxed);
+        let due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_EVERY.as_millis();
+        if due && self.written.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return Some(self.suppressed.swap(0, Ordering::Relaxed));
+        }
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
 /// The log level is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid log level {filter:?}: use error, warn, info, debug or trace, or module=level pairs")]
@@ -55,6 +89,17 @@ pub struct InvalidLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_lines_one_in_ten_seconds_is_written_with_the_number_of_the_others() {
+        let limit = LogLimit::default();
+        let lines = |from: u64, to: u64| -> Vec<u64> {
+            (from..to).filter_map(|tenth| limit.next_at(Duration::from_millis(100 * tenth))).collect()
+        };
+        assert_eq!(lines(0, 300), [0, 100, 99]);
+        assert_eq!(lines(305, 306), [98]);
+        assert_eq!(lines(1000, 1001), [0], "after a pause a line is written at once");
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]

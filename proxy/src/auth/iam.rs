@@ -18,6 +18,7 @@ use super::decision::Decision;
 use super::identity::Identity;
 use super::principals::Principals;
 use super::role::{Session, SessionError};
+use crate::key_use::LastUse;
 use crate::reject::{Reject, SignatureProblem};
 
 /// Headers whose values a client is shown that has signed others.
@@ -88,6 +89,8 @@ pub(crate) struct Unverified {
     presented: Presented,
     key: SigningKey,
     identity: Arc<Identity>,
+    /// None: the credentials are temporary.
+    last_use: Option<Arc<LastUse>>,
 }
 
 /// Why a request is not accepted.
@@ -140,16 +143,17 @@ impl Iam {
         presented.check_time(now, self.skew).map_err(SignatureError::Time)?;
         let is_region = |region: &str| self.regions.iter().any(|known| known == region);
         presented.check_scope(is_region, &self.service).map_err(SignatureError::Scope)?;
-        let (identity, signing_key) = match presented.session_token() {
+        let (identity, signing_key, last_use) = match presented.session_token() {
             None => {
                 let key = self.principals.find(presented.access_key_id()).filter(|key| key.is_of(&self.name));
                 let key = key.ok_or(SignatureError::UnknownKey)?;
                 let (date, region, service) = (presented.date(), presented.region(), presented.service());
-                (key.identity.clone(), key.signing_key(date, region, service).cloned())
+                let signing_key = key.signing_key(date, region, service).cloned();
+                (key.identity.clone(), signing_key, Some(key.last_use.clone()))
             }
             Some(token) => {
                 let session = self.session(token, presented.access_key_id(), now)?;
-                (session.identity.clone(), Some(session.signing_key(&presented)))
+                (session.identity.clone(), Some(session.signing_key(&presented)), None)
             }
         };
         match presented.declared_body() {
@@ -158,7 +162,7 @@ impl Iam {
             Some(_) | None => {}
         }
         let key = signing_key.ok_or(SignatureError::NoSigningKey)?;
-        Ok(Unverified { presented, key, identity })
+        Ok(Unverified { presented, key, identity, last_use })
     }
 
     /// The session of a token.
@@ -185,11 +189,15 @@ impl Unverified {
         self.presented.signed_headers().any(|name| name == header)
     }
 
-    /// The caller, if the signature is that of the request.
-    pub(crate) fn verify(self, request: &SignedRequest, body: &BodyHash) -> Result<Arc<Identity>, SignatureError> {
-        let Self { presented, key, identity } = self;
+    /// The caller, if the signature is that of the request, and where the use of its access key is noted.
+    pub(crate) fn verify(
+        self,
+        request: &SignedRequest,
+        body: &BodyHash,
+    ) -> Result<(Arc<Identity>, Option<Arc<LastUse>>), SignatureError> {
+        let Self { presented, key, identity, last_use } = self;
         match presented.verify(&key, &request.parts(), body) {
-            Ok(()) => Ok(identity),
+            Ok(()) => Ok((identity, last_use)),
             Err(mismatch) => Err(SignatureError::Mismatch(Box::new(mismatch))),
         }
     }

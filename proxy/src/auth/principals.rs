@@ -16,6 +16,7 @@ use sluice_wire::{PartName, PrincipalPart};
 
 use super::identity::{Identity, cache_identity};
 use super::role::Role;
+use crate::key_use::{KeyUses, LastUse};
 use crate::permission::{AwsName, CallerPolicies};
 
 /// Number of shards of the table of access keys: a change copies the shards that it touches.
@@ -31,6 +32,8 @@ pub(crate) struct AccessKey {
     authorizers: Arc<[PartName]>,
     /// By `DATE/REGION/SERVICE`, sorted.
     signing_keys: Vec<(Box<str>, SigningKey)>,
+    /// When a request was last signed with it.
+    pub(super) last_use: Arc<LastUse>,
 }
 
 impl AccessKey {
@@ -76,12 +79,20 @@ fn shard_of(id: &str) -> usize {
 
 /// The access keys of all Principals, which authorizers share. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Principals(Arc<ArcSwap<Table>>);
+pub(crate) struct Principals {
+    table: Arc<ArcSwap<Table>>,
+    key_uses: KeyUses,
+}
 
 impl Principals {
+    /// When the access keys were last used.
+    pub(crate) fn key_uses(&self) -> &KeyUses {
+        &self.key_uses
+    }
+
     /// The access key with this id; none: there is none, or several Principals have it.
     pub(super) fn find(&self, id: &str) -> Option<Arc<AccessKey>> {
-        let table = self.0.load();
+        let table = self.table.load();
         match table.keys.get(shard_of(id))?.get(id)?.as_slice() {
             [(_, key)] => Some(key.clone()),
             _ => None,
@@ -90,7 +101,7 @@ impl Principals {
 
     /// The role with this name, `namespace/name`.
     pub(super) fn role(&self, name: &str) -> Option<Arc<Role>> {
-        self.0.load().roles.get(name).cloned()
+        self.table.load().roles.get(name).cloned()
     }
 }
 
@@ -127,14 +138,20 @@ impl PrincipalRing {
         if let Some(role) = self.roles.remove(name) {
             Arc::make_mut(&mut self.table.roles).remove(&role);
         }
-        let Some(part) = part.filter(|part| part.invalid.is_none()) else { return Ok(()) };
-        let (keys, role) = compile(part)?;
+        let uses = &self.principals.key_uses;
+        let compiled = match part.filter(|part| part.invalid.is_none()) {
+            Some(part) => compile(part, |id| uses.of(name, id)).map(|compiled| Some((part, compiled))),
+            None => Ok(None),
+        };
+        let ids: Vec<Box<str>> =
+            compiled.iter().flatten().flat_map(|(_, (keys, _))| keys).map(|(id, _)| id.clone()).collect();
+        uses.retain(name, |id| ids.iter().any(|known| **known == *id));
+        let Some((part, (keys, role))) = compiled? else { return Ok(()) };
         if let Some(role) = role {
             let id: Box<str> = part.object.id().into();
             Arc::make_mut(&mut self.table.roles).insert(id.clone(), Arc::new(role));
             self.roles.insert(name.clone(), id);
         }
-        let ids: Vec<Box<str>> = keys.iter().map(|(id, _)| id.clone()).collect();
         let mut shared = false;
         for (id, key) in keys {
             let owners = self.shard(&id).entry(id).or_default();
@@ -154,7 +171,7 @@ impl PrincipalRing {
     /// Puts the changes in force.
     pub(crate) fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.principals.0.store(Arc::new(self.table.clone()));
+            self.principals.table.store(Arc::new(self.table.clone()));
         }
     }
 }
@@ -162,7 +179,10 @@ impl PrincipalRing {
 /// An access key with its id.
 type NamedKey = (Box<str>, Arc<AccessKey>);
 
-fn compile(part: &PrincipalPart) -> Result<(Vec<NamedKey>, Option<Role>), String> {
+fn compile(
+    part: &PrincipalPart,
+    last_use: impl Fn(&str) -> Arc<LastUse>,
+) -> Result<(Vec<NamedKey>, Option<Role>), String> {
     let mut policies = Vec::with_capacity(part.policies.len());
     for document in &part.policies {
         let policy = Policy::parse(document, Kind::Identity, Options::default());
@@ -221,7 +241,8 @@ fn compile(part: &PrincipalPart) -> Result<(Vec<NamedKey>, Option<Role>), String
             expires,
             cache_identity: cache_identity(&[b"Iam", id.as_bytes()]),
         });
-        let access_key = AccessKey { identity, authorizers: authorizers.clone(), signing_keys };
+        let last_use = last_use(&key.id);
+        let access_key = AccessKey { identity, authorizers: authorizers.clone(), signing_keys, last_use };
         access_keys.push((key.id.as_str().into(), Arc::new(access_key)));
     }
     let role = (!part.session_keys.is_empty()).then(|| Role::compile(part, policies, authorizers)).transpose()?;
@@ -294,6 +315,30 @@ mod tests {
         ring.set(&name("ann"), None).unwrap();
         ring.publish();
         assert!(principals.find("AKIDTWO").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_use_of_a_key_survives_another_version_of_its_principal() {
+        let principals = Principals::default();
+        let mut ring = PrincipalRing::new(principals.clone());
+        ring.set(&name("ann"), Some(&part("ann", &["AKIDONE", "AKIDTWO"]))).unwrap();
+        ring.publish();
+        let at = |minute: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60);
+        principals.find("AKIDONE").unwrap().last_use.note(at(5));
+        ring.set(&name("ann"), Some(&part("ann", &["AKIDONE", "AKIDNEW"]))).unwrap();
+        // Between two versions it has a mistake.
+        let mut mistaken = part("ann", &["AKIDONE", "AKIDNEW"]);
+        mistaken.policies = vec!["{}".into()];
+        ring.set(&name("bob"), Some(&mistaken)).unwrap_err();
+        ring.publish();
+        principals.find("AKIDNEW").unwrap().last_use.note(at(6));
+        let used = principals.key_uses().next().await;
+        let used: Vec<(&str, u64)> = used.keys.iter().map(|one| (one.id.as_str(), one.at / 60)).collect();
+        assert_eq!(used, [("AKIDNEW", 6), ("AKIDONE", 5)]);
+        ring.set(&name("ann"), None).unwrap();
+        principals.key_uses().connect();
+        let none = tokio::time::timeout(Duration::from_secs(600), principals.key_uses().next()).await;
+        assert!(none.is_err(), "{none:?}");
     }
 
     #[test]

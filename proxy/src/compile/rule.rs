@@ -1,13 +1,13 @@
 //! Compiles one rule of a route at one stage: names, numbers and references. `gateway::router` matches requests to rules.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use sluice_authorize::{Expression, Fields};
+use sluice_authorize::{CompileError, Expression, Fields};
 use sluice_wire as wire;
 use sluice_wire::{
     Diagnostic, Hash, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
@@ -81,13 +81,14 @@ pub(super) fn compile(
     let version = site.route.version.clone().map(Arc::new);
     let api = (site.stage.behavior == wire::Behavior::AwsRest).then(|| Box::new(api(&part)));
     let mut diagnostics = Vec::new();
+    let mut expressions = Expressions::default();
     let mut rules = Vec::with_capacity(site.route.rules.len());
     for (number, rule) in site.route.rules.iter().enumerate() {
         let action = match &rule.action {
             // The operator has already reported it.
             wire::RuleAction::Invalid { .. } => Action::Invalid,
             wire::RuleAction::Serve(policy) | wire::RuleAction::Authorize(policy) => {
-                match self::policy(site, &part, rule, policy, authorizers, state) {
+                match self::policy(site, &part, rule, policy, authorizers, &mut expressions, state) {
                     Ok(policy) => Action::Serve(policy),
                     Err(problem) => {
                         let message = format!("The rule {} cannot be served: {problem}", rule.name);
@@ -152,6 +153,7 @@ fn policy(
     rule: &wire::Rule,
     policy: &wire::RulePolicy,
     authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
+    expressions: &mut Expressions,
     state: &mut State,
 ) -> Result<Policy, Problem> {
     let authorizer = match &policy.authorizer {
@@ -176,7 +178,7 @@ fn policy(
     let reads_request = templates(policy).any(|template| template.variables().any(Variable::reads_request));
     Ok(Policy {
         source: policy.source.as_ref().map(|sources| Box::new(SourceFilter::compile(sources))),
-        authorize: authorize(&policy.authorize)?,
+        authorize: expressions.authorize(&policy.authorize)?,
         authorizer,
         api_key: policy.api_key,
         optional_key: policy.optional_key,
@@ -195,19 +197,34 @@ fn policy(
     })
 }
 
-fn authorize(terms: &[wire::AuthorizeTerm]) -> Result<Option<Box<Authorize>>, Problem> {
-    if terms.is_empty() {
-        return Ok(None);
+/// The compiled expressions of a route, by their text: those of the ApiRoute are compiled once for all of its rules.
+#[derive(Default)]
+struct Expressions(HashMap<String, Arc<Expression>>);
+
+impl Expressions {
+    fn get(&mut self, text: &str) -> Result<Arc<Expression>, CompileError> {
+        if let Some(known) = self.0.get(text) {
+            return Ok(known.clone());
+        }
+        let compiled = Arc::new(Expression::compile(text)?);
+        self.0.insert(text.to_owned(), compiled.clone());
+        Ok(compiled)
     }
-    let mut compiled = Vec::with_capacity(terms.len());
-    let mut reads = Fields::default();
-    for (at, term) in terms.iter().enumerate() {
-        let expression = Expression::compile(&term.expression);
-        let expression = expression.map_err(|why| format!("its expression {} is not valid: {why}.", at + 1))?;
-        reads = reads.union(expression.reads());
-        compiled.push((expression, term.message.as_deref().map(Into::into)));
+
+    fn authorize(&mut self, terms: &[wire::AuthorizeTerm]) -> Result<Option<Box<Authorize>>, Problem> {
+        if terms.is_empty() {
+            return Ok(None);
+        }
+        let mut compiled = Vec::with_capacity(terms.len());
+        let mut reads = Fields::default();
+        for (at, term) in terms.iter().enumerate() {
+            let expression = self.get(&term.expression);
+            let expression = expression.map_err(|why| format!("its expression {} is not valid: {why}.", at + 1))?;
+            reads = reads.union(expression.reads());
+            compiled.push((expression, term.message.as_deref().map(Into::into)));
+        }
+        Ok(Some(Box::new(Authorize { terms: compiled, reads })))
     }
-    Ok(Some(Box::new(Authorize { terms: compiled, reads })))
 }
 
 /// Every template of a rule.
@@ -330,4 +347,24 @@ fn pieces(rule: &wire::Rule, path: &str) -> Result<Vec<PathSegment>, Problem> {
     }
     out.push(PathSegment::Text(rest.into()));
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_of_several_rules_is_compiled_once() {
+        let term = |text: &str| wire::AuthorizeTerm { expression: text.to_owned(), message: None };
+        let mut expressions = Expressions::default();
+        let mut compiled = |texts: &[&str]| {
+            let terms: Vec<_> = texts.iter().copied().map(term).collect();
+            expressions.authorize(&terms).unwrap().unwrap().terms
+        };
+        let shared = "request.method == 'GET'";
+        let (one, two) = (compiled(&[shared, "request.path == '/a'"]), compiled(&[shared, "request.path == '/b'"]));
+        assert!(Arc::ptr_eq(&one[0].0, &two[0].0) && !Arc::ptr_eq(&one[1].0, &two[1].0));
+        let problem = expressions.authorize(&[term(shared), term("request.verb == ''")]).err().unwrap();
+        assert!(problem.starts_with("its expression 2 is not valid: request has no field"), "{problem}");
+    }
 }

@@ -3,6 +3,7 @@
 use sluice_wire::{Diagnostic, Part, PartName, Parts};
 
 use crate::access_review::AccessReviews;
+use crate::key_use::KeyUses;
 
 /// Applies a configuration: all parts, the names of new and changed ones, the names of removed ones. It returns every object
 /// of the whole configuration that cannot be served as written.
@@ -20,4 +21,6 @@ pub struct Sink {
     pub rejected: Box<dyn FnMut() + Send>,
     /// The questions that the operator's stream takes.
     pub access_reviews: AccessReviews,
+    /// The last uses of access keys, which the operator's stream reports.
+    pub key_uses: KeyUses,
 }

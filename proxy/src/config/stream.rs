@@ -12,11 +12,12 @@ use http::{Request, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use sluice_wire::codec::{self, CodecError, Decoder};
-use sluice_wire::{AccessReview, Down, Outcome, STREAM_PATH, Up};
+use sluice_wire::{AccessReview, Capabilities, Down, Outcome, STREAM_PATH, Up};
 use tokio::sync::mpsc;
 
 use super::dial::{DialError, dial};
 use super::subscriber::Subscriber;
+use crate::key_use::KeyUses;
 
 /// Idle timeout: the operator pings more often.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -150,22 +151,17 @@ async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied:
     tracing::info!(operator.url = %settings.operator, "connected to the operator");
     let mut body = response.into_body();
     let mut decoder = Decoder::<Down>::new();
-    let mut questions = None;
+    let mut reports = Reports::default();
     loop {
         let next = tokio::time::timeout(IDLE_TIMEOUT, body.frame());
-        let piece = match &mut questions {
-            None => next.await,
-            Some(questions) => next_piece(next, questions, &replies).await?,
-        };
+        let piece = reports.send_until(next, &replies).await?;
         let piece = piece.map_err(|_| StreamError::Idle)?;
         let Ok(data) = piece.ok_or(StreamError::Ended)??.into_data() else { continue };
         decoder.push(&data);
         while let Some(frame) = decoder.next() {
             let frame = frame?;
-            if let Down::Welcome(welcome) = &frame
-                && welcome.capabilities.has_frame("Review")
-            {
-                questions = Some(subscriber.access_reviews().connect());
+            if let Down::Welcome(welcome) = &frame {
+                reports.begin(&welcome.capabilities, subscriber);
             }
             let Some(up) = subscriber.on_frame(frame) else { continue };
             send(&replies, &up).await?;
@@ -182,17 +178,41 @@ async fn follow(settings: &StreamSettings, subscriber: &mut Subscriber, applied:
     }
 }
 
-/// What arrives next, while questions are sent.
-async fn next_piece<T>(
-    next: impl Future<Output = T>,
-    questions: &mut mpsc::Receiver<AccessReview>,
-    replies: &mpsc::Sender<Vec<u8>>,
-) -> Result<T, StreamError> {
-    let mut next = std::pin::pin!(next);
-    loop {
-        tokio::select! {
-            next = &mut next => return Ok(next),
-            Some(question) = questions.recv() => send(replies, &Up::Review(question)).await?,
+/// What the proxy sends by itself, as far as the operator knows the frames.
+#[derive(Default)]
+struct Reports {
+    questions: Option<mpsc::Receiver<AccessReview>>,
+    key_uses: Option<KeyUses>,
+}
+
+impl Reports {
+    /// The operator has stated what it understands.
+    fn begin(&mut self, capabilities: &Capabilities, subscriber: &Subscriber) {
+        if capabilities.has_frame("Review") {
+            self.questions = Some(subscriber.access_reviews().connect());
+        }
+        if capabilities.has_frame("Used") {
+            subscriber.key_uses().connect();
+            self.key_uses = Some(subscriber.key_uses().clone());
+        }
+    }
+
+    /// Sends what there is until a future is ready.
+    async fn send_until<T>(
+        &mut self,
+        next: impl Future<Output = T>,
+        replies: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<T, StreamError> {
+        let mut next = std::pin::pin!(next);
+        loop {
+            let question = async { self.questions.as_mut()?.recv().await };
+            let used = async { Some(self.key_uses.as_ref()?.next().await) };
+            let up = tokio::select! {
+                next = &mut next => return Ok(next),
+                Some(question) = question => Up::Review(question),
+                Some(used) = used => Up::Used(used),
+            };
+            send(replies, &up).await?;
         }
     }
 }

@@ -7,6 +7,7 @@ use super::sink::Sink;
 use super::step::{Configuration, DeltaError};
 use super::store::Store;
 use crate::access_review::AccessReviews;
+use crate::key_use::KeyUses;
 
 /// A proxy's configuration, where it is applied and where it is stored.
 pub struct Subscriber {
@@ -70,6 +71,11 @@ impl Subscriber {
     /// The questions that this proxy asks.
     pub(super) fn access_reviews(&self) -> &AccessReviews {
         &self.sink.access_reviews
+    }
+
+    /// The last uses of access keys.
+    pub(super) fn key_uses(&self) -> &KeyUses {
+        &self.sink.key_uses
     }
 
     /// Handles a frame and returns the one to send back. After [`Outcome::Rejected`] the stream must be opened again.

@@ -239,7 +239,7 @@ pub(crate) struct Policy {
 /// Expressions that must all hold.
 pub(crate) struct Authorize {
     /// Each with what a rejected client reads.
-    pub(crate) terms: Vec<(sluice_authorize::Expression, Option<Box<str>>)>,
+    pub(crate) terms: Vec<(Arc<sluice_authorize::Expression>, Option<Box<str>>)>,
     /// What they read.
     pub(crate) reads: sluice_authorize::Fields,
 }

@@ -213,6 +213,11 @@ pub(crate) struct Exhausted {
     pub(crate) index: usize,
 }
 
+/// Gives back the tokens that [`take_all`] took.
+pub(crate) fn give_back<'l>(limits: impl IntoIterator<Item = &'l Limit>) {
+    limits.into_iter().for_each(|limit| limit.bucket.give_back());
+}
+
 /// Takes one token from each limit, or from none. `proxies` share each limit.
 pub(crate) fn take_all<'c, 'l: 'c, C>(limits: C, proxies: u32, now: Instant) -> Result<(), Exhausted>
 where
@@ -221,9 +226,7 @@ where
     let limits = limits.into_iter();
     for (index, limit) in limits.clone().enumerate() {
         if let Err(retry_after) = limit.bucket.take(Share::new(limit.throttle, proxies), now) {
-            for taken in limits.take(index) {
-                taken.bucket.give_back();
-            }
+            give_back(limits.take(index).copied());
             return Err(Exhausted { retry_after, index });
         }
     }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use sluice_wire::{ClientThrottle, Hash, PartName, Throttle};
 
 use bucket::Bucket;
-pub(crate) use bucket::{Exhausted, Limit, take_all};
+pub(crate) use bucket::{Exhausted, Limit, give_back, take_all};
 pub(crate) use client::{ClientBuckets, ClientLimit};
 pub(crate) use headers::RateLimitHeaders;
 

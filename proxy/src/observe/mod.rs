@@ -6,6 +6,7 @@ mod counters;
 pub(crate) mod metrics;
 mod record;
 mod recorder;
+mod stages;
 
 pub(crate) use record::Record;
 pub(crate) use recorder::Recorder;

@@ -1,10 +1,11 @@
 //! The expressions of a rule: the values that they read, and their rejections.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::request::Parts;
-use sluice_authorize::{EvaluationError, Field, Value, Values, from_json, list, map, text};
+use sluice_authorize::{EvaluationError, Field, Value, Values, from_json, list, map, text, time};
 use sluice_wire::CertificateField;
 
 use super::exchange::Exchange;
@@ -60,6 +61,7 @@ fn value(
         Field::Path => Some(text(matched.matched)),
         Field::Host => Some(text(&exchange.host)),
         Field::Scheme => Some(text(if exchange.secure { "https" } else { "http" })),
+        Field::Time => Some(time(SystemTime::now())),
         Field::Headers => Some(headers(&parts.headers)),
         Field::Query => Some(query(parts.uri.query().unwrap_or_default())),
         Field::Address => Some(text(&exchange.address().to_string())),

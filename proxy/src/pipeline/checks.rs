@@ -1,7 +1,8 @@
 //! The checks before an integration is called, in their order: network, authorizer, scopes, policy, API key, expressions, limits, size of the body.
 //! What a check decides is in its own module.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
@@ -15,11 +16,12 @@ use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
 use super::{api_key, authorize};
-use crate::auth::{AuthRequest, Authorization, Decision};
+use crate::auth::{AuthRequest, Authorization, Decision, Outcome, SignatureError};
 use crate::cache::INVALIDATE_SCOPE;
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
-use crate::limit::{Exhausted, Limit, RateLimitHeaders, take_all};
+use crate::key_use::LastUse;
+use crate::limit::{Exhausted, Limit, RateLimitHeaders, give_back, take_all};
 use crate::observe::metrics::Scope;
 use crate::permission::{Denied, Facts, Policies, sentence};
 use crate::reject::Reject;
@@ -52,14 +54,15 @@ pub(crate) async fn pass(
         true => api_key::alternative(exchange, gateway, matched, policy, &mut call.parts, present)?,
         false => None,
     };
-    let mut expected_body = None;
+    // A body whose hash was signed, and what is decided when it is compared.
+    let mut undecided = None;
     if by_key.is_none()
         && let Some((authorizer, scopes)) = &policy.authorizer
     {
         if authorizer.follows_policy() {
             explicit_deny(exchange, matched, &call.parts)?;
         }
-        let (authorization, verified) = match authorizer.iam() {
+        let (authorization, verified, signed) = match authorizer.iam() {
             None => {
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
                 let facts = || variables.facts();
@@ -75,18 +78,21 @@ pub(crate) async fn pass(
                 let authorization = authorizer.authorize(&request).await;
                 // Most authorizers have one place: the verified one.
                 let verified = if authorizer.keeps_places() { None } else { authorizer.credential_place(&request) };
-                (authorization, verified)
+                (authorization, verified, None)
             }
             Some(iam) => {
                 // Boxed: other requests do not carry its future.
-                let signed = Box::pin(signature::authorize(iam, exchange, matched, policy, call)).await?;
-                expected_body = signed.1;
-                (signed.0, None)
+                let (authorization, signed) =
+                    Box::pin(signature::authorize(iam, exchange, matched, policy, call)).await?;
+                (authorization, None, signed)
             }
         };
         let Authorization { decision, outcome, took } = authorization;
-        if let Some(kind) = authorizer.kind() {
-            matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
+        let decided =
+            Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().and_then(|of| of.last_use.clone()) };
+        match signed.and_then(|signed| signed.body) {
+            None => decided.count(exchange, matched, outcome),
+            Some(body) => undecided = Some((body, decided)),
         }
         match decision {
             Decision::Allow(identity) => {
@@ -105,7 +111,53 @@ pub(crate) async fn pass(
     }
     // A response can take long: the copy of the request is needed no more.
     exchange.signed = None;
-    let parts = &mut call.parts;
+    let checked = authorized(exchange, gateway, matched, policy, call, (client.as_ref(), by_key));
+    let Some((body, decided)) = undecided else { return checked.map(|_| Passed(())) };
+    let same = match &checked {
+        Ok(_) => Box::pin(signature::has_hash(exchange, matched, policy, call, &body)).await,
+        // Nothing is read for a request that is rejected.
+        Err(_) => Ok(true),
+    };
+    if let Ok(false) = same {
+        decided.count(exchange, matched, Outcome::Rejected);
+        // A client that replays a signed head with other bodies must not exhaust the limits of the caller.
+        give_back(chain(matched, policy, checked?).into_iter().flatten());
+        exchange.reason = SignatureError::OtherBody.reason();
+        return Err(SignatureError::OtherBody.reject());
+    }
+    decided.count(exchange, matched, Outcome::Allowed);
+    checked?;
+    same.map(|_| Passed(()))
+}
+
+/// A decision of an authorizer, to be counted.
+struct Decided {
+    kind: Option<usize>,
+    took: Option<Duration>,
+    last_use: Option<Arc<LastUse>>,
+}
+
+impl Decided {
+    fn count(self, exchange: &Exchange, matched: &Matched<'_>, outcome: Outcome) {
+        if let Some(kind) = self.kind {
+            matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, self.took);
+        }
+        if let (Outcome::Allowed, Some(last_use)) = (outcome, self.last_use) {
+            last_use.note(SystemTime::now());
+        }
+    }
+}
+
+/// The checks of a request whose caller is known. The result is the plan of its API key.
+fn authorized<'a>(
+    exchange: &mut Exchange,
+    gateway: &'a Gateway,
+    matched: &Matched<'_>,
+    policy: &Policy,
+    call: &mut Call,
+    (client, by_key): (Option<&Limit>, Option<&'a PlanAtStage>),
+) -> Result<Option<&'a PlanAtStage>, Reject> {
+    let (parts, present) = (&mut call.parts, call.present);
     permission(exchange, matched, parts)?;
     let plan = match policy.api_key {
         true if policy.alternative_key => by_key,
@@ -115,11 +167,8 @@ pub(crate) async fn pass(
     if let Some(authorize) = &policy.authorize {
         authorize::check(authorize, exchange, matched, &call.parts)?;
     }
-    limits(exchange, gateway, matched, policy, (client.as_ref(), plan))?;
-    if let Some(expected) = expected_body {
-        Box::pin(signature::check_body(exchange, matched, policy, call, &expected)).await?;
-    }
-    Ok(Passed(()))
+    limits(exchange, gateway, matched, policy, (client, plan))?;
+    Ok(plan)
 }
 
 /// Rejects a request from a network that is not accepted.
@@ -212,6 +261,14 @@ fn client_limit(
     taken.map_err(|exhausted| throttled(exchange, matched, Scope::Client, exhausted))
 }
 
+/// The buckets of a request: the rule's and the key's own, then the one that all callers share.
+fn chain<'l>(matched: &Matched<'_>, policy: &'l Policy, plan: Option<&'l PlanAtStage>) -> [Option<&'l Limit>; 3] {
+    let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
+    let (at_rule, of_plan) = (of_key.next(), of_key.next());
+    debug_assert!(of_key.next().is_none(), "a key has two limits at most");
+    [at_rule, of_plan, policy.limit.as_ref()]
+}
+
 /// The narrowest bucket first, as AWS evaluates them; the first that is empty rejects the request and the others keep their tokens.
 fn limits(
     exchange: &mut Exchange,
@@ -220,11 +277,8 @@ fn limits(
     policy: &Policy,
     (client, plan): (Option<&Limit>, Option<&PlanAtStage>),
 ) -> Result<(), Reject> {
-    let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
-    // The rule's and the key's own buckets, then the one that all callers share.
-    let (at_rule, of_plan) = (of_key.next(), of_key.next());
-    debug_assert!(of_key.next().is_none(), "a key has two limits at most");
-    let chain = [at_rule, of_plan, policy.limit.as_ref()];
+    let chain = chain(matched, policy, plan);
+    let [at_rule, of_plan, _] = chain;
     let keyed = usize::from(at_rule.is_some()) + usize::from(of_plan.is_some());
     if chain.iter().all(Option::is_none) {
         return Ok(());

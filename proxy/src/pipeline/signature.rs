@@ -1,6 +1,7 @@
 //! Signed requests: reads the body where the signature covers it, and lets the authorizer verify. Nothing of a body reaches an
 //! integration before its hash was compared.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::request::Parts;
@@ -12,10 +13,16 @@ use super::request_body;
 use crate::auth::{Authorization, Decision, Iam, SignatureError, SignedRequest};
 use crate::gateway::{Matched, Policy};
 use crate::headers;
+use crate::key_use::LastUse;
 use crate::reject::Reject;
 
-/// What the signature leaves to be checked: the hash that the body must have.
-pub(super) struct ExpectedBody(BodyHash);
+/// A request whose signature is valid.
+pub(super) struct Signed {
+    /// What the signature leaves to be checked: the hash that the body must have.
+    pub(super) body: Option<BodyHash>,
+    /// Where the use of the access key is noted; none: the credentials are temporary.
+    pub(super) last_use: Option<Arc<LastUse>>,
+}
 
 /// Keeps a request as the client sent it, if it could be signed: steps that follow remove headers.
 pub(super) fn keep(exchange: &mut Exchange, parts: &Parts) {
@@ -32,7 +39,7 @@ pub(super) async fn authorize(
     matched: &Matched<'_>,
     policy: &Policy,
     call: &mut Call,
-) -> Result<(Authorization, Option<ExpectedBody>), Reject> {
+) -> Result<(Authorization, Option<Signed>), Reject> {
     let began = Instant::now();
     let rejected =
         |error: SignatureError| Ok((Authorization::made(Decision::from(error), Some(began.elapsed())), None));
@@ -52,25 +59,22 @@ pub(super) async fn authorize(
         None => BodyHash::of(&request_body::whole(exchange, matched, policy, call).await?),
     };
     match unverified.verify(&request, &hash) {
-        Ok(identity) => {
-            let expected = declared.filter(|declared| *declared != BodyHash::Unsigned).map(ExpectedBody);
-            Ok((Authorization::made(Decision::Allow(identity), Some(began.elapsed())), expected))
+        Ok((identity, last_use)) => {
+            let body = declared.filter(|declared| *declared != BodyHash::Unsigned);
+            let authorization = Authorization::made(Decision::Allow(identity), Some(began.elapsed()));
+            Ok((authorization, Some(Signed { body, last_use })))
         }
         Err(error) => rejected(error),
     }
 }
 
-/// Compares the body with the hash that was signed.
-pub(super) async fn check_body(
+/// Whether the body has the hash that was signed.
+pub(super) async fn has_hash(
     exchange: &mut Exchange,
     matched: &Matched<'_>,
     policy: &Policy,
     call: &mut Call,
-    expected: &ExpectedBody,
-) -> Result<(), Reject> {
-    if BodyHash::of(&request_body::whole(exchange, matched, policy, call).await?) == expected.0 {
-        return Ok(());
-    }
-    exchange.reason = SignatureError::OtherBody.reason();
-    Err(SignatureError::OtherBody.reject())
+    expected: &BodyHash,
+) -> Result<bool, Reject> {
+    Ok(BodyHash::of(&request_body::whole(exchange, matched, policy, call).await?) == *expected)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::PartKind;
 
 /// The names of all frames, and whether they were there before programs listed what they understand.
-pub(crate) const FRAMES: [(&str, bool); 9] = [
+pub(crate) const FRAMES: [(&str, bool); 10] = [
     ("Hello", true),
     ("Ack", true),
     ("Pong", true),
@@ -17,6 +17,7 @@ pub(crate) const FRAMES: [(&str, bool); 9] = [
     ("Ping", true),
     ("Review", false),
     ("Reviewed", false),
+    ("Used", false),
 ];
 
 /// Names of what a program understands: `part/KIND`, `frame/NAME`, and `feature/NAME` for what is neither.

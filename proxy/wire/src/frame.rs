@@ -10,7 +10,7 @@ use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tagged::{self, Nothing, Tagged, Unknown};
-use crate::{AccessReview, Capabilities, FleetName, Hash, ObjectRef, Part, PartName, Reviewed};
+use crate::{AccessReview, Capabilities, FleetName, Hash, ObjectRef, Part, PartName, Reviewed, Used};
 
 /// Where the operator serves the stream.
 pub const STREAM_PATH: &str = "/v1/stream";
@@ -72,6 +72,8 @@ pub enum Up {
     Pong,
     /// Asks for an access review. Sent only to operators that list the frame.
     Review(AccessReview),
+    /// Reports uses of access keys. Sent only to operators that list the frame.
+    Used(Used),
     /// A frame of a newer version.
     Unknown(Unknown),
 }
@@ -130,6 +132,7 @@ impl<'de> Tagged<'de> for Up {
                 Self::Pong
             }
             "Review" => Self::Review(map.next_value()?),
+            "Used" => Self::Used(map.next_value()?),
             _ => return Ok(None),
         }))
     }
@@ -207,6 +210,7 @@ impl Serialize for Up {
             Self::Ack(ack) => tagged::serialize("Ack", ack, to),
             Self::Pong => tagged::serialize("Pong", &Nothing {}, to),
             Self::Review(review) => tagged::serialize("Review", review, to),
+            Self::Used(used) => tagged::serialize("Used", used, to),
             Self::Unknown(unknown) => unknown.serialize(to),
         }
     }
@@ -292,7 +296,7 @@ pub struct Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PartKind;
+    use crate::{KeyUse, PartKind};
 
     fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
         serde_json::from_str(text).unwrap()
@@ -311,6 +315,13 @@ mod tests {
                 verb: "get".into(),
                 namespace: "shop".into(),
                 route: "items".into(),
+            }),
+            Up::Used(Used {
+                keys: vec![KeyUse {
+                    principal: PartName::of_object(PartKind::Principal, "shop", "ann"),
+                    id: "SLCEAAAAAAAAAAAAAAA1".into(),
+                    at: 1_700_000_040,
+                }],
             }),
         ];
         let downs = [

@@ -27,6 +27,7 @@ mod hash;
 mod host;
 mod key;
 mod key_set;
+mod key_use;
 mod lambda_authorizer;
 mod name;
 mod network;
@@ -60,6 +61,7 @@ pub use hash::{Hash, ParseHashError};
 pub use host::{HostPattern, ParseHostError};
 pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
 pub use key_set::{Curve, KeyMaterial, KeySet, KeySetError, MAX_KEY_SET_BYTES, PublicKey, SkipReason, SkippedKey};
+pub use key_use::{KeyUse, MAX_KEY_USES, Used};
 pub use lambda_authorizer::{
     AwsCredentials, IdentitySource, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern,
 };

@@ -35,7 +35,8 @@ async fn rig_that_begins(first: Up, pod: Option<&str>) -> Rig {
         futures::stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|bytes| (bytes, pieces)) });
     let body = StreamBody::new(Box::pin(stream.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)))));
     let admitted = Admitted { pod: pod.map(str::to_owned), fleets: None };
-    let stream = tokio::spawn(run(body, sender, publisher.subscribe(), proxies.clone(), admitted, Reviewer::none()));
+    let services = Services { reviewer: Reviewer::none(), key_uses: KeyUses::default() };
+    let stream = tokio::spawn(run(body, sender, publisher.subscribe(), proxies.clone(), admitted, services));
     up.send(Bytes::from(codec::encode(&first).unwrap())).await.unwrap();
     Rig { up, down, proxies, stream, _publisher: publisher }
 }

@@ -45,6 +45,33 @@ pub(super) fn read<'a>(view: &View<'a>, key: &ObjectKey, holder: &ObjectKey) -> 
     Ok(Credentials { id, secret })
 }
 
+/// The ids in the Secrets of a Principal.
+pub(super) struct Ids<'a> {
+    /// Those that can be read.
+    pub(super) found: BTreeSet<&'a str>,
+    /// Whether each Secret can be read.
+    complete: bool,
+}
+
+impl Ids<'_> {
+    /// Whether a recorded id can be that of a Secret.
+    pub(super) fn keeps(&self, recorded: &str) -> bool {
+        !self.complete || self.found.contains(recorded)
+    }
+}
+
+/// The ids in the Secrets of a Principal.
+pub(super) fn ids<'a>(view: &View<'a>, key: &ObjectKey, principal: &Principal) -> Ids<'a> {
+    let mut ids = Ids { found: BTreeSet::new(), complete: true };
+    for (_, secret) in access_key_secrets(principal) {
+        match read(view, key, &secret) {
+            Ok(credentials) => drop(ids.found.insert(credentials.id)),
+            Err(_) => ids.complete = false,
+        }
+    }
+    ids
+}
+
 /// The keys that no other Principal has, with signing keys for these regions and services, and their secrets; and whether the operator must generate a
 /// Secret. A key with a problem is left out.
 pub(super) fn usable(

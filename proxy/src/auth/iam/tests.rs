@@ -66,7 +66,7 @@ fn decide(iam: &Iam, request: &SignedRequest, body: &[u8], now: SystemTime) -> &
     let decided = iam.find(request, now).and_then(|unverified| {
         let declared = unverified.declared().cloned();
         let hash = declared.clone().unwrap_or_else(|| BodyHash::of(body));
-        let identity = unverified.verify(request, &hash)?;
+        let (identity, _) = unverified.verify(request, &hash)?;
         match declared {
             Some(BodyHash::Sha256(_)) if hash != BodyHash::of(body) => Err(SignatureError::OtherBody),
             _ => Ok(identity),

@@ -7,6 +7,7 @@ use sluice_wire::{Down, Outcome, PartKind, Up};
 use super::*;
 use crate::access_review::AccessReviews;
 use crate::config::{Sink, Subscriber};
+use crate::key_use::KeyUses;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -299,6 +300,7 @@ async fn neither_an_acknowledgement_nor_the_next_change_waits_for_the_disk() {
         set_connected: Box::new(|_| {}),
         rejected: Box::new(|| {}),
         access_reviews: AccessReviews::default(),
+        key_uses: KeyUses::default(),
     };
     let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, Some(store.clone()));
     {

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use sluice_kit::duplex::{Duplex, listen};
 use sluice_kit::tls::issue;
-use sluice_wire::{Capabilities, Delta, FleetName, Hash, Hello, Part, PartKind, PartName, Parts, Reviewed, Welcome};
+use sluice_wire::{
+    Capabilities, Delta, FleetName, Hash, Hello, KeyUse, Part, PartKind, PartName, Parts, Reviewed, Used, Welcome,
+};
 
 use super::*;
 use crate::access_review::{AccessReviews, Question, Undecided};
 use crate::config::Sink;
+use crate::key_use::KeyUses;
 
 async fn hello(peer: &mut Duplex) -> Hello {
     match peer.receive().await {
@@ -35,6 +38,7 @@ fn sink(fleet: &Arc<Mutex<u32>>) -> Sink {
         set_connected: Box::new(|_| {}),
         rejected: Box::new(|| {}),
         access_reviews: AccessReviews::default(),
+        key_uses: KeyUses::default(),
     }
 }
 
@@ -156,7 +160,7 @@ fn after_a_rejection_the_pauses_become_longer_than_while_the_operator_is_away() 
 }
 
 #[tokio::test]
-async fn questions_are_sent_to_an_operator_that_reviews_and_end_with_the_stream() {
+async fn questions_are_sent_to_an_operator_that_reviews_and_again_after_a_reconnect() {
     let (address, mut peers) = listen(None).await;
     let settings =
         StreamSettings { operator: format!("http://{address}").parse().unwrap(), authority: None, token: None };
@@ -196,11 +200,53 @@ async fn questions_are_sent_to_an_operator_that_reviews_and_end_with_the_stream(
     let (outcome, ()) = tokio::join!(reviews.ask(&ann), reply);
     assert_eq!(outcome, Ok(true));
 
-    let close = async {
+    // The stream ends, as it does each hour: the question is asked again on the next one.
+    let reconnect = async {
         assert!(matches!(peer.receive().await, Up::Review(_)));
         drop(peer);
+        let mut peer = peers.recv().await.unwrap();
+        hello(&mut peer).await;
+        let capabilities = Capabilities::of_this_version();
+        peer.send(&Down::Welcome(Welcome { program: "new".into(), capabilities })).await;
+        let Up::Review(review) = peer.receive().await else { panic!("no question") };
+        assert_eq!(&*review.user, &*bob.user);
+        peer.send(&Down::Reviewed(Reviewed { id: review.id, allowed: Some(false) })).await;
+        peer
     };
-    let (outcome, ()) = tokio::join!(reviews.ask(&bob), close);
-    assert_eq!(outcome, Err(Undecided));
+    let (outcome, _peer) = tokio::join!(reviews.ask(&bob), reconnect);
+    assert_eq!(outcome, Ok(false));
+    proxy.abort();
+}
+
+#[tokio::test]
+async fn uses_of_access_keys_are_reported_to_an_operator_that_takes_them() {
+    let (address, mut peers) = listen(None).await;
+    let settings =
+        StreamSettings { operator: format!("http://{address}").parse().unwrap(), authority: None, token: None };
+    let sink = sink(&Arc::default());
+    let uses = sink.key_uses.clone();
+    let mut subscriber = Subscriber::start("p".into(), FleetName::default(), sink, None);
+    let proxy = tokio::spawn(async move { run(&settings, &mut subscriber).await });
+    let principal = PartName::of_object(PartKind::Principal, "shop", "ann");
+    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(600);
+
+    let mut peer = peers.recv().await.unwrap();
+    hello(&mut peer).await;
+    uses.of(&principal, "A").note(at);
+    // An operator that does not list the frame gets none.
+    let capabilities = Capabilities::from_iter(["frame/Ping"]);
+    peer.send(&Down::Welcome(Welcome { program: "old".into(), capabilities })).await;
+    for _ in 0..3 {
+        peer.send(&Down::Ping).await;
+        assert_eq!(peer.receive::<Up>().await, Up::Pong);
+    }
+    drop(peer);
+
+    let mut peer = peers.recv().await.unwrap();
+    hello(&mut peer).await;
+    let capabilities = Capabilities::of_this_version();
+    peer.send(&Down::Welcome(Welcome { program: "new".into(), capabilities })).await;
+    let keys = vec![KeyUse { principal, id: "A".into(), at: 600 }];
+    assert_eq!(peer.receive::<Up>().await, Up::Used(Used { keys }));
     proxy.abort();
 }

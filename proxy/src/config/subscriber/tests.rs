@@ -24,6 +24,7 @@ pub(crate) fn recording() -> (Sink, Calls) {
         set_connected: Box::new(|_| {}),
         rejected: Box::new(|| {}),
         access_reviews: AccessReviews::default(),
+        key_uses: KeyUses::default(),
     };
     (sink, calls)
 }
