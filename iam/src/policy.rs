@@ -74,7 +74,7 @@ impl Policy {
     ///
     /// The time depends on the policy, the length of the resource and the values of the context keys that the policy
     /// names. Nothing is allocated, except for patterns with policy variables and for `BinaryEquals`.
-    pub fn evaluate(&self, request: &Request<'_>) -> Verdict<'_> {
+    pub fn evaluate(&self, request: &Request<'_>) -> Verdict<Decided<'_>> {
         if let Some(denied) = self.first(Effect::Deny, request) {
             return Verdict::Deny(denied);
         }

@@ -27,8 +27,8 @@ fn of_stage(resource: &ResourcePolicy) -> Policies<'_> {
 fn outcome(policy: &ResourcePolicy, method: &str, sent: &str, matched: &str) -> char {
     let headers = HeaderMap::new();
     match of_stage(policy).check(&method.parse().unwrap(), matched, &[sent], &facts(&headers)) {
-        Ok(()) => '+',
-        Err(Denied::Explicit(_)) => '-',
+        Ok(_) => '+',
+        Err(Denied::Explicit { .. }) => '-',
         Err(Denied::Implicit(_)) => '0',
         Err(Denied::TooLong) => '>',
     }
@@ -201,8 +201,8 @@ fn policies_of_caller_and_stage_are_combined_by_the_tables_of_aws() {
         let facts = Facts { caller: Some(&caller), ..facts(&headers) };
         let policies_of = Policies { prefix: PREFIX, resource: resource.as_ref(), caller: Some(&caller) };
         let found = match policies_of.check(&Method::GET, "/a", &[], &facts) {
-            Ok(()) => '+',
-            Err(Denied::Explicit(_)) => '-',
+            Ok(_) => '+',
+            Err(Denied::Explicit { .. }) => '-',
             Err(Denied::Implicit(_)) => '0',
             Err(Denied::TooLong) => '>',
         };
