@@ -76,9 +76,22 @@ async fn explain(settings: &args::Explain) -> anyhow::Result<Output> {
     session.conclude(step, &ack)?;
     // They are in effect: what depends on them is rejected, and the explanation says so.
     report::of_objects(&session.statuses, &session.diagnostics, &loaded).iter().for_each(|line| eprintln!("{line}"));
-    let explanation = tokio::task::block_in_place(|| proxy.explain(&request)).context("cannot explain the request")?;
+    let mut explanation =
+        tokio::task::block_in_place(|| proxy.explain(&request)).context("cannot explain the request")?;
+    name_policy(&mut explanation, &session.cluster);
     let fleet = explanation.stage.as_ref().map(|stage| fleet(&session.cluster, &stage.name));
     Ok(Output { explanation, fleet })
+}
+
+/// The name of the policy of a Principal that has decided.
+fn name_policy(explanation: &mut Explanation, cluster: &ClusterState) {
+    let principal = explanation.caller.as_ref().and_then(|caller| caller.principal.as_deref());
+    let Some((namespace, name)) = principal.and_then(|principal| principal.split_once('/')) else { return };
+    let Some(principal) = cluster.principals.get(&ObjectKey::new(namespace, name)) else { return };
+    if let Some(statement) = explanation.policy.as_mut().and_then(|policy| policy.statement.as_mut()) {
+        let policy = statement.policy.and_then(|at| principal.spec.policies.get(at));
+        statement.policy_name = policy.and_then(|policy| policy.name.clone());
+    }
 }
 
 /// The fleet of a Stage, `namespace/name`.

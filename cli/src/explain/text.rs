@@ -18,7 +18,9 @@ pub(crate) fn render(found: &Explanation, fleet: Option<&str>) -> String {
             request.method, request.path, request.source, request.scheme
         );
     }
-    for check in &found.checks {
+    // That there is a connection is nothing to read about.
+    let is_shown = |check: &&CheckResult| check.check != Check::Connection || check.result != Passed::Passed;
+    for check in found.checks.iter().filter(is_shown) {
         let mark = match check.result {
             Passed::Passed => "pass",
             Passed::Rejected => "REJECT",
@@ -178,7 +180,9 @@ fn authorizer(found: &Explanation) -> Vec<String> {
         vec![format!("Authorizer {} ({}): {decision}", authorizer.name, authorizer.kind.unwrap_or("invalid"))];
     if let Some(caller) = &found.caller {
         let issuer = caller.issuer.as_ref().map(|issuer| format!(", issuer {issuer}")).unwrap_or_default();
-        lines.push(format!("caller {}{issuer}", caller.id.as_deref().unwrap_or("without a name")));
+        let principal = caller.principal.as_ref().map(|name| format!(", Principal {name}")).unwrap_or_default();
+        let name = caller.id.as_deref().unwrap_or("without a name");
+        lines.push(format!("caller {name}{principal}{issuer}"));
     }
     lines
 }
@@ -190,7 +194,9 @@ fn policy(found: &Explanation) -> Vec<String> {
         Some(statement) => {
             let sid = statement.sid.as_ref().map(|sid| format!(" ({sid})")).unwrap_or_default();
             let does = if policy.effect == "deny" { "denies" } else { "allows" };
-            format!("{}{sid} {does} it", statement.place)
+            let policy =
+                statement.policy_name.as_ref().map(|name| format!(" of the policy {name}")).unwrap_or_default();
+            format!("{}{sid}{policy} {does} it", statement.place)
         }
     }];
     lines.push(policy.resource.clone());

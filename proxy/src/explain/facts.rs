@@ -18,9 +18,6 @@ pub struct ExplainedRequest {
     pub host: String,
     /// Canonical, with the base path.
     pub path: String,
-    /// As the client wrote it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query: Option<String>,
     /// The address of the client.
     pub source: IpAddr,
 }
@@ -156,6 +153,9 @@ pub struct ExplainedCaller {
     /// Its name, such as `sub` of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// `namespace/name` of the Principal that has signed the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// The issuer of its token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
@@ -189,6 +189,12 @@ pub struct ExplainedStatement {
     /// Its `Sid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
+    /// The index of the policy of a Principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<usize>,
+    /// The name of that policy, if it has one. Proxies do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_name: Option<String>,
 }
 
 /// The API key of a request, without its value.

@@ -6,6 +6,7 @@ use std::fmt::Display;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use sluice_wire::CallerField;
 
 use super::exchange::Exchange;
 use crate::auth::{Authorizer, Decision, Identity, KINDS};
@@ -17,7 +18,7 @@ use crate::explain::{
 use crate::gateway::{Action, KeySource, Matched, Policy, Rule};
 use crate::key::{KeyRecord, PlanAtStage};
 use crate::limit::Limit;
-use crate::permission::{Denied, Statement};
+use crate::permission::{Denied, Owner, Statement};
 
 /// The request, whose head was read.
 pub(super) fn request(exchange: &Exchange, parts: &Parts) {
@@ -30,7 +31,6 @@ pub(super) fn request(exchange: &Exchange, parts: &Parts) {
                 scheme: if exchange.secure { "https" } else { "http" },
                 host: exchange.host.clone(),
                 path: exchange.path.to_string(),
-                query: parts.uri.query().map(str::to_owned),
                 source: exchange.address(),
             });
         });
@@ -98,9 +98,13 @@ pub(super) fn authorizer(exchange: &Exchange, authorizer: &Authorizer, scopes: &
 }
 
 fn caller(identity: &Identity) -> ExplainedCaller {
-    let issuer =
-        Some(identity).filter(|identity| !identity.has_context()).and_then(|identity| identity.attribute("iss"));
-    ExplainedCaller { id: identity.id.clone(), issuer: issuer.map(Cow::into_owned), scopes: identity.scopes.clone() }
+    let attribute = |name, is_there: bool| identity.attribute(name).filter(|_| is_there).map(Cow::into_owned);
+    ExplainedCaller {
+        id: identity.id.clone(),
+        principal: attribute(CallerField::Caller.name(), identity.kind == "Iam"),
+        issuer: attribute("iss", !identity.has_context()),
+        scopes: identity.scopes.clone(),
+    }
 }
 
 /// What the policies of Stage and caller decided.
@@ -110,8 +114,11 @@ pub(super) fn policy(
     decision: &Result<Statement<'_>, Denied<'_>>,
 ) {
     exchange.explain(|found| {
-        let statement =
-            |by: &Statement<'_>| Some(ExplainedStatement { place: by.to_string(), sid: by.sid.map(str::to_owned) });
+        let statement = |by: &Statement<'_>| {
+            let policy = if let Owner::Principal(policy) = by.owner { Some(policy) } else { None };
+            let (place, sid) = (by.to_string(), by.sid.map(str::to_owned));
+            Some(ExplainedStatement { place, sid, policy, policy_name: None })
+        };
         found.policy = match decision {
             Ok(by) => arn().map(|resource| ExplainedPolicy {
                 effect: "allow",
