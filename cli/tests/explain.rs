@@ -174,7 +174,44 @@ fn the_lines_name_what_decides() {
             &["POST /orders\nhost 127.0.0.1, from 127.0.0.1 over http", "token_missing"],
         ),
     ];
-    for (example, arguments, code, lines) in rows {
+    let folder = examples().join("client-certificates");
+    let certificate = |name: &str| folder.join(name).display().to_string();
+    let (valid, revoked) = (certificate("orders.pem"), certificate("revoked.pem"));
+    let url = "https://api.localhost:8443/hello";
+    let of_certificates: &[Row<'_>] = &[
+        (
+            "client-certificates",
+            &["GET", url, "--client-certificate", &valid],
+            0,
+            &["over https", "pass    clientCertificate  CN=orders,O=Partner", "x-client: CN=orders,O=Partner"],
+        ),
+        ("client-certificates", &["GET", url], 1, &["REJECT  clientCertificate", "ClientCertificateRequired"]),
+        (
+            "client-certificates",
+            &["GET", url, "--client-certificate", &revoked],
+            1,
+            &["REJECT  connection", "certificate_revoked", "The connection is closed without a response."],
+        ),
+        (
+            "client-certificates",
+            &["GET", "http://api.localhost:8080/hello"],
+            1,
+            &["REJECT  tls", "The request would be redirected: HttpsRedirect", "location: https://api.localhost/hello"],
+        ),
+        (
+            "client-certificates",
+            &["GET", "https://other.localhost/hello"],
+            1,
+            &["REJECT  connection         the TLS handshake fails: no Stage of this host has a usable certificate"],
+        ),
+        (
+            "client-certificates",
+            &["GET", "http://other.localhost/hello"],
+            1,
+            &["no Stage has this host and path", "Stage default/partners: api.localhost; base path /"],
+        ),
+    ];
+    for (example, arguments, code, lines) in rows.iter().chain(of_certificates) {
         let (text, found) = text(example, arguments);
         assert_eq!(found, Some(*code), "{example} {arguments:?}: {text}");
         for line in *lines {

@@ -251,7 +251,7 @@ fn the_facts_of_an_explanation_name_objects_and_no_secret() {
         forwarded["request"],
         json!({"method": "GET", "scheme": "http", "host": "shop.example", "path": "/orders/7", "source": "127.0.0.1"})
     );
-    assert_eq!(forwarded["stage"], json!({"name": "shop/prod", "basePath": "", "behavior": "Native"}));
+    assert_eq!(forwarded["stage"], json!({"name": "shop/prod", "basePath": "/", "behavior": "Native"}));
     assert_eq!(
         forwarded["rule"],
         json!({

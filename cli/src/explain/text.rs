@@ -45,7 +45,16 @@ fn name(check: Check) -> String {
 
 fn details(found: &Explanation, check: &CheckResult, fleet: Option<&str>) -> Vec<String> {
     match check.check {
-        Check::Connection | Check::Request | Check::Tls | Check::ClientCertificate | Check::RequestPolicy => Vec::new(),
+        Check::Request | Check::Tls | Check::RequestPolicy => Vec::new(),
+        Check::Connection => {
+            let reason = found.response.as_ref().and_then(|response| response.reason.as_deref());
+            let why = match reason {
+                Some("TlsHandshake") => "the TLS handshake fails: no Stage of this host has a usable certificate",
+                _ => "the TLS handshake fails because of the client certificate",
+            };
+            vec![why.to_owned()]
+        }
+        Check::ClientCertificate => found.client_certificate.clone().into_iter().collect(),
         Check::Preflight => vec!["the response to a preflight request, by the CORS settings".to_owned()],
         Check::Stage => stage(found, fleet),
         Check::StageSource | Check::RuleSource => {
@@ -91,14 +100,11 @@ fn details(found: &Explanation, check: &CheckResult, fleet: Option<&str>) -> Vec
 }
 
 fn stage(found: &Explanation, fleet: Option<&str>) -> Vec<String> {
-    let path = |base: &str| if base.is_empty() { "/".to_owned() } else { base.to_owned() };
     if let Some(stage) = &found.stage {
         let fleet = fleet.unwrap_or_default();
         let mut lines = vec![format!(
             "Stage {}: base path {}, behavior {:?}, fleet {fleet}",
-            stage.name,
-            path(&stage.base_path),
-            stage.behavior
+            stage.name, stage.base_path, stage.behavior
         )];
         lines.extend(stage.invalid.as_ref().map(|why| format!("it serves no request: {why}")));
         return lines;
@@ -234,7 +240,9 @@ fn end(out: &mut String, found: &Explanation) {
             let reason = response.and_then(|response| response.reason.as_deref()).unwrap_or_default();
             let by = response.and_then(|response| response.denied_by.as_deref());
             let by = by.map(|by| format!(", denied by {by}")).unwrap_or_default();
-            let _ = writeln!(out, "The request would be rejected: {reason}{by}\n");
+            let redirected = response.and_then(|response| response.status).is_some_and(|status| status < 400);
+            let what = if redirected { "redirected" } else { "rejected" };
+            let _ = writeln!(out, "The request would be {what}: {reason}{by}\n");
             response.iter().for_each(|response| http(out, response));
         }
     }

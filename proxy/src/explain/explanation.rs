@@ -41,6 +41,9 @@ pub struct Explanation {
     /// If no Stage matched: the Stages that there are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageOfHosts>,
+    /// The subject of the client certificate, if the Stage accepts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
     /// The rule; none: none matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<ExplainedRule>,

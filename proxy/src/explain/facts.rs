@@ -28,7 +28,7 @@ pub struct ExplainedRequest {
 pub struct ExplainedStage {
     /// `namespace/name`.
     pub name: String,
-    /// Empty: `/`.
+    /// Its base path.
     pub base_path: String,
     /// Its behavior.
     pub behavior: Behavior,

@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use sluice_wire::CallerField;
+use sluice_wire::{CallerField, CertificateField};
 
 use super::exchange::Exchange;
 use crate::auth::{Authorizer, Decision, Identity, KINDS};
@@ -42,10 +42,18 @@ pub(super) fn stage(exchange: &Exchange) {
     exchange.explain(|found| {
         found.stage = exchange.stage.as_ref().map(|stage| ExplainedStage {
             name: stage.object.id(),
-            base_path: stage.base.to_string(),
+            base_path: if stage.base.is_empty() { "/".to_owned() } else { stage.base.to_string() },
             behavior: stage.behavior,
             invalid: None,
         });
+    });
+}
+
+/// The certificate of the client, which the Stage accepts.
+pub(super) fn certificate(exchange: &Exchange) {
+    exchange.explain(|found| {
+        let subject = exchange.certificate().and_then(|found| found.details().field(CertificateField::Subject));
+        found.client_certificate = subject.map(str::to_owned);
     });
 }
 

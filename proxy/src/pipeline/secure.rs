@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sluice_wire::PlainHttp;
 
 use super::exchange::Exchange;
+use super::explain;
 use super::response::Reply;
 use crate::client_certificate::Standing;
 use crate::explain::Check;
@@ -67,6 +68,7 @@ pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Resu
     match presented.certificate().map(|certificate| certificate.standing(&client_auth.trust, exchange.started)) {
         Some(Standing::Accepted) => {
             exchange.is_certified = true;
+            explain::certificate(exchange);
             Ok(())
         }
         Some(Standing::Rejected) if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),
