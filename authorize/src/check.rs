@@ -26,6 +26,15 @@ pub(crate) struct Checked {
     pub(crate) reads: Fields,
     /// Its patterns, compiled.
     pub(crate) patterns: Vec<(String, Regex)>,
+    /// The path parameters that it reads by name.
+    pub(crate) parameters: Vec<String>,
+    /// The path parameters whose presence it tests.
+    pub(crate) tested: Vec<String>,
+}
+
+/// The variable with the path parameters.
+fn is_parameters(of: &IdedExpr) -> bool {
+    matches!(&of.expr, Expr::Ident(name) if name == Field::Params.variable())
 }
 
 struct Checker {
@@ -167,6 +176,10 @@ impl Checker {
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Part, CompileError> {
+        if is_parameters(&select.operand) {
+            let names = if select.test { &mut self.checked.tested } else { &mut self.checked.parameters };
+            names.push(select.field.clone());
+        }
         let (type_, cost) = match self.field(&select.operand, &select.field)? {
             Some(field) => (field.type_(), 1),
             None => {
@@ -190,6 +203,11 @@ impl Checker {
             && let Some(field) = self.field(of, key.inner())?
         {
             return Ok((field.type_(), 2));
+        }
+        match (name, call.args.as_slice()) {
+            (operators::INDEX, [of, key]) if is_parameters(of) => self.checked.parameters.extend(literal(key)),
+            (operators::IN, [key, of]) if is_parameters(of) => self.checked.tested.extend(literal(key)),
+            _ => {}
         }
         let mut types = Vec::new();
         let mut cost = 1_u64;
@@ -334,6 +352,14 @@ impl Checker {
 /// The functions, without operators and macros.
 pub(crate) const FUNCTIONS: [&str; 8] =
     ["contains", "double", "endsWith", "int", "matches", "size", "startsWith", "string"];
+
+/// The text of a literal.
+fn literal(expression: &IdedExpr) -> Option<String> {
+    match &expression.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().to_owned()),
+        _ => None,
+    }
+}
 
 fn literal_type(literal: &LiteralValue) -> Type {
     match literal {

@@ -382,7 +382,10 @@ fn arguments_and_manifests_that_are_not_valid_have_exit_code_2() {
         (&["GET", "http:///orders"], "needs a host"),
         (&["GET", url, "-H", "no header"], "is not a header"),
         (&["GET", url, "-H", "a: b\nc: d"], "line end"),
-        (&["GET", url, "-H", "x-api-key: {apiKey:default/nobody}"], "the value of ApiKey default/nobody is not known"),
+        (
+            &["GET", url, "-H", "x-api-key: {apiKey:default/unknown}"],
+            "the value of ApiKey default/unknown is not known",
+        ),
         (&["GET", url, "-d", "@/nowhere/at/all"], "cannot read the body /nowhere/at/all"),
         (&["GET", url, "--principal", "reporting"], "write NAMESPACE/NAME"),
         (

@@ -31,6 +31,15 @@ pub struct Decided<'p> {
     pub sid: Option<&'p str>,
 }
 
+/// A statement that applies to no request, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutEffect<'p> {
+    /// It has other actions.
+    Action(Decided<'p>),
+    /// It has other resources.
+    Resource(Decided<'p>),
+}
+
 /// Whether the caller and the resource belong to the same account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accounts {

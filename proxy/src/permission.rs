@@ -148,7 +148,6 @@ impl<'a> Policies<'a> {
     }
 
     /// The statement that denies another form, with the ARN of the form.
-
     fn denies_other_form(
         &self,
         arn: &str,

@@ -26,7 +26,7 @@ pub use authorizer::iam_authorizers_of;
 pub use key::ObjectKey;
 pub(crate) use object::for_own_object;
 pub use object::{Object, Unparsable, UnparsableStage};
-pub use principal::{access_key_secrets, generated_access_key};
+pub use principal::{access_key_secrets, generated_access_key, principals_of};
 pub use scope::Watch;
 pub use table::{Kind, Own, Tabled};
 pub(crate) use table::{for_kind, for_own_kind, kinds};

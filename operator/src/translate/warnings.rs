@@ -4,7 +4,9 @@
 pub(crate) mod api_routes;
 pub(crate) mod authorizers;
 pub(crate) mod certificates;
+mod expressions;
 pub(crate) mod keys;
+pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod revocation;
 mod shared;

@@ -256,6 +256,8 @@ impl ExplainedLimit {
 pub struct ExplainedCache {
     /// `lookup`, `refresh`, `bypass` or `not_stored`.
     pub action: &'static str,
+    /// For how long responses are stored that do not say it; zero: none is.
+    pub ttl_ms: u64,
 }
 
 /// The request that the integration would get.

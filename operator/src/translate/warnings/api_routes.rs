@@ -17,6 +17,7 @@ use crate::objects::{Kind, ObjectKey};
 use crate::translate::references::{Referrer, resolve};
 use crate::translate::stages;
 use crate::translate::view::View;
+use crate::translate::warnings::expressions;
 use crate::translate::warnings::shared::{of_client_throttle, of_throttle, plain_and_external};
 use crate::warning::Warnings;
 
@@ -56,6 +57,7 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
     }
     scopes(view, key, &route.spec.authorization, "spec", warnings);
     open_catch_alls(route, warnings);
+    expressions::of_api_route(route, warnings);
 }
 
 /// Scopes that no caller of the Authorizer has.
