@@ -158,7 +158,9 @@ fn the_lines_name_what_decides() {
             "cache",
             &["GET", "http://127.0.0.1:8080/items?page=1"],
             0,
-            &["Cache: a stored response is used if there is one; otherwise the response is stored, if it may be."],
+            &[
+                "Cache: a stored response is used if there is one; otherwise the response is stored, if it may be. Time to live: 60000ms.",
+            ],
         ),
         (
             "quickstart",

@@ -39,6 +39,7 @@ codes! {
     CERTIFICATE_USAGE = "CertificateUsage": "a certificate is not for servers";
     CERTIFICATE_WEAK = "CertificateWeak": "a certificate has a short key or a broken signature algorithm";
     CREDENTIALS_WITHOUT_TLS = "CredentialsWithoutTls": "credentials are sent to an external server without TLS";
+    IDENTITY_SOURCE_NEVER_PRESENT = "IdentitySourceNeverPresent": "a Lambda authorizer reads what requests of a Stage never have";
     INTROSPECTION_WITHOUT_TLS = "IntrospectionWithoutTls": "tokens and a client secret are sent to an introspection endpoint without TLS";
     KEY_SET_WITHOUT_TLS = "KeySetWithoutTls": "the keys of an issuer are fetched without TLS";
     KEY_WITHOUT_PLAN = "KeyWithoutPlan": "an ApiKey is in no UsagePlan";

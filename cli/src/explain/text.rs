@@ -268,7 +268,7 @@ fn forwarded(out: &mut String, found: &Explanation) {
             "bypass" => "neither read nor filled for this request",
             _ => "no response of the rule is stored",
         };
-        let _ = writeln!(out, "Cache: {what}.");
+        let _ = writeln!(out, "Cache: {what}. Time to live: {}ms.", cache.ttl_ms);
     }
     let added = found.response.as_ref().map(|response| response.headers.as_slice()).unwrap_or_default();
     if !added.is_empty() {

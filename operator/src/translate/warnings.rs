@@ -5,6 +5,7 @@ pub(crate) mod api_routes;
 pub(crate) mod authorizers;
 pub(crate) mod certificates;
 mod expressions;
+mod identity_sources;
 pub(crate) mod keys;
 pub(crate) mod policies;
 pub(crate) mod principals;

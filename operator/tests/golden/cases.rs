@@ -176,6 +176,7 @@ cases! {
     stage_without_hosts_in_two_namespaces
     stage_without_hosts_recorded_before_an_older_one
     warning_expressions
+    warning_identity_sources
     warning_keys_and_authorizers
     warning_open_catch_all
     warning_principals

@@ -42,11 +42,13 @@ pub(crate) async fn respond(
     let control = if call.present.caching { &call.parts.headers } else { &none };
     if call.upgrade.is_some() || caching.policy.bypass(&call.parts.method, control, has_body) {
         note(exchange, matched, Phase::Bypass);
+        explain::cache(exchange, caching, exchange.cache);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
     if let Some(reason) = caching.policy.stores_nothing() {
         let phase = Phase::NotStored(reason);
         note(exchange, matched, phase);
+        explain::cache(exchange, caching, exchange.cache);
         let mut reply = forward::integrate(exchange, matched, policy, call, passed).await?;
         reply.headers.insert(CACHE_STATUS, phase.cache_status());
         return Ok(reply);
@@ -57,7 +59,7 @@ pub(crate) async fn respond(
         exchange.begin(Check::Cache);
         return Err(Reject::CacheRefresh);
     }
-    if explain::cache(exchange, if invalidate == Invalidate::Refresh { "refresh" } else { "lookup" }) {
+    if explain::cache(exchange, caching, if invalidate == Invalidate::Refresh { "refresh" } else { "lookup" }) {
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
     let primary = key(exchange, matched, policy, caching, &call);
@@ -132,7 +134,6 @@ async fn find(caching: &Caching, primary: cache::Key, request: &HeaderMap, timeo
 
 fn note(exchange: &mut Exchange, matched: &Matched<'_>, phase: Phase) {
     exchange.cache = phase.text();
-    explain::cache(exchange, phase.text());
     matched.stage.metrics.cache(exchange.recorder.worker, phase);
 }
 

@@ -15,7 +15,7 @@ use crate::explain::{
     ExplainedPolicy, ExplainedRequest, ExplainedResponse, ExplainedRule, ExplainedStage, ExplainedStatement,
     ExplainedUpstream, Matches,
 };
-use crate::gateway::{Action, KeySource, Matched, Policy, Rule};
+use crate::gateway::{Action, Caching, KeySource, Matched, Policy, Rule};
 use crate::key::{KeyRecord, PlanAtStage};
 use crate::limit::Limit;
 use crate::permission::{Denied, Owner, Statement};
@@ -187,8 +187,9 @@ pub(super) fn limits<'l>(exchange: &Exchange, limits: impl Iterator<Item = (&'st
 }
 
 /// What the cache would do. True: the request is explained, and the cache must not be used.
-pub(super) fn cache(exchange: &Exchange, action: &'static str) -> bool {
-    exchange.explain(|found| found.cache = Some(ExplainedCache { action }));
+pub(super) fn cache(exchange: &Exchange, caching: &Caching, action: &'static str) -> bool {
+    let ttl_ms = |caching: &Caching| u64::try_from(caching.policy.ttl().as_millis()).unwrap_or(u64::MAX);
+    exchange.explain(|found| found.cache = Some(ExplainedCache { action, ttl_ms: ttl_ms(caching) }));
     exchange.peer.trace.is_some()
 }
 
