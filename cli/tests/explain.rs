@@ -19,7 +19,7 @@ fn text(example: &str, arguments: &[&str]) -> (String, Option<i32>) {
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     let output = explain(folder, &[arguments, &["--output", "json"]].concat());
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap()
 }
 
 /// A token in the folder of an example.
@@ -255,7 +255,7 @@ fn the_json_is_stable() {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain");
     for (name, example, arguments) in rows {
         let found = stable(json(&examples().join(example), arguments));
-        sluice_kit::golden::compare(&golden.join(format!("{name}.json")), &found).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(sluice_kit::golden::compare(&golden.join(format!("{name}.json")), &found), Ok(()));
     }
 }
 
@@ -263,7 +263,8 @@ fn the_json_is_stable() {
 fn a_running_gateway_does_what_is_explained() {
     let good = format!("Bearer {}", token("good.token"));
     let unverified = format!("Bearer {}", token("unverified.token"));
-    let rows: &[(&str, &[(&str, &str, &[(&str, &str)])])] = &[
+    type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let rows: &[(&str, &[Request<'_>])] = &[
         (
             "policy",
             &[

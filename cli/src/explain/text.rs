@@ -1,7 +1,5 @@
 //! An explanation as text: one line for each check, then the response, or the request to the integration.
 
-use std::fmt::Write as _;
-
 use sluice_proxy::explain::{
     Check, CheckResult, ExplainedIntegration, ExplainedKey, ExplainedLimit, ExplainedOutcome, ExplainedResponse,
     ExplainedRule, Explanation, Matches, Passed,
@@ -12,11 +10,8 @@ pub(crate) fn render(found: &Explanation, fleet: Option<&str>) -> String {
     let mut out = String::new();
     if let Some(request) = &found.request {
         let host = if request.host.is_empty() { "no host" } else { &request.host };
-        let _ = writeln!(
-            out,
-            "{} {}\nhost {host}, from {} over {}\n",
-            request.method, request.path, request.source, request.scheme
-        );
+        line(&mut out, &format!("{} {}", request.method, request.path));
+        line(&mut out, &format!("host {host}, from {} over {}\n", request.source, request.scheme));
     }
     // That there is a connection is nothing to read about.
     let is_shown = |check: &&CheckResult| check.check != Check::Connection || check.result != Passed::Passed;
@@ -28,14 +23,22 @@ pub(crate) fn render(found: &Explanation, fleet: Option<&str>) -> String {
         };
         let mut lines = details(found, check, fleet).into_iter();
         let first = lines.next().unwrap_or_default();
-        let _ = writeln!(out, "{}", format!("{mark:<7} {:<18} {first}", name(check.check)).trim_end());
-        for line in lines {
-            let _ = writeln!(out, "{:<7} {:<18} {line}", "", "");
+        line(&mut out, format!("{mark:<7} {:<18} {first}", name(check.check)).trim_end());
+        for text in lines {
+            line(&mut out, &format!("{:<7} {:<18} {text}", "", ""));
         }
     }
     out.push('\n');
     end(&mut out, found);
     out
+}
+
+/// Adds a line. What others have written, such as names of callers and bodies, cannot control the terminal.
+fn line(out: &mut String, text: &str) {
+    out.extend(
+        text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c }),
+    );
+    out.push('\n');
 }
 
 /// Its name, as in JSON.
@@ -122,7 +125,7 @@ fn matches(matches: &Matches) -> String {
     let mut out = format!("{methods} {}", matches.path);
     for (what, fields) in [("headers", &matches.headers), ("query", &matches.query)] {
         if !fields.is_empty() {
-            let _ = write!(out, " with {what} {}", fields.join(" and "));
+            out.push_str(&format!(" with {what} {}", fields.join(" and ")));
         }
     }
     out
@@ -242,7 +245,7 @@ fn end(out: &mut String, found: &Explanation) {
             let by = by.map(|by| format!(", denied by {by}")).unwrap_or_default();
             let redirected = response.and_then(|response| response.status).is_some_and(|status| status < 400);
             let what = if redirected { "redirected" } else { "rejected" };
-            let _ = writeln!(out, "The request would be {what}: {reason}{by}\n");
+            line(out, &format!("The request would be {what}: {reason}{by}\n"));
             response.iter().for_each(|response| http(out, response));
         }
     }
@@ -250,16 +253,16 @@ fn end(out: &mut String, found: &Explanation) {
 
 fn forwarded(out: &mut String, found: &Explanation) {
     let Some(upstream) = &found.upstream else { return };
-    let _ = writeln!(out, "{} {}", upstream.method, upstream.target);
+    line(out, &format!("{} {}", upstream.method, upstream.target));
     for (name, value) in &upstream.set_headers {
-        let _ = writeln!(out, "{name}: {value}");
+        line(out, &format!("{name}: {value}"));
     }
     if !upstream.removed_headers.is_empty() {
-        let _ = writeln!(out, "without {}", upstream.removed_headers.join(", "));
+        line(out, &format!("without {}", upstream.removed_headers.join(", ")));
     }
-    let _ = writeln!(out, "\nThe other headers are those of the client. Timeout: {}ms.", upstream.timeout_ms);
+    line(out, &format!("\nThe other headers are those of the client. Timeout: {}ms.", upstream.timeout_ms));
     if let Some(ExplainedRule { body_limit: Some(limit), .. }) = &found.rule {
-        let _ = writeln!(out, "The longest request body: {limit} bytes.");
+        line(out, &format!("The longest request body: {limit} bytes."));
     }
     if let Some(cache) = &found.cache {
         let what = match cache.action {
@@ -268,13 +271,13 @@ fn forwarded(out: &mut String, found: &Explanation) {
             "bypass" => "neither read nor filled for this request",
             _ => "no response of the rule is stored",
         };
-        let _ = writeln!(out, "Cache: {what}. Time to live: {}ms.", cache.ttl_ms);
+        line(out, &format!("Cache: {what}. Time to live: {}ms.", cache.ttl_ms));
     }
     let added = found.response.as_ref().map(|response| response.headers.as_slice()).unwrap_or_default();
     if !added.is_empty() {
         out.push_str("Added to the response:\n\n");
         for (name, value) in added {
-            let _ = writeln!(out, "{name}: {value}");
+            line(out, &format!("{name}: {value}"));
         }
     }
 }
@@ -286,11 +289,11 @@ fn http(out: &mut String, response: &ExplainedResponse) {
     };
     let reason =
         http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    let _ = writeln!(out, "{}", format!("HTTP/1.1 {status} {reason}").trim_end());
+    line(out, format!("HTTP/1.1 {status} {reason}").trim_end());
     for (name, value) in &response.headers {
-        let _ = writeln!(out, "{name}: {value}");
+        line(out, &format!("{name}: {value}"));
     }
     if let Some(body) = response.body.as_deref().filter(|body| !body.is_empty()) {
-        let _ = writeln!(out, "\n{}", body.trim_end());
+        line(out, &format!("\n{}", body.trim_end()));
     }
 }
