@@ -37,6 +37,15 @@ pub(crate) struct Checked {
     pub(crate) reads: Fields,
     /// Its patterns, compiled.
     pub(crate) patterns: Vec<(String, Regex)>,
+    /// The path parameters that it reads by name.
+    pub(crate) parameters: Vec<String>,
+    /// The path parameters whose presence it tests.
+    pub(crate) tested: Vec<String>,
+}
+
+/// The variable with the path parameters.
+fn is_parameters(of: &IdedExpr) -> bool {
+    matches!(&of.expr, Expr::Ident(name) if name == Field::Params.variable())
 }
 
 struct Checker<'t> {
@@ -181,6 +190,10 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Part, CompileError> {
+        if is_parameters(&select.operand) {
+            let names = if select.test { &mut self.checked.tested } else { &mut self.checked.parameters };
+            names.push(select.field.clone());
+        }
         let (type_, cost) = match self.field(&select.operand, &select.field)? {
             Some(field) => (field.type_(), 1),
             None => {
@@ -204,6 +217,11 @@ impl Checker<'_> {
             && let Some(field) = self.field(of, key.inner())?
         {
             return Ok((field.type_(), 2));
+        }
+        match (name, call.args.as_slice()) {
+            (operators::INDEX, [of, key]) if is_parameters(of) => self.checked.parameters.extend(literal(key)),
+            (operators::IN, [key, of]) if is_parameters(of) => self.checked.tested.extend(literal(key)),
+            _ => {}
         }
         let mut types = Vec::new();
         let mut cost = 1_u64;
@@ -440,6 +458,14 @@ pub(crate) const FUNCTIONS: [&str; 25] = [
     "string",
     "timestamp",
 ];
+
+/// The text of a literal.
+fn literal(expression: &IdedExpr) -> Option<String> {
+    match &expression.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().to_owned()),
+        _ => None,
+    }
+}
 
 fn literal_type(literal: &LiteralValue) -> Type {
     match literal {

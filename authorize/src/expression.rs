@@ -24,6 +24,7 @@ pub struct Expression {
     /// The variables that it names.
     variables: Vec<&'static str>,
     cost: u64,
+    parameters: Vec<String>,
 }
 
 impl fmt::Debug for Expression {
@@ -54,14 +55,22 @@ impl Expression {
         }
         let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
         let reads = checked.reads;
+        let tested = checked.tested;
+        let parameters = checked.parameters.into_iter().filter(|name| !tested.contains(name)).collect();
         let read = Field::ALL.iter().filter(|field| reads.has(**field)).map(|field| field.variable());
-        Ok(Self { program, functions: functions(patterns), reads, variables: read.collect(), cost })
+        Ok(Self { program, functions: functions(patterns), reads, variables: read.collect(), cost, parameters })
     }
 
     /// The fields that it reads: others need no value.
     #[must_use]
     pub const fn reads(&self) -> Fields {
         self.reads
+    }
+
+    /// The path parameters that it reads by name, without those whose presence it tests: a request without one of them has no result.
+    #[must_use]
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
     }
 
     /// The estimated cost for the largest request.

@@ -454,3 +454,21 @@ fn no_text_exhausts_a_stack() {
     }
     assert!(accepted >= 10, "{accepted} of {}: the test would prove nothing", texts.len());
 }
+
+#[test]
+fn the_parameters_that_an_expression_needs_are_known() {
+    for (expression, expected) in [
+        ("params.tenant == 'a'", &["tenant"][..]),
+        ("params['tenant'] == 'a' && params.id != ''", &["tenant", "id"]),
+        ("request.query['q'].all(value, value == params.q)", &["q"]),
+        ("identity.claims.params.tenant == 'a'", &[]),
+        ("params[request.method] == 'a'", &[]),
+        ("has(params.tenant)", &[]),
+        ("!has(params.tenant) || params.tenant == 'a'", &[]),
+        ("'tenant' in params && params.tenant == 'a'", &[]),
+        ("!has(params.tenant) || params.id == 'a'", &["id"]),
+    ] {
+        let compiled = Expression::compile(expression).unwrap();
+        assert_eq!(compiled.parameters(), expected, "{expression}");
+    }
+}

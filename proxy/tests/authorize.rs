@@ -68,8 +68,14 @@ fn every_expression_must_hold_and_rejections_have_the_form_of_the_stage() {
         let wrong = gate.request("GET", "/t/x/a?q=1+2", &[("x-tenant", "y")], "");
         assert!(wrong.body.contains(authored), "{}", wrong.body);
     }
-    let logged = |reason: &str| gate.log.lines().iter().any(|line| line["reason"] == reason);
-    eventually("logged", || logged("ExpressionFalse") && logged("ExpressionFailed"));
+    let logged =
+        |reason: &str, by: &str| gate.log.lines().iter().any(|line| line["reason"] == reason && line["deniedBy"] == by);
+    eventually("logged", || {
+        logged("ExpressionFalse", "authorize[0]")
+            && logged("ExpressionFalse", "authorize[1]")
+            && logged("ExpressionFailed", "authorize[0]")
+    });
+    assert!(gate.log.lines().iter().all(|line| line["status"] != 200 || line.get("deniedBy").is_none()));
     assert!(gate.metric(r#"sluice_rejects_total{reason="ExpressionFailed",stage="shop/prod"}"#) >= 6.0);
 }
 

@@ -9,23 +9,30 @@ use sluice_authorize::{EvaluationError, Field, Value, Values, from_json, list, m
 use sluice_wire::CertificateField;
 
 use super::exchange::Exchange;
+use super::explain;
+use crate::explain::Check;
 use crate::gateway::{Authorize, Matched, path};
 use crate::reject::Reject;
 
 /// Rejects a request for which an expression does not hold.
 pub(crate) fn check(
     authorize: &Authorize,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     matched: &Matched<'_>,
     parts: &Parts,
 ) -> Result<(), Reject> {
+    exchange.begin(Check::Authorize);
     let values = values(authorize, exchange, matched, parts).map_err(|_| Reject::ExpressionFailed(None))?.finish();
-    for (expression, message) in &authorize.terms {
-        match expression.evaluate(&values) {
-            Ok(true) => {}
-            Ok(false) => return Err(Reject::ExpressionFalse(message.clone())),
-            Err(_) => return Err(Reject::ExpressionFailed(message.clone())),
-        }
+    for (at, (expression, message)) in authorize.terms.iter().enumerate() {
+        let result = expression.evaluate(&values);
+        explain::expression(exchange, at, result.as_ref().copied().map_err(|error| error as _));
+        let rejection = match result {
+            Ok(true) => continue,
+            Ok(false) => Reject::ExpressionFalse(message.clone()),
+            Err(_) => Reject::ExpressionFailed(message.clone()),
+        };
+        exchange.denied_by = Some(format!("authorize[{at}]").into());
+        return Err(rejection);
     }
     Ok(())
 }
