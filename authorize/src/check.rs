@@ -9,7 +9,7 @@ use crate::error::CompileError;
 use crate::limits::MAX_NODES;
 use crate::network;
 use crate::time;
-use crate::types::{self, Field, Fields, Type};
+use crate::types::{self, Field, Type};
 use crate::value::{MAX_ENTRIES, MAX_TEXT};
 
 /// The deepest nesting: the evaluation is recursive, on the stack of the caller.
@@ -33,19 +33,8 @@ const PATTERN_SIZE: usize = 256 * 1024;
 /// What is known about an expression.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// The fields that it reads.
-    pub(crate) reads: Fields,
     /// Its patterns, compiled.
     pub(crate) patterns: Vec<(String, Regex)>,
-    /// The path parameters that it reads by name.
-    pub(crate) parameters: Vec<String>,
-    /// The path parameters whose presence it tests.
-    pub(crate) tested: Vec<String>,
-}
-
-/// The variable with the path parameters.
-fn is_parameters(of: &IdedExpr) -> bool {
-    matches!(&of.expr, Expr::Ident(name) if name == Field::Params.variable())
 }
 
 struct Checker<'t> {
@@ -167,10 +156,6 @@ impl Checker<'_> {
         let Some(type_) = types::variable(name) else {
             return wrong(format!("there is no variable {name:?}; the variables are {}", types::names(None)));
         };
-        // Used as a whole: every field is read.
-        for field in Field::ALL.iter().filter(|field| field.variable() == name) {
-            self.checked.reads.insert(*field);
-        }
         Ok((type_, 1))
     }
 
@@ -185,15 +170,10 @@ impl Checker<'_> {
             let known = types::names(Some(variable));
             return wrong(format!("{variable} has no field {name:?}; its fields are {known}"));
         };
-        self.checked.reads.insert(field);
         Ok(Some(field))
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Part, CompileError> {
-        if is_parameters(&select.operand) {
-            let names = if select.test { &mut self.checked.tested } else { &mut self.checked.parameters };
-            names.push(select.field.clone());
-        }
         let (type_, cost) = match self.field(&select.operand, &select.field)? {
             Some(field) => (field.type_(), 1),
             None => {
@@ -217,11 +197,6 @@ impl Checker<'_> {
             && let Some(field) = self.field(of, key.inner())?
         {
             return Ok((field.type_(), 2));
-        }
-        match (name, call.args.as_slice()) {
-            (operators::INDEX, [of, key]) if is_parameters(of) => self.checked.parameters.extend(literal(key)),
-            (operators::IN, [key, of]) if is_parameters(of) => self.checked.tested.extend(literal(key)),
-            _ => {}
         }
         let mut types = Vec::new();
         let mut cost = 1_u64;
@@ -458,14 +433,6 @@ pub(crate) const FUNCTIONS: [&str; 25] = [
     "string",
     "timestamp",
 ];
-
-/// The text of a literal.
-fn literal(expression: &IdedExpr) -> Option<String> {
-    match &expression.expr {
-        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().to_owned()),
-        _ => None,
-    }
-}
 
 fn literal_type(literal: &LiteralValue) -> Type {
     match literal {

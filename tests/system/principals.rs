@@ -1,6 +1,7 @@
 //! Principals: the operator generates an access key once, and reports its id.
 
 use base64::Engine as _;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::fixtures::{mock, route, stage};
