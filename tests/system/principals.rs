@@ -1,6 +1,5 @@
 //! Principals: the operator generates an access key once, and reports its id.
 
-use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use crate::fixtures::{mock, route, stage};
 use crate::harness::api_server::ApiServer;
 use crate::harness::objects::Space;
 use crate::harness::programs::Fleet;
-use sluice_kit::client::get;
+use crate::harness::signature::{Credentials, signed};
 use sluice_kit::{SOON, until as eventually};
 
 const API: &str = "sluice.dev/v1alpha1";
@@ -82,27 +81,6 @@ async fn a_generated_access_key_is_owned_reported_and_kept_by_a_restarted_operat
     Ok(())
 }
 
-/// The headers of a signed `GET path`, as AWS documents them (Signature Version 4), for us-east-1 and the current time.
-fn signed(path: &str, (id, secret): &(String, String)) -> [(&'static str, String); 2] {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let sha256 = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    let mac =
-        |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
-    let now = Timestamp::now();
-    let (day, now) = (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string());
-    let scope = format!("{day}/us-east-1/execute-api/aws4_request");
-    let request = format!("GET\n{path}\n\nhost:{HOST}\nx-amz-date:{now}\n\nhost;x-amz-date\n{}", sha256(""));
-    let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", sha256(&request));
-    let mut key = format!("AWS4{secret}").into_bytes();
-    for part in [&*day, "us-east-1", "execute-api", "aws4_request"] {
-        key = mac(&key, part);
-    }
-    let signature = hex(&mac(&key, &text));
-    let credential =
-        format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}");
-    [("x-amz-date", now), ("authorization", credential)]
-}
-
 #[tokio::test]
 async fn the_last_use_of_an_access_key_is_reported_once_and_kept_by_a_restarted_operator() -> anyhow::Result<()> {
     let server = ApiServer::start("last-use").await?;
@@ -129,7 +107,8 @@ async fn the_last_use_of_an_access_key_is_reported_once_and_kept_by_a_restarted_
     let key = access_key(&space, "used-access-key").await?;
     let proxy = fleet.proxies[0].http;
     let call = |key: &(String, String)| {
-        signed("/guarded", key).into_iter().fold(get(HOST, "/guarded"), |call, (name, value)| call.header(name, value))
+        let (id, secret) = key.clone();
+        signed(HOST, "/guarded", &Credentials { id, secret, session_token: None })
     };
 
     // A request with a wrong signature is no use.
