@@ -93,10 +93,6 @@ pub(crate) async fn pass(
         let Authorization { decision, outcome, took } = authorization;
         let decided =
             Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().and_then(|of| of.last_use.clone()) };
-        match signed.and_then(|signed| signed.body) {
-            None => decided.count(exchange, matched, outcome),
-            Some(body) => undecided = Some((body, decided)),
-        }
         explain::authorizer(exchange, authorizer, scopes, Some(&decision));
         match decision {
             Decision::Allow(identity) => {
@@ -105,12 +101,19 @@ pub(crate) async fn pass(
                 }
                 let enough = identity.has_any_scope(scopes);
                 exchange.identity = Some(identity);
-                if !enough {
-                    return Err(Reject::ScopeMissing);
+                let prepared = match enough {
+                    true => remove_unverified(authorizer, verified, &mut call.parts, present),
+                    false => Err(Reject::ScopeMissing),
+                };
+                match signed.and_then(|signed| signed.body) {
+                    // Boxed: other requests do not carry it.
+                    Some(body) if prepared.is_ok() => undecided = Some(Box::new((body, decided))),
+                    _ => decided.count(exchange, matched, outcome),
                 }
-                remove_unverified(authorizer, verified, &mut call.parts, present)?;
+                prepared?;
             }
             Decision::Reject { reject, reason } => {
+                decided.count(exchange, matched, outcome);
                 exchange.reason = reason;
                 return Err(reject);
             }
@@ -119,7 +122,7 @@ pub(crate) async fn pass(
     // A response can take long: the copy of the request is needed no more.
     exchange.signed = None;
     let checked = authorized(exchange, gateway, matched, policy, call, (client.as_ref(), by_key));
-    let Some((body, decided)) = undecided else { return checked.map(|_| Passed(())) };
+    let Some((body, decided)) = undecided.map(|undecided| *undecided) else { return checked.map(|_| Passed(())) };
     if checked.is_ok() {
         exchange.begin(Check::BodyHash);
     }
