@@ -91,7 +91,7 @@ pub(crate) async fn pass(
         if let Some(kind) = authorizer.kind() {
             matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
         }
-        explain::authorizer(exchange, authorizer, scopes, Some(&decision));
+        explain::authorizer(exchange, authorizer, scopes, Some((&decision, outcome)));
         match decision {
             Decision::Allow(identity) => {
                 if !scopes.is_empty() {
