@@ -344,6 +344,7 @@ fn functions_are_called_and_their_policies_decide() {
     // Without the function there is no decision.
     let unreachable = ["--service", "shop/identity:9400=127.0.0.1:9"];
     let failed = json(&folder, &[&["GET", "http://127.0.0.1:8080/orders", "-H", &header][..], &unreachable].concat());
+    assert_eq!(failed["authorizer"]["decision"], "failed", "{failed}");
     assert_eq!(
         (&failed["response"]["status"], &failed["response"]["reason"]),
         (&503.into(), &"lambda_unavailable".into())

@@ -319,6 +319,8 @@ fn the_cache_is_neither_read_nor_filled_nor_invalidated() {
     };
     assert_eq!(action("GET", &[]), Some("lookup"));
     assert_eq!(action("GET", &[("cache-control", "no-store")]), Some("bypass"));
+    let conditional = explain(&gate, "GET", "/cached", &[("if-none-match", "\"a\"")], "");
+    assert_eq!(conditional.upstream.unwrap().removed_headers, ["if-none-match"]);
     let status = || gate.get("/cached").header("cache-status").map(str::to_owned).unwrap();
     assert!(status().contains("fwd=miss"), "the explanation has filled the cache");
     assert!(status().contains("hit") && backend.requests() == 1);

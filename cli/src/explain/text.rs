@@ -181,9 +181,9 @@ fn key(found: &ExplainedKey) -> String {
 fn authorizer(found: &Explanation) -> Vec<String> {
     let Some(authorizer) = &found.authorizer else { return Vec::new() };
     let decision = match (authorizer.decision, authorizer.reason) {
-        (_, Some(reason)) => format!("rejected, {reason}"),
+        (Some(decision), Some(reason)) => format!("{decision}, {reason}"),
         (Some(decision), None) => decision.to_owned(),
-        (None, None) => "no decision yet".to_owned(),
+        (None, _) => "no decision yet".to_owned(),
     };
     let mut lines =
         vec![format!("Authorizer {} ({}): {decision}", authorizer.name, authorizer.kind.unwrap_or("invalid"))];

@@ -60,6 +60,9 @@ pub(crate) async fn respond(
         return Err(Reject::CacheRefresh);
     }
     if explain::cache(exchange, caching, if invalidate == Invalidate::Refresh { "refresh" } else { "lookup" }) {
+        // As `fetch` does it where nothing is stored.
+        let mut call = call;
+        cache::remove_conditions(&mut call.parts.headers);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
     let primary = key(exchange, matched, policy, caching, &call);

@@ -93,7 +93,7 @@ pub(crate) async fn pass(
         let Authorization { decision, outcome, took } = authorization;
         let decided =
             Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().and_then(|of| of.last_use.clone()) };
-        explain::authorizer(exchange, authorizer, scopes, Some(&decision));
+        explain::authorizer(exchange, authorizer, scopes, Some((&decision, outcome)));
         match decision {
             Decision::Allow(identity) => {
                 if !scopes.is_empty() {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sluice_wire::{CallerField, CertificateField};
 
 use super::exchange::Exchange;
-use crate::auth::{Authorizer, Decision, Identity, KINDS};
+use crate::auth::{Authorizer, Decision, Identity, KINDS, Outcome};
 use crate::explain::{
     Check, ExplainedAuthorizer, ExplainedCache, ExplainedCaller, ExplainedExpression, ExplainedKey, ExplainedLimit,
     ExplainedPolicy, ExplainedRequest, ExplainedResponse, ExplainedRule, ExplainedStage, ExplainedStatement,
@@ -85,15 +85,21 @@ pub(super) fn rule(exchange: &Exchange, rule: &Rule, matched: &Matched<'_>) {
 }
 
 /// The authorizer that is called; without a decision it has none yet.
-pub(super) fn authorizer(exchange: &Exchange, authorizer: &Authorizer, scopes: &[String], decision: Option<&Decision>) {
+pub(super) fn authorizer(
+    exchange: &Exchange,
+    authorizer: &Authorizer,
+    scopes: &[String],
+    decided: Option<(&Decision, Outcome)>,
+) {
     exchange.explain(|found| {
-        let (decision, reason) = match decision {
+        let (decision, reason) = match decided {
             None => (None, None),
-            Some(Decision::Allow(identity)) => {
+            Some((Decision::Allow(identity), _)) => {
                 found.caller = Some(caller(identity));
                 (Some("allowed"), None)
             }
-            Some(Decision::Reject { reason, .. }) => (Some("rejected"), Some(*reason)),
+            Some((Decision::Reject { reason, .. }, Outcome::Failed)) => (Some("failed"), Some(*reason)),
+            Some((Decision::Reject { reason, .. }, _)) => (Some("rejected"), Some(*reason)),
         };
         found.authorizer = Some(ExplainedAuthorizer {
             name: authorizer.name().to_owned(),
