@@ -14,6 +14,7 @@ use sluice_sigv4::SigningKey;
 use sluice_wire::{PartName, PrincipalPart};
 
 use super::identity::{Identity, cache_identity};
+use crate::key::Presented;
 use crate::permission::{AwsName, CallerPolicies};
 
 /// Number of shards of the table of access keys: a change copies the shards that it touches.
@@ -197,6 +198,7 @@ fn compile(part: &PrincipalPart) -> Result<Vec<NamedKey>, String> {
             scopes: Vec::new(),
             attributes,
             policies: Some(policies.clone()),
+            api_key: Presented::Nothing,
             expires,
             cache_identity: cache_identity(&[b"Iam", id.as_bytes()]),
         });

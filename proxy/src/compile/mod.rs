@@ -13,11 +13,11 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, Part,
-    PartBody, PartKind, PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, ObjectRef,
+    Part, PartBody, PartKind, PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
-use crate::auth::{Authorizer, PrincipalRing};
+use crate::auth::{Authorizer, Means, PrincipalRing};
 use crate::client_certificate::Trust;
 use crate::cors::Cors;
 use crate::gateway::router::{Matching, Position, Router};
@@ -38,7 +38,10 @@ pub(crate) struct Control {
     state: State,
     stages: BTreeMap<PartName, Arc<StagePart>>,
     routes: Index,
-    authorizers: BTreeMap<PartName, Arc<Authorizer>>,
+    /// Or why each cannot be used, in a sentence.
+    authorizers: BTreeMap<PartName, Result<Arc<Authorizer>, String>>,
+    /// The Services that authorizers call, by authorizer.
+    called: BTreeMap<PartName, PartName>,
     ring: KeyRing,
     principals: PrincipalRing,
     upstreams: BTreeSet<PartName>,
@@ -70,6 +73,8 @@ struct Dirty {
     keeps: bool,
     /// Authorizers and upstreams.
     used: BTreeSet<PartName>,
+    /// Services that changed authorizers call.
+    called: BTreeSet<PartName>,
     certificates: bool,
 }
 
@@ -88,6 +93,7 @@ impl Control {
             stages: BTreeMap::new(),
             routes: Index::default(),
             authorizers: BTreeMap::new(),
+            called: BTreeMap::new(),
             ring: KeyRing::default(),
             principals,
             upstreams: BTreeSet::new(),
@@ -120,6 +126,7 @@ impl Control {
                 self.take(part, &mut dirty);
             }
         }
+        self.fill_called(snapshot, &dirty);
         self.ring.join(&self.state.buckets);
         self.principals.publish();
         let stages = self.compile_stages(snapshot, &mut dirty);
@@ -154,7 +161,8 @@ impl Control {
 
     fn store(&self, version: Hash, stages: BTreeMap<PartName, Arc<Stage>>) {
         let hosts = HostTable::new(stages.values());
-        let has_signatures = self.authorizers.values().any(|authorizer| authorizer.iam().is_some());
+        let signs = |authorizer: &Arc<Authorizer>| matches!(authorizer.means(), Means::Signature(_));
+        let has_signatures = self.authorizers.values().flatten().any(signs);
         let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet, has_signatures };
         self.gateway.store(Arc::new(gateway));
     }
@@ -175,6 +183,7 @@ impl Control {
             }
             PartKind::Authorizer => {
                 self.authorizers.remove(name);
+                self.called.remove(name);
                 self.state.metrics.set_authorizer(name.id(), None);
                 dirty.used.insert(name.clone());
             }
@@ -232,14 +241,21 @@ impl Control {
             }
             PartBody::Authorizer(part) => {
                 let authorizer = Authorizer::compile(&part, &self.state.auth);
-                // The operator has already reported an object that it calls invalid.
-                if let Some(problem) =
-                    authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
+                if let Err(problem) = &authorizer
+                    // The operator has already reported an object that it calls invalid.
+                    && !matches!(part.kind, AuthorizerKind::Invalid { .. })
                 {
-                    let found = vec![diagnostic(&part.object, problem.to_owned())];
+                    let found = vec![diagnostic(&part.object, problem.clone())];
                     self.diagnostics.unreadable.insert(name.clone(), found);
                 }
-                self.state.metrics.set_authorizer(&part.object.id(), Some(&authorizer));
+                match part.upstream() {
+                    Some(service) => {
+                        self.called.insert(name.clone(), service.clone());
+                        dirty.called.insert(service.clone());
+                    }
+                    None => drop(self.called.remove(name)),
+                }
+                self.state.metrics.set_authorizer(&part.object.id(), authorizer.as_ref().ok());
                 self.authorizers.insert(name.clone(), authorizer);
                 dirty.used.insert(name.clone());
             }
@@ -289,6 +305,16 @@ impl Control {
         if let (Err(message), Some(part)) = (self.state.update_upstream(name, part), part) {
             let message = format!("The Service cannot be called: {message}");
             self.diagnostics.unreadable.insert(name.clone(), vec![Diagnostic { object: part.object.clone(), message }]);
+        }
+    }
+
+    /// Gives the authorizers that were compiled now the endpoints of the Services that they call: those of others may have them
+    /// already.
+    fn fill_called(&mut self, snapshot: &Parts<Part>, dirty: &Dirty) {
+        for name in &dirty.called {
+            if let Some(PartBody::Upstream(part)) = snapshot.get(name).and_then(|part| part.decode().ok()) {
+                self.update_upstream(name, Some(&part));
+            }
         }
     }
 
@@ -396,8 +422,21 @@ impl Control {
         }
     }
 
-    /// Routes that refer to upstreams that are not there.
+    /// Authorizers and routes that refer to upstreams that are not there.
     fn look_for_missing(&mut self, dirty: &Dirty) {
+        for name in dirty.used.iter().filter(|name| name.kind == PartKind::Authorizer) {
+            self.diagnostics.missing.remove(name);
+        }
+        for (name, service) in &self.called {
+            if !dirty.used.contains(name) && !dirty.used.contains(service) {
+                continue;
+            }
+            if self.upstreams.contains(service) {
+                self.diagnostics.missing.remove(name);
+            } else {
+                self.diagnostics.missing.insert(name.clone(), vec![missing(&name.object(), service)]);
+            }
+        }
         let used = dirty.used.iter().filter(|name| name.kind == PartKind::Upstream);
         let routes: BTreeSet<PartName> =
             used.flat_map(|name| self.routes.users(name)).chain(dirty.routes.keys()).cloned().collect();
@@ -407,11 +446,7 @@ impl Control {
                 continue;
             };
             let absent = uses.filter(|used| used.kind == PartKind::Upstream && !self.upstreams.contains(*used));
-            let say = |used: &PartName| {
-                let id = used.id();
-                diagnostic(object, format!("It calls the Service {id}, of which this proxy knows nothing."))
-            };
-            let found: Vec<Diagnostic> = absent.map(say).collect();
+            let found: Vec<Diagnostic> = absent.map(|used| missing(object, used)).collect();
             if found.is_empty() {
                 self.diagnostics.missing.remove(&name);
             } else {
@@ -419,6 +454,10 @@ impl Control {
             }
         }
     }
+}
+
+fn missing(object: &ObjectRef, service: &PartName) -> Diagnostic {
+    diagnostic(object, format!("It calls the Service {}, of which this proxy knows nothing.", service.id()))
 }
 
 /// Whether the hosts of a Stage have certificates, or must not have those of others.

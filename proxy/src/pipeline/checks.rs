@@ -15,7 +15,7 @@ use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
 use super::{api_key, authorize};
-use crate::auth::{AuthRequest, Authorization, Decision};
+use crate::auth::{AuthRequest, Authorization, Decision, Means};
 use crate::cache::INVALIDATE_SCOPE;
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
@@ -59,8 +59,8 @@ pub(crate) async fn pass(
         if authorizer.follows_policy() {
             explicit_deny(exchange, matched, &call.parts)?;
         }
-        let (authorization, verified) = match authorizer.iam() {
-            None => {
+        let (authorization, verified) = match authorizer.means() {
+            Means::Request(by_request) => {
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
                 let facts = || variables.facts();
                 let request = AuthRequest {
@@ -72,12 +72,12 @@ pub(crate) async fn pass(
                     variables: &variables,
                     facts: &facts,
                 };
-                let authorization = authorizer.authorize(&request).await;
+                let authorization = by_request.authorize(&request).await;
                 // Most authorizers have one place: the verified one.
                 let verified = if authorizer.keeps_places() { None } else { authorizer.credential_place(&request) };
                 (authorization, verified)
             }
-            Some(iam) => {
+            Means::Signature(iam) => {
                 // Boxed: other requests do not carry its future.
                 let signed = Box::pin(signature::authorize(iam, exchange, matched, policy, call)).await?;
                 expected_body = signed.1;
@@ -85,9 +85,7 @@ pub(crate) async fn pass(
             }
         };
         let Authorization { decision, outcome, took } = authorization;
-        if let Some(kind) = authorizer.kind() {
-            matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, took);
-        }
+        matched.stage.metrics.authorized(exchange.recorder.worker, authorizer.kind(), outcome, took);
         match decision {
             Decision::Allow(identity) => {
                 let enough = identity.has_any_scope(scopes);
