@@ -19,6 +19,7 @@ mod client_certificates;
 mod client_headers;
 mod early;
 mod edge;
+mod fail_closed;
 mod forwarding;
 mod fuzz;
 mod harness;
