@@ -393,8 +393,11 @@ fn keys_that_may_not_verify_are_passed_over() {
         (oct, false),
         (json!("no key"), false),
     ] {
-        let authorizer = inline(&[&jwk]);
-        assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims()))).is_none(), usable, "{jwk}");
+        // A key set without a key that can verify is an Authorizer that cannot be used.
+        let sets = KeySets::new(runtime(), Web::default());
+        let authorizer = Authorizer::compile(&part(jwt(KeySource::Inline(set(&[&jwk])))), &services(sets));
+        let accepted = |authorizer: Arc<Authorizer>| rejected(&authorizer, &bearer(&EC.token(&claims()))).is_none();
+        assert_eq!(authorizer.is_ok_and(accepted), usable, "{jwk}");
     }
 }
 
