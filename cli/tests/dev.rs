@@ -98,20 +98,43 @@ fn tokens_are_introspected_and_a_revoked_one_is_rejected() {
     assert_eq!(read().status, 401);
 }
 
-#[test]
-fn a_function_decides_about_requests() {
-    let sluice = Sluice::dev(&examples().join("lambda-authorizer"));
+/// A token of the identity provider that stands for the Service `shop/identity`.
+fn token(sluice: &Sluice, client: &str, scope: &str) -> String {
     let printed = sluice.printed();
     let line = printed.lines().find(|line| line.contains("shop/identity")).unwrap();
     let is_part = |c: char| c == '.' || c == ':' || c.is_ascii_digit();
     let issuer = line.split("127.0.0.1").nth(1).unwrap().split(|c| !is_part(c)).next().unwrap();
     let issuer = format!("127.0.0.1{issuer}").parse().unwrap();
     let form = [("accept", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
-    let token = |scope: &str| {
-        let token = send(issuer, "POST", "/token", &form, &format!("client_id=acme&scope={scope}")).unwrap().body;
-        format!("Bearer {}", token.trim())
-    };
-    let (read, write) = (token("orders.read"), token("orders.write"));
+    let token = send(issuer, "POST", "/token", &form, &format!("client_id={client}&scope={scope}")).unwrap().body;
+    format!("Bearer {}", token.trim())
+}
+
+#[test]
+fn a_function_names_the_key_of_a_request() {
+    let sluice = Sluice::dev(&examples().join("usage-identifier"));
+    let (globex, other) = (token(&sluice, "globex", "orders.read"), token(&sluice, "initech", "orders.read"));
+    let key = ("x-api-key", "example-key-of-globex");
+    for (headers, status) in [
+        (vec![("authorization", other.as_str())], 403),
+        (vec![("authorization", other.as_str()), key], 403),
+        (vec![key], 401),
+        (vec![("authorization", globex.as_str())], 200),
+        (vec![("authorization", globex.as_str()), ("x-api-key", "another-key-0123456789")], 200),
+        (vec![("authorization", globex.as_str())], 429),
+    ] {
+        let response = ask(sluice.address(), "GET", "/orders", &headers).unwrap();
+        assert_eq!(response.status, status, "{headers:?}: {}", response.body);
+        if status == 200 {
+            assert_eq!(response.header("x-customer"), Some("globex"));
+        }
+    }
+}
+
+#[test]
+fn a_function_decides_about_requests() {
+    let sluice = Sluice::dev(&examples().join("lambda-authorizer"));
+    let (read, write) = (token(&sluice, "acme", "orders.read"), token(&sluice, "acme", "orders.write"));
     for (method, token, status) in [
         ("GET", read.as_str(), 200),
         ("POST", read.as_str(), 403),

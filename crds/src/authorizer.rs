@@ -21,8 +21,8 @@ pub use iam::{IamAuthorizer, SessionTokens, UnsignedPayload};
 pub use introspection::{ClientAuthentication, IntrospectionAuthorizer, IntrospectionClient};
 pub use issuer::{JwksSource, JwksSourceType, JwtIssuer};
 pub use lambda::{
-    ContextSource, IdentitySource, LambdaAuthorizer, LambdaEvent, LambdaFunction, LambdaFunctionType, LambdaInvoke,
-    LambdaPayload, LambdaResponses,
+    ContextSource, FunctionService, IdentitySource, LambdaAuthorizer, LambdaEvent, LambdaFunction, LambdaFunctionType,
+    LambdaInvoke, LambdaPayload, LambdaResponses,
 };
 pub use service_account::ServiceAccountAuthorizer;
 pub use token::TokenFrom;

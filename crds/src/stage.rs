@@ -166,7 +166,7 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsNames>,
 
-    /// Where clients send their API key, for rules with `apiKey`. Unset: in the header `x-api-key`.
+    /// Where the API key of a request is, for rules with `apiKey`. Unset: in the header `x-api-key`.
     /// Example: `{type: Query, name: api_key}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_source: Option<ApiKeySource>,
@@ -265,15 +265,20 @@ pub enum TrailingSlash {
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.scheme) || self.type == 'Header'",
     "message": "scheme is allowed with type Header only"
+}, {
+    "rule": "has(self.name) == (self.type != 'Authorizer')",
+    "message": "name is required, except with type Authorizer, which has none"
 }]))]
 pub struct ApiKeySource {
-    /// `Header`: in a header; `Query`: in a query parameter, which is not forwarded; `Cookie`: in a cookie. Example: `Header`.
+    /// `Header`: in a header; `Query`: in a query parameter, which is not forwarded; `Cookie`: in a cookie; `Authorizer`: clients
+    /// send none, it is the `usageIdentifierKey` in the response of a Lambda authorizer. Example: `Header`.
     #[serde(rename = "type")]
     pub type_: ApiKeySourceType,
-    /// The name of the header, query parameter or cookie. The names of headers are not case-sensitive. At most 128 characters.
-    /// Example: `x-customer-key`.
+    /// The name of the header, query parameter or cookie. The names of headers are not case-sensitive. Unset: allowed with type
+    /// `Authorizer` only. At most 128 characters. Example: `x-customer-key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = HEADER_NAME))]
-    pub name: String,
+    pub name: Option<String>,
     /// The scheme before the key in the header, not case-sensitive. Unset: the whole header value is the key.
     /// Example: `ApiKey`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,7 +286,7 @@ pub struct ApiKeySource {
     pub scheme: Option<String>,
 }
 
-/// In which part of a request an API key is.
+/// Where the API key of a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ApiKeySourceType {
     /// A header.
@@ -290,6 +295,8 @@ pub enum ApiKeySourceType {
     Query,
     /// A cookie.
     Cookie,
+    /// The response of a Lambda authorizer.
+    Authorizer,
 }
 
 /// The response cache of a stage.

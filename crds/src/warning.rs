@@ -41,6 +41,7 @@ codes! {
     CREDENTIALS_WITHOUT_TLS = "CredentialsWithoutTls": "credentials are sent to an external server without TLS";
     IDENTITY_SOURCE_NEVER_PRESENT = "IdentitySourceNeverPresent": "a Lambda authorizer reads what requests of a Stage never have";
     INTROSPECTION_WITHOUT_TLS = "IntrospectionWithoutTls": "tokens and a client secret are sent to an introspection endpoint without TLS";
+    KEY_NEVER_NAMED = "KeyNeverNamed": "a rule has an API key, and its Authorizer names none";
     KEY_SET_WITHOUT_TLS = "KeySetWithoutTls": "the keys of an issuer are fetched without TLS";
     KEY_WITHOUT_PLAN = "KeyWithoutPlan": "an ApiKey is in no UsagePlan";
     LAMBDA_WITHOUT_TLS = "LambdaWithoutTls": "credentials of requests are sent to a function without TLS";

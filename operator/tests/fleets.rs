@@ -39,6 +39,11 @@ pub(crate) fn expected(state: &ClusterState, translation: &Translation) -> BTree
         fleets.insert(name.clone(), own);
     }
     for (name, body) in &bodies {
+        let PartBody::Authorizer(authorizer) = body else { continue };
+        let own = of(&fleets, std::slice::from_ref(name));
+        authorizer.upstream().into_iter().for_each(|used| fleets.entry(used.clone()).or_default().extend(own.clone()));
+    }
+    for (name, body) in &bodies {
         let PartBody::Keys(KeysPart { keys }) = body else { continue };
         let own = keys.iter().flat_map(|entry| of(&fleets, &entry.plans)).collect();
         fleets.insert(name.clone(), own);

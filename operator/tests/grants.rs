@@ -162,7 +162,7 @@ fn fields() -> impl Iterator<Item = &'static ReferenceField> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_of_another_namespace_is_read_only_while_a_grant_permits_it() {
-    assert_eq!(fields().count(), 14, "Secrets and ConfigMaps");
+    assert_eq!(fields().count(), 18, "Secrets and ConfigMaps");
     for field in fields() {
         let name = format!("{} {}", field.kind, field.path);
         let named = (Kind::named(field.target).unwrap(), ObjectKey::new(SHARED, "target"));

@@ -46,6 +46,7 @@ fn rules(shape: u8) -> Value {
         {"name": if shape % 17 == 16 { "a" } else { "b" }, "methods": ["GET"],
          "path": if shape % 6 == 5 { "bad" } else { "/q/{id}" },
          "throttle": if shape % 19 == 18 { json!({"rate": 0, "burst": 1}) } else { Value::Null },
+         "apiKey": if shape.is_multiple_of(4) { json!("Alternative") } else { Value::Null },
          "integration": {"type": "Mock", "mock": {}}},
         {"name": "c", "methods": ["GET"], "path": format!("/p{high}"),
          "headers": if shape.is_multiple_of(5) { json!([{"name": header, "type": "Present"}]) } else { json!([]) },
@@ -69,6 +70,7 @@ fn value(step: &Step) -> Value {
                 _ => json!({}),
             },
             "basePath": if shape % 7 == 6 { "bad" } else { "/" },
+            "apiKeySource": if shape % 11 < 4 { json!({"type": "Authorizer"}) } else { Value::Null },
             "fleet": match shape % 8 { 1 | 5 => json!({"name": "edge"}), 3 => json!({"name": "No fleet"}), _ => Value::Null },
             "tls": if shape % 5 == 4 { json!({"certificates": [{"name": format!("n{high}")}, {"name": format!("n{low}")}]}) } else { Value::Null },
         }),
@@ -82,6 +84,10 @@ fn value(step: &Step) -> Value {
             "regions": [REGIONS[usize::from(high)]],
             "unsignedPayload": if low == 0 { "Allow" } else { "Reject" },
         }}),
+        Kind::Authorizer if shape % 4 == 2 => json!({"type": "Lambda", "lambda": {"event": "Token", "function": {
+            "type": "Service",
+            "service": {"name": format!("n{low}"), "port": 80, "namespace": if high == 0 { json!("store") } else { Value::Null }},
+        }}}),
         Kind::Principal => json!({
             "accessKeys": match low {
                 0 => json!([]),
@@ -107,7 +113,7 @@ fn value(step: &Step) -> Value {
         }]}),
         Kind::Service => json!({"ports": [{"port": if low == 2 { 81 } else { 80 }, "name": "web"}]}),
         Kind::ReferenceGrant => json!({
-            "from": [{"group": "sluice.dev", "kind": "ApiRoute", "namespace": if low == 0 { "store" } else { "shop" }}],
+            "from": [{"group": "sluice.dev", "kind": if shape % 2 == 0 { "ApiRoute" } else { "Authorizer" }, "namespace": if low == 0 { "store" } else { "shop" }}],
             "to": [{"group": "", "kind": if high == 0 { "Secret" } else { "Service" }}],
         }),
         _ => Value::Null,

@@ -38,9 +38,17 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         let issuer = json!({"issuer": "https://idp.example", "audiences": ["a"], "jwks": source});
         json!({"type": "Jwt", "jwt": {"issuers": [issuer]}})
     };
-    let ca = |kind: &str, member: &str| {
+    let trusting = |kind: &str, member: &str| {
         let tls = json!({"ca": {"type": kind, member: there}});
-        let service = json!({"name": "local", "port": 80, "tls": tls});
+        json!({"name": "local", "port": 80, "tls": tls})
+    };
+    let function = |type_: &str, member: &str, value: Value| {
+        let lambda = json!({"event": "Token", "function": {"type": type_, member: value}});
+        json!({"type": "Lambda", "lambda": lambda})
+    };
+    let invoked = |service: Value| json!({"functionName": "a", "region": "eu-west-1", "service": service});
+    let ca = |kind: &str, member: &str| {
+        let service = trusting(kind, member);
         route(json!({}), rule(json!({"integration": {"type": "Service", "service": service}})))
     };
     let local_ca = json!([{"type": "ConfigMap", "configMap": {"name": "local"}}]);
@@ -68,8 +76,25 @@ pub(crate) fn referrer(field: &ReferenceField) -> Value {
         }
         ("Authorizer", "spec.lambda.function.invoke.credentials") => {
             let invoke = json!({"functionName": "authorizer", "region": "eu-west-1", "credentials": there});
-            let lambda = json!({"event": "Token", "function": {"type": "Invoke", "invoke": invoke}});
-            json!({"type": "Lambda", "lambda": lambda})
+            function("Invoke", "invoke", invoke)
+        }
+        ("Authorizer", "spec.lambda.function.invoke.service") => {
+            function("Invoke", "invoke", invoked(with(there, json!({"port": 80}))))
+        }
+        ("Authorizer", "spec.lambda.function.invoke.service.tls.ca.configMap") => {
+            function("Invoke", "invoke", invoked(trusting("ConfigMap", "configMap")))
+        }
+        ("Authorizer", "spec.lambda.function.invoke.service.tls.ca.secret") => {
+            function("Invoke", "invoke", invoked(trusting("Secret", "secret")))
+        }
+        ("Authorizer", "spec.lambda.function.service") => {
+            function("Service", "service", with(there, json!({"port": 80})))
+        }
+        ("Authorizer", "spec.lambda.function.service.tls.ca.configMap") => {
+            function("Service", "service", trusting("ConfigMap", "configMap"))
+        }
+        ("Authorizer", "spec.lambda.function.service.tls.ca.secret") => {
+            function("Service", "service", trusting("Secret", "secret"))
         }
         ("Authorizer", "spec.jwt.issuers[].jwks.configMap") => jwks("ConfigMap", "configMap"),
         ("Authorizer", "spec.jwt.issuers[].jwks.secret") => jwks("Secret", "secret"),

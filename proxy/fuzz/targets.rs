@@ -248,7 +248,7 @@ fn tokens() -> &'static Tokens {
         };
         let object = ObjectRef::new("Authorizer", "shop", "idp");
         let part = AuthorizerPart { object, kind: sluice_wire::AuthorizerKind::Jwt(jwt) };
-        (Tokens::new(&part, runtime.handle().clone()), runtime)
+        (Tokens::new(&part, runtime.handle().clone()).unwrap(), runtime)
     });
     &TOKENS.0
 }

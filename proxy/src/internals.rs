@@ -16,7 +16,8 @@ use sluice_wire::{
 };
 
 use crate::auth::{
-    AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Place, RequestFacts, Services,
+    AuthRequest, Authorizer, Decision, Fetch, FetchError, IntrospectionRules, KeySets, Means, Place, RequestFacts,
+    Services,
 };
 use crate::cache::{Cache, Head, Key};
 use crate::client_certificate::Details;
@@ -82,11 +83,10 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Compiles an authorizer. `runtime` is where key sets would be fetched.
-    #[must_use]
-    pub fn new(part: &AuthorizerPart, runtime: tokio::runtime::Handle) -> Self {
+    /// Compiles an authorizer; an error is a sentence. `runtime` is where key sets would be fetched.
+    pub fn new(part: &AuthorizerPart, runtime: tokio::runtime::Handle) -> Result<Self, String> {
         let key_sets = KeySets::new(runtime.clone(), Offline);
-        Self(Authorizer::compile(part, &Services::without_network(runtime, key_sets)))
+        Authorizer::compile(part, &Services::without_network(runtime, key_sets)).map(Self)
     }
 
     /// Whether a request with these headers is authorized.
@@ -102,7 +102,8 @@ impl Tokens {
             variables: &NoVariables,
             facts: &RequestFacts::default,
         };
-        let decision = self.0.authorize(&request).now_or_never();
+        let Means::Request(authorizer) = self.0.means() else { return false };
+        let decision = authorizer.authorize(&request).now_or_never();
         matches!(decision, Some(made) if matches!(made.decision, Decision::Allow(_)))
     }
 
@@ -204,7 +205,7 @@ impl ApiKeys {
     /// Whether a key has this value.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> bool {
-        self.0.find(key).is_some()
+        self.0.find(&Hash::of(key)).is_some()
     }
 }
 

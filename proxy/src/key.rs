@@ -15,22 +15,34 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// A longer value is not a key.
 const MAX_KEY_BYTES: usize = 128;
 
-/// What a request presents.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Presented<'a> {
+/// The key of a request. It is its digest at once: nothing can show, store or compare the key itself.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Presented {
     /// No key.
+    #[default]
     Nothing,
-    /// A key.
-    Key(Cow<'a, [u8]>),
+    /// A key, by its digest.
+    Key(Hash),
     /// A value that cannot be a key, or two values: the backend might use the other one.
     Invalid,
 }
 
+impl std::fmt::Debug for Presented {
+    // Keys that customers choose can be found by their digests.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Key(_) => "Key",
+            Self::Invalid => "Invalid",
+        })
+    }
+}
+
 /// The key of a request, of the values in the place for it.
-pub(crate) fn presented<'a>(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Presented<'a> {
+pub(crate) fn presented<'a>(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Presented {
     match (values.next(), values.next()) {
         (None, _) => Presented::Nothing,
-        (Some(value), None) if !value.is_empty() && value.len() <= MAX_KEY_BYTES => Presented::Key(value),
+        (Some(value), None) if !value.is_empty() && value.len() <= MAX_KEY_BYTES => Presented::Key(Hash::of(&value)),
         _ => Presented::Invalid,
     }
 }
@@ -106,13 +118,9 @@ fn shard_of(digest: &Hash) -> usize {
 }
 
 impl Keys {
-    /// The key with this value. The lookup is by digest, so its time reveals nothing about other keys.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<KeyRecord>> {
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return None;
-        }
-        let digest = Hash::of(key);
-        self.shards[shard_of(&digest)].get(&digest)
+    /// The key with this digest. The lookup is by digest, so its time reveals nothing about other keys.
+    pub(crate) fn find(&self, digest: &Hash) -> Option<&Arc<KeyRecord>> {
+        self.shards[shard_of(digest)].get(digest)
     }
 
     fn shard(&mut self, digest: &Hash) -> &mut Shard {
@@ -260,8 +268,9 @@ mod tests {
         let buckets = Buckets::default();
         let mut ring = ring(&buckets);
         let before = ring.keys();
-        let admitted =
-            |keys: &Keys, key: &[u8], at: &str| keys.find(key).is_some_and(|k| k.admits(&stage(at)).is_some());
+        let admitted = |keys: &Keys, key: &[u8], at: &str| {
+            keys.find(&Hash::of(key)).is_some_and(|k| k.admits(&stage(at)).is_some())
+        };
         assert!(admitted(&before, b"key-of-anna", "prod") && !admitted(&before, b"key-of-bert", "prod"));
         let (name, gone) = plan("gone", &["prod"], 1);
         ring.set_plan(&name, Some(gone));
@@ -278,14 +287,14 @@ mod tests {
     fn the_first_plan_that_lists_the_stage_counts_and_a_missing_plan_admits_nothing() {
         let buckets = Buckets::default();
         let ring = ring(&buckets).keys();
-        let anna = ring.find(b"key-of-anna").unwrap();
+        let anna = ring.find(&Hash::of(b"key-of-anna")).unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let burst = |at: &str| anna.admits(&stage(at)).unwrap().limits(&route, "other")[1].unwrap().throttle.burst;
         assert_eq!((burst("prod"), burst("test")), (3, 1));
         assert!(anna.admits(&stage("other")).is_none());
-        assert!(ring.find(b"key-of-bert").unwrap().admits(&stage("prod")).is_none());
+        assert!(ring.find(&Hash::of(b"key-of-bert")).unwrap().admits(&stage("prod")).is_none());
         for wrong in [&b""[..], b"key-of-ann", b"KEY-OF-ANNA", &[b'k'; 129]] {
-            assert!(ring.find(wrong).is_none());
+            assert!(ring.find(&Hash::of(wrong)).is_none());
         }
     }
 
@@ -293,7 +302,7 @@ mod tests {
     fn a_key_meets_its_rule_bucket_first_and_its_plan_bucket_everywhere() {
         let buckets = Buckets::default();
         let ring = ring(&buckets).keys();
-        let gold = ring.find(b"key-of-anna").unwrap().admits(&stage("prod")).unwrap();
+        let gold = ring.find(&Hash::of(b"key-of-anna")).unwrap().admits(&stage("prod")).unwrap();
         let route = PartName::new(PartKind::Route, "shop/orders");
         let foreign = PartName::new(PartKind::Route, "other/orders");
         let limits = |route: &PartName, rule: &str| gold.limits(route, rule).map(|limit| limit.is_some());
@@ -315,8 +324,8 @@ mod tests {
             (&[][..], Presented::Nothing),
             (&[&b""[..]], Presented::Invalid),
             (&[&[b'k'; 129][..]], Presented::Invalid),
-            (&[&b"k"[..]], Presented::Key(b"k".into())),
-            (&[&b"\xff"[..]], Presented::Key(b"\xff".into())),
+            (&[&b"k"[..]], Presented::Key(Hash::of(b"k"))),
+            (&[&b"\xff"[..]], Presented::Key(Hash::of(b"\xff"))),
             (&[&b"k"[..], b"k"], Presented::Invalid),
             (&[&b""[..], b"k"], Presented::Invalid),
         ] {

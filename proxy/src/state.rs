@@ -73,7 +73,9 @@ impl State {
     pub(crate) fn update_upstream(&mut self, name: &PartName, part: Option<&UpstreamPart>) -> Result<(), String> {
         let upstream = self.upstream(name);
         let tls = self.authorities(name, part);
-        upstream::update(&upstream, part, tls.as_ref().map_err(Clone::clone))
+        let tls = || tls.as_ref().map_err(Clone::clone);
+        let called = self.auth.called(name).map_or(Ok(()), |called| upstream::update(&called, part, tls()));
+        upstream::update(&upstream, part, tls()).and(called)
     }
 
     /// What verifies the certificate of a Service. It is the same while the authorities are, so that connections stay.
@@ -106,6 +108,7 @@ impl State {
     /// Forgets what no configuration refers to any more: of caches, those of stages that do not cache.
     pub(crate) fn sweep(&mut self, is_there: impl Fn(&PartName) -> bool, caches: impl Fn(&PartName) -> bool) {
         self.authorities.retain(|name, _| is_there(name));
+        self.auth.sweep();
         self.upstreams.retain(|name, upstream| is_there(name) || Arc::strong_count(upstream) > 1);
         self.external.retain(|_, upstream| Arc::strong_count(upstream) > 1);
         self.caches.retain(|name, _| caches(name));

@@ -304,7 +304,11 @@ pub fn login(set: String) -> (PartName, AuthorizerPart) {
 
 /// A server that writes a text for each connection and then closes it, or keeps it open.
 pub fn raw_server(text: String, close: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    raw_server_at(TcpListener::bind("127.0.0.1:0").unwrap(), text, close)
+}
+
+/// The same where it listens already: the text can have its address.
+pub fn raw_server_at(listener: TcpListener, text: String, close: bool) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut open = Vec::new();

@@ -11,9 +11,9 @@ use sluice_wire::*;
 
 use crate::harness::*;
 
-const ARN: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
+pub const ARN: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
 
-fn stage_of(behavior: Behavior) -> StagePart {
+pub fn stage_of(behavior: Behavior) -> StagePart {
     StagePart { behavior, arn: Some(ARN.to_owned()), ..stage() }
 }
 
@@ -21,7 +21,7 @@ fn in_header(name: &str) -> IdentitySource {
     IdentitySource::Place(TokenSource::Header { header: name.into(), scheme: None })
 }
 
-fn lambda(address: SocketAddr, event: LambdaEvent) -> Lambda {
+pub fn lambda(address: SocketAddr, event: LambdaEvent) -> Lambda {
     Lambda {
         function: LambdaFunction::Url(format!("http://{address}/authorize")),
         event,
@@ -37,13 +37,13 @@ fn simple(address: SocketAddr) -> Lambda {
     Lambda { responses: LambdaResponses::Simple, ..lambda(address, LambdaEvent::RequestV2) }
 }
 
-fn authorizer(kind: Lambda) -> (PartName, PartBody) {
+pub fn authorizer(kind: Lambda) -> (PartName, PartBody) {
     let part =
         AuthorizerPart { object: ObjectRef::new("Authorizer", "shop", "custom"), kind: AuthorizerKind::Lambda(kind) };
     (PartName::new(PartKind::Authorizer, "shop/custom"), PartBody::Authorizer(part))
 }
 
-fn guarded(integration: Integration) -> RulePolicy {
+pub fn guarded(integration: Integration) -> RulePolicy {
     let part = PartName::new(PartKind::Authorizer, "shop/custom");
     let caller = "${context.authorizer.principalId}/${context.authorizer.tier}/${context.authorizer.claims.tier}";
     RulePolicy {
@@ -56,7 +56,7 @@ fn guarded(integration: Integration) -> RulePolicy {
     }
 }
 
-fn rules() -> (PartName, PartBody) {
+pub fn rules() -> (PartName, PartBody) {
     route(
         "r",
         vec![rule("a", "GET", "/a", guarded(mock("in"))), rule("order", "ANY", "/orders/{id}", guarded(mock("in")))],
@@ -69,15 +69,15 @@ fn gate(kind: Lambda) -> Gate {
     gate
 }
 
-fn ask(gate: &Gate, path: &str, token: &str) -> Response {
+pub fn ask(gate: &Gate, path: &str, token: &str) -> Response {
     gate.request("GET", path, &[("authorization", token)], "")
 }
 
-fn response(body: &str) -> String {
+pub fn response(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn output(effect: &str, resource: &str) -> String {
+pub fn output(effect: &str, resource: &str) -> String {
     let statement = json!({"Action": "execute-api:Invoke", "Effect": effect, "Resource": resource});
     json!({
         "principalId": "ann",
@@ -274,7 +274,8 @@ fn a_call_of_the_api_invoke_has_a_valid_signature() {
         });
         let name = "arn%3Aaws%3Alambda%3Aeu-west-1%3A111122223333%3Afunction%3Aauth%3Alive";
         let url = format!("http://{}/2015-03-31/functions/{name}/invocations", backend.address);
-        let invoke = LambdaInvoke { url, region: "eu-west-1".into(), credentials: credentials.clone() };
+        let invocation = Invocation { region: "eu-west-1".into(), credentials: credentials.clone() };
+        let invoke = LambdaInvoke { url, invocation };
         let function = LambdaFunction::Invoke(invoke);
         let gate = gate(Lambda { function, ..lambda(backend.address, LambdaEvent::RequestV1) });
         assert_eq!(ask(&gate, "/a", "t").status, 200);

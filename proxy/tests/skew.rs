@@ -11,6 +11,7 @@ use sluice_proxy::config::{Sink, Subscriber, stream};
 use sluice_wire::*;
 
 use crate::harness::*;
+use crate::lambda_authorizer::{authorizer, lambda};
 
 async fn hello(connection: &mut Duplex) -> Hello {
     match connection.receive().await {
@@ -46,7 +47,11 @@ fn with_variant(name: &str, path: &str, field: &str, variant: Value) -> Part {
     })
 }
 
+/// The host of a Stage that this version cannot decode.
+const KEYED: &str = "keyed.example";
+
 fn newer_parts() -> Vec<Part> {
+    let keyed = PartName::of_object(PartKind::Stage, "shop", "keyed");
     vec![
         edited(stage_part(stage()), |json| json["mutual_tls"] = json!({"mode": "Strict"})),
         edited(route("known", vec![rule("r", "GET", "/known", policy(mock("known")))]), |json| {
@@ -65,6 +70,21 @@ fn newer_parts() -> Vec<Part> {
             "kind": {"Saml": {}}}),
         ),
         with_variant("guarded", "/guarded", "authorizer", json!({"part": "authorizer/shop/newer", "scopes": []})),
+        // As this proxy reads it, so does an older one read a function of a Service.
+        edited(authorizer(lambda(([127, 0, 0, 1], 1).into(), LambdaEvent::Token)), |json| {
+            json["kind"]["Lambda"]["function"] = json!({"Topic": {"upstream": "upstream/shop/functions:80"}});
+        }),
+        with_variant("called", "/called", "authorizer", json!({"part": "authorizer/shop/custom", "scopes": []})),
+        // And keys that an authorizer names: no rule of the Stage is served, as none can be without its key.
+        edited(
+            (keyed.clone(), PartBody::Stage(StagePart { hostnames: vec![KEYED.parse().unwrap()], ..stage() })),
+            |json| {
+                json["api_key_source"] = json!("Token");
+            },
+        ),
+        edited(route("keyed", vec![rule("r", "GET", "/keyed", policy(mock("keyed")))]), |json| {
+            json["stages"] = json!([keyed]);
+        }),
         edited(
             (
                 "route/shop/parted#canary".parse().unwrap(),
@@ -126,9 +146,9 @@ impl Proxy {
         Self { proxy, following }
     }
 
-    async fn status(&self, path: &'static str) -> u16 {
+    async fn status(&self, host: &str, path: &str) -> u16 {
         let address = self.proxy.http_addr().unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: t\r\n\r\n");
         let call = move || {
             let mut tcp = std::net::TcpStream::connect(address).unwrap();
             std::io::Write::write_all(&mut tcp, request.as_bytes()).unwrap();
@@ -138,11 +158,12 @@ impl Proxy {
     }
 
     async fn serves_what_it_can_decode(&self) {
-        let paths = ["/known", "/newer", "/acted", "/guarded", "/parted", "/none"];
-        let statuses = [200, 500, 500, 500, 200, 404];
+        let paths = ["/known", "/newer", "/acted", "/guarded", "/called", "/parted", "/none"];
+        let statuses = [200, 500, 500, 500, 500, 200, 404];
         for (path, status) in paths.into_iter().zip(statuses) {
-            assert_eq!(self.status(path).await, status, "{path}");
+            assert_eq!(self.status("shop.example", path).await, status, "{path}");
         }
+        assert_eq!(self.status(KEYED, "/keyed").await, 500);
     }
 
     async fn stop(self) {
@@ -202,9 +223,11 @@ fn a_proxy_follows_a_newer_operator_and_only_what_it_cannot_decode_fails_closed(
         let mut connection = connections.recv().await.unwrap();
         let all: Parts<Hash> = hello(&mut connection).await.parts.into_iter().collect();
         // An Authorizer of an unknown kind may hold a secret, which only a memory volume may have.
-        let (mut stored, secret) = (hashes.clone(), "authorizer/shop/newer".parse().unwrap());
-        if !all.contains(&secret) {
-            stored.remove(&secret);
+        let mut stored = hashes.clone();
+        for secret in ["authorizer/shop/newer", "authorizer/shop/custom"].map(|name| name.parse().unwrap()) {
+            if !all.contains(&secret) {
+                stored.remove(&secret);
+            }
         }
         assert_eq!(all.version(), stored.version());
         let gone = "quota/shop/gold".parse().unwrap();

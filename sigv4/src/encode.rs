@@ -3,6 +3,16 @@
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
 
+/// A text of which each byte is percent-encoded that is not an unreserved character (RFC 3986, section 2.3), as AWS's `UriEncode`: a
+/// segment of a path, or a value of a query or form.
+#[must_use]
+pub fn uri_encode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
+    text.bytes().for_each(|byte| push_encoded(&mut out, byte));
+    // Each of these bytes is ASCII.
+    out.into_iter().map(char::from).collect()
+}
+
 /// Appends a byte; anything but an unreserved character (RFC 3986, section 2.3) is percent-encoded.
 pub(crate) fn push_encoded(out: &mut Vec<u8>, byte: u8) {
     if is_unreserved(byte) {
@@ -85,6 +95,12 @@ mod tests {
         assert_eq!(text("a%20b+c%2Bd%2b"), b"a b c+d+");
         assert_eq!(text("100%&%4"), b"100%&%4");
         assert_eq!(text("%zz%"), b"%zz%");
+    }
+
+    #[test]
+    fn only_unreserved_characters_stay_as_they_are() {
+        assert_eq!(uri_encode("aZ0-._~"), "aZ0-._~");
+        assert_eq!(uri_encode("a b+c/d:e%é"), "a%20b%2Bc%2Fd%3Ae%25%C3%A9");
     }
 
     #[test]

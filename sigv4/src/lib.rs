@@ -87,6 +87,7 @@ mod sign;
 mod time;
 
 pub use body::{BodyHash, BodyHasher};
+pub use encode::uri_encode;
 pub use error::{Incomplete, Mismatch, Missing, ScopeError, TimeError};
 pub use key::{SigningKey, signing_key};
 pub use limits::{MAX_AUTHORIZATION, MAX_CREDENTIAL, MAX_EXPIRES, MAX_SESSION_TOKEN, MAX_SIGNED_HEADERS};

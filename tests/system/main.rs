@@ -8,6 +8,7 @@ mod descriptors;
 mod drain;
 mod fixtures;
 mod fleets;
+mod functions;
 mod grpc;
 mod harness;
 mod many_keys;

@@ -329,7 +329,8 @@ impl<'a> Context<'a> {
         let Some(text) = self.key_for(&served.stage_key) else { return false };
         let target = &served.target;
         let stage = self.cluster.stages.get(&served.stage_key);
-        let key = key_flags(stage.and_then(|stage| stage.spec.api_key_source.as_ref()), &text);
+        let source = stage.and_then(|stage| stage.spec.api_key_source.as_ref());
+        let Some(key) = key_flags(source, &text) else { return false };
         lines.push(format!("curl -i {key} {target}   # {}", served.outcome(", with an API key")));
         lines.push(format!("curl -i {target}   # 403: no API key"));
         true
@@ -356,15 +357,17 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The curl arguments for an API key.
-fn key_flags(source: Option<&ApiKeySource>, key: &str) -> String {
-    let Some(ApiKeySource { type_, name, scheme }) = source else { return format!("-H 'x-api-key: {key}'") };
-    match (type_, scheme) {
+/// The curl arguments for an API key; none: clients send none.
+fn key_flags(source: Option<&ApiKeySource>, key: &str) -> Option<String> {
+    let Some(ApiKeySource { type_, name, scheme }) = source else { return Some(format!("-H 'x-api-key: {key}'")) };
+    let name = name.as_deref()?;
+    Some(match (type_, scheme) {
         (ApiKeySourceType::Header, None) => format!("-H '{name}: {key}'"),
         (ApiKeySourceType::Header, Some(scheme)) => format!("-H '{name}: {scheme} {key}'"),
         (ApiKeySourceType::Query, _) => format!("-G --data-urlencode '{name}={key}'"),
         (ApiKeySourceType::Cookie, _) => format!("-H 'cookie: {name}={key}'"),
-    }
+        (ApiKeySourceType::Authorizer, _) => return None,
+    })
 }
 
 fn needs_certificate(stage: &Stage) -> bool {

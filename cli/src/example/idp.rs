@@ -199,7 +199,8 @@ impl Idp {
         json_reply(StatusCode::OK, &self.decide(&event))
     }
 
-    /// The function of a Lambda authorizer, for tokens: the policy allows GET, and with the scope `orders.write` everything.
+    /// The function of a Lambda authorizer, for tokens: the policy allows GET, and with the scope `orders.write` everything. The API
+    /// key of a client is `example-key-of-CLIENT`.
     fn decide(&self, event: &Value) -> Value {
         let token = event["authorizationToken"].as_str().unwrap_or_default();
         let claims = self.introspect(token.strip_prefix("Bearer ").unwrap_or(token));
@@ -219,6 +220,7 @@ impl Idp {
             "principalId": claims["sub"],
             "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
             "context": {"scope": claims["scope"]},
+            "usageIdentifierKey": claims["sub"].as_str().map(|client| format!("example-key-of-{client}")),
         })
     }
 
@@ -343,6 +345,7 @@ mod tests {
             assert_eq!((&output["principalId"], &output["context"]["scope"]), (&json!("acme"), &json!(scope)));
             let resource = format!("arn:aws:execute-api:eu-west-1:111122223333:api/prod/{methods}");
             assert_eq!(output["policyDocument"]["Statement"][0]["Resource"], json!(resource));
+            assert_eq!(output["usageIdentifierKey"], "example-key-of-acme");
         }
         assert_eq!(decide("x"), json!({"errorMessage": "Unauthorized"}));
     }

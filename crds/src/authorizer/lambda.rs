@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field::{Duration, FUNCTION_NAME, HEADER_NAME, HTTP_URL, REGION};
-use crate::reference::Reference;
+use crate::field::{Duration, FUNCTION_NAME, HEADER_NAME, HTTP_URL, REGION, URL_PATH};
+use crate::reference::{Reference, ServiceReference};
 
 /// A function that decides about requests, and what it is called with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,18 +78,25 @@ pub struct LambdaAuthorizer {
     "rule": "has(self.url) == (self.type == 'Url')",
     "message": "type Url requires the field url, which is not allowed with other types"
 }, {
+    "rule": "has(self.service) == (self.type == 'Service')",
+    "message": "type Service requires the field service, which is not allowed with other types"
+}, {
     "rule": "has(self.invoke) == (self.type == 'Invoke')",
     "message": "type Invoke requires the field invoke, which is not allowed with other types"
 }]))]
 pub struct LambdaFunction {
-    /// The type. `Url`: the event is the body of a POST, and the result is the body of the response; for programs in the
-    /// cluster, by the name of their Service. `Invoke`: by the API of AWS Lambda, or of a compatible server. Example: `Url`.
+    /// The type. `Service`: the event is the body of a POST to a Service of the cluster, and the result is the body of the
+    /// response. `Url`: the same, to a URL. `Invoke`: by the API of AWS Lambda, or of a compatible server. Example: `Service`.
     #[serde(rename = "type")]
     pub type_: LambdaFunctionType,
-    /// The URL for events. Required with type `Url`. Example: `http://authorizer.shop.svc.cluster.local/authorize`.
+    /// The URL for events. Required with type `Url`. Example: `https://functions.example.com/authorize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = HTTP_URL))]
     pub url: Option<String>,
+    /// The Service for events, with its port and the path of the POST. Required with type `Service`.
+    /// Example: `{name: authorizer, port: 80, path: /authorize}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<FunctionService>,
     /// The function at AWS Lambda. Required with type `Invoke`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoke: Option<LambdaInvoke>,
@@ -98,15 +105,34 @@ pub struct LambdaFunction {
 /// The ways to call a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum LambdaFunctionType {
+    /// A POST to the ready endpoints of a Service.
+    Service,
     /// A POST to a URL.
     Url,
     /// The API `Invoke` of AWS Lambda.
     Invoke,
 }
 
+/// A function behind a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionService {
+    /// The Service and its port.
+    #[serde(flatten)]
+    pub service: ServiceReference,
+    /// The path of the POST. Unset: `/`. At most 512 characters. Example: `/authorize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = URL_PATH))]
+    pub path: Option<String>,
+}
+
 /// A function at AWS Lambda or a compatible server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.endpoint) || !has(self.service)",
+    "message": "endpoint and service exclude each other"
+}]))]
 pub struct LambdaInvoke {
     /// The name of the function or its ARN, with an alias or version after a colon if one is meant. At most 256 characters.
     /// Example: `arn:aws:lambda:eu-west-1:111122223333:function:authorizer:live`.
@@ -115,10 +141,15 @@ pub struct LambdaInvoke {
     /// The region of the function. Example: `eu-west-1`.
     #[schemars(length(min = 1, max = 32), regex(pattern = REGION))]
     pub region: String,
-    /// The URL of the API. Unset: `https://lambda.REGION.amazonaws.com`. Example: `http://localstack.test.svc:4566`.
+    /// The URL of the API. Unset: that of `service`, or else `https://lambda.REGION.amazonaws.com`.
+    /// Example: `https://lambda.internal.example`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = HTTP_URL))]
     pub endpoint: Option<String>,
+    /// The Service of a compatible server in the cluster. Unset: the server is that of `endpoint`, or AWS.
+    /// Example: `{name: localstack, port: 4566}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceReference>,
     /// The Secret with the access key that calls are signed with: the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` in its
     /// `data`, and `AWS_SESSION_TOKEN` for temporary credentials. It needs the permission `lambda:InvokeFunction`. Unset: calls
     /// are not signed, which servers other than AWS may accept. Example: `{name: lambda-caller}`.

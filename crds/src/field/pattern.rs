@@ -33,6 +33,9 @@ pub const BASE_PATH: &str = r"^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$";
 /// An absolute http or https URL without user information, query or fragment.
 pub const HTTP_URL: &str = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*)?$";
 
+/// The path of a URL, without a query.
+pub const URL_PATH: &str = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$";
+
 /// An origin of CORS, or a wildcard.
 pub const ORIGIN: &str = r"^(\*|null|https?://\*|[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[A-Za-z0-9_.:\[\]-]+)$";
 

@@ -106,6 +106,7 @@ pub(super) fn known(pattern: &str) -> Option<(&'static str, &'static str)> {
             "a URL here begins with http:// or https:// and has no user, query or fragment",
             "https://api.example.com/v2",
         ),
+        field::URL_PATH => ("a path here begins with / and has no spaces, braces, query or fragment", "/authorize"),
         field::IAM_ARN => {
             ("the ARN of a Principal is that of an IAM user or role", "arn:aws:iam::111122223333:user/reporting")
         }

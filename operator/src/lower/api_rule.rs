@@ -2,24 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustls::pki_types::ServerName;
 use sluice_crds::ApiRoute;
 use sluice_crds::api_route::{
     self as api, AuthorizationType, BodyLimits, CacheScope, Header, HeaderChanges, HttpMethod, IntegrationType,
     MessageChanges, MockIntegration, Rule as ApiRule, RuleCache as ApiRuleCache, ValueMatch,
 };
 use sluice_crds::field::ApiKeyRequirement;
-use sluice_crds::reference::{BackendTls, CaSourceType};
 use sluice_wire::{
     AuthorizeTerm, HeaderEdits, Message, Mock, PathTemplate, RuleCache, Template, TemplatePart, Variable, VariableUse,
     reserved,
 };
 
 use crate::fields;
-use crate::lower::route::{
-    Authorities, Authorization, Integration, Match, Policy, Reference, Rule, ServicePort, ServiceTls,
-};
-use crate::objects::{Kind, ObjectKey};
+use crate::lower::route::{Authorization, Integration, Match, Policy, Reference, Rule};
+use crate::lower::service_port::service_port;
+use crate::objects::ObjectKey;
 use crate::problem::Problems;
 
 /// A rule being lowered.
@@ -362,18 +359,7 @@ impl Lowering<'_> {
             IntegrationType::Service => {
                 let named = written.service.as_ref()?;
                 let field = format!("{}.integration.service", self.at);
-                let key = self.key.target(&named.object);
-                let service = Reference { key, field: format!("{field}.name") };
-                let tls = match &named.tls {
-                    Some(tls) => Some(self.service_tls(&format!("{field}.tls"), tls)?),
-                    None => None,
-                };
-                Some(Integration::Service(ServicePort {
-                    service,
-                    port: named.port,
-                    port_field: format!("{field}.port"),
-                    tls,
-                }))
+                service_port(self.key, &field, named, &mut self.problems).map(Integration::Service)
             }
             IntegrationType::Http => match fields::http_url(&written.http.as_ref()?.url) {
                 Err(why) => {
@@ -391,25 +377,6 @@ impl Lowering<'_> {
             },
             IntegrationType::Mock => Some(Integration::Mock(self.mock(written.mock.as_ref()?))),
         }
-    }
-
-    fn service_tls(&mut self, field: &str, tls: &BackendTls) -> Option<ServiceTls> {
-        if let Some(name) = tls.hostname.as_ref().filter(|name| ServerName::try_from(name.as_str()).is_err()) {
-            let why = format!("{name:?} is not a DNS name or IP address that a certificate can have");
-            self.problems.invalid(&format!("{field}.hostname"), why);
-        }
-        let Some(source) = &tls.ca else { return Some(ServiceTls { hostname: tls.hostname.clone(), ca: None }) };
-        let (kind, member, named) = match source.type_ {
-            CaSourceType::ConfigMap => (Kind::ConfigMap, "configMap", &source.config_map),
-            CaSourceType::Secret => (Kind::Secret, "secret", &source.secret),
-        };
-        let Some(named) = named else {
-            self.problems.invalid(&format!("{field}.ca"), format_args!("type {kind} requires the field {member}"));
-            return None;
-        };
-        let object = Reference { key: self.key.target(&named.object), field: format!("{field}.ca.{member}") };
-        let ca = Some(Authorities { kind, object, key: named.key.clone() });
-        Some(ServiceTls { hostname: tls.hostname.clone(), ca })
     }
 
     fn mock(&mut self, mock: &MockIntegration) -> Mock {

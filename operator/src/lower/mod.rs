@@ -5,10 +5,10 @@
 mod api_route;
 mod api_rule;
 mod route;
+mod service_port;
 
 pub(crate) use api_route::api_route;
-#[cfg(test)]
-pub(crate) use route::Rule;
 pub(crate) use route::{
-    ANY, Authorities, Authorization, Integration, Match, Policy, Reference, Route, ServicePort, ServiceTls,
+    ANY, Authorities, Authorization, Integration, Match, Policy, Reference, Route, Rule, ServicePort, ServiceTls,
 };
+pub(crate) use service_port::service_port;

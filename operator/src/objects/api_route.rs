@@ -3,9 +3,9 @@
 use serde_json::Value;
 use sluice_crds::ApiRoute;
 use sluice_crds::condition::reason;
-use sluice_crds::reference::CaSourceType;
 
 use crate::objects::key::ObjectKey;
+use crate::objects::service::authorities;
 use crate::objects::table::Kind;
 use crate::objects::watched::{Target, Watched, same_own};
 
@@ -17,14 +17,7 @@ impl Watched for ApiRoute {
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
         let key = ObjectKey::of(self);
         let services = self.spec.rules.iter().filter_map(|rule| rule.integration.service.as_ref());
-        let sources = services.filter_map(|service| service.tls.as_ref()?.ca.as_ref());
-        let named = sources.filter_map(|source| match source.type_ {
-            CaSourceType::ConfigMap => {
-                source.config_map.as_ref().map(|named| (Kind::ConfigMap, key.target(&named.object)))
-            }
-            CaSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, key.target(&named.object))),
-        });
-        named.collect()
+        services.filter_map(|service| authorities(&key, service)).collect()
     }
 
     fn manifest_schema() -> Option<Value> {

@@ -6,6 +6,7 @@ use sluice_crds::authorizer::{AuthorizerType, JwksSourceType};
 use sluice_crds::condition::reason;
 
 use crate::objects::key::ObjectKey;
+use crate::objects::service::authorities;
 use crate::objects::table::Kind;
 use crate::objects::watched::{Target, Watched, same_own};
 
@@ -30,9 +31,13 @@ impl Watched for Authorizer {
             JwksSourceType::Secret => source.secret.as_ref().map(|named| (Kind::Secret, key.target(&named.object))),
         });
         let client = self.spec.introspection.as_ref().map(|spec| &spec.client.secret.object);
-        let invoke = self.spec.lambda.as_ref().and_then(|spec| spec.function.invoke.as_ref());
+        let function = self.spec.lambda.as_ref().map(|spec| &spec.function);
+        let invoke = function.and_then(|function| function.invoke.as_ref());
         let caller = invoke.and_then(|invoke| invoke.credentials.as_ref());
-        named.chain(client.into_iter().chain(caller).map(|named| (Kind::Secret, key.target(named)))).collect()
+        let service = function.and_then(|function| function.service.as_ref()).map(|named| &named.service);
+        let services = service.into_iter().chain(invoke.and_then(|invoke| invoke.service.as_ref()));
+        let secrets = client.into_iter().chain(caller).map(|named| (Kind::Secret, key.target(named)));
+        named.chain(secrets).chain(services.filter_map(|service| authorities(&key, service))).collect()
     }
 
     fn manifest_schema() -> Option<Value> {

@@ -3,8 +3,11 @@
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use sluice_crds::condition::reason;
+use sluice_crds::reference::{CaSourceType, ServiceReference};
 
+use crate::objects::key::ObjectKey;
 use crate::objects::manifest_schema::{anything, list, object, protocol};
+use crate::objects::table::Kind;
 use crate::objects::watched::{Target, Watched};
 
 impl Watched for Service {
@@ -15,6 +18,16 @@ impl Watched for Service {
     fn manifest_schema() -> Option<Value> {
         Some(object(&["spec"], &[("spec", service_spec()), ("status", anything())]))
     }
+}
+
+/// The ConfigMap or Secret with the authorities of a Service that the object `key` names.
+pub(super) fn authorities(key: &ObjectKey, service: &ServiceReference) -> Option<(Kind, ObjectKey)> {
+    let source = service.tls.as_ref()?.ca.as_ref()?;
+    let (kind, named) = match source.type_ {
+        CaSourceType::ConfigMap => (Kind::ConfigMap, &source.config_map),
+        CaSourceType::Secret => (Kind::Secret, &source.secret),
+    };
+    Some((kind, key.target(&named.as_ref()?.object)))
 }
 
 impl Target for Service {

@@ -9,6 +9,8 @@ mod lambda;
 mod service_account;
 mod token;
 
+use std::collections::BTreeSet;
+
 use sluice_crds::Authorizer;
 use sluice_crds::authorizer::{AuthorizerType, JwtAlgorithm, JwtAuthorizer};
 use sluice_wire::{
@@ -19,6 +21,7 @@ use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
 use crate::translate::desired::Detail;
 use crate::translate::kind::{Translate, Translated};
+use crate::translate::node::Node;
 use crate::translate::view::View;
 use crate::translate::warnings::authorizers;
 use crate::warning::Warnings;
@@ -41,7 +44,9 @@ impl Translate for Authorizer {
     }
 
     fn translate(&self, view: &View<'_>, key: &ObjectKey, problems: &mut Problems) -> Translated {
-        Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
+        let mut needs = BTreeSet::new();
+        let part = part(view, key, self, &mut needs, problems);
+        Translated { needs, ..Translated::of([(part_name(key), part)], Detail::None) }
     }
 
     fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
@@ -49,8 +54,14 @@ impl Translate for Authorizer {
     }
 }
 
-/// The part; with any problem it is one that authorizes no request.
-fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mut Problems) -> PartBody {
+/// The part; with any problem it is one that authorizes no request. `needs` gets the nodes whose parts it refers to.
+fn part(
+    view: &View<'_>,
+    key: &ObjectKey,
+    authorizer: &Authorizer,
+    needs: &mut BTreeSet<Node>,
+    problems: &mut Problems,
+) -> PartBody {
     let object = Kind::Authorizer.object(key);
     let spec = &authorizer.spec;
     if spec.jwt.is_some() != (spec.type_ == AuthorizerType::Jwt) {
@@ -92,12 +103,15 @@ fn part(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, problems: &mu
         AuthorizerType::Iam => spec.iam.as_ref().map(|spec| AuthorizerKind::Iam(iam(spec, problems))),
         AuthorizerType::Lambda => {
             let spec = spec.lambda.as_ref();
-            spec.and_then(|spec| lambda(view, key, spec, problems)).map(AuthorizerKind::Lambda)
+            spec.and_then(|spec| lambda(view, key, spec, needs, problems)).map(AuthorizerKind::Lambda)
         }
     };
     let kind = match kind.filter(|_| problems.count() == 0) {
         Some(kind) => kind,
-        None => AuthorizerKind::Invalid { why: problems.sentences() },
+        None => {
+            needs.clear();
+            AuthorizerKind::Invalid { why: problems.sentences() }
+        }
     };
     PartBody::Authorizer(AuthorizerPart { object, kind })
 }

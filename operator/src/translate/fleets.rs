@@ -37,10 +37,11 @@ impl Links {
             PartBody::Principal(principal) => {
                 Self { fleet: None, follows: principal.authorizers.clone(), uses: Vec::new() }
             }
-            // A shard has no links: each of its keys follows its plans.
-            PartBody::Authorizer(_) | PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => {
-                Self::default()
+            PartBody::Authorizer(authorizer) => {
+                Self { uses: authorizer.upstream().into_iter().cloned().collect(), ..Self::default() }
             }
+            // A shard has no links: each of its keys follows its plans.
+            PartBody::Keys(_) | PartBody::Upstream(_) | PartBody::Certificate(_) => Self::default(),
         }
     }
 }
@@ -133,7 +134,7 @@ impl Fleets {
     }
 
     /// The parts that go where this one goes. Stages come before routes and plans, these before what they use, and
-    /// Authorizers before Principals: there is no circle.
+    /// Authorizers before Principals and the ports of Services that they call: there is no circle.
     fn followers(&self, name: &PartName) -> Vec<PartName> {
         let used = self.links.get(name).into_iter().flat_map(|links| &links.uses);
         used.chain(self.attached.get(name).into_iter().flatten()).cloned().collect()

@@ -27,6 +27,8 @@ mod principals;
 mod references;
 mod resource_policy;
 mod routes;
+mod secret_values;
+mod service_ports;
 mod stages;
 mod statuses;
 mod translation;

@@ -3,17 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Service;
 use sluice_crds::Authorizer;
-use sluice_crds::condition::reason;
-use sluice_wire::{AuthorizerUse, Integration, PartName, RuleAction, RulePolicy};
+use sluice_wire::{AuthorizerUse, Integration, RuleAction, RulePolicy};
 
-use crate::lower::{self, Authorities, Authorization, Policy, ServicePort, ServiceTls};
+use crate::lower::{self, Authorization, Policy};
 use crate::problem::Problems;
-use crate::translate::node::{CaId, UpstreamId, UpstreamTlsId};
+use crate::translate::node::UpstreamId;
 use crate::translate::references::{Referrer, resolve};
 use crate::translate::view::View;
-use crate::translate::{authorizers, ca, upstreams};
+use crate::translate::{authorizers, service_ports, upstreams};
 
 /// What proxies do with the requests of a rule. `services` collects the ports that it forwards to.
 pub(crate) fn action(
@@ -39,7 +37,12 @@ fn translate(
 ) -> Option<RulePolicy> {
     let authorizer = authorizer(view, from, &policy.authorization, problems);
     let integration = match &policy.integration {
-        lower::Integration::Service(port) => Integration::Service(upstream(view, from, port, problems, services)?),
+        lower::Integration::Service(port) => {
+            let id = service_ports::resolve(view, from, port, problems)?;
+            let name = upstreams::part_name(&id);
+            services.insert(id);
+            Integration::Service(name)
+        }
         lower::Integration::Http(target) => Integration::Http(target.clone()),
         lower::Integration::Mock(mock) => Integration::Mock(mock.clone()),
     };
@@ -74,58 +77,4 @@ fn authorizer(
         unresolved.report(&authorizer.field, problems);
     }
     Some(AuthorizerUse { part: authorizers::part_name(&authorizer.key), scopes: scopes.clone() })
-}
-
-fn upstream(
-    view: &View<'_>,
-    from: Referrer<'_>,
-    ServicePort { service, port, port_field, tls }: &ServicePort,
-    problems: &mut Problems,
-    services: &mut BTreeSet<UpstreamId>,
-) -> Option<PartName> {
-    let key = &service.key;
-    let found = match resolve::<Service>(view, from, key) {
-        Ok(found) => found,
-        Err(unresolved) => {
-            unresolved.report(&service.field, problems);
-            return None;
-        }
-    };
-    if !upstreams::has_port(found, *port) {
-        let why = format!("Service {key} has no TCP port {port}; its ports are: {}", upstreams::ports(found));
-        problems.unresolved(reason::PORT_NOT_FOUND, port_field, why);
-        return None;
-    }
-    if let Err(why) = upstreams::protocol(found, *port) {
-        problems.unresolved(reason::UNSUPPORTED_PROTOCOL, port_field, format_args!("Service {key}: {why}"));
-        return None;
-    }
-    let tls = match tls {
-        Some(tls) => Some(service_tls(view, from, tls, problems)?),
-        None => None,
-    };
-    let id = UpstreamId { service: key.clone(), port: *port, tls };
-    let name = upstreams::part_name(&id);
-    services.insert(id);
-    Some(name)
-}
-
-fn service_tls(
-    view: &View<'_>,
-    from: Referrer<'_>,
-    ServiceTls { hostname, ca }: &ServiceTls,
-    problems: &mut Problems,
-) -> Option<UpstreamTlsId> {
-    let ca = match ca {
-        None => None,
-        Some(Authorities { kind, object, key }) => {
-            let id = CaId { kind: *kind, object: object.key.clone(), key: key.clone() };
-            if let Err(unresolved) = ca::permitted(view, from, &id) {
-                unresolved.report(&object.field, problems);
-                return None;
-            }
-            Some(id)
-        }
-    };
-    Some(UpstreamTlsId { namespace: from.namespace().to_owned(), hostname: hostname.clone(), ca })
 }

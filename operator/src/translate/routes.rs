@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_crds::Stage;
 use sluice_crds::condition::reason;
 use sluice_wire::{FieldMatch, PartBody, PartKind, PartName, PathTemplate, RoutePart, Rule, RuleAction, Segment};
 
@@ -19,6 +20,19 @@ use crate::translate::{hosts, policy, stages};
 
 /// An index of a rule, and a method of it.
 type RuleMethod = (usize, &'static str);
+
+/// How the rules of an object differ at some Stages from what it says.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Differences {
+    /// What an older object has.
+    lost: BTreeSet<RuleMethod>,
+    /// The rules that reject their requests.
+    unusable: BTreeSet<usize>,
+}
+
+/// Why a rule with `apiKey: Alternative` rejects its requests at a Stage whose keys are named by authorizers.
+const ALTERNATIVE_TO_ITSELF: &str = "Alternative needs a key that clients send; with apiKeySource of type Authorizer there is a \
+                                     key only after the authorizer has accepted the request: write Required or Optional";
 
 /// The name of the part for the routes of an object.
 pub(crate) fn part_name(key: &ObjectKey) -> PartName {
@@ -85,7 +99,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     let mut services = BTreeSet::new();
     let rules = rules(view, route, problems, &mut services);
     let everywhere = problems.clone();
-    let mut groups: BTreeMap<BTreeSet<RuleMethod>, Vec<ObjectKey>> = BTreeMap::new();
+    let mut groups: BTreeMap<Differences, Vec<ObjectKey>> = BTreeMap::new();
     let mut at_stages = Vec::new();
     for lower::Reference { key: stage, field } in &route.stages {
         let mut here = Problems::default();
@@ -95,7 +109,11 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
                 let why = format!("Stage {stage} is not served: see its Accepted condition");
                 here.accept(reason::STAGE_NOT_SERVED, field, why);
             }
-            Ok(_) => groups.entry(lost(view, route, stage, &mut here)).or_default().push(stage.clone()),
+            Ok(found) => {
+                let unusable = unusable(route, stage, found, &mut here);
+                let differences = Differences { lost: lost(view, route, stage, &mut here), unusable };
+                groups.entry(differences).or_default().push(stage.clone());
+            }
         }
         problems.extend(here.clone());
         let mut all = everywhere.clone();
@@ -105,12 +123,19 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
     let mut translated = Translated::of([], Detail::None);
     translated.needs = services.into_iter().map(Node::Upstream).collect();
     let mut served = BTreeSet::new();
-    for (lost, stages) in groups {
+    for (Differences { lost, unusable }, stages) in groups {
         let kept = rules.iter().enumerate().filter_map(|(at, rule)| {
             let gone = lost.iter().filter(|(rule, _)| *rule == at).map(|(_, method)| *method);
             gone.fold(rule.clone(), |rule, method| rule.and_then(|rule| without(rule, method))).map(|rule| (at, rule))
         });
-        let kept: Vec<(usize, Rule)> = kept.collect();
+        let kept: Vec<(usize, Rule)> = kept
+            .map(|(at, mut rule)| {
+                if unusable.contains(&at) {
+                    rule.action = RuleAction::Invalid { why: ALTERNATIVE_TO_ITSELF.to_owned() };
+                }
+                (at, rule)
+            })
+            .collect();
         if kept.is_empty() {
             continue;
         }
@@ -120,7 +145,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         translated.rules.extend(stages.iter().map(|stage| (stage.clone(), valid.len())));
         served.extend(valid);
         // Kubernetes names have no @: no other object's part can have this name.
-        let first = stages.first().filter(|_| !lost.is_empty());
+        let first = stages.first().filter(|_| !lost.is_empty() || !unusable.is_empty());
         let ObjectKey { namespace, name } = &route.key;
         let name = match first {
             Some(stage) if stage.namespace == *namespace => PartName::of_route_at_stage(namespace, name, &stage.name),
@@ -211,6 +236,22 @@ fn without(mut rule: Rule, method: &str) -> Option<Rule> {
     (!rule.methods.is_empty()).then_some(rule)
 }
 
+/// The rules that cannot be used at a Stage.
+fn unusable(route: &Route, stage: &ObjectKey, found: &Stage, problems: &mut Problems) -> BTreeSet<usize> {
+    if !stages::authorizers_name_keys(found) {
+        return BTreeSet::new();
+    }
+    let alternative = |rule: &lower::Rule| rule.policy.as_ref().is_some_and(|policy| policy.alternative_key);
+    let rules = route.rules.iter().enumerate().filter(|(_, rule)| alternative(rule));
+    rules
+        .map(|(at, rule)| {
+            let why = format!("at Stage {stage}, {ALTERNATIVE_TO_ITSELF}");
+            problems.invalid(&format!("{}.apiKey", rule.field), why);
+            at
+        })
+        .collect()
+}
+
 /// The rules and methods that an older object has in a Stage.
 fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Problems) -> BTreeSet<RuleMethod> {
     let version = version_text(route);
@@ -240,8 +281,6 @@ fn lost(view: &View<'_>, route: &Route, stage: &ObjectKey, problems: &mut Proble
 
 #[cfg(test)]
 mod tests {
-    use sluice_crds::Stage;
-
     use super::*;
     use crate::cluster_state::ClusterState;
     use crate::lower::{Authorization, Integration, Policy, Reference, ServicePort};

@@ -353,17 +353,28 @@ fn api_key_source(source: &api::ApiKeySource, problems: &mut Problems) -> Option
         problems.invalid("spec.apiKeySource.scheme", "it is allowed with type Header only");
         return None;
     }
-    match type_ {
-        ApiKeySourceType::Header => match fields::header_name(name) {
+    match (type_, name) {
+        (ApiKeySourceType::Header, Some(name)) => match fields::header_name(name) {
             Ok(name) => Some(ApiKeySource::Header { name, scheme: scheme.clone() }),
             Err(why) => {
                 problems.invalid("spec.apiKeySource.name", why);
                 None
             }
         },
-        ApiKeySourceType::Query => Some(ApiKeySource::Query(name.clone())),
-        ApiKeySourceType::Cookie => Some(ApiKeySource::Cookie(name.clone())),
+        (ApiKeySourceType::Query, Some(name)) => Some(ApiKeySource::Query(name.clone())),
+        (ApiKeySourceType::Cookie, Some(name)) => Some(ApiKeySource::Cookie(name.clone())),
+        (ApiKeySourceType::Authorizer, None) => Some(ApiKeySource::Authorizer),
+        _ => {
+            let why = "name is required, except with type Authorizer, which has none";
+            problems.invalid("spec.apiKeySource", why);
+            None
+        }
     }
+}
+
+/// Whether the keys of a Stage's requests are what its Lambda authorizers name.
+pub(crate) fn authorizers_name_keys(stage: &Stage) -> bool {
+    stage.spec.api_key_source.as_ref().is_some_and(|source| source.type_ == ApiKeySourceType::Authorizer)
 }
 
 fn problems_of_defaults(broken: bool, problems: &Problems) -> Option<String> {

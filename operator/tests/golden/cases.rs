@@ -22,6 +22,8 @@ cases! {
     authorizer_keys_private_and_symmetric
     authorizer_lambda
     authorizer_lambda_bad
+    authorizer_lambda_service
+    authorizer_lambda_service_bad
     authorizer_long_skew
     authorizer_service_account
     authorizer_skew_of_half_a_second
@@ -136,6 +138,7 @@ cases! {
     source_bad
     stage_all_hosts_lost
     stage_api_key_source
+    stage_api_key_source_authorizer
     stage_api_key_source_bad
     stage_bad_base_path
     stage_bad_host_is_left_out

@@ -167,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::auth::identity::Identity;
+    use crate::key::Presented;
 
     fn grant(expires: SystemTime) -> Grant {
         let identity = Identity {
@@ -176,6 +177,7 @@ mod tests {
             attributes: Map::new(),
             expires,
             policies: None,
+            api_key: Presented::Nothing,
             cache_identity: Box::default(),
         };
         Grant::new(identity, 0, 0, true)

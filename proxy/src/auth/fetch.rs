@@ -10,8 +10,9 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use rustls::pki_types::ServerName;
-use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES};
+use sluice_wire::{KeySetError, MAX_KEY_SET_BYTES, PartName};
 
+use super::service_pools::{Servers, ServicePools};
 use crate::transport::{
     self, CallKind, CollectError, ConnectError, Context, Failures, Http, Payload, Pool, Tls, TlsTarget, Transport,
     call, collect_capped,
@@ -66,33 +67,44 @@ pub(crate) trait Fetch: Send + Sync + 'static {
 pub(crate) struct Fetcher {
     tls: Arc<Tls>,
     transport: Context,
+    services: Arc<ServicePools>,
 }
-
-type Servers = Pool<Empty<Bytes>>;
 
 impl Fetcher {
     pub(crate) fn new(tls: Arc<Tls>, transport: Context) -> Self {
-        Self { tls, transport: Context { threads: 1, ..transport } }
+        let transport = Context { threads: 1, ..transport };
+        Self { tls, services: Arc::new(ServicePools::new(transport.clone())), transport }
     }
 
     /// A server that is called often: connections to it are kept. `tenant` is the namespace that calls it.
     pub(super) fn endpoint(&self, url: &str, tenant: &str) -> Result<Endpoint, FetchError> {
         let target = Target::parse(url)?;
-        let pool = self.pool(&target, tenant)?;
-        Ok(Endpoint { target, pool })
+        let pool = Arc::new(self.pool(&target, tenant)?);
+        Ok(Endpoint { resource: target.resource, pool })
+    }
+
+    /// The endpoints of a Service, called with this header `host` and this path.
+    pub(super) fn service(&self, part: &PartName, host: &str, path: &str) -> Result<Endpoint, FetchError> {
+        let resource = Target::parse(&format!("http://{host}{path}"))?.resource;
+        Ok(Endpoint { resource, pool: self.services.get_or_new(part) })
+    }
+
+    /// The Services that are called.
+    pub(super) fn services(&self) -> &ServicePools {
+        &self.services
     }
 
     fn pool(&self, target: &Target, tenant: &str) -> Result<Servers, FetchError> {
         let tls = match target.secure {
             true => {
-                let name =
-                    ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url(target.host.clone()))?;
+                let host = &target.resource.host;
+                let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Url(host.clone()))?;
                 Some(TlsTarget { tls: self.tls.clone(), name })
             }
             false => None,
         };
         let pool = Pool::new(Failures::unlogged(), self.transport.clone());
-        pool.update_name(&target.host, target.port, tenant, &Transport { tls, http: Http::Alpn });
+        pool.update_name(&target.resource.host, target.port, tenant, &Transport { tls, http: Http::Alpn });
         Ok(pool)
     }
 
@@ -100,26 +112,26 @@ impl Fetcher {
         let target = Target::parse(url)?;
         // Documents are fetched every few minutes: their connections are not kept. A host of which names are never resolved
         // delays no key set of another host.
-        let pool = self.pool(&target, &format!("issuer {}", target.host))?;
-        let request = target.request(Method::GET).body(Payload::from(Empty::new()))?;
-        Ok(target.call(&pool, request, DEADLINE, MAX_BYTES).await?.1.to_vec())
+        let pool = self.pool(&target, &format!("issuer {}", target.resource.host))?;
+        let request = target.resource.request(Method::GET).body(Payload::from(Empty::new()))?;
+        Ok(target.resource.call(&pool, request, DEADLINE, MAX_BYTES).await?.1.to_vec())
     }
 }
 
 /// A server that is called often.
 pub(super) struct Endpoint {
-    target: Target,
-    pool: Servers,
+    resource: Resource,
+    pool: Arc<Servers>,
 }
 
 impl Endpoint {
     /// Host and port, as in the header `host`.
     pub(super) fn authority(&self) -> &str {
-        &self.target.authority
+        &self.resource.authority
     }
 
     pub(super) fn path(&self) -> &str {
-        &self.target.path
+        &self.resource.path
     }
 
     /// The body of the response to a form.
@@ -161,12 +173,12 @@ impl Endpoint {
     ) -> Result<(HeaderMap, Bytes), FetchError> {
         let once = async || {
             let mut request = self
-                .target
+                .resource
                 .request(Method::POST)
                 .header(header::CONTENT_LENGTH, body.len())
                 .body(Payload::in_memory(body.clone()))?;
             request.headers_mut().extend(headers.clone());
-            self.target.call(&self.pool, request, deadline, max_bytes).await
+            self.resource.call(&self.pool, request, deadline, max_bytes).await
         };
         let both = async {
             match once().await {
@@ -181,8 +193,13 @@ impl Endpoint {
 /// A URL, taken apart.
 struct Target {
     secure: bool,
-    host: String,
     port: u16,
+    resource: Resource,
+}
+
+/// What is called of a server.
+struct Resource {
+    host: String,
     authority: String,
     path: String,
 }
@@ -200,9 +217,11 @@ impl Target {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { secure, host, port, authority: authority.as_str().to_owned(), path })
+        Ok(Self { secure, port, resource: Resource { host, authority: authority.as_str().to_owned(), path } })
     }
+}
 
+impl Resource {
     fn request(&self, method: Method) -> http::request::Builder {
         Request::builder()
             .method(method)

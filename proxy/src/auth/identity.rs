@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use crate::key::Presented;
 use crate::permission::CallerPolicies;
 
 /// A verified caller.
@@ -20,6 +21,8 @@ pub(crate) struct Identity {
     pub(crate) attributes: Map<String, Value>,
     /// The policies of the caller; none: it may call everything that the other checks allow.
     pub(crate) policies: Option<Arc<CallerPolicies>>,
+    /// The API key that a Lambda authorizer names for the caller.
+    pub(crate) api_key: Presented,
     /// When the decision must be made again.
     pub(crate) expires: SystemTime,
     /// Distinguishes this caller from all others in cache keys. Where `id` is set it is sufficient: with any credential
@@ -112,9 +115,17 @@ mod tests {
     fn memory_counts_small_values_and_not_only_their_text() {
         let memory = |attributes: Value| {
             let attributes = attributes.as_object().unwrap().clone();
-            let (id, scopes, expires) = (None, Vec::new(), SystemTime::UNIX_EPOCH);
-            Identity { kind: "Jwt", id, scopes, attributes, policies: None, expires, cache_identity: Box::default() }
-                .memory()
+            let identity = Identity {
+                kind: "Jwt",
+                id: None,
+                scopes: Vec::new(),
+                attributes,
+                policies: None,
+                api_key: Presented::Nothing,
+                expires: SystemTime::UNIX_EPOCH,
+                cache_identity: Box::default(),
+            };
+            identity.memory()
         };
         assert_eq!(memory(json!({})), 0);
         assert!(memory(json!({"a": "x".repeat(1000)})) >= 1000);
@@ -138,6 +149,7 @@ mod tests {
             scopes: Vec::new(),
             attributes: attributes.as_object().unwrap().clone(),
             policies: None,
+            api_key: Presented::Nothing,
             expires: SystemTime::UNIX_EPOCH,
             cache_identity: Box::default(),
         };

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
+use sluice_sigv4::uri_encode;
 use sluice_wire::{ClientAuthentication, Hash};
 
 use super::calls::CallResult;
@@ -21,6 +22,7 @@ use super::identity::{Identity, cache_identity};
 use super::json;
 use super::remembered::Grant;
 use super::token_error::{IntrospectionFailure, TokenError};
+use crate::key::Presented;
 
 /// A longer response is not read.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
@@ -72,7 +74,7 @@ impl Introspection {
         let fetcher = fetcher.ok_or("The Authorizer needs a network.")?;
         let endpoint = fetcher.endpoint(&part.url, namespace).map_err(|error| format!("The URL: {error}."))?;
         let sources: Option<Vec<Source>> = part.token_from.iter().map(Source::compile).collect();
-        let (id, secret) = (form_encoded(&part.client_id), form_encoded(&part.client_secret));
+        let (id, secret) = (uri_encode(&part.client_id), uri_encode(&part.client_secret));
         let (authorization, in_form) = match part.client_authentication {
             ClientAuthentication::Basic => {
                 let text = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
@@ -120,7 +122,7 @@ impl Introspection {
 
 impl Client {
     async fn decide(&self, token: &str, digest: Hash) -> CallResult {
-        let form = format!("token={}&token_type_hint=access_token{}", form_encoded(token), self.in_form);
+        let form = format!("token={}&token_type_hint=access_token{}", uri_encode(token), self.in_form);
         // The result is remembered from here on: a token that is revoked meanwhile is not accepted for longer.
         let began = SystemTime::now();
         let response =
@@ -231,6 +233,7 @@ impl Rules {
             scopes,
             attributes: claims,
             policies: None,
+            api_key: Presented::Nothing,
             expires,
             cache_identity,
         })
@@ -246,21 +249,6 @@ fn permits_calls(claims: &Map<String, Value>) -> bool {
         Some(_) => false,
     };
     is("token_type", &["Bearer", "access_token"]) && is("token_use", &["access", "access_token"])
-}
-
-/// A value of a form (RFC 6749, appendix B). Spaces are `%20`, which servers read alike in forms and elsewhere.
-fn form_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 4);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            let digit = |value: u8| char::from_digit(u32::from(value), 16).map_or('0', |c| c.to_ascii_uppercase());
-            out.extend([digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

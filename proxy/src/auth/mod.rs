@@ -1,8 +1,9 @@
-//! Authorizers: who a caller is. An [`Authorizer`] decides about a request, remembers its decisions and waits where it has to;
-//! each kind is a module of its own, with what only that kind does. `gateway` has the authorizer of each rule;
+//! Authorizers: who a caller is. An [`Authorizer`] decides by the request as it is (`by_request`, which remembers decisions and waits
+//! where it has to) or by a signature (`iam`); each kind is a module of its own, with what only that kind does. `gateway` has the authorizer of each rule;
 //! `reject` has the response to a rejected request.
 
 mod authorizer;
+mod by_request;
 mod calls;
 mod claims;
 mod credential;
@@ -21,10 +22,11 @@ mod remembered;
 mod request;
 mod reviewed;
 mod role;
+mod service_pools;
 mod services;
 mod token_error;
 
-pub(crate) use authorizer::{Authorizer, KINDS};
+pub(crate) use authorizer::{Authorizer, KINDS, Means};
 pub(crate) use credential::Place;
 pub(crate) use decision::{Authorization, Decision, Outcome};
 pub(crate) use facts::RequestFacts;

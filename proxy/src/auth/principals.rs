@@ -16,6 +16,7 @@ use sluice_wire::{PartName, PrincipalPart};
 
 use super::identity::{Identity, cache_identity};
 use super::role::Role;
+use crate::key::Presented;
 use crate::key_use::{KeyUses, LastUse};
 use crate::permission::{AwsName, CallerPolicies};
 
@@ -238,6 +239,7 @@ fn compile(
             scopes: Vec::new(),
             attributes,
             policies: Some(policies.clone()),
+            api_key: Presented::Nothing,
             expires,
             cache_identity: cache_identity(&[b"Iam", id.as_bytes()]),
         });

@@ -11,10 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::RandomState;
 use serde_json::{Map, Value};
 use sluice_session::{Sealed, SessionKey, assumed_role};
-use sluice_sigv4::{Presented, SigningKey, signing_key};
+use sluice_sigv4::{SigningKey, signing_key};
 use sluice_wire::{PartName, PrincipalPart};
 
 use super::identity::{Identity, cache_identity};
+use crate::key::Presented;
 use crate::permission::{AwsName, CallerPolicies};
 
 /// Sessions of one role that are remembered. Others are opened for each request.
@@ -130,6 +131,7 @@ impl Role {
             attributes,
             policies: Some(Arc::new(policies)),
             expires,
+            api_key: Presented::Nothing,
             cache_identity: cache_identity(&[b"Iam", self.id.as_bytes(), opened.name.as_bytes()]),
         };
         Ok(Session {
@@ -156,7 +158,7 @@ impl Role {
 
 impl Session {
     /// The key that verifies what the session has signed in a scope.
-    pub(super) fn signing_key(&self, presented: &Presented) -> SigningKey {
+    pub(super) fn signing_key(&self, presented: &sluice_sigv4::Presented) -> SigningKey {
         let (date, region, service) = (presented.date(), presented.region(), presented.service());
         let scope = [date, region, service].join("/");
         if let Some(known) = &*self.signing_key.load()

@@ -1,10 +1,14 @@
 //! What authorizers share: key sets, and the means to call other servers.
 
+use std::sync::Arc;
+
+use sluice_wire::PartName;
 use tokio::runtime::Handle;
 
 use super::fetch::Fetcher;
 use super::jwt::KeySets;
 use super::principals::Principals;
+use super::service_pools::Servers;
 use crate::access_review::AccessReviews;
 
 /// What authorizers are compiled with.
@@ -34,6 +38,18 @@ impl Services {
             fetcher: None,
             access_reviews: AccessReviews::default(),
             principals: Principals::default(),
+        }
+    }
+
+    /// The endpoints of a Service that authorizers call; none: no authorizer calls it.
+    pub(crate) fn called(&self, part: &PartName) -> Option<Arc<Servers>> {
+        self.fetcher.as_ref().and_then(|fetcher| fetcher.services().get(part))
+    }
+
+    /// Forgets the Services that no authorizer calls any more.
+    pub(crate) fn sweep(&self) {
+        if let Some(fetcher) = &self.fetcher {
+            fetcher.services().sweep();
         }
     }
 }

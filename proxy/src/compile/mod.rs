@@ -5,28 +5,24 @@ mod diagnostics;
 mod index;
 mod lenient;
 mod rule;
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use http::HeaderName;
 use sluice_wire::{
-    AuthorizerKind, Behavior, CertificatePart, ClientAuth, Diagnostic, Hash, NEVER_FORWARDED, NameFields, Part,
-    PartBody, PartKind, PartName, Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
+    AuthorizerKind, CertificatePart, Diagnostic, Hash, NameFields, ObjectRef, Part, PartBody, PartKind, PartName,
+    Parts, RequestPolicy, RoutePart, StagePart, UpstreamPart,
 };
 
-use crate::auth::{Authorizer, PrincipalRing};
+use crate::auth::{Authorizer, Means, PrincipalRing};
 use crate::client_certificate::Trust;
-use crate::cors::Cors;
 use crate::gateway::router::{Matching, Position, Router};
-use crate::gateway::{self, Gateway, HostTable, KeySource, ResolvedPolicy, Rule, Stage, TlsPolicy};
+use crate::gateway::{Gateway, HostTable, Rule, Stage};
 use crate::key::KeyRing;
 use crate::listen::tls::Certificates;
-use crate::observe::access_log;
-use crate::permission::ResourcePolicy;
-use crate::source::SourceFilter;
 use crate::state::State;
 use diagnostics::{Diagnostics, diagnostic};
 use index::Index;
@@ -38,7 +34,10 @@ pub(crate) struct Control {
     state: State,
     stages: BTreeMap<PartName, Arc<StagePart>>,
     routes: Index,
-    authorizers: BTreeMap<PartName, Arc<Authorizer>>,
+    /// Or why each cannot be used, in a sentence.
+    authorizers: BTreeMap<PartName, Result<Arc<Authorizer>, String>>,
+    /// The Services that authorizers call, by authorizer.
+    called: BTreeMap<PartName, PartName>,
     ring: KeyRing,
     principals: PrincipalRing,
     upstreams: BTreeSet<PartName>,
@@ -70,6 +69,8 @@ struct Dirty {
     keeps: bool,
     /// Authorizers and upstreams.
     used: BTreeSet<PartName>,
+    /// Services that changed authorizers call.
+    called: BTreeSet<PartName>,
     certificates: bool,
 }
 
@@ -88,6 +89,7 @@ impl Control {
             stages: BTreeMap::new(),
             routes: Index::default(),
             authorizers: BTreeMap::new(),
+            called: BTreeMap::new(),
             ring: KeyRing::default(),
             principals,
             upstreams: BTreeSet::new(),
@@ -120,6 +122,7 @@ impl Control {
                 self.take(part, &mut dirty);
             }
         }
+        self.fill_called(snapshot, &dirty);
         self.ring.join(&self.state.buckets);
         self.principals.publish();
         let stages = self.compile_stages(snapshot, &mut dirty);
@@ -154,7 +157,8 @@ impl Control {
 
     fn store(&self, version: Hash, stages: BTreeMap<PartName, Arc<Stage>>) {
         let hosts = HostTable::new(stages.values());
-        let has_signatures = self.authorizers.values().any(|authorizer| authorizer.iam().is_some());
+        let signs = |authorizer: &Arc<Authorizer>| matches!(authorizer.means(), Means::Signature(_));
+        let has_signatures = self.authorizers.values().flatten().any(signs);
         let gateway = Gateway { version, hosts, stages, keys: self.ring.keys(), fleet: self.fleet, has_signatures };
         self.gateway.store(Arc::new(gateway));
     }
@@ -175,6 +179,7 @@ impl Control {
             }
             PartKind::Authorizer => {
                 self.authorizers.remove(name);
+                self.called.remove(name);
                 self.state.metrics.set_authorizer(name.id(), None);
                 dirty.used.insert(name.clone());
             }
@@ -232,14 +237,21 @@ impl Control {
             }
             PartBody::Authorizer(part) => {
                 let authorizer = Authorizer::compile(&part, &self.state.auth);
-                // The operator has already reported an object that it calls invalid.
-                if let Some(problem) =
-                    authorizer.problem().filter(|_| !matches!(part.kind, AuthorizerKind::Invalid { .. }))
+                if let Err(problem) = &authorizer
+                    // The operator has already reported an object that it calls invalid.
+                    && !matches!(part.kind, AuthorizerKind::Invalid { .. })
                 {
-                    let found = vec![diagnostic(&part.object, problem.to_owned())];
+                    let found = vec![diagnostic(&part.object, problem.clone())];
                     self.diagnostics.unreadable.insert(name.clone(), found);
                 }
-                self.state.metrics.set_authorizer(&part.object.id(), Some(&authorizer));
+                match part.upstream() {
+                    Some(service) => {
+                        self.called.insert(name.clone(), service.clone());
+                        dirty.called.insert(service.clone());
+                    }
+                    None => drop(self.called.remove(name)),
+                }
+                self.state.metrics.set_authorizer(&part.object.id(), authorizer.as_ref().ok());
                 self.authorizers.insert(name.clone(), authorizer);
                 dirty.used.insert(name.clone());
             }
@@ -292,6 +304,16 @@ impl Control {
         }
     }
 
+    /// Gives the authorizers that were compiled now the endpoints of the Services that they call: those of others may have them
+    /// already.
+    fn fill_called(&mut self, snapshot: &Parts<Part>, dirty: &Dirty) {
+        for name in &dirty.called {
+            if let Some(PartBody::Upstream(part)) = snapshot.get(name).and_then(|part| part.decode().ok()) {
+                self.update_upstream(name, Some(&part));
+            }
+        }
+    }
+
     /// Compiles the changed stages again, and in the other stages only the changed routes.
     fn compile_stages(&mut self, snapshot: &Parts<Part>, dirty: &mut Dirty) -> BTreeMap<PartName, Arc<Stage>> {
         for used in dirty.used.iter().filter(|name| name.kind == PartKind::Authorizer) {
@@ -332,7 +354,7 @@ impl Control {
                 self.forget_metrics(&name, &part, route);
             }
             let trust = self.trusts.get(&name);
-            let made = assemble(&name, &part, router, &self.state, self.request_policy, trust);
+            let made = stage::assemble(&name, &part, router, &self.state, self.request_policy, trust);
             stages.insert(name, Arc::new(made));
         }
         stages
@@ -396,8 +418,21 @@ impl Control {
         }
     }
 
-    /// Routes that refer to upstreams that are not there.
+    /// Authorizers and routes that refer to upstreams that are not there.
     fn look_for_missing(&mut self, dirty: &Dirty) {
+        for name in dirty.used.iter().filter(|name| name.kind == PartKind::Authorizer) {
+            self.diagnostics.missing.remove(name);
+        }
+        for (name, service) in &self.called {
+            if !dirty.used.contains(name) && !dirty.used.contains(service) {
+                continue;
+            }
+            if self.upstreams.contains(service) {
+                self.diagnostics.missing.remove(name);
+            } else {
+                self.diagnostics.missing.insert(name.clone(), vec![missing(&name.object(), service)]);
+            }
+        }
         let used = dirty.used.iter().filter(|name| name.kind == PartKind::Upstream);
         let routes: BTreeSet<PartName> =
             used.flat_map(|name| self.routes.users(name)).chain(dirty.routes.keys()).cloned().collect();
@@ -407,11 +442,7 @@ impl Control {
                 continue;
             };
             let absent = uses.filter(|used| used.kind == PartKind::Upstream && !self.upstreams.contains(*used));
-            let say = |used: &PartName| {
-                let id = used.id();
-                diagnostic(object, format!("It calls the Service {id}, of which this proxy knows nothing."))
-            };
-            let found: Vec<Diagnostic> = absent.map(say).collect();
+            let found: Vec<Diagnostic> = absent.map(|used| missing(object, used)).collect();
             if found.is_empty() {
                 self.diagnostics.missing.remove(&name);
             } else {
@@ -421,63 +452,11 @@ impl Control {
     }
 }
 
+fn missing(object: &ObjectRef, service: &PartName) -> Diagnostic {
+    diagnostic(object, format!("It calls the Service {}, of which this proxy knows nothing.", service.id()))
+}
+
 /// Whether the hosts of a Stage have certificates, or must not have those of others.
 fn has_tls(stage: &StagePart) -> bool {
     stage.tls.is_some() || !stage.certificates.is_empty()
-}
-
-/// The headers that clients can spoof and that are forwarded all the same. The schema permits no others; an object may be older.
-fn forwarded_headers(part: &StagePart) -> Box<[HeaderName]> {
-    let permitted = part.forward_client_headers.iter().filter(|name| !NEVER_FORWARDED.contains(&name.as_str()));
-    permitted.filter_map(|name| name.parse().ok()).collect()
-}
-
-/// How the ARNs of a Stage's methods begin.
-fn arn(part: &StagePart) -> Box<str> {
-    let of_policy = || part.policy.as_ref().map(|policy| &policy.arn);
-    let start = part.arn.as_ref().or_else(of_policy).map_or("arn:aws:execute-api:::", String::as_str);
-    format!("{start}/{}/", part.object.name).into()
-}
-
-fn assemble(
-    name: &PartName,
-    part: &StagePart,
-    router: Router<Arc<Rule>>,
-    state: &State,
-    fleet: RequestPolicy,
-    trust: Option<&Arc<Trust>>,
-) -> Stage {
-    let key_source = part.api_key_source.as_deref().and_then(KeySource::compile);
-    let policy = part.policy.as_deref().and_then(ResourcePolicy::compile);
-    let client_auth = part.client_auth.as_deref().zip(trust).map(|(client_auth, trust)| {
-        let ClientAuth { required, forward, .. } = *client_auth;
-        Box::new(gateway::ClientAuth { trust: trust.clone(), required, forward })
-    });
-    Stage {
-        part: name.clone(),
-        object: part.object.clone(),
-        hostnames: part.hostnames.clone(),
-        base: part.base_path.trim_end_matches('/').into(),
-        behavior: part.behavior,
-        request_policy: ResolvedPolicy::new(part.request_policy.or(fleet), part.behavior),
-        forward_client_headers: forwarded_headers(part),
-        invalid: part.is_invalid()
-            || (part.api_key_source.is_some() && key_source.is_none())
-            || (part.policy.is_some() && policy.is_none())
-            || (part.client_auth.is_some() && client_auth.is_none()),
-        client_auth,
-        arn: arn(part),
-        policy: policy.map(Box::new),
-        source: part.source.as_deref().map(SourceFilter::compile),
-        key_source: key_source.unwrap_or_default(),
-        tls: part.tls.as_ref().map(|tls| TlsPolicy::compile(tls, state.https_port)),
-        rate_limit_headers: part.rate_limit_headers,
-        cors: part.cors.as_deref().map(Cors::compile),
-        log: part.access_log.then(|| access_log::of_stage(&part.object.id())),
-        router,
-        metrics: state.metrics.stage(&part.object.id()),
-        memory: state.memory.clone(),
-        // AWS does not invalidate.
-        cache: state.caches.get(name).filter(|_| part.cache.is_some() && part.behavior == Behavior::Native).cloned(),
-    }
 }

@@ -54,6 +54,7 @@ pub(super) fn sees_no_difference(old: &StagePart, new: &StagePart) -> bool {
     old.object == new.object
         && old.throttle == new.throttle
         && old.client_throttle == new.client_throttle
+        && old.api_key_source == new.api_key_source
         && old.cache == new.cache
         && old.behavior == new.behavior
         && old.trailing_slash == new.trailing_slash
@@ -70,7 +71,7 @@ pub(super) fn label<'a>(stage_namespace: &str, namespace: &str, name: &'a str) -
 /// Compiles all rules of a route.
 pub(super) fn compile(
     site: &Site<'_>,
-    authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
+    authorizers: &BTreeMap<PartName, Result<Arc<Authorizer>, String>>,
     state: &mut State,
 ) -> Compiled {
     let object = &site.route.object;
@@ -152,7 +153,7 @@ fn policy(
     part: &PartName,
     rule: &wire::Rule,
     policy: &wire::RulePolicy,
-    authorizers: &BTreeMap<PartName, Arc<Authorizer>>,
+    authorizers: &BTreeMap<PartName, Result<Arc<Authorizer>, String>>,
     expressions: &mut Expressions,
     state: &mut State,
 ) -> Result<Policy, Problem> {
@@ -162,12 +163,14 @@ fn policy(
             let found = authorizers.get(&used.part);
             let found =
                 found.ok_or_else(|| format!("its Authorizer {} is not known to this proxy.", used.part.id()))?;
-            if let Some(problem) = found.problem() {
-                return Err(format!("its Authorizer {} cannot be used: {problem}", used.part.id()));
-            }
+            let found = found.as_ref();
+            let found = found.map_err(|why| format!("its Authorizer {} cannot be used: {why}", used.part.id()))?;
             Some((found.clone(), used.scopes.clone()))
         }
     };
+    if policy.alternative_key && site.stage.api_key_source.as_deref() == Some(&wire::ApiKeySource::Authorizer) {
+        return Err("it needs an API key or its Authorizer, which alone can name the key.".to_owned());
+    }
     let throttle = policy.throttle.or(site.stage.throttle);
     let client_throttle = policy.client_throttle.or(site.stage.client_throttle);
     let request = edits(&policy.request_headers, Message::Request)?;

@@ -41,7 +41,7 @@ pub(crate) struct Stage {
     pub(crate) arn: Box<str>,
     /// None: every request that passes the other checks is allowed.
     pub(crate) policy: Option<Box<ResourcePolicy>>,
-    /// Where clients send their API key.
+    /// Where the API key of a request is.
     pub(crate) key_source: KeySource,
     /// None: it is served over plain HTTP only.
     pub(crate) tls: Option<TlsPolicy>,
@@ -89,7 +89,7 @@ pub(crate) struct ClientAuth {
     pub(crate) forward: bool,
 }
 
-/// Where clients send their API key.
+/// Where the API key of a request is.
 #[derive(Debug)]
 pub(crate) enum KeySource {
     /// In a header, after a scheme if there is one.
@@ -99,6 +99,8 @@ pub(crate) enum KeySource {
     },
     Query(Box<str>),
     Cookie(Box<str>),
+    /// The authorizer names it.
+    Authorizer,
 }
 
 impl Default for KeySource {
@@ -116,6 +118,7 @@ impl KeySource {
             }
             ApiKeySource::Query(name) => Self::Query(name.as_str().into()),
             ApiKeySource::Cookie(name) => Self::Cookie(name.as_str().into()),
+            ApiKeySource::Authorizer => Self::Authorizer,
         })
     }
 }

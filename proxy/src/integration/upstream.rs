@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use sluice_wire::{Endpoints, HttpTarget, UpstreamPart};
 
 use crate::body::Upload;
-use crate::transport::{self, Context, Failures, Http, Pool, Tls, TlsTarget, Transport};
+use crate::transport::{self, Context, Failures, Http, Pool, SendBody, Tls, TlsTarget, Transport};
 
 /// Endpoints that requests are forwarded to.
 pub(crate) type Upstream = Pool<Box<Upload>>;
@@ -37,8 +37,8 @@ pub(crate) fn authorities(roots: &[String]) -> Result<Arc<Tls>, String> {
 
 /// Replaces the endpoints of a Service port; none: the Service or its port is gone. With TLS, its certificate is verified
 /// with `tls`. An error: it cannot be called as configured.
-pub(crate) fn update(
-    upstream: &Upstream,
+pub(crate) fn update<B: SendBody>(
+    upstream: &Pool<B>,
     part: Option<&UpstreamPart>,
     tls: Result<&Arc<Tls>, String>,
 ) -> Result<(), String> {

@@ -65,7 +65,7 @@ impl Collector for AuthorizerCollector {
         self.remembered.reset();
         for (name, authorizer) in self.all().iter() {
             let Some(authorizer) = authorizer.upgrade() else { continue };
-            let Some(kind) = authorizer.kind().and_then(|kind| KINDS.get(kind)) else { continue };
+            let Some(kind) = KINDS.get(authorizer.kind()) else { continue };
             let count = i64::try_from(authorizer.remembered()).unwrap_or(i64::MAX);
             self.remembered.with_label_values(&[&**name, *kind]).set(count);
         }

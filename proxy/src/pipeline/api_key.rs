@@ -9,7 +9,7 @@ use super::credentials::{remove_all, without};
 use super::edits;
 use super::exchange::Exchange;
 use super::explain;
-use crate::auth::Place;
+use crate::auth::{Identity, Place};
 use crate::explain::Check;
 use crate::gateway::path::query_pairs;
 use crate::gateway::{Gateway, KeySource, Matched, Policy};
@@ -29,8 +29,8 @@ pub(super) fn check<'a>(
     let source = &matched.stage.key_source;
     exchange.begin(Check::ApiKey);
     explain::key(exchange, source, None, None);
-    let record = match find(source, parts) {
-        Presented::Key(text) => gateway.keys.find(&text).ok_or(Reject::InvalidKey)?,
+    let record = match find(source, parts, exchange.identity.as_deref()) {
+        Presented::Key(digest) => gateway.keys.find(&digest).ok_or(Reject::InvalidKey)?,
         Presented::Nothing if policy.optional_key => {
             remove_others(source, parts, present);
             return Ok(None);
@@ -60,7 +60,7 @@ pub(super) fn alternative<'a>(
     present: Present,
 ) -> Result<Option<&'a PlanAtStage>, Reject> {
     let source = &matched.stage.key_source;
-    if find(source, parts) == Presented::Nothing {
+    if find(source, parts, None) == Presented::Nothing {
         // Without an authorizer nothing would be verified.
         let Some(_) = &policy.authorizer else {
             exchange.begin(Check::ApiKey);
@@ -79,13 +79,14 @@ pub(super) fn alternative<'a>(
         }
         KeySource::Header { name, .. } => Some(Place::Header(name)),
         KeySource::Cookie(name) => Some(Place::Cookie(name)),
-        KeySource::Query(_) => None,
+        KeySource::Query(_) | KeySource::Authorizer => None,
     };
     remove_all(authorizer, verified, parts, present)?;
     Ok(plan)
 }
 
-fn find<'a>(source: &KeySource, parts: &'a Parts) -> Presented<'a> {
+/// The key of a request of a caller; none: no authorizer has accepted one.
+fn find(source: &KeySource, parts: &Parts, caller: Option<&Identity>) -> Presented {
     let headers = &parts.headers;
     match source {
         KeySource::Header { name, scheme: None } => {
@@ -103,6 +104,7 @@ fn find<'a>(source: &KeySource, parts: &'a Parts) -> Presented<'a> {
             }))
         }
         KeySource::Cookie(name) => presented(cookies(headers, name).map(Cow::Borrowed)),
+        KeySource::Authorizer => caller.map_or(Presented::Nothing, |caller| caller.api_key),
     }
 }
 
@@ -122,7 +124,7 @@ fn after<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
 fn remove_others(source: &KeySource, parts: &mut Parts, present: Present) {
     let header = match source {
         KeySource::Header { name, .. } => Some(name),
-        KeySource::Query(_) | KeySource::Cookie(_) => None,
+        KeySource::Query(_) | KeySource::Cookie(_) | KeySource::Authorizer => None,
     };
     if header == Some(&API_KEY) {
         return; // other spellings of it are removed from each request
@@ -136,6 +138,7 @@ fn remove_others(source: &KeySource, parts: &mut Parts, present: Present) {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use sluice_wire::Hash;
 
     use super::*;
 
@@ -147,7 +150,7 @@ mod tests {
     fn a_key_is_read_from_the_place_of_the_stage_only() {
         let query = || KeySource::Query("api_key".into());
         let jar = || KeySource::Cookie("key".into());
-        let (key, none, bad) = (Some(Some("k1")), Some(None), None);
+        let (key, none, bad) = (Presented::Key(Hash::of(b"k1")), Presented::Nothing, Presented::Invalid);
         for (source, target, headers, expected) in [
             (header("x-api-key", None), "/", &[("x-api-key", "k1")][..], key),
             (header("x-api-key", None), "/?api_key=k1", &[("cookie", "key=k1")], none),
@@ -181,17 +184,13 @@ mod tests {
             (jar(), "/", &[("cookie", "a=b"), ("cookie", "key=\"k1\"")], key),
             (jar(), "/", &[("cookie", "key=k1;key=k2")], bad),
             (jar(), "/", &[("cookie", "monkey=k1; Key=k1; key")], none),
+            (KeySource::Authorizer, "/?api_key=k1", &[("x-api-key", "k1"), ("cookie", "key=k1")], none),
         ] {
             let mut request = http::Request::get(target).body(()).unwrap().into_parts().0;
             for (name, value) in headers {
                 request.headers.append(*name, HeaderValue::from_static(value));
             }
-            let found = match find(&source, &request) {
-                Presented::Nothing => Some(None),
-                Presented::Key(key) => Some(Some(String::from_utf8(key.into_owned()).unwrap())),
-                Presented::Invalid => None,
-            };
-            assert_eq!(found.as_ref().map(Option::as_deref), expected, "{source:?} {target} {headers:?}");
+            assert_eq!(find(&source, &request, None), expected, "{source:?} {target} {headers:?}");
         }
     }
 }

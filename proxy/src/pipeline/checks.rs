@@ -16,7 +16,7 @@ use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
 use super::{api_key, authorize, explain};
-use crate::auth::{AuthRequest, Authorization, Decision, Outcome, SignatureError};
+use crate::auth::{AuthRequest, Authorization, Decision, Means, Outcome, SignatureError};
 use crate::cache::INVALIDATE_SCOPE;
 use crate::explain::{Check, ExplainedLimit};
 use crate::gateway::{Gateway, Matched, Policy, readings};
@@ -65,8 +65,8 @@ pub(crate) async fn pass(
         }
         exchange.begin(Check::Authorizer);
         explain::authorizer(exchange, authorizer, scopes, None);
-        let (authorization, verified, signed) = match authorizer.iam() {
-            None => {
+        let (authorization, verified, signed) = match authorizer.means() {
+            Means::Request(by_request) => {
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
                 let facts = || variables.facts();
                 let request = AuthRequest {
@@ -78,12 +78,12 @@ pub(crate) async fn pass(
                     variables: &variables,
                     facts: &facts,
                 };
-                let authorization = authorizer.authorize(&request).await;
+                let authorization = by_request.authorize(&request).await;
                 // Most authorizers have one place: the verified one.
                 let verified = if authorizer.keeps_places() { None } else { authorizer.credential_place(&request) };
                 (authorization, verified, None)
             }
-            Some(iam) => {
+            Means::Signature(iam) => {
                 // Boxed: other requests do not carry its future.
                 let (authorization, signed) =
                     Box::pin(signature::authorize(iam, exchange, matched, policy, call)).await?;
@@ -145,16 +145,14 @@ pub(crate) async fn pass(
 
 /// A decision of an authorizer, to be counted.
 struct Decided {
-    kind: Option<usize>,
+    kind: usize,
     took: Option<Duration>,
     last_use: Option<Arc<LastUse>>,
 }
 
 impl Decided {
     fn count(self, exchange: &Exchange, matched: &Matched<'_>, outcome: Outcome) {
-        if let Some(kind) = self.kind {
-            matched.stage.metrics.authorized(exchange.recorder.worker, kind, outcome, self.took);
-        }
+        matched.stage.metrics.authorized(exchange.recorder.worker, self.kind, outcome, self.took);
         if let (Outcome::Allowed, Some(last_use)) = (outcome, self.last_use) {
             last_use.note(SystemTime::now());
         }

@@ -103,7 +103,7 @@ pub(super) fn authorizer(
         };
         found.authorizer = Some(ExplainedAuthorizer {
             name: authorizer.name().to_owned(),
-            kind: authorizer.kind().and_then(|kind| KINDS.get(kind).copied()),
+            kind: KINDS.get(authorizer.kind()).copied(),
             decision,
             reason,
             scopes: scopes.to_vec(),
@@ -162,6 +162,7 @@ pub(super) fn key(exchange: &Exchange, source: &KeySource, record: Option<&KeyRe
             KeySource::Header { name, scheme: Some(scheme) } => format!("header {name}, scheme {scheme}"),
             KeySource::Query(name) => format!("query parameter {name}"),
             KeySource::Cookie(name) => format!("cookie {name}"),
+            KeySource::Authorizer => "usageIdentifierKey of the Lambda authorizer".to_owned(),
         };
         found.api_key = Some(ExplainedKey {
             place,

@@ -7,7 +7,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tagged::{self, Tagged, Unknown};
-use crate::{Lambda, ObjectRef, TokenSource};
+use crate::{Lambda, ObjectRef, PartName, TokenSource};
 
 /// One Authorizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,17 @@ pub struct AuthorizerPart {
     pub object: ObjectRef,
     /// How it identifies callers.
     pub kind: AuthorizerKind,
+}
+
+impl AuthorizerPart {
+    /// The part of the Service that it calls; none: it calls none.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&PartName> {
+        match &self.kind {
+            AuthorizerKind::Lambda(lambda) => lambda.function.upstream(),
+            _ => None,
+        }
+    }
 }
 
 /// The kinds of authorizer.

@@ -5,7 +5,7 @@ use std::fmt;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::{TokenSource, Variable};
+use crate::{PartName, TokenSource, Variable};
 
 /// A function that decides about requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,33 @@ pub enum LambdaFunction {
     Url(String),
     /// By the API `Invoke` of AWS Lambda.
     Invoke(LambdaInvoke),
+    /// By a port of a Service, as [`Self::Url`] or as [`Self::Invoke`].
+    Service(LambdaService),
+}
+
+impl LambdaFunction {
+    /// The part of the Service that is called.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&PartName> {
+        match self {
+            Self::Url(_) | Self::Invoke(_) => None,
+            Self::Service(service) => Some(&service.upstream),
+        }
+    }
+}
+
+/// A function behind a port of a Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LambdaService {
+    /// The part with the endpoints, and with the settings of TLS.
+    pub upstream: PartName,
+    /// The header `host`.
+    pub host: String,
+    /// The path of the POST.
+    pub path: String,
+    /// Set if the server has the API `Invoke`; none: the event is the body of the POST.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoke: Option<Invocation>,
 }
 
 /// A function behind the API `Invoke`.
@@ -42,6 +69,14 @@ pub enum LambdaFunction {
 pub struct LambdaInvoke {
     /// `ENDPOINT/2015-03-31/functions/NAME/invocations`.
     pub url: String,
+    /// How calls are signed.
+    #[serde(flatten)]
+    pub invocation: Invocation,
+}
+
+/// How calls of the API `Invoke` are signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
     /// The region of the signature.
     pub region: String,
     /// With which calls are signed; none: they are not signed.
@@ -169,6 +204,15 @@ mod tests {
         assert_eq!(serde_json::to_string(&lambda).unwrap(), text);
         let printed = format!("{lambda:?} {lambda:#?}");
         assert!(printed.contains("AKIA") && !printed.contains("s3cret") && !printed.contains("s3ssion"), "{printed}");
+        let service = text.replace(
+            r#"{"Invoke":{"url":"https://l.example/2015-03-31/functions/f/invocations","region""#,
+            r#"{"Service":{"upstream":"upstream/shop/l:80","host":"l.shop.svc","path":"/2015-03-31/functions/f/invocations","invoke":{"region""#,
+        );
+        let service = service.replacen("}}}", "}}}}", 1);
+        let by_service: Lambda = serde_json::from_str(&service).unwrap();
+        assert_eq!(serde_json::to_string(&by_service).unwrap(), service);
+        assert_eq!(by_service.function.upstream().map(ToString::to_string).as_deref(), Some("upstream/shop/l:80"));
+        assert!(!format!("{by_service:?}").contains("s3"), "{by_service:?}");
         let unknown = text.replace("\"query\"", "\"form\"");
         assert!(serde_json::from_str::<Lambda>(&unknown).is_err());
     }

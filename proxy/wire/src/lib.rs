@@ -63,7 +63,8 @@ pub use key::{KeyEntry, KeysPart, PlanPart, PlanStage, RuleThrottle};
 pub use key_set::{Curve, KeyMaterial, KeySet, KeySetError, MAX_KEY_SET_BYTES, PublicKey, SkipReason, SkippedKey};
 pub use key_use::{KeyUse, MAX_KEY_USES, Used};
 pub use lambda_authorizer::{
-    AwsCredentials, IdentitySource, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern,
+    AwsCredentials, IdentitySource, Invocation, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses,
+    LambdaService, TokenPattern,
 };
 pub use name::{NameFields, ParsePartNameError, PartKind, PartName, SubPart};
 pub use network::{Network, ParseNetworkError, Sources};

@@ -35,7 +35,7 @@ pub struct StagePart {
     /// and no other mark is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<StagePolicy>>,
-    /// Where clients send their API key; none: in the header `x-api-key`.
+    /// Where the API key of a request is; none: in the header `x-api-key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_source: Option<Box<ApiKeySource>>,
     /// How the ARNs of the Stage's methods begin, `arn:aws:execute-api:REGION:ACCOUNT:API`; the name of the Stage follows. None: an
@@ -113,7 +113,7 @@ pub struct StagePolicy {
     pub arn: String,
 }
 
-/// Where clients send their API key.
+/// Where the API key of a request is. Proxies that do not know a place cannot read the Stage, and reject its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ApiKeySource {
     /// In a header.
@@ -128,6 +128,8 @@ pub enum ApiKeySource {
     Query(String),
     /// In a cookie of this name.
     Cookie(String),
+    /// It is the `usageIdentifierKey` that a Lambda authorizer returns.
+    Authorizer,
 }
 
 /// TLS of a Stage.

@@ -122,7 +122,7 @@ fn headers(subject: u64) -> HeaderMap {
 
 #[divan::bench]
 fn token_seen_before(bencher: Bencher<'_, '_>) {
-    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone());
+    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone()).unwrap();
     let headers = headers(1);
     assert!(tokens.accept(&headers));
     bencher.bench(|| tokens.accept(black_box(&headers)));
@@ -130,7 +130,7 @@ fn token_seen_before(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(sample_count = 20, sample_size = 20)]
 fn token_verified(bencher: Bencher<'_, '_>) {
-    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone());
+    let tokens = Tokens::new(&SIGNER.part, RUNTIME.handle().clone()).unwrap();
     let mut subject = 1;
     let next = || {
         subject += 1;

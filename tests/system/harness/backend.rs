@@ -19,6 +19,12 @@ impl Backend {
         Ok(Self(sluice_kit::Backend::start_on(own_address()?, None, move |head, _| described(&name, head))))
     }
 
+    /// A server that responds to every request with this JSON.
+    pub(crate) fn responding(value: &Value) -> anyhow::Result<Self> {
+        let response = sluice_kit::backend::ok(&value.to_string());
+        Ok(Self(sluice_kit::Backend::start_on(own_address()?, None, move |_, _| response.clone())))
+    }
+
     /// How many requests it received.
     pub(crate) fn requests(&self) -> usize {
         self.0.requests()

@@ -1,31 +1,37 @@
 //! Translates Lambda authorizers. Credentials are in the part, which proxies treat as they treat private keys.
 
-use k8s_openapi::api::core::v1::Secret;
+use std::collections::BTreeSet;
+
 use sluice_crds::authorizer::{self, ContextSource, LambdaAuthorizer, LambdaFunctionType, LambdaPayload};
-use sluice_crds::condition::reason;
-use sluice_crds::reference::Reference;
+use sluice_crds::reference::{Reference, ServiceReference};
+use sluice_sigv4::uri_encode;
 use sluice_wire::{
-    AwsCredentials, IdentitySource, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern,
-    TokenSource, Variable,
+    AwsCredentials, IdentitySource, Invocation, Lambda, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses,
+    LambdaService, TokenPattern, TokenSource, Variable,
 };
 
-use crate::fields;
 use crate::objects::{Kind, ObjectKey};
 use crate::problem::Problems;
-use crate::translate::references::{Referrer, Unresolved, resolve};
+use crate::translate::node::Node;
+use crate::translate::references::{Referrer, Unresolved};
+use crate::translate::secret_values::{Form, SecretValues};
 use crate::translate::view::View;
+use crate::translate::{service_ports, upstreams};
+use crate::{fields, lower};
 
 const MAX_RESULT_TTL_MS: u64 = 3_600_000;
 const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 100..=29_000;
-const MAX_KEY_BYTES: usize = 256;
+const ACCESS_KEY: Form = Form { length: 1..=256, characters: CHARACTERS, is_valid: |byte| byte.is_ascii_graphic() };
 /// AWS names no cap.
-const MAX_SESSION_TOKEN_BYTES: usize = 8192;
+const SESSION_TOKEN: Form = Form { length: 1..=8192, ..ACCESS_KEY };
+const CHARACTERS: &str = "printable ASCII characters without spaces";
 
-/// None: the function cannot be called.
+/// None: the function cannot be called. `needs` gets the port of a Service that it is behind.
 pub(super) fn lambda(
     view: &View<'_>,
     key: &ObjectKey,
     spec: &LambdaAuthorizer,
+    needs: &mut BTreeSet<Node>,
     problems: &mut Problems,
 ) -> Option<Lambda> {
     let event = match (spec.event, spec.payload) {
@@ -66,7 +72,7 @@ pub(super) fn lambda(
         }
     }
     Some(Lambda {
-        function: function(view, key, &spec.function, problems)?,
+        function: function(view, key, &spec.function, needs, problems)?,
         event,
         responses,
         identity_sources,
@@ -133,85 +139,98 @@ fn function(
     view: &View<'_>,
     key: &ObjectKey,
     spec: &authorizer::LambdaFunction,
+    needs: &mut BTreeSet<Node>,
     problems: &mut Problems,
 ) -> Option<LambdaFunction> {
-    let mut url = |field: &str, url: &str| {
-        if let Err(why) = fields::http_url(url) {
-            problems.invalid(field, why);
+    const FIELD: &str = "spec.lambda.function";
+    match (spec.type_, &spec.url, &spec.service, &spec.invoke) {
+        (LambdaFunctionType::Url, Some(url), None, None) => {
+            if let Err(why) = fields::http_url(url) {
+                problems.invalid(&format!("{FIELD}.url"), why);
+            }
+            Some(LambdaFunction::Url(url.clone()))
         }
-    };
-    match (spec.type_, &spec.url, &spec.invoke) {
-        (LambdaFunctionType::Url, Some(text), None) => {
-            url("spec.lambda.function.url", text);
-            Some(LambdaFunction::Url(text.clone()))
+        (LambdaFunctionType::Service, None, Some(named), None) => {
+            let path = named.path.clone().unwrap_or_else(|| "/".to_owned());
+            // As part of a URL.
+            if !path.starts_with('/') || fields::http_url(&format!("http://service{path}")).is_err() {
+                let why = format!("{path:?} is not the path of a URL: it begins with / and has no query or fragment");
+                problems.invalid(&format!("{FIELD}.service.path"), why);
+            }
+            let service = service(view, key, &format!("{FIELD}.service"), &named.service, needs, problems)?;
+            Some(LambdaFunction::Service(LambdaService { path, ..service }))
         }
-        (LambdaFunctionType::Invoke, None, Some(invoke)) => {
-            let region = &invoke.region;
-            let endpoint = match &invoke.endpoint {
-                Some(endpoint) => {
-                    url("spec.lambda.function.invoke.endpoint", endpoint);
-                    endpoint.trim_end_matches('/').to_owned()
-                }
-                None => format!("https://lambda.{region}.amazonaws.com"),
-            };
-            let url = format!("{endpoint}/2015-03-31/functions/{}/invocations", encoded(&invoke.function_name));
-            let credentials = match &invoke.credentials {
-                None => None,
-                Some(named) => match credentials(view, key, named) {
-                    Ok(found) => Some(found),
-                    Err(unresolved) => {
-                        unresolved.report("spec.lambda.function.invoke.credentials", problems);
-                        return None;
-                    }
+        (LambdaFunctionType::Invoke, None, None, Some(invoke)) => {
+            let invocation = Invocation {
+                region: invoke.region.clone(),
+                credentials: match &invoke.credentials {
+                    None => None,
+                    Some(named) => match credentials(view, key, named) {
+                        Ok(found) => Some(found),
+                        Err(unresolved) => {
+                            unresolved.report(&format!("{FIELD}.invoke.credentials"), problems);
+                            return None;
+                        }
+                    },
                 },
             };
-            Some(LambdaFunction::Invoke(LambdaInvoke { url, region: region.clone(), credentials }))
+            let path = format!("/2015-03-31/functions/{}/invocations", uri_encode(&invoke.function_name));
+            let endpoint = match (&invoke.endpoint, &invoke.service) {
+                (Some(_), Some(_)) => {
+                    problems.invalid(&format!("{FIELD}.invoke"), "endpoint and service exclude each other");
+                    return None;
+                }
+                (None, Some(named)) => {
+                    let service = service(view, key, &format!("{FIELD}.invoke.service"), named, needs, problems)?;
+                    let service = LambdaService { path, invoke: Some(invocation), ..service };
+                    return Some(LambdaFunction::Service(service));
+                }
+                (Some(endpoint), None) => {
+                    if let Err(why) = fields::http_url(endpoint) {
+                        problems.invalid(&format!("{FIELD}.invoke.endpoint"), why);
+                    }
+                    endpoint.trim_end_matches('/').to_owned()
+                }
+                (None, None) => format!("https://lambda.{}.amazonaws.com", invoke.region),
+            };
+            Some(LambdaFunction::Invoke(LambdaInvoke { url: endpoint + &path, invocation }))
         }
         _ => {
-            let why = "type Url requires the field url, and type Invoke the field invoke; the other one is not allowed";
-            problems.invalid("spec.lambda.function", why);
+            let why = "type Service requires the field service, type Url the field url, and type Invoke the field invoke; the \
+                       others are not allowed";
+            problems.invalid(FIELD, why);
             None
         }
     }
 }
 
-/// A segment of a path, encoded as SDKs of AWS do it.
-fn encoded(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
+/// A call of a port of a Service, without its path. `needs` gets the port.
+fn service(
+    view: &View<'_>,
+    key: &ObjectKey,
+    field: &str,
+    named: &ServiceReference,
+    needs: &mut BTreeSet<Node>,
+    problems: &mut Problems,
+) -> Option<LambdaService> {
+    let port = lower::service_port(key, field, named, problems)?;
+    let id = service_ports::resolve(view, Referrer::new(Kind::Authorizer, key), &port, problems)?;
+    let ObjectKey { namespace, name } = &id.service;
+    let host = match id.port {
+        80 | 443 => format!("{name}.{namespace}.svc"),
+        port => format!("{name}.{namespace}.svc:{port}"),
+    };
+    let upstream = upstreams::part_name(&id);
+    needs.insert(Node::Upstream(id));
+    Some(LambdaService { upstream, host, path: String::new(), invoke: None })
 }
 
-/// The access key in a Secret. A line end after a value is not part of it.
 fn credentials(view: &View<'_>, key: &ObjectKey, named: &Reference) -> Result<AwsCredentials, Unresolved> {
-    let holder = key.target(named);
-    let secret = resolve::<Secret>(view, Referrer::new(Kind::Authorizer, key), &holder)?;
-    let value = |name: &str, most: usize| -> Result<Option<String>, Unresolved> {
-        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(name)) else { return Ok(None) };
-        let text = std::str::from_utf8(&bytes.0).ok().map(|text| text.trim_end_matches(['\r', '\n']));
-        let good = |text: &&str| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-        let text = text.filter(good).ok_or_else(|| Unresolved {
-            reason: reason::SECRET_INVALID,
-            why: format!(
-                "the key {name:?} of Secret {holder} is not valid: it must have 1 to {most} ASCII characters without spaces"
-            ),
-        })?;
-        Ok(Some(text.to_owned()))
-    };
-    let required = |name: &str| {
-        value(name, MAX_KEY_BYTES)?.ok_or_else(|| Unresolved {
-            reason: reason::SECRET_INVALID,
-            why: format!("Secret {holder} has no data key {name:?}; add it"),
-        })
-    };
+    let values = SecretValues::of(view, Referrer::new(Kind::Authorizer, key), key.target(named))?;
+    let (id, secret) = values.access_key(&ACCESS_KEY, &ACCESS_KEY)?;
     Ok(AwsCredentials {
-        access_key_id: required("AWS_ACCESS_KEY_ID")?,
-        secret_access_key: required("AWS_SECRET_ACCESS_KEY")?,
-        session_token: value("AWS_SESSION_TOKEN", MAX_SESSION_TOKEN_BYTES)?,
+        access_key_id: id.to_owned(),
+        secret_access_key: secret.to_owned(),
+        session_token: values.get("AWS_SESSION_TOKEN", &SESSION_TOKEN)?.map(str::to_owned),
     })
 }

@@ -4,20 +4,28 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::Secret;
 use sluice_crds::Principal;
 use sluice_crds::condition::reason;
-use sluice_crds::principal::{ID_DATA_KEY, SECRET_DATA_KEY};
 use sluice_wire::{AccessKey, DayKey};
 
 use crate::objects::{Kind, ObjectKey, access_key_secrets};
 use crate::problem::Problems;
 use crate::translate::caller::SecretText;
 use crate::translate::conflicts::Claim;
-use crate::translate::references::{Referrer, Unresolved, resolve};
+use crate::translate::references::{Referrer, Unresolved};
+use crate::translate::secret_values::{Form, SecretValues};
 use crate::translate::view::View;
 
-const LENGTH: std::ops::RangeInclusive<usize> = 16..=128;
+const ID: Form = Form {
+    length: 16..=128,
+    characters: "capital letters and digits",
+    is_valid: |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+};
+const SECRET: Form = Form {
+    length: 16..=128,
+    characters: "printable ASCII characters without spaces",
+    is_valid: |byte| byte.is_ascii_graphic(),
+};
 
 /// An access key. It does not print.
 pub(super) struct Credentials<'a> {
@@ -25,23 +33,10 @@ pub(super) struct Credentials<'a> {
     secret: &'a str,
 }
 
-/// The access key in a Secret. A line end after a value is not part of it.
+/// The access key in a Secret.
 pub(super) fn read<'a>(view: &View<'a>, key: &ObjectKey, holder: &ObjectKey) -> Result<Credentials<'a>, Unresolved> {
-    let secret = resolve::<Secret>(view, Referrer::new(Kind::Principal, key), holder)?;
-    let value = |name: &str, what: &str, is_valid: fn(u8) -> bool| {
-        // Never "not found": a Secret that exists is not written to.
-        let invalid = |why| Unresolved { reason: reason::SECRET_INVALID, why };
-        let bytes = secret.data.as_ref().and_then(|data| data.get(name));
-        let bytes = bytes.ok_or_else(|| invalid(format!("Secret {holder} has no key {name:?}")))?;
-        let text = std::str::from_utf8(&bytes.0).ok().map(|text| text.trim_end_matches(['\r', '\n']));
-        let good = |text: &&str| LENGTH.contains(&text.len()) && text.bytes().all(is_valid);
-        text.filter(good).ok_or_else(|| {
-            let (least, most) = (LENGTH.start(), LENGTH.end());
-            invalid(format!("Secret {holder} has no valid {name}: it must have {least} to {most} {what}"))
-        })
-    };
-    let id = value(ID_DATA_KEY, "capital letters and digits", |b| b.is_ascii_uppercase() || b.is_ascii_digit())?;
-    let secret = value(SECRET_DATA_KEY, "printable characters without spaces", |b| b.is_ascii_graphic())?;
+    let values = SecretValues::of(view, Referrer::new(Kind::Principal, key), holder.clone())?;
+    let (id, secret) = values.access_key(&ID, &SECRET)?;
     Ok(Credentials { id, secret })
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use sluice_crds::api_route::{Authorization, AuthorizationType, HttpMethod, IntegrationType, Rule, VersionScheme};
-use sluice_crds::authorizer::AuthorizerType;
+use sluice_crds::authorizer::{AuthorizerType, LambdaResponses};
 use sluice_crds::field::ApiKeyRequirement;
 use sluice_crds::stage::{ApiKeySourceType, Behavior};
 use sluice_crds::warning::{
     CACHE_IN_NO_STAGE, CACHE_KEY_WITHOUT_BODY, CACHE_OF_OTHER_METHODS, CACHE_WITHOUT_KEYS, CREDENTIALS_WITHOUT_TLS,
-    LITERAL_PATTERN, NEVER_MATCHES, OPEN_CATCH_ALL, PREFIX_REPEATED, SCOPES_NEVER_MET, TIMEOUT_ABOVE_AWS,
+    KEY_NEVER_NAMED, LITERAL_PATTERN, NEVER_MATCHES, OPEN_CATCH_ALL, PREFIX_REPEATED, SCOPES_NEVER_MET,
+    TIMEOUT_ABOVE_AWS,
 };
 use sluice_crds::{ApiRoute, Authorizer, Stage};
 use sluice_wire::{PathTemplate, Segment, is_removed_from_requests};
@@ -51,6 +52,7 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         of_client_throttle(&format!("{}.clientThrottle", at.field), rule.client_throttle, warnings);
         at.timeout(warnings);
         at.credentials(warnings);
+        at.key_never_named(view, key, warnings);
         if let Some(authorization) = &rule.authorization {
             scopes(view, key, authorization, &at.field, warnings);
             identity_sources::of_authorization(view, key, authorization, &stages, &at.field, warnings);
@@ -218,15 +220,47 @@ impl At<'_> {
         warnings.add(CREDENTIALS_WITHOUT_TLS, &format!("{}.integration.http.url", self.field), why);
     }
 
+    /// Keys that the Authorizer of the rule does not name.
+    fn key_never_named(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
+        let requirement = self.rule.api_key.unwrap_or(self.route.spec.api_key);
+        if !matches!(requirement, ApiKeyRequirement::Required | ApiKeyRequirement::Optional) {
+            return;
+        }
+        let mut stages = self.stages.iter().filter(|(_, found)| stages::authorizers_name_keys(found));
+        let Some((stage, _)) = stages.next() else { return };
+        let authorization = self.rule.authorization.as_ref().unwrap_or(&self.route.spec.authorization);
+        let what = match &authorization.authorizer {
+            None => "the rule has no Authorizer".to_owned(),
+            Some(named) => {
+                let named = key.target(named);
+                let Ok(found) = resolve::<Authorizer>(view, Referrer::new(Kind::ApiRoute, key), &named) else { return };
+                match &found.spec.lambda {
+                    Some(lambda) if lambda.responses == LambdaResponses::Policy => return,
+                    Some(_) => format!("the Authorizer {named} has responses: Simple"),
+                    None => format!("the Authorizer {named} is of type {:?}", found.spec.type_),
+                }
+            }
+        };
+        let effect = match requirement {
+            ApiKeyRequirement::Required => "every request is rejected with 403",
+            _ => "no request has a key",
+        };
+        let why = format!(
+            "at Stage {stage} the API key is what a Lambda authorizer with responses: Policy names, and {what}, so {effect}. Use \
+             such an Authorizer, or set apiKey: None"
+        );
+        warnings.add(KEY_NEVER_NAMED, &format!("{}.apiKey", self.field), why);
+    }
+
     /// Whether a Stage reads the API key from a header that the rule does not remove.
     fn forwards_key(&self, removes: impl Fn(&str) -> bool) -> bool {
         let header = |stage: &Stage| match &stage.spec.api_key_source {
             None => Some("x-api-key".to_owned()),
             Some(source) => match source.type_ {
-                ApiKeySourceType::Header => Some(source.name.to_ascii_lowercase()),
+                ApiKeySourceType::Header => source.name.as_ref().map(|name| name.to_ascii_lowercase()),
                 ApiKeySourceType::Cookie => Some("cookie".to_owned()),
-                // The proxy removes the parameter.
-                ApiKeySourceType::Query => None,
+                // The proxy removes the parameter, and clients send no key that an authorizer names.
+                ApiKeySourceType::Query | ApiKeySourceType::Authorizer => None,
             },
         };
         let mut headers = self.stages.iter().filter_map(|(_, stage)| header(stage));

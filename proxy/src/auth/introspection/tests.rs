@@ -166,6 +166,6 @@ fn values_of_forms_are_encoded_as_rfc_6749_requires() {
         ("\u{e9}/\r\n", "%C3%A9%2F%0D%0A"),
         ("", ""),
     ] {
-        assert_eq!(form_encoded(text), expected);
+        assert_eq!(uri_encode(text), expected);
     }
 }

@@ -20,7 +20,8 @@ use sluice_wire::{
 };
 
 use super::{KeySets, TokenError};
-use crate::auth::{AuthRequest, Authorizer, Decision, Identity, RequestFacts, Services};
+use crate::auth::by_request::RequestAuthorizer;
+use crate::auth::{AuthRequest, Authorizer, Decision, Identity, Means, RequestFacts, Services};
 use crate::template::NoVariables;
 use issuers::Web;
 
@@ -149,9 +150,21 @@ fn services(sets: KeySets) -> Services {
     Services::without_network(runtime(), sets)
 }
 
+fn compiled(part: &AuthorizerPart, services: &Services) -> Arc<Authorizer> {
+    Authorizer::compile(part, services).unwrap()
+}
+
+/// It decides by the token of a request.
+fn decides(authorizer: &Authorizer) -> &RequestAuthorizer {
+    match authorizer.means() {
+        Means::Request(by_request) => by_request,
+        Means::Signature(_) => panic!("{authorizer:?} needs signatures"),
+    }
+}
+
 fn inline(keys: &[&Value]) -> Arc<Authorizer> {
     let sets = KeySets::new(runtime(), Web::default());
-    Authorizer::compile(&part(jwt(KeySource::Inline(set(keys)))), &services(sets))
+    compiled(&part(jwt(KeySource::Inline(set(keys)))), &services(sets))
 }
 
 /// The caller, or the reason of the rejection.
@@ -165,7 +178,7 @@ async fn authorize(authorizer: &Authorizer, headers: &HeaderMap) -> Result<Arc<I
         variables: &NoVariables,
         facts: &RequestFacts::default,
     };
-    match authorizer.authorize(&request).await.decision {
+    match decides(authorizer).authorize(&request).await.decision {
         Decision::Allow(identity) => Ok(identity),
         Decision::Reject { reason, .. } => Err(reason),
     }
@@ -277,7 +290,7 @@ fn tokens_have_an_accepted_type() {
     let with_types = |types: &[&str]| {
         let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
         rules.token_types = types.iter().map(|text| (*text).to_owned()).collect();
-        Authorizer::compile(&part(rules), &services(KeySets::new(runtime(), Web::default())))
+        compiled(&part(rules), &services(KeySets::new(runtime(), Web::default())))
     };
     let token = |token_type: Value| {
         let mut header = EC.header();
@@ -396,14 +409,14 @@ fn places_of_tokens() {
     }
     let mut second = jwt(KeySource::Inline(set(&[&EC.jwk])));
     second.token_from.push(TokenSource::Header { header: "x-token".into(), scheme: None });
-    let authorizer = Authorizer::compile(&part(second), &services(KeySets::new(runtime(), Web::default())));
+    let authorizer = compiled(&part(second), &services(KeySets::new(runtime(), Web::default())));
     let mut both = headers(&["Basic YTpi"]);
     both.insert("x-token", HeaderValue::from_str(&token).unwrap());
     assert_eq!(rejected(&authorizer, &both), None);
 }
 
 #[test]
-fn an_authorizer_that_cannot_be_used_rejects_every_request() {
+fn an_authorizer_that_cannot_be_used_is_none() {
     let sets = services(KeySets::new(runtime(), Web::default()));
     let mut nowhere = jwt(KeySource::Inline(set(&[&EC.jwk])));
     nowhere.token_from.clear();
@@ -416,9 +429,7 @@ fn an_authorizer_that_cannot_be_used_rejects_every_request() {
         AuthorizerPart { object: object.clone(), kind: AuthorizerKind::Invalid { why: "No.".into() } },
         AuthorizerPart { object, kind: AuthorizerKind::Unknown(Unknown { name: "Saml".into(), essential: false }) },
     ] {
-        let authorizer = Authorizer::compile(&part, &sets);
-        assert!(authorizer.problem().is_some());
-        assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims()))), Some("invalid_config"));
+        assert!(Authorizer::compile(&part, &sets).is_err());
     }
 }
 
@@ -428,7 +439,7 @@ fn a_cache_identity_is_that_of_one_caller_whatever_its_token() {
     let mut two = jwt(KeySource::Inline(set(&[&EC.jwk])));
     let keys = KeySource::Inline(set(&[&EC.jwk]));
     two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], any_audience: false, keys });
-    let authorizer = Authorizer::compile(&part(two), &services(KeySets::new(runtime(), Web::default())));
+    let authorizer = compiled(&part(two), &services(KeySets::new(runtime(), Web::default())));
     let of = |claims: &Value| authorize_now(&authorizer, &bearer(&EC.token(claims))).unwrap().cache_identity.clone();
     let mut client = without("sub");
     client["client_id"] = json!("till");

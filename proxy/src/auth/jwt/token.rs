@@ -13,6 +13,7 @@ use crate::auth::claims;
 use crate::auth::identity::{Identity, cache_identity};
 use crate::auth::json;
 use crate::auth::token_error::TokenError;
+use crate::key::Presented;
 
 const MAX_KID_BYTES: usize = 256;
 
@@ -92,5 +93,14 @@ pub(super) fn identity(issuer: &str, claims: Map<String, Value>, expires: System
             cache_identity(&[b"Jwt", issuer.as_bytes(), b"claims", &claims])
         }
     };
-    Ok(Identity { kind: "Jwt", id, scopes, attributes: claims, policies: None, expires, cache_identity })
+    Ok(Identity {
+        kind: "Jwt",
+        id,
+        scopes,
+        attributes: claims,
+        policies: None,
+        api_key: Presented::Nothing,
+        expires,
+        cache_identity,
+    })
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sluice_sigv4::{BodyHash, RequestParts, Signer};
 use sluice_wire::{
-    Hash, IdentitySource, LambdaEvent, LambdaFunction, LambdaInvoke, LambdaResponses, TokenPattern, Variable,
+    Hash, IdentitySource, Invocation, LambdaEvent, LambdaFunction, LambdaResponses, TokenPattern, Variable,
 };
 
 use super::calls::CallResult;
@@ -62,7 +62,7 @@ enum Value {
 struct Function {
     endpoint: Endpoint,
     /// How calls are signed; none: the event is the body of a POST.
-    invoke: Option<LambdaInvoke>,
+    invocation: Option<Invocation>,
     responses: LambdaResponses,
     /// The context has no lists and objects.
     flat_context: bool,
@@ -106,11 +106,16 @@ impl Lambda {
                 IdentitySource::Context { context } => Value::Variable(context.clone()),
             });
         }
-        let (url, invoke) = match &part.function {
-            LambdaFunction::Url(url) => (url, None),
-            LambdaFunction::Invoke(invoke) => (&invoke.url, Some(invoke.clone())),
+        let (endpoint, invocation) = match &part.function {
+            LambdaFunction::Url(url) => (fetcher.endpoint(url, namespace), None),
+            LambdaFunction::Invoke(invoke) => {
+                (fetcher.endpoint(&invoke.url, namespace), Some(invoke.invocation.clone()))
+            }
+            LambdaFunction::Service(service) => {
+                (fetcher.service(&service.upstream, &service.host, &service.path), service.invoke.clone())
+            }
         };
-        let endpoint = fetcher.endpoint(url, namespace).map_err(|error| format!("The URL: {error}."))?;
+        let endpoint = endpoint.map_err(|error| format!("The URL: {error}."))?;
         let pattern = part.validation.as_deref().map(TokenPattern::compile).transpose();
         Ok(Self {
             places,
@@ -120,7 +125,7 @@ impl Lambda {
             result_ttl,
             function: Arc::new(Function {
                 endpoint,
-                invoke,
+                invocation,
                 responses: part.responses,
                 flat_context: part.event != LambdaEvent::RequestV2,
                 result_ttl,
@@ -225,9 +230,9 @@ impl Function {
     /// The headers of a call; none: it cannot be signed.
     fn headers(&self, body: &[u8], now: SystemTime) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
-        let Some(invoke) = &self.invoke else { return Some(headers) };
+        let Some(Invocation { region, credentials }) = &self.invocation else { return Some(headers) };
         headers.insert(INVOCATION_TYPE, HeaderValue::from_static("RequestResponse"));
-        let Some(credentials) = &invoke.credentials else { return Some(headers) };
+        let Some(credentials) = credentials else { return Some(headers) };
         let mut signed = headers.clone();
         signed.insert(header::HOST, HeaderValue::from_str(self.endpoint.authority()).ok()?);
         signed.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -238,8 +243,7 @@ impl Function {
             headers: &signed,
             host: None,
         };
-        let signer =
-            Signer::new(&credentials.access_key_id, &credentials.secret_access_key, &invoke.region, "lambda", now);
+        let signer = Signer::new(&credentials.access_key_id, &credentials.secret_access_key, region, "lambda", now);
         let signer = match &credentials.session_token {
             Some(token) => signer.with_session_token(token),
             None => signer,
@@ -266,6 +270,7 @@ impl Function {
             scopes: Vec::new(),
             attributes: output.context,
             policies: Some(Arc::new(Output::policies(output.policy))),
+            api_key: output.api_key,
             expires,
             cache_identity,
         };

@@ -1,5 +1,6 @@
 //! What functions return: policies or simple responses, with a context. Anything that is not completely one of them is a failure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -8,6 +9,7 @@ use sluice_wire::LambdaResponses;
 
 use super::super::json;
 use super::super::token_error::LambdaFailure;
+use crate::key::{Presented, presented};
 use crate::permission::CallerPolicies;
 
 /// The message of an error by which a function rejects a request with 401.
@@ -19,6 +21,8 @@ pub(super) struct Output {
     pub(super) principal: Option<String>,
     pub(super) context: Map<String, Value>,
     pub(super) policy: Policy,
+    /// `usageIdentifierKey`.
+    pub(super) api_key: Presented,
     /// The bytes of the policy.
     pub(super) size: usize,
 }
@@ -62,13 +66,14 @@ impl Output {
                 let options = Options { resource_prefix: Some(resource_prefix) };
                 let policy = Policy::parse(&document, Kind::Authorizer, options).map_err(|_| INVALID)?;
                 let principal = Some(principal).filter(|text| !text.is_empty()).ok_or(INVALID)?;
-                Ok(Self { principal: Some(principal), context, policy, size: document.len() })
+                let api_key = api_key(object.remove("usageIdentifierKey"));
+                Ok(Self { principal: Some(principal), context, policy, api_key, size: document.len() })
             }
             LambdaResponses::Simple => {
                 let Some(Value::Bool(allowed)) = object.remove("isAuthorized") else { return Err(INVALID) };
                 // Constants that are valid.
                 let policy = everything(if allowed { "Allow" } else { "Deny" }).ok_or(INVALID)?;
-                Ok(Self { principal: None, context, policy, size: 0 })
+                Ok(Self { principal: None, context, policy, api_key: Presented::Nothing, size: 0 })
             }
         }
     }
@@ -76,6 +81,16 @@ impl Output {
     /// The policies of the caller.
     pub(super) fn policies(policy: Policy) -> CallerPolicies {
         CallerPolicies { name: None, policies: [policy].into(), keys: BTreeMap::new() }
+    }
+}
+
+/// The API key that a function names. One that is not a text is none that a Stage accepts; where Stages have other keys it has no
+/// effect.
+fn api_key(value: Option<Value>) -> Presented {
+    match value {
+        None | Some(Value::Null) => Presented::Nothing,
+        Some(Value::String(text)) => presented(std::iter::once(Cow::Borrowed(text.as_bytes()))),
+        Some(_) => Presented::Invalid,
     }
 }
 

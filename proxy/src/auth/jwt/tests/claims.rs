@@ -6,7 +6,7 @@ use super::*;
 fn truth_values_are_written_as_text() {
     let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
     rules.required_claims = [("verified".to_owned(), "true".to_owned())].into();
-    let authorizer = Authorizer::compile(&part(rules), &services(KeySets::new(runtime(), Web::default())));
+    let authorizer = compiled(&part(rules), &services(KeySets::new(runtime(), Web::default())));
     for (value, fits) in [
         (json!(true), true),
         (json!("true"), true),
@@ -25,7 +25,7 @@ fn without_audiences_no_token_is_accepted_unless_any_is() {
     for any_audience in [false, true] {
         let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
         (rules.issuers[0].audiences, rules.issuers[0].any_audience) = (Vec::new(), any_audience);
-        let authorizer = Authorizer::compile(&part(rules), &services(KeySets::new(runtime(), Web::default())));
+        let authorizer = compiled(&part(rules), &services(KeySets::new(runtime(), Web::default())));
         for claims in [claims(), with("aud", json!("other")), with("aud", json!(["a", "b"])), without("aud")] {
             let expected = (!any_audience).then_some("token_wrong_audience");
             assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims))), expected, "{claims}");
@@ -39,7 +39,7 @@ fn without_audiences_no_token_is_accepted_unless_any_is() {
 fn a_required_claim_can_be_inside_of_another() {
     let mut rules = jwt(KeySource::Inline(set(&[&EC.jwk])));
     rules.required_claims = [("realm_access.roles".to_owned(), "editor".to_owned())].into();
-    let authorizer = Authorizer::compile(&part(rules), &services(KeySets::new(runtime(), Web::default())));
+    let authorizer = compiled(&part(rules), &services(KeySets::new(runtime(), Web::default())));
     for (name, value, fits) in [
         ("realm_access", json!({"roles": ["reader", "editor"]}), true),
         ("realm_access", json!({"roles": "editor"}), true),

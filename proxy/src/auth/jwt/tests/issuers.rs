@@ -63,7 +63,7 @@ fn two_issuers_with_equal_key_names_never_mix() {
     let mut two = jwt(KeySource::Uri("https://keys.example".into()));
     let keys = KeySource::Uri("https://other-keys.example".into());
     two.issuers.push(Issuer { issuer: foreign.into(), audiences: vec!["shop".into()], any_audience: false, keys });
-    let authorizer = Authorizer::compile(&part(two), &services(KeySets::new(runtime(), web)));
+    let authorizer = compiled(&part(two), &services(KeySets::new(runtime(), web)));
     let verify = |token: String| {
         let decision = block(authorize(&authorizer, &bearer(&token)));
         decision.map(|caller| issuer_of(&caller).to_owned())
@@ -89,7 +89,7 @@ fn discovery_is_followed_once_and_only_for_its_own_issuer() {
     ] {
         web.put(&configuration, &document.to_string());
         let sets = services(KeySets::new(runtime(), web.clone()));
-        let authorizer = Authorizer::compile(&part(jwt(KeySource::Discovery)), &sets);
+        let authorizer = compiled(&part(jwt(KeySource::Discovery)), &sets);
         let decision = block(authorize(&authorizer, &bearer(&EC.token(&claims()))));
         assert_eq!(decision.err(), expected, "{document}");
     }
@@ -106,7 +106,7 @@ const QUICK: Timing = Timing {
 
 fn fetched(web: &Web, timing: Timing) -> Arc<Authorizer> {
     let sets = services(KeySets::with_timing(runtime(), web.clone(), timing));
-    Authorizer::compile(&part(jwt(KeySource::Uri("https://keys.example".into()))), &sets)
+    compiled(&part(jwt(KeySource::Uri("https://keys.example".into()))), &sets)
 }
 
 #[test]

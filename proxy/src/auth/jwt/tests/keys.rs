@@ -111,8 +111,11 @@ fn keys_that_may_not_verify_are_passed_over() {
         (oct, false),
         (json!("no key"), false),
     ] {
-        let authorizer = inline(&[&jwk]);
-        assert_eq!(rejected(&authorizer, &bearer(&EC.token(&claims()))).is_none(), usable, "{jwk}");
+        // A key set without a key that can verify is an Authorizer that cannot be used.
+        let sets = KeySets::new(runtime(), Web::default());
+        let authorizer = Authorizer::compile(&part(jwt(KeySource::Inline(set(&[&jwk])))), &services(sets));
+        let accepted = |authorizer: Arc<Authorizer>| rejected(&authorizer, &bearer(&EC.token(&claims()))).is_none();
+        assert_eq!(authorizer.is_ok_and(accepted), usable, "{jwk}");
     }
 }
 
@@ -174,7 +177,7 @@ fn aws_http_apis_need_the_name_of_the_key() {
                     variables: &NoVariables,
                     facts: &RequestFacts::default,
                 };
-                match authorizer.authorize(&request).now_or_never().unwrap().decision {
+                match decides(&authorizer).authorize(&request).now_or_never().unwrap().decision {
                     Decision::Allow(_) => None,
                     Decision::Reject { reason, .. } => Some(reason),
                 }

@@ -21,7 +21,7 @@ fn compile(access_reviews: bool, services: &Services) -> Arc<Authorizer> {
     tokens.required_claims.clear();
     let kind = AuthorizerKind::ServiceAccount(ServiceAccount { tokens, access_reviews });
     let part = AuthorizerPart { object: ObjectRef::new("Authorizer", "shop", "accounts"), kind };
-    Authorizer::compile(&part, services)
+    compiled(&part, services)
 }
 
 /// As an API server issues them.
@@ -44,7 +44,7 @@ fn decide(authorizer: &Authorizer, claims: &Value, route: Option<&PartName>) -> 
         variables: &NoVariables,
         facts: &RequestFacts::default,
     };
-    block(authorizer.authorize(&request)).decision
+    block(decides(authorizer).authorize(&request)).decision
 }
 
 #[test]

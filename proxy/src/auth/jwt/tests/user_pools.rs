@@ -14,7 +14,7 @@ fn pools(any_client: bool) -> Arc<Authorizer> {
     rules.token_from = vec![bearer, TokenSource::Header { header: "authorization".into(), scheme: None }];
     let kind = AuthorizerKind::Cognito(rules);
     let part = AuthorizerPart { object: ObjectRef::new("Authorizer", "shop", "pool"), kind };
-    Authorizer::compile(&part, &services(KeySets::new(runtime(), Web::default())))
+    compiled(&part, &services(KeySets::new(runtime(), Web::default())))
 }
 
 fn id_token() -> Value {
@@ -45,7 +45,7 @@ fn decide(authorizer: &Authorizer, headers: &HeaderMap, with_scopes: bool) -> De
         variables: &NoVariables,
         facts: &RequestFacts::default,
     };
-    authorizer.authorize(&request).now_or_never().expect("the keys are there").decision
+    decides(authorizer).authorize(&request).now_or_never().expect("the keys are there").decision
 }
 
 fn reason(authorizer: &Authorizer, claims: &Value, with_scopes: bool) -> Option<&'static str> {
