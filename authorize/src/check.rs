@@ -9,7 +9,7 @@ use crate::error::CompileError;
 use crate::limits::MAX_NODES;
 use crate::network;
 use crate::time;
-use crate::types::{self, Field, Fields, Type};
+use crate::types::{self, Field, Type};
 use crate::value::{MAX_ENTRIES, MAX_TEXT};
 
 /// The deepest nesting: the evaluation is recursive, on the stack of the caller.
@@ -33,8 +33,6 @@ const PATTERN_SIZE: usize = 256 * 1024;
 /// What is known about an expression.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// The fields that it reads.
-    pub(crate) reads: Fields,
     /// Its patterns, compiled.
     pub(crate) patterns: Vec<(String, Regex)>,
 }
@@ -158,10 +156,6 @@ impl Checker<'_> {
         let Some(type_) = types::variable(name) else {
             return wrong(format!("there is no variable {name:?}; the variables are {}", types::names(None)));
         };
-        // Used as a whole: every field is read.
-        for field in Field::ALL.iter().filter(|field| field.variable() == name) {
-            self.checked.reads.insert(*field);
-        }
         Ok((type_, 1))
     }
 
@@ -176,7 +170,6 @@ impl Checker<'_> {
             let known = types::names(Some(variable));
             return wrong(format!("{variable} has no field {name:?}; its fields are {known}"));
         };
-        self.checked.reads.insert(field);
         Ok(Some(field))
     }
 

@@ -6,24 +6,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cel::extractors::This;
+use cel::parser::Expression as Tree;
 use cel::{Context, ExecutionError, Program, functions};
 
 use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
 use crate::limits::{MAX_COST, MAX_LENGTH};
 use crate::network;
+use crate::reads::{self, Read};
 use crate::time;
-use crate::types::{Field, Fields};
-use crate::value::{Value, Variables};
+use crate::value::{Facts, Value};
 
 /// A compiled expression.
 pub struct Expression {
-    program: Program,
+    /// With a variable for each read.
+    tree: Tree,
     functions: Context<'static>,
-    reads: Fields,
-    /// The variables that it names.
-    variables: Vec<&'static str>,
+    /// What it reads, with the names of the variables.
+    reads: Vec<(String, Read)>,
     cost: u64,
+    parameters: Vec<String>,
 }
 
 impl fmt::Debug for Expression {
@@ -48,20 +50,21 @@ impl Expression {
         let owned = text.to_owned();
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(&owned));
         let parsed = thread.ok().and_then(|thread| thread.join().ok());
-        let (program, checked, cost) = parsed.unwrap_or_else(|| Err(unparsable()))?;
+        let (mut tree, checked, cost) = parsed.unwrap_or_else(|| Err(unparsable()))?;
         if cost > MAX_COST {
             return Err(CompileError::Cost(cost));
         }
         let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
-        let reads = checked.reads;
-        let read = Field::ALL.iter().filter(|field| reads.has(**field)).map(|field| field.variable());
-        Ok(Self { program, functions: functions(patterns), reads, variables: read.collect(), cost })
+        let reads = reads::replace(&mut tree);
+        let parameters = reads::parameters(&reads);
+        let reads = reads.into_iter().enumerate().map(|(at, read)| (reads::name(at), read)).collect();
+        Ok(Self { tree, functions: functions(patterns), reads, cost, parameters })
     }
 
-    /// The fields that it reads: others need no value.
+    /// The path parameters that it reads by name, without those whose presence it tests: a request without one of them has no result.
     #[must_use]
-    pub const fn reads(&self) -> Fields {
-        self.reads
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
     }
 
     /// The estimated cost for the largest request.
@@ -74,14 +77,16 @@ impl Expression {
     ///
     /// # Errors
     /// It has no result: the request must be rejected.
-    pub fn evaluate(&self, variables: &Variables) -> Result<bool, EvaluationError> {
+    pub fn evaluate(&self, facts: &dyn Facts) -> Result<bool, EvaluationError> {
         let mut context = self.functions.new_inner_scope();
-        // The library copies each value.
-        for (name, value) in variables.0.iter().filter(|(name, _)| self.variables.contains(name)) {
-            context.add_variable_from_value(*name, value.clone());
+        for (name, read) in &self.reads {
+            // Without a variable the name is unknown, which is an error.
+            if let Some(value) = read.value(facts)? {
+                context.add_variable_from_value(name.as_str(), value);
+            }
         }
         // The library has paths that panic; `check` rejects those that are known.
-        let result = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
+        let result = catch_unwind(AssertUnwindSafe(|| Value::resolve(&self.tree, &context)));
         match result {
             Ok(Ok(Value::Bool(result))) => Ok(result),
             Ok(Ok(_)) => Err(EvaluationError::NotBoolean),
@@ -121,7 +126,7 @@ fn unparsable() -> CompileError {
     CompileError::Syntax { line: 1, column: 1, why: "it cannot be parsed".to_owned() }
 }
 
-fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
+fn parse(text: &str) -> Result<(Tree, Checked, u64), CompileError> {
     let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
         Some(error) => {
             let position = |at: isize| usize::try_from(at).unwrap_or(0).max(1);
@@ -130,7 +135,7 @@ fn parse(text: &str) -> Result<(Program, Checked, u64), CompileError> {
         None => unparsable(),
     })?;
     let (checked, cost) = check::check(text, program.expression())?;
-    Ok((program, checked, cost))
+    Ok((program.expression().clone(), checked, cost))
 }
 
 fn functions(patterns: HashMap<String, regex::Regex>) -> Context<'static> {

@@ -170,25 +170,3 @@ pub(crate) fn names(of: Option<&str>) -> String {
     }
     names.into_keys().collect::<Vec<_>>().join(", ")
 }
-
-/// A set of fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fields(u32);
-
-impl Fields {
-    /// Whether the field is in the set.
-    #[must_use]
-    pub const fn has(self, field: Field) -> bool {
-        self.0 & (1 << field as u32) != 0
-    }
-
-    /// Both sets.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(crate) const fn insert(&mut self, field: Field) {
-        self.0 |= 1 << field as u32;
-    }
-}

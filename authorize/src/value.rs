@@ -63,7 +63,7 @@ pub fn map<'a>(
     Ok(Value::Map(Map { map: Arc::new(out) }))
 }
 
-/// A map of JSON, such as the claims of a token.
+/// A map of JSON: all claims of a token.
 ///
 /// # Errors
 /// It is too large.
@@ -93,35 +93,26 @@ fn json(value: &serde_json::Value, depth: usize, left: &mut usize) -> Result<Val
     }
 }
 
-/// The values that a request has for the fields that are read.
-#[derive(Default)]
-pub struct Values {
-    variables: HashMap<&'static str, HashMap<Key, Value>>,
-    whole: Vec<(&'static str, Value)>,
+/// The values of a request.
+pub trait Facts {
+    /// The value of a field; none: the request has none.
+    fn field(&self, field: Field) -> Option<Result<Value, EvaluationError>>;
+
+    /// An entry of a field that is a map; none: there is no such entry.
+    fn entry(&self, field: Field, name: &str) -> Option<Result<Value, EvaluationError>>;
 }
 
-impl Values {
-    /// Sets a field. A field that is not set does not exist.
-    pub fn set(&mut self, field: Field, value: Value) {
-        if field.name().is_empty() {
-            self.whole.push((field.variable(), value));
-            return;
-        }
-        let key = Key::String(Arc::new(field.name().to_owned()));
-        self.variables.entry(field.variable()).or_default().insert(key, value);
-    }
-
-    /// The variables, for the evaluation of several expressions. Every variable exists, with the fields that were set.
-    #[must_use]
-    pub fn finish(mut self) -> Variables {
-        let mut out = std::mem::take(&mut self.whole);
-        for name in ["request", "source", "identity", "certificate", "key", "stage"] {
-            let fields = self.variables.remove(name).unwrap_or_default();
-            out.push((name, Value::Map(Map { map: Arc::new(fields) })));
-        }
-        Variables(out)
-    }
+/// An entry of a map.
+#[must_use]
+pub fn entry_of(map: &Value, name: &str) -> Option<Value> {
+    let Value::Map(map) = map else { return None };
+    map.map.get(&Key::String(Arc::new(name.to_owned()))).cloned()
 }
 
-/// The variables of a request.
-pub struct Variables(pub(crate) Vec<(&'static str, Value)>);
+/// A value of JSON, such as a claim of a token.
+///
+/// # Errors
+/// It is too large.
+pub fn from_json_value(value: &serde_json::Value) -> Result<Value, EvaluationError> {
+    json(value, 1, &mut MAX_VALUES.clone())
+}

@@ -1,14 +1,14 @@
 //! Command line arguments and their help texts. The commands' modules use the parsed values.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sluice_crds::warning;
 use sluice_wire::{Network, RequestPolicy};
 
-/// Serves and validates Sluice manifests without a cluster.
+/// Serves, validates and explains Sluice manifests without a cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "sluice",
@@ -20,6 +20,8 @@ Examples:
   sluice dev DIR --service shop/orders:80=127.0.0.1:3000
                                        serve your manifests in front of a local program
   sluice lint DIR                      validate manifests, for example before a commit
+  sluice explain GET http://127.0.0.1:8080/orders DIR
+                                       show which rule, checks and limits decide about a request
 
 Each flag can also be set in the environment: --listen is SLUICE_LISTEN."
 )]
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Validate a folder of manifests without serving it.
     Lint(Lint),
+    /// Show what would happen to a request, without sending it.
+    #[command(long_about = ABOUT_EXPLAIN)]
+    Explain(Explain),
     /// Run one of the example servers of the quickstart.
     #[command(subcommand)]
     Example(Example),
@@ -127,6 +132,84 @@ pub(crate) struct Lint {
     /// The folder with the manifests.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
+}
+
+/// First part of `sluice explain --help`.
+const ABOUT_EXPLAIN: &str = "\
+Shows what would happen to a request, without sending it: the Stage and the rule that match, each check with its result, what
+rejects it and why, or the request that the integration would get.
+
+The proxy's own code decides, with the manifests below DIR. The integration is not called, and the cache is neither read nor
+filled. Servers that authorizers need (key sets, introspection, functions) are called, and limits have all their tokens. Besides
+the given headers, the request has Host, and with a body Content-Length.";
+
+/// Last part of `sluice explain --help`.
+const AFTER_EXPLAIN: &str = "\
+Exit code 0 if the request passes, 1 if the gateway rejects or redirects it, 2 if the manifests or the arguments are not valid.
+
+Each line of the output has the result of a check: pass or REJECT. The last one has decided.
+
+Examples:
+  sluice explain GET http://127.0.0.1:8080/orders examples/policy
+  sluice explain DELETE http://127.0.0.1:8080/orders examples/policy       which statement denies it
+  sluice explain GET http://127.0.0.1:8080/reports examples/api-key -H 'x-api-key: example-key-of-globex'
+  sluice explain GET http://127.0.0.1:8080/orders examples/iam --principal shop/reporting
+  sluice explain POST https://api.shop.example/orders deploy/ -d @order.json --source 203.0.113.7
+  sluice explain GET http://127.0.0.1:8080/orders deploy/ --output json | jq .rule
+
+The value of an ApiKey of the manifests can be named, in the URL and in headers: -H 'x-api-key: {apiKey:shop/partner}'.
+A Service with the annotation sluice.dev/dev-server is expected at its port on 127.0.0.1, where `sluice dev` serves it.";
+
+/// Settings of `sluice explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_EXPLAIN)]
+pub(crate) struct Explain {
+    /// The method.
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: String,
+    /// The URL: http or https, host, path and query.
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// The folder with the manifests.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// A header of the request; can be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// The body, or @FILE.
+    #[arg(short = 'd', long, value_name = "BODY")]
+    pub(crate) data: Option<String>,
+    /// The address of the client.
+    #[arg(long, env = "SLUICE_SOURCE", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) source: IpAddr,
+    /// A PEM file with the certificate of the client and its private key, for https.
+    #[arg(long, env = "SLUICE_CLIENT_CERTIFICATE", value_name = "FILE")]
+    pub(crate) client_certificate: Option<PathBuf>,
+    /// Signs the request (AWS Signature Version 4) with the access key of this Principal.
+    #[arg(long, env = "SLUICE_PRINCIPAL", value_name = "NAMESPACE/NAME")]
+    pub(crate) principal: Option<String>,
+    /// Text for people, or JSON for programs.
+    #[arg(long, env = "SLUICE_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: OutputFormat,
+    /// Address of a Service's port; can be repeated. In the environment, separated by commas.
+    #[arg(long = "service", env = "SLUICE_SERVICE", value_delimiter = ',', value_name = "NAMESPACE/NAME:PORT=ADDR")]
+    pub(crate) services: Vec<Mapping>,
+    /// What happens to requests that two programs could interpret differently, as for `sluice dev`; can be repeated. In the
+    /// environment, separated by commas.
+    #[arg(long, env = "SLUICE_REQUEST_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub(crate) request_policy: Vec<RequestPolicy>,
+    /// Networks of proxies in front of this one, separated by commas, as for `sluice dev`.
+    #[arg(long, env = "SLUICE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
+    pub(crate) trusted_proxies: Vec<Network>,
+}
+
+/// The format of an explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// The example servers.

@@ -1,4 +1,4 @@
-//! The `sluice` command: serves and validates folders of manifests without a cluster. It combines the operator's
+//! The `sluice` command: serves, validates and explains folders of manifests without a cluster. It combines the operator's
 //! translation with the proxy.
 
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::Parser as _;
 mod args;
 mod dev;
 mod example;
+mod explain;
 mod lint;
 mod report;
 mod table;
@@ -33,6 +34,7 @@ fn run(args: args::Args) -> anyhow::Result<ExitCode> {
         match args.command {
             args::Command::Dev(settings) => dev::run(settings).await,
             args::Command::Lint(settings) => lint::run(&settings),
+            args::Command::Explain(settings) => Ok(explain::run(&settings).await),
             args::Command::Example(example) => serve_example(example).await,
         }
     })?;

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod dev;
+mod explain;
 mod harness;
 mod lint;

@@ -25,6 +25,7 @@ macro_rules! codes {
 }
 
 codes! {
+    AUTHORIZER_WITHOUT_PRINCIPAL = "AuthorizerWithoutPrincipal": "no Principal in its namespace has signatures that an Iam Authorizer accepts";
     BURST_BELOW_RATE = "BurstBelowRate": "the burst of a throttle is far below its rate";
     CACHE_IN_NO_STAGE = "CacheInNoStage": "a rule has a cache, and a Stage has none";
     CACHE_KEY_WITHOUT_BODY = "CacheKeyWithoutBody": "responses to POST are stored under a key that does not contain the body";
@@ -38,6 +39,7 @@ codes! {
     CERTIFICATE_USAGE = "CertificateUsage": "a certificate is not for servers";
     CERTIFICATE_WEAK = "CertificateWeak": "a certificate has a short key or a broken signature algorithm";
     CREDENTIALS_WITHOUT_TLS = "CredentialsWithoutTls": "credentials are sent to an external server without TLS";
+    IDENTITY_SOURCE_NEVER_PRESENT = "IdentitySourceNeverPresent": "a Lambda authorizer reads what requests of a Stage never have";
     INTROSPECTION_WITHOUT_TLS = "IntrospectionWithoutTls": "tokens and a client secret are sent to an introspection endpoint without TLS";
     KEY_SET_WITHOUT_TLS = "KeySetWithoutTls": "the keys of an issuer are fetched without TLS";
     KEY_WITHOUT_PLAN = "KeyWithoutPlan": "an ApiKey is in no UsagePlan";
@@ -45,12 +47,14 @@ codes! {
     LITERAL_PATTERN = "LiteralPattern": "a segment of a path looks like a pattern and matches only itself";
     NEVER_MATCHES = "NeverMatches": "a rule matches no request";
     OPEN_CATCH_ALL = "OpenCatchAll": "an open rule serves paths beside a protected rule";
+    PARAMETER_NOT_IN_PATH = "ParameterNotInPath": "an expression reads a parameter that the path of a rule does not have";
     PREFIX_REPEATED = "PrefixRepeated": "a path begins with the base path or version that come before it anyway";
     PRINCIPAL_WITHOUT_AUTHORIZER = "PrincipalWithoutAuthorizer": "no Iam Authorizer in its namespace accepts a Principal";
     PRINCIPAL_WITHOUT_POLICY = "PrincipalWithoutPolicy": "a Principal has no policy that allows anything";
     REVOCATION_LIST_EXPIRED = "RevocationListExpired": "a list of revoked certificates has expired";
     REVOCATION_LIST_EXPIRES_SOON = "RevocationListExpiresSoon": "a list of revoked certificates expires soon";
     SCOPES_NEVER_MET = "ScopesNeverMet": "a rule requires scopes, and callers of its Authorizer have none";
+    STATEMENT_WITHOUT_EFFECT = "StatementWithoutEffect": "a statement of a policy applies to no request";
     THROTTLE_WITHOUT_KEY = "ThrottleWithoutKey": "a UsagePlan limits a rule that requires no API key";
     TIMEOUT_ABOVE_AWS = "TimeoutAboveAws": "a timeout is longer than AWS allows";
     UNKNOWN_CODE = "UnknownCode": "the annotation sluice.dev/silence names a code that does not exist";

@@ -71,6 +71,13 @@ impl Builder {
 }
 
 impl Glob {
+    /// Whether the pattern matches a text that begins with `prefix`.
+    pub(crate) fn may_begin_with(&self, prefix: &str) -> bool {
+        let agrees = self.head.agrees(prefix, self.fold);
+        // What follows a star can be any text.
+        if self.tail.is_empty() { agrees && prefix.chars().count() <= self.head.length() } else { agrees }
+    }
+
     /// Whether the pattern matches the whole text.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let Some(rest) = self.head.strip_prefix(text, self.fold) else { return false };
@@ -89,6 +96,22 @@ impl Segment {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Chars(chars) => chars.is_empty(),
+        }
+    }
+
+    /// The number of characters.
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(text) => text.chars().count(),
+            Self::Chars(chars) => chars.len(),
+        }
+    }
+
+    /// Whether it and a text have the same characters, as far as both have any.
+    fn agrees(&self, text: &str, fold: bool) -> bool {
+        match self {
+            Self::Text(own) => own.chars().zip(text.chars()).all(|(own, char)| own == char),
+            Self::Chars(own) => own.iter().zip(text.chars()).all(|(own, char)| fits(*own, Some(char), fold)),
         }
     }
 

@@ -74,4 +74,4 @@ pub use json::MAX_NESTING;
 pub use policy::{MAX_DOCUMENT, MAX_RESOURCE_DOCUMENT, MAX_STATEMENTS, Policy};
 pub use request::{Context, Principal, Request, Values};
 pub use statement::{Kind, MAX_AUTHORIZER_RESOURCE, MAX_VALUES, Options};
-pub use verdict::{Accounts, Decided, Verdict, combine};
+pub use verdict::{Accounts, Decided, Verdict, WithoutEffect, combine};

@@ -8,7 +8,7 @@ use crate::error::{Path, PolicyError};
 use crate::json::Node;
 use crate::request::Request;
 use crate::statement::{Effect, Kind, Options, Rules, Statement};
-use crate::verdict::{Decided, Verdict};
+use crate::verdict::{Decided, Verdict, WithoutEffect};
 
 /// How long a document may be, in bytes. IAM allows 6,144 characters in a managed policy and 10,240 in all
 /// inline policies of a role, not counting white space.
@@ -74,11 +74,31 @@ impl Policy {
     ///
     /// The time depends on the policy, the length of the resource and the values of the context keys that the policy
     /// names. Nothing is allocated, except for patterns with policy variables and for `BinaryEquals`.
-    pub fn evaluate(&self, request: &Request<'_>) -> Verdict<'_> {
+    pub fn evaluate(&self, request: &Request<'_>) -> Verdict<Decided<'_>> {
         if let Some(denied) = self.first(Effect::Deny, request) {
             return Verdict::Deny(denied);
         }
         self.first(Effect::Allow, request).map_or(Verdict::Silent, Verdict::Allow)
+    }
+
+    /// Whether a statement with the effect `Allow` applies to this action, for some resource and some request.
+    pub fn may_allow(&self, action: &str) -> bool {
+        self.statements.iter().any(|statement| statement.effect == Effect::Allow && statement.may_concern(action))
+    }
+
+    /// The statements that apply to no request, whatever its caller and its context: none of the actions is one of theirs, or none
+    /// of their resources begins with `prefix`. Every text begins with the empty one.
+    pub fn without_effect(&self, actions: &[&str], prefix: &str) -> Vec<WithoutEffect<'_>> {
+        let mut found = Vec::new();
+        for (index, statement) in self.statements.iter().enumerate() {
+            let decided = Decided { statement: index, sid: statement.sid.as_deref() };
+            if !actions.iter().any(|action| statement.may_concern(action)) {
+                found.push(WithoutEffect::Action(decided));
+            } else if !statement.may_reach(prefix) {
+                found.push(WithoutEffect::Resource(decided));
+            }
+        }
+        found
     }
 
     fn first(&self, effect: Effect, request: &Request<'_>) -> Option<Decided<'_>> {

@@ -124,6 +124,20 @@ impl Statement {
     }
 }
 
+impl Statement {
+    /// Whether it applies to some request with this action.
+    pub(crate) fn may_concern(&self, action: &str) -> bool {
+        // Actions have no variables.
+        let listed = self.actions.patterns.iter().any(|pattern| pattern.matches_always(action));
+        listed != self.actions.negated
+    }
+
+    /// Whether it applies to some request for a resource that begins with `prefix`.
+    pub(crate) fn may_reach(&self, prefix: &str) -> bool {
+        self.resources.negated || self.resources.patterns.iter().any(|pattern| pattern.may_begin_with(prefix))
+    }
+}
+
 impl List {
     /// A variable without a value makes both forms false.
     fn matches(&self, text: &str, request: &Request<'_>) -> bool {

@@ -65,6 +65,30 @@ impl Pattern {
         }
     }
 
+    /// Whether the pattern matches the whole text in every request.
+    pub(crate) fn matches_always(&self, text: &str) -> bool {
+        matches!(self, Self::Fixed(glob) if glob.matches(text))
+    }
+
+    /// Whether the pattern matches a text that begins with `prefix`, in some request.
+    pub(crate) fn may_begin_with(&self, prefix: &str) -> bool {
+        match self {
+            Self::Fixed(glob) => glob.may_begin_with(prefix),
+            Self::Template { elements, fold } => {
+                let mut builder = Builder::new(*fold);
+                for element in elements {
+                    match element {
+                        Element::Text(text) => builder.text(text),
+                        Element::One => builder.one(),
+                        // A variable can have any value.
+                        Element::Any | Element::Variable(_) => builder.any(),
+                    }
+                }
+                builder.finish().may_begin_with(prefix)
+            }
+        }
+    }
+
     /// Whether the pattern matches the whole text. None: a variable of it has no value.
     pub(crate) fn matches(&self, text: &str, context: &dyn Context) -> Option<bool> {
         match self {

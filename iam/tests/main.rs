@@ -13,3 +13,4 @@ mod properties;
 mod rejected;
 mod support;
 mod wildcards;
+mod without_effect;

@@ -34,7 +34,7 @@ pub(crate) fn principal(text: &str) -> Principal<'_> {
 }
 
 /// `Silent`, or the effect and the statement: `Allow 0 Sid`.
-pub(crate) fn text_of(verdict: Verdict<'_>) -> String {
+pub(crate) fn text_of(verdict: Verdict<Decided<'_>>) -> String {
     let decided = |effect: &str, Decided { statement, sid }: Decided<'_>| match sid {
         Some(sid) => format!("{effect} {statement} {sid}"),
         None => format!("{effect} {statement}"),

@@ -11,6 +11,7 @@ mod compile;
 pub mod config;
 mod cors;
 mod deadline;
+pub mod explain;
 mod gateway;
 mod headers;
 mod id;

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
-use sluice_iam::{Accounts, Context, Kind, Options, Policy, Principal, Request, Values, Verdict, combine};
+use sluice_iam::{Accounts, Context, Decided, Kind, Options, Policy, Principal, Request, Values, Verdict, combine};
 use sluice_wire::StagePolicy;
 
 const INVOKE: &str = "execute-api:Invoke";
@@ -64,11 +65,42 @@ pub(crate) struct Facts<'a> {
     pub(crate) caller: Option<&'a CallerPolicies>,
 }
 
+/// A statement that decides about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Statement<'a> {
+    pub(crate) owner: Owner,
+    /// Its index in the policy.
+    pub(crate) index: usize,
+    pub(crate) sid: Option<&'a str>,
+}
+
+/// Whose policy has a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Stage,
+    /// A Principal, with the index of its policy.
+    Principal(usize),
+    /// The function of a Lambda authorizer.
+    Authorizer,
+}
+
+/// Where the statement is: a bounded number of texts, none of which a client chooses.
+impl fmt::Display for Statement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index = self.index;
+        match self.owner {
+            Owner::Stage => write!(f, "stage.policy.Statement[{index}]"),
+            Owner::Principal(policy) => write!(f, "principal.policies[{policy}].Statement[{index}]"),
+            Owner::Authorizer => write!(f, "authorizer.policy.Statement[{index}]"),
+        }
+    }
+}
+
 /// Why a request is not allowed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// A statement denies it; with the ARN.
-    Explicit(String),
+pub(crate) enum Denied<'a> {
+    /// A statement denies it; with the ARN, and with that of the other form of the path that the statement denies, if it is one.
+    Explicit { arn: String, by: Statement<'a>, form: Option<String> },
     /// No statement allows it; with the ARN.
     Implicit(String),
     /// Its ARN is too long.
@@ -94,27 +126,29 @@ impl<'a> Policies<'a> {
     /// Whether a request is allowed for its path below the base path, as rules are matched with it. `others` are the forms of
     /// the path that the integration sees or could read in it. A statement that denies one of them, with or without a slash at
     /// its end, denies the request: otherwise another form of a path would be a way around it. The same holds for methods in
-    /// lower case, which some programs accept.
+    /// lower case, which some programs accept. The result is the statement that allows it.
     pub(crate) fn check(
         &self,
         method: &Method,
         matched: &str,
         others: &[&str],
         facts: &Facts<'_>,
-    ) -> Result<(), Denied> {
+    ) -> Result<Statement<'a>, Denied<'a>> {
         let arn = method_arn(self.prefix, method.as_str(), matched).ok_or(Denied::TooLong)?;
-        match self.evaluate(INVOKE, &arn, facts) {
-            Verdict::Deny(_) => return Err(Denied::Explicit(arn)),
+        let by = match self.evaluate(INVOKE, &arn, facts) {
+            Verdict::Deny(by) => return Err(Denied::Explicit { arn, by, form: None }),
             Verdict::Silent => return Err(Denied::Implicit(arn)),
-            Verdict::Allow(_) if !self.can_deny() => return Ok(()),
-            Verdict::Allow(_) => {}
+            Verdict::Allow(by) => by,
+        };
+        if self.can_deny()
+            && let Some((by, form)) = self.denies_other_form(&arn, method, matched, others, facts)?
+        {
+            return Err(Denied::Explicit { arn, by, form: Some(form) });
         }
-        if self.denies_other_form(&arn, method, matched, others, facts)? {
-            return Err(Denied::Explicit(arn));
-        }
-        Ok(())
+        Ok(by)
     }
 
+    /// The statement that denies another form, with the ARN of the form.
     fn denies_other_form(
         &self,
         arn: &str,
@@ -122,7 +156,7 @@ impl<'a> Policies<'a> {
         matched: &str,
         others: &[&str],
         facts: &Facts<'_>,
-    ) -> Result<bool, Denied> {
+    ) -> Result<Option<(Statement<'a>, String)>, Denied<'a>> {
         let upper = method.as_str().to_ascii_uppercase();
         let names = [Some(method.as_str()), Some(&*upper).filter(|upper| *upper != method.as_str())];
         for path in std::iter::once(matched).chain(others.iter().copied()) {
@@ -132,12 +166,14 @@ impl<'a> Policies<'a> {
             };
             for (name, path) in names.into_iter().flatten().flat_map(|name| [(name, path), (name, &*other)]) {
                 let form = method_arn(self.prefix, name, path).ok_or(Denied::TooLong)?;
-                if form != arn && matches!(self.evaluate(INVOKE, &form, facts), Verdict::Deny(_)) {
-                    return Ok(true);
+                if form != arn
+                    && let Verdict::Deny(by) = self.evaluate(INVOKE, &form, facts)
+                {
+                    return Ok(Some((by, form)));
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether the caller may replace the stored response of a method.
@@ -146,11 +182,12 @@ impl<'a> Policies<'a> {
         arn.is_some_and(|arn| matches!(self.evaluate(INVALIDATE_CACHE, &arn, facts), Verdict::Allow(_)))
     }
 
-    fn evaluate(&self, action: &str, arn: &str, facts: &Facts<'_>) -> Verdict<'a> {
+    fn evaluate(&self, action: &str, arn: &str, facts: &Facts<'_>) -> Verdict<Statement<'a>> {
         let name = self.caller.and_then(|caller| caller.name.as_ref());
         let principal = name.map_or(Principal::Anonymous, AwsName::principal);
         let request = Request { action, resource: arn, principal, context: facts };
-        let of_resource = self.resource.map(|policy| policy.0.evaluate(&request));
+        let of_stage = |Decided { statement, sid }| Statement { owner: Owner::Stage, index: statement, sid };
+        let of_resource = self.resource.map(|policy| policy.0.evaluate(&request).map(of_stage));
         let Some(caller) = self.caller else { return of_resource.unwrap_or(Verdict::Silent) };
         let of_caller = caller.evaluate(&request);
         let accounts = match name {
@@ -162,10 +199,12 @@ impl<'a> Policies<'a> {
 }
 
 impl CallerPolicies {
-    fn evaluate(&self, request: &Request<'_>) -> Verdict<'_> {
+    fn evaluate(&self, request: &Request<'_>) -> Verdict<Statement<'_>> {
         let mut allowed = Verdict::Silent;
-        for policy in self.policies.iter() {
-            match policy.evaluate(request) {
+        for (at, policy) in self.policies.iter().enumerate() {
+            let owner = if self.name.is_some() { Owner::Principal(at) } else { Owner::Authorizer };
+            match policy.evaluate(request).map(|Decided { statement, sid }| Statement { owner, index: statement, sid })
+            {
                 Verdict::Allow(decided) if allowed == Verdict::Silent => allowed = Verdict::Allow(decided),
                 denied @ Verdict::Deny(_) => return denied,
                 Verdict::Allow(_) | Verdict::Silent => {}

@@ -10,6 +10,7 @@ mod credentials;
 mod early;
 mod edits;
 mod exchange;
+mod explain;
 mod forward;
 mod request_body;
 mod request_policy;
@@ -32,6 +33,7 @@ use sluice_wire::{Behavior, Hash};
 
 use crate::client::{Flow, Peer};
 use crate::cors::Preflight;
+use crate::explain::Check;
 use crate::gateway::router::{Miss, RouteInput};
 use crate::gateway::{Action, Gateway, Matched, Reduced, RequestHead, Stage, StagePath};
 use crate::headers;
@@ -106,6 +108,7 @@ async fn serve(
                 let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path.clone(), is_counted);
                 // The Stage decides the form of the response, as far as host and path can be read.
                 exchange.place(&snapshot.gateway.hosts, &path);
+                explain::request(&exchange, &request.parts);
                 let reply = response::reject(&mut exchange, &reject);
                 return Ok(response::finish(exchange, reply, expected, origin.as_ref()));
             }
@@ -116,6 +119,7 @@ async fn serve(
         request.upgrade = Some(Upgrade::take(&mut request.parts));
     }
     let mut exchange = Exchange::new(recorder, peer, &request.parts, host, path.clone(), is_counted);
+    explain::request(&exchange, &request.parts);
     let reply = match run(&mut exchange, &snapshot.gateway, request, &path, unusual).await {
         Ok(reply) => reply,
         Err(reject) => response::reject(&mut exchange, &reject),
@@ -148,6 +152,8 @@ async fn run(
         exchange.place(&gateway.hosts, whole);
     }
     secure::covered(exchange)?;
+    exchange.begin(Check::Stage);
+    explain::stage(exchange);
     let stage = exchange.stage.clone().ok_or_else(|| no_stage(gateway))?;
     if stage.invalid {
         return Err(Reject::InvalidConfig);
@@ -155,11 +161,12 @@ async fn run(
     if exchange.has_unreadable_client() {
         return Err(Reject::Malformed("A trusted proxy has stated an address of the client that cannot be read."));
     }
-    checks::source(exchange, stage.source.as_ref())?;
+    checks::source(exchange, stage.source.as_ref(), Check::StageSource)?;
     if let Some(reply) = secure::plain_http(exchange, &stage, parts)? {
         return Ok(reply);
     }
     secure::client_certificate(exchange, &stage)?;
+    exchange.begin(Check::RequestPolicy);
     checks::head_size(stage.behavior, parts)?;
     if gateway.has_signatures {
         signature::keep(exchange, parts);
@@ -176,10 +183,15 @@ async fn run(
         headers::strip_spoofable(&mut parts.headers, &stage.forward_client_headers);
     }
     let reduced = accepted.as_ref().and_then(|accepted| accepted.reduced.as_ref());
+    exchange.begin(Check::Rule);
     let path = StagePath::new(whole, reduced, &stage.base).ok_or(Reject::NotFound)?;
     let input =
         RouteInput { method: &parts.method, path: path.matched, query: parts.uri.query(), headers: &parts.headers };
     if let Some(reply) = preflight(&stage, &input) {
+        exchange.explain(|found| {
+            found.forget(Check::Rule);
+            found.begin(Check::Preflight);
+        });
         return Ok(reply);
     }
     let found = stage.router.find(&input).map_err(|miss| not_found(&stage, miss))?;
@@ -188,13 +200,14 @@ async fn run(
         accepted.one_rule(gateway, &exchange.host, &stage, &rule, &input)?;
     }
     exchange.rule = Some(rule.clone());
-    let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let captures = path.captures(found.captures);
     let mut matched =
         Matched { stage: &stage, rule: &rule, path: path.path, matched: path.matched, captures, head: None };
+    explain::rule(exchange, &rule, &matched);
+    let Action::Serve(policy) = &rule.action else { return Err(Reject::InvalidConfig) };
     let passed = checks::pass(exchange, gateway, &matched, policy, &mut request).await?;
     let parts = &request.parts;
-    checks::body_size(policy, &parts.headers)?;
+    checks::body_size(exchange, policy, &parts.headers)?;
     if policy.reads_request {
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
         matched.head = Some(Box::new(RequestHead { uri, headers }));

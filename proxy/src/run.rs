@@ -1,5 +1,7 @@
 //! The proxy as a whole: builds the modules, connects them, starts the threads and stops them in order.
 
+mod explain;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +24,7 @@ use crate::client::{Connections, Orders};
 use crate::compile::Control;
 use crate::config::Configuration;
 use crate::config::store::Operation;
+use crate::explain::Explanation;
 use crate::gateway::Gateway;
 use crate::key_use::KeyUses;
 use crate::listen::tls::{Certificates, TlsServer};
@@ -36,9 +39,11 @@ use crate::state::State;
 use crate::timeouts::Timeouts;
 pub use crate::transport::NameFiles;
 use crate::transport::{Context, Egress, PoolLimits, Resolver, Tls};
+use explain::Explainer;
 
 pub use crate::listen::Strictness;
 pub use crate::source::{AddressHeader, TrustedProxies};
+pub use explain::{ExplainError, RequestToExplain, TlsClient};
 
 /// Where access log lines go.
 pub enum LogSink {
@@ -136,6 +141,7 @@ pub struct Proxy {
     egress: Egress,
     access_reviews: AccessReviews,
     key_uses: KeyUses,
+    explainer: Explainer,
 }
 
 struct Served {
@@ -199,6 +205,12 @@ impl Proxy {
         let state = State::new(auth, metrics.clone(), memory, tls, transport);
         let control = Control::new(gateway.clone(), certificates.clone(), state, settings.request_policy);
         let server = Arc::new(TlsServer::new(certificates)?);
+        let recorder = |worker| Recorder { worker, no_stage: no_stage.clone(), log: log.clone(), load: load.clone() };
+        let explainer = Explainer {
+            shared: shared.clone(),
+            worker: Worker::new(gateway.clone(), recorder(0)),
+            tls: server.clone(),
+        };
         let (stop, stopping) = watch::channel(false);
         let alive = Arc::new(AtomicUsize::new(0));
         let mut proxy = Self {
@@ -216,6 +228,7 @@ impl Proxy {
             egress,
             access_reviews,
             key_uses,
+            explainer,
         };
         for index in 0..threads {
             let http = proxy.http.or(settings.http).map(listen).transpose()?;
@@ -225,8 +238,7 @@ impl Proxy {
             if index == 0 {
                 proxy.http.iter().chain(&proxy.https).for_each(|address| proxy.reserve(address.port()));
             }
-            let recorder = Recorder { worker: index, no_stage: no_stage.clone(), log: log.clone(), load: load.clone() };
-            let worker = Worker::new(gateway.clone(), recorder);
+            let worker = Worker::new(gateway.clone(), recorder(index));
             let sockets = Sockets {
                 http: http.map(|(_, socket)| socket),
                 https: https.map(|(_, socket)| socket),
@@ -282,6 +294,19 @@ impl Proxy {
     /// Puts a checked configuration in force: what a configuration source calls.
     pub fn apply_parts(&self, parts: &Parts<Part>, changed: &[PartName], removed: &[PartName]) -> Vec<Diagnostic> {
         self.served().control.apply(parts, changed, removed)
+    }
+
+    /// What would happen to a request, as it is explained by the code that would serve it. The integration is not called, and the
+    /// cache is neither read nor filled; servers that authorizers need are called, and limits count the request. For a proxy that
+    /// serves no clients: it counts and logs as its first worker thread does. Blocks, at most for the time of the slowest
+    /// authorizer.
+    ///
+    /// # Errors
+    /// The request cannot be sent.
+    pub fn explain(&self, request: &RequestToExplain) -> Result<Explanation, ExplainError> {
+        let mut explanation = self.explainer.explain(request)?;
+        crate::explain::complete(&mut explanation, &self.served().configuration.parts);
+        Ok(explanation)
     }
 
     /// The questions that its authorizers ask the operator.

@@ -68,8 +68,14 @@ fn every_expression_must_hold_and_rejections_have_the_form_of_the_stage() {
         let wrong = gate.request("GET", "/t/x/a?q=1+2", &[("x-tenant", "y")], "");
         assert!(wrong.body.contains(authored), "{}", wrong.body);
     }
-    let logged = |reason: &str| gate.log.lines().iter().any(|line| line["reason"] == reason);
-    eventually("logged", || logged("ExpressionFalse") && logged("ExpressionFailed"));
+    let logged =
+        |reason: &str, by: &str| gate.log.lines().iter().any(|line| line["reason"] == reason && line["deniedBy"] == by);
+    eventually("logged", || {
+        logged("ExpressionFalse", "authorize[0]")
+            && logged("ExpressionFalse", "authorize[1]")
+            && logged("ExpressionFailed", "authorize[0]")
+    });
+    assert!(gate.log.lines().iter().all(|line| line["status"] != 200 || line.get("deniedBy").is_none()));
     assert!(gate.metric(r#"sluice_rejects_total{reason="ExpressionFailed",stage="shop/prod"}"#) >= 6.0);
 }
 
@@ -160,9 +166,17 @@ fn a_path_has_one_spelling_and_preflight_requests_are_not_checked() {
     };
     let of_role = guarded(mock("in"), &[("params.role != 'admin' && !request.path.startsWith('/roles/admin')", None)]);
     let of_header = guarded(mock("in"), &[("request.headers['x-role'] == 'reader'", None)]);
+    let of_all = guarded(mock("in"), &[("request.headers.exists(name, name == 'x-role')", None)]);
     let parts = vec![
         stage_part(StagePart { cors: Some(Box::new(cors)), ..stage() }),
-        route("r", vec![rule("role", "GET", "/roles/{role}", of_role), rule("header", "GET", "/header", of_header)]),
+        route(
+            "r",
+            vec![
+                rule("role", "GET", "/roles/{role}", of_role),
+                rule("header", "GET", "/header", of_header),
+                rule("all", "GET", "/all", of_all),
+            ],
+        ),
     ];
     assert_eq!(gate.put(parts), vec![]);
     for (path, status) in
@@ -171,11 +185,18 @@ fn a_path_has_one_spelling_and_preflight_requests_are_not_checked() {
         assert_eq!(gate.get(path).status, status, "{path}");
     }
     assert_eq!(gate.request("GET", "/header", &[("x-role", "reader")], "").status, 200);
-    // Not UTF-8, in whatever header.
-    let raw = b"GET /header HTTP/1.1\r\nhost: shop.example\r\nx-role: reader\r\nx-other: \xff\r\n\r\n";
-    let mut stream = gate.connect();
-    std::io::Write::write_all(&mut stream, raw).unwrap();
-    assert_eq!(read_response(&mut stream).status, 403);
+    // Not UTF-8: in a header that is read, in another one, and where all headers are read.
+    for (path, headers, status) in [
+        ("/header", &b"x-role: \xff"[..], 403),
+        ("/header", b"x-role: reader\r\nx-other: \xff", 200),
+        ("/all", b"x-role: reader\r\nx-other: \xff", 403),
+        ("/all", b"x-role: reader", 200),
+    ] {
+        let mut stream = gate.connect();
+        let head = [b"GET ", path.as_bytes(), b" HTTP/1.1\r\nhost: shop.example\r\n", headers, b"\r\n\r\n"].concat();
+        std::io::Write::write_all(&mut stream, &head).unwrap();
+        assert_eq!(read_response(&mut stream).status, status, "{path} {}", String::from_utf8_lossy(headers));
+    }
     let preflight = [
         ("origin", "https://app.example"),
         ("access-control-request-method", "GET"),

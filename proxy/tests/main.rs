@@ -19,6 +19,7 @@ mod client_certificates;
 mod client_headers;
 mod early;
 mod edge;
+mod explain;
 mod forwarding;
 mod fuzz;
 mod harness;

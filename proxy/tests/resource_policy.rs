@@ -64,7 +64,13 @@ fn a_request_needs_a_statement_that_allows_it_and_none_that_denies_it() {
         }
     }
     assert_eq!(gate.metric(r#"sluice_rejects_total{reason="PolicyDenied",stage="shop/prod"}"#), 9.0);
-    eventually("logged", || gate.log.lines().iter().any(|line| line["reason"] == "PolicyDenied"));
+    let denied = || gate.log.lines().into_iter().filter(|line| line["reason"] == "PolicyDenied").collect::<Vec<_>>();
+    let denied = eventually("logged", || Some(denied()).filter(|lines| lines.len() == 9));
+    // The method POST is allowed by no statement.
+    for line in denied {
+        let by = line.get("deniedBy").and_then(Value::as_str);
+        assert_eq!(by, (line["method"] == "GET").then_some("stage.policy.Statement[1]"), "{line}");
+    }
 }
 
 #[test]

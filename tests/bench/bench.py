@@ -45,14 +45,15 @@ class Client:
     """A persistent connection that returns single responses."""
 
     def __init__(self, proxy, trust=None):
+        self.scenario = proxy.scenario
         if proxy.scenario.tls:
             context = ssl.create_default_context(cafile=trust)
             self.connection = http.client.HTTPSConnection("localhost", proxy.port, timeout=10, context=context)
         else:
             self.connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
 
-    def get(self, path, headers):
-        self.connection.request("GET", path, headers=headers)
+    def send(self, path, headers):
+        self.connection.request(self.scenario.method, path, headers=headers, body=self.scenario.payload or None)
         response = self.connection.getresponse()
         return response.status, len(response.read()), response.headers.get("X-Served")
 
@@ -62,7 +63,7 @@ def preflight(proxy):
     scenario = proxy.scenario
     listing = scenario.requests(proxy.material)
     client = Client(proxy, proxy.material.ca)
-    responses = [client.get(*listing[0]) for _ in range(4)]
+    responses = [client.send(*listing[0]) for _ in range(4)]
     status, length, _ = responses[-1]
     if status != scenario.status:
         raise BenchError(f"{proxy.name} returns status {status}, not {scenario.status}, in scenario {scenario.name}")
@@ -73,10 +74,10 @@ def preflight(proxy):
         if (len(set(marks)) == len(marks)) == scenario.cache or None in marks:
             raise BenchError(f"{proxy.name} {'does not cache' if scenario.cache else 'caches'} in scenario {scenario.name}: {marks}")
         # The last route and the last client are served as well.
-        if client.get(*listing[-1])[0] != 200:
+        if client.send(*listing[-1])[0] != 200:
             raise BenchError(f"{proxy.name} rejects the last request of scenario {scenario.name}")
         for header in ("Authorization", "X-Api-Key"):
-            if header in listing[0][1] and client.get(listing[0][0], {**listing[0][1], header: "Bearer wrong"})[0] not in (401, 403):
+            if header in listing[0][1] and client.send(listing[0][0], {**listing[0][1], header: "Bearer wrong"})[0] not in (401, 403):
                 raise BenchError(f"{proxy.name} accepts a wrong {header} in scenario {scenario.name}")
     return True
 
@@ -84,7 +85,7 @@ def preflight(proxy):
 def one_round(proxy, core, seconds, connections):
     """One round of load: CPU time per request, requests per second, latency."""
     scenario = proxy.scenario
-    argv = wrk_argv(proxy.directory, scenario.requests(proxy.material), proxy.url(), seconds, connections)
+    argv = wrk_argv(proxy.directory, scenario, proxy.material, proxy.url(), seconds, connections)
     before = proxy.process.cpu_us()
     seen = load(argv, core, seconds)
     spent = proxy.process.cpu_us() - before
@@ -96,10 +97,9 @@ def one_round(proxy, core, seconds, connections):
             "requests": seen["requests"]}
 
 
-class Plain(Sluice):
-    """Sluice's plain proxying once more, in the rounds of a scenario that is compared with it."""
-
-    name = "plain"
+def baseline(scenario):
+    """Another scenario once more, in the rounds of one that is compared with it."""
+    return type("Baseline", (Sluice,), {"name": scenario.name, "work": scenario})
 
 
 def measure(scenario, kinds, material, backend, directory, options):
@@ -107,14 +107,15 @@ def measure(scenario, kinds, material, backend, directory, options):
     place = os.path.join(directory, scenario.name)
     os.mkdir(place)
     running, result = [], {}
-    if Sluice in kinds and any(against == "plain" for against, _ in scenario.goals):
-        kinds = [*kinds, Plain]
+    if Sluice in kinds:
+        named = [against for against, _ in scenario.goals]
+        kinds = [*kinds, *(baseline(other) for other in SCENARIOS if other.name in named)]
     try:
         for kind in kinds:
             if not kind.can(scenario):
                 result[kind.name] = {"none": "no equivalent"}
                 continue
-            work = next(s for s in SCENARIOS if s.name == "plain") if kind is Plain else scenario
+            work = getattr(kind, "work", scenario)
             proxy = kind(work, material, backend, place, options.proxy_core)
             running.append(proxy)
             try:
@@ -178,7 +179,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", choices=names, metavar="NAME",
                         help=f"one of {', '.join(names)}; may be given several times; default: all. "
-                             "Scenarios with a goal against plain proxying measure that in their own rounds")
+                             "Scenarios with a goal against another one measure that in their own rounds")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per scenario (1 to 100, default 5)")
     parser.add_argument("--seconds", type=int, default=5, help="seconds per round (1 to 60, default 5)")
     parser.add_argument("--connections", type=int, default=50, help="connections of the load generator (1 to 1000, default 50)")

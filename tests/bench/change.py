@@ -93,7 +93,7 @@ def measure(material, backend, directory, options, say):
             fresh = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
             return status_of(fresh, "/r0/items/42") == 200
         eventually(30, serves, "it serves what the stream sent", proxy.process)
-        argv = wrk_argv(proxy.directory, scenario.requests(material), proxy.url(), 60, options.connections)
+        argv = wrk_argv(proxy.directory, scenario, material, proxy.url(), 60, options.connections)
         wrk = subprocess.Popen(["taskset", "-c", str(options.load_core), *argv], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)

@@ -104,7 +104,7 @@ def stat_fields(pid):
 
 
 LUA = """
--- Sends the lines of a file in turn: a path, then headers, separated by tabs.
+-- Sends the lines of a file in turn: a path, then headers, separated by tabs. All have the same method and body.
 local requests, at = {}, 0
 function init(args)
   for line in io.lines(args[1]) do
@@ -118,7 +118,7 @@ function init(args)
         path = field
       end
     end
-    requests[#requests + 1] = wrk.format("GET", path, headers)
+    requests[#requests + 1] = wrk.format(args[2], path, headers, args[3])
   end
 end
 function request()
@@ -128,16 +128,16 @@ end
 """
 
 
-def wrk_argv(directory, requests, url, seconds, connections):
+def wrk_argv(directory, scenario, material, url, seconds, connections):
     """Writes the request list once per directory."""
     script, listing = os.path.join(directory, "load.lua"), os.path.join(directory, "requests.tsv")
     if not os.path.exists(script):
         with open(listing, "w", encoding="ascii") as file:
-            for path, headers in requests:
+            for path, headers in scenario.requests(material):
                 file.write("\t".join([path, *(f"{name}: {value}" for name, value in headers.items())]) + "\n")
         with open(script, "w", encoding="ascii") as file:
             file.write(LUA)
-    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", script, url, "--", listing]
+    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", script, url, "--", listing, scenario.method, *filter(None, [scenario.payload])]
 
 
 def load(argv, core, seconds):

@@ -26,7 +26,7 @@ def measure(kinds, material, backend, directory, options, preflight, say):
                     proxy.start()
                     eventually(30, lambda: preflight(proxy), "it serves", proxy.process)
                     if label == "routes":
-                        load(wrk_argv(proxy.directory, scenario.requests(material), proxy.url(), 2, options.connections), options.load_core, 2)
+                        load(wrk_argv(proxy.directory, scenario, material, proxy.url(), 2, options.connections), options.load_core, 2)
                     seen[label] = proxy.process.memory_mb()
                 finally:
                     proxy.stop()

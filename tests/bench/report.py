@@ -37,9 +37,9 @@ def with_goal(value, most, form):
 def goals(results, scenario):
     """A text for each goal of a scenario."""
     for against, most in scenario.goals:
-        if against == "plain":
-            name = "plain"  # in the same rounds
-            label = f"≤ plain + {round((most - 1) * 100)} %"
+        if any(against == other.name for other in SCENARIOS):
+            name = against  # in the same rounds
+            label = f"≤ {name} + {round((most - 1) * 100)} %"
         else:
             name = next(name for name in ORDER if name.lower() == against)
             label = f"≤ {most} × {against}"

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4, for requests without a body."""
+"""AWS Signature Version 4, for requests without a query."""
 
 import base64
 import hashlib
@@ -22,10 +22,10 @@ def days():
     return [{"date": day, "region": REGION, "service": SERVICE, "key": base64.b64encode(signing_key(day)).decode()} for day in dates]
 
 
-def headers(path):
-    """The headers of a signed GET."""
+def headers(path, method, body):
+    """The headers of a signed request."""
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    canonical = f"GET\n{path}\n\nhost:{HOST}\nx-amz-date:{date}\n\nhost;x-amz-date\n{hashlib.sha256().hexdigest()}"
+    canonical = f"{method}\n{path}\n\nhost:{HOST}\nx-amz-date:{date}\n\nhost;x-amz-date\n{hashlib.sha256(body.encode()).hexdigest()}"
     scope = f"{date[:8]}/{REGION}/{SERVICE}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signature = hmac.new(signing_key(date[:8]), text.encode(), hashlib.sha256).hexdigest()

@@ -65,7 +65,7 @@ def thing(kind, name):
 
 def route(name, path, policy):
     action = {"Authorize" if "authorize" in policy else "Serve": policy}
-    rule = {"name": "get", "methods": ["GET"], "path": path, "headers": [], "query": [], "action": action}
+    rule = {"name": "get", "methods": ["GET", "POST"], "path": path, "headers": [], "query": [], "action": action}
     return part(f"route/{NAMESPACE}/{name}", {"object": thing("ApiRoute", name), "stages": [STAGE], "rules": [rule]})
 
 

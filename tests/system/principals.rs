@@ -106,9 +106,9 @@ async fn the_last_use_of_an_access_key_is_reported_once_and_kept_by_a_restarted_
     space.programmed("ApiRoute", "guarded").await?;
     let key = access_key(&space, "used-access-key").await?;
     let proxy = fleet.proxies[0].http;
-    let call = |key: &(String, String)| {
-        let (id, secret) = key.clone();
-        signed(HOST, "/guarded", &Credentials { id, secret, session_token: None })
+    let call = |(id, secret): &(String, String)| {
+        let by = Credentials { id: id.clone(), secret: secret.clone(), session_token: None };
+        signed(HOST, "/guarded", &by)
     };
 
     // A request with a wrong signature is no use.

@@ -31,6 +31,8 @@ pub(crate) struct Local {
     addresses: BTreeMap<ServicePort, SocketAddr>,
     /// Ports from `--service`: these Services exist even if the folder does not contain them.
     flagged: BTreeSet<ServicePort>,
+    /// Example servers are not started: another program runs them.
+    starts_none: bool,
     /// Generated keys of ApiKeys without a Secret, by Secret. They are valid until the program stops.
     api_keys: BTreeMap<ObjectKey, String>,
     /// Generated access keys of Principals without a Secret, id and secret, by Secret.
@@ -74,6 +76,11 @@ impl Local {
         self.providers.clone()
     }
 
+    /// The same without example servers: those that Services request are expected at their ports on this machine.
+    pub(crate) fn without_servers(mappings: &[Mapping]) -> Self {
+        Self { starts_none: true, ..Self::new(mappings) }
+    }
+
     /// The token endpoint of a local issuer.
     pub(crate) fn token_endpoint(&self, issuer: &str) -> Option<String> {
         self.issuers.get(issuer).map(|address| format!("http://{address}/token"))
@@ -86,6 +93,9 @@ impl Local {
 
     /// The issuer of tokens for ServiceAccounts: a local identity provider.
     fn cluster_issuer(&self) -> Result<Arc<ClusterIssuer>, String> {
+        if self.starts_none {
+            return Ok(Arc::new(ClusterIssuer::of_any_cluster()));
+        }
         let first = self.cluster_issuers.first_key_value().map(|(_, issuer)| issuer.clone());
         first.ok_or_else(|| {
             format!("there is no API server; add a Service with the annotation {DEV_SERVER}: identity-provider")
@@ -108,6 +118,10 @@ impl Local {
             for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
                 let port = ServicePort { namespace: key.namespace.clone(), name: key.name.clone(), port };
                 requested.insert(port.clone());
+                if self.starts_none {
+                    self.expect(program, port);
+                    continue;
+                }
                 if self.addresses.contains_key(&port) {
                     continue;
                 }
@@ -118,6 +132,15 @@ impl Local {
         }
         self.stop_all_but(&requested);
         problems
+    }
+
+    /// Expects an example server where `sluice dev` would start it.
+    fn expect(&mut self, program: &str, port: ServicePort) {
+        let issuer = issuer(&port);
+        let address = *self.addresses.entry(port.clone()).or_insert(loopback(port.port));
+        if program == "identity-provider" {
+            self.issuers.insert(issuer, address);
+        }
     }
 
     /// Stops the servers that no Service requests.
@@ -135,14 +158,13 @@ impl Local {
     }
 
     async fn start(&mut self, program: &str, port: ServicePort) -> anyhow::Result<()> {
-        let host = format!("{}.{}.svc.cluster.local", port.name, port.namespace);
         let server = match program {
             "example-backend" => {
                 let name = format!("{}/{}", port.namespace, port.name);
                 Server::start(loopback(0), Backend::new(name)).await.context("cannot start the example backend")?
             }
             "identity-provider" => {
-                let issuer = format!("http://{host}:{}", port.port);
+                let issuer = issuer(&port);
                 let idp = Arc::new(Idp::new(&issuer, AUDIENCE)?);
                 // The Service's own port if it is free, so that the address is stable.
                 let server = match Server::start(loopback(port.port), idp.clone()).await {
@@ -402,6 +424,11 @@ fn new_api_key() -> anyhow::Result<String> {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The issuer of the identity provider of a Service port.
+fn issuer(port: &ServicePort) -> String {
+    format!("http://{}.{}.svc.cluster.local:{}", port.name, port.namespace, port.port)
 }
 
 fn loopback(port: u16) -> SocketAddr {

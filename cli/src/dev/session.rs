@@ -54,8 +54,17 @@ pub(crate) struct Step {
 impl Session {
     /// An empty session.
     pub(crate) fn new(mappings: &[args::Mapping]) -> Self {
+        Self::with(Local::new(mappings))
+    }
+
+    /// An empty session that starts no servers: those that Services request are expected to run.
+    pub(crate) fn without_servers(mappings: &[args::Mapping]) -> Self {
+        Self::with(Local::without_servers(mappings))
+    }
+
+    fn with(local: Local) -> Self {
         Self {
-            local: Local::new(mappings),
+            local,
             cluster: ClusterState::default(),
             statuses: Statuses::new(),
             diagnostics: ProxyDiagnostics::new(),

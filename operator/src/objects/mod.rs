@@ -27,7 +27,7 @@ pub use key::ObjectKey;
 pub use object::{Object, Unparsable, UnparsableStage};
 pub(crate) use object::{for_own_object, recorded_access_keys};
 pub(crate) use principal::recorded_ids;
-pub use principal::{access_key_secrets, generated_access_key, session_secret};
+pub use principal::{access_key_secrets, generated_access_key, principals_of, session_secret};
 pub use scope::Watch;
 pub use table::{Kind, Own, Tabled};
 pub(crate) use table::{for_kind, for_own_kind, kinds};

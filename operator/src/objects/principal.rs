@@ -16,6 +16,11 @@ impl Watched for Principal {
             && recorded_ids(self).eq(recorded_ids(other))
     }
 
+    /// Principals are looked up by namespace, for the Authorizers that accept them.
+    fn group(&self) -> Option<ObjectKey> {
+        Some(principals_of(&ObjectKey::of(self).namespace))
+    }
+
     fn names(&self) -> Vec<(Kind, ObjectKey)> {
         let key = ObjectKey::of(self);
         let secrets = access_key_secrets(self).into_iter().map(|(_, secret)| (Kind::Secret, secret));
@@ -47,6 +52,12 @@ pub fn access_key_secrets(principal: &Principal) -> Vec<(String, ObjectKey)> {
     }
     let named = principal.spec.access_keys.iter().enumerate();
     named.map(|(at, named)| (format!("spec.accessKeys[{at}].secret"), key.target(&named.secret))).collect()
+}
+
+/// The group of the Principals of a namespace. No object has this key.
+#[must_use]
+pub fn principals_of(namespace: &str) -> ObjectKey {
+    ObjectKey::new(namespace, "")
 }
 
 /// The Secret that the operator creates for a Principal that refers to none.

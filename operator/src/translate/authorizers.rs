@@ -44,8 +44,8 @@ impl Translate for Authorizer {
         Translated::of([(part_name(key), part(view, key, self, problems))], Detail::None)
     }
 
-    fn warnings(&self, _view: &View<'_>, _key: &ObjectKey, warnings: &mut Warnings) {
-        authorizers::of_authorizer(self, warnings);
+    fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
+        authorizers::of_authorizer(view, key, self, warnings);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::translate::desired::Detail;
 use crate::translate::iam_authorizers::iam_authorizers;
 use crate::translate::kind::{Translate, Translated};
 use crate::translate::view::View;
-use crate::translate::warnings::principals;
+use crate::translate::warnings::{policies as of_policies, principals};
 use crate::warning::Warnings;
 
 /// More credential scopes of one namespace would make long parts.
@@ -123,7 +123,10 @@ impl Translate for Principal {
     }
 
     fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
-        principals::of_principal(view, key, self, warnings);
+        principals::of_principal(view, key, warnings);
+        // What is wrong with them was reported.
+        let documents = policies::documents(view, key, self, &mut Problems::default());
+        of_policies::of_principal(self, &documents, warnings);
     }
 
     fn desired_detail(detail: &Detail, _proxies: Value, _now: Timestamp) -> Value {

@@ -35,7 +35,7 @@ use crate::translate::node::Node;
 use crate::translate::references::{Referrer, Unresolved, resolve};
 use crate::translate::resource_policy::{resource_policy, stage_arn};
 use crate::translate::view::View;
-use crate::translate::warnings::{certificates, revocation};
+use crate::translate::warnings::{certificates, policies, revocation};
 use crate::warning::Warnings;
 
 /// The longest time of `Strict-Transport-Security`: two years, in seconds.
@@ -129,6 +129,7 @@ impl Translate for Stage {
     fn warnings(&self, view: &View<'_>, key: &ObjectKey, warnings: &mut Warnings) {
         certificates::of_stage(view, key, self, warnings);
         revocation::of_stage(view, key, self, warnings);
+        policies::of_stage(key, self, warnings);
     }
 
     fn desired_detail(detail: &Detail, proxies: Value, now: Timestamp) -> Value {

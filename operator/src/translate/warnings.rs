@@ -4,7 +4,10 @@
 pub(crate) mod api_routes;
 pub(crate) mod authorizers;
 pub(crate) mod certificates;
+mod expressions;
+mod identity_sources;
 pub(crate) mod keys;
+pub(crate) mod policies;
 pub(crate) mod principals;
 pub(crate) mod revocation;
 mod shared;

@@ -179,6 +179,8 @@ cases! {
     stage_with_a_bad_base_path_keeps_its_host
     stage_without_hosts_in_two_namespaces
     stage_without_hosts_recorded_before_an_older_one
+    warning_expressions
+    warning_identity_sources
     warning_keys_and_authorizers
     warning_open_catch_all
     warning_principals

@@ -128,6 +128,11 @@ impl Authorizer {
         Arc::new(Self { name, kind, unusual_places, keeps_places, remembered, calls, reviews })
     }
 
+    /// `namespace/name`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Why it cannot be used, in a sentence.
     pub(crate) fn problem(&self) -> Option<&str> {
         self.kind.as_ref().err().map(String::as_str)

@@ -122,6 +122,11 @@ impl CachePolicy {
             || (self.native && directives(request).any(|(name, _)| name == "no-store"))
     }
 
+    /// For how long responses are stored that do not say it.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// Whether responses to the method are stored.
     pub(crate) fn lists(&self, method: &Method) -> bool {
         self.methods.contains(method)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::client_certificate::Presented;
+use crate::explain::Trace;
 use crate::overload::Load;
 use crate::source::Trusted;
 use crate::timeouts::Timeouts;
@@ -54,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) load: Arc<Load>,
     /// Counted until the last user of the connection is gone.
     pub(crate) connection: OpenConnection,
+    /// Records the explanation of its request; none: it is the connection of a client.
+    pub(crate) trace: Option<Arc<Trace>>,
 }
 
 impl Peer {
@@ -63,7 +66,18 @@ impl Peer {
         load: Arc<Load>,
         connection: OpenConnection,
     ) -> Arc<Self> {
-        Arc::new(Self { origin, state: ConnState::new(), timeouts, load, connection })
+        Arc::new(Self { origin, state: ConnState::new(), timeouts, load, connection, trace: None })
+    }
+
+    /// A connection whose request is explained and not forwarded.
+    pub(crate) fn explained(
+        origin: Origin,
+        timeouts: Arc<Timeouts>,
+        load: Arc<Load>,
+        connection: OpenConnection,
+        trace: Arc<Trace>,
+    ) -> Arc<Self> {
+        Arc::new(Self { origin, state: ConnState::new(), timeouts, load, connection, trace: Some(trace) })
     }
 
     /// Whether the connection gives its place to another one, and has received no complete request.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use sluice_authorize::{CompileError, Expression, Fields};
+use sluice_authorize::{CompileError, Expression};
 use sluice_wire as wire;
 use sluice_wire::{
     Diagnostic, Hash, Message, PartKind, PartName, RoutePart, StagePart, Template, Variable, VersionScheme, reserved,
@@ -216,14 +216,12 @@ impl Expressions {
             return Ok(None);
         }
         let mut compiled = Vec::with_capacity(terms.len());
-        let mut reads = Fields::default();
         for (at, term) in terms.iter().enumerate() {
             let expression = self.get(&term.expression);
             let expression = expression.map_err(|why| format!("its expression {} is not valid: {why}.", at + 1))?;
-            reads = reads.union(expression.reads());
             compiled.push((expression, term.message.as_deref().map(Into::into)));
         }
-        Ok(Some(Box::new(Authorize { terms: compiled, reads })))
+        Ok(Some(Box::new(Authorize { terms: compiled })))
     }
 }
 

@@ -240,8 +240,6 @@ pub(crate) struct Policy {
 pub(crate) struct Authorize {
     /// Each with what a rejected client reads.
     pub(crate) terms: Vec<(Arc<sluice_authorize::Expression>, Option<Box<str>>)>,
-    /// What they read.
-    pub(crate) reads: sluice_authorize::Fields,
 }
 
 /// Caching of a rule.

@@ -1,15 +1,16 @@
 //! What connections need: the settings of the listeners, and the [`Handler`] of requests.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::client::{Connections, Flow, Peer, TrackedBytes};
+use crate::client::{Connections, Flow, Origin, Peer, TrackedBytes};
 use crate::overload::Load;
 use crate::reject::Reject;
 use crate::source::{Networks, Trusted};
@@ -75,4 +76,18 @@ pub(crate) struct ListenContext {
     pub(crate) reserved_from: usize,
     /// Whether no connections are accepted any more.
     pub(crate) closed: watch::Receiver<bool>,
+}
+
+impl ListenContext {
+    /// Where a connection comes from, without TLS.
+    pub(super) fn origin(&self, address: IpAddr, port: HeaderValue) -> Origin {
+        Origin {
+            address,
+            source: HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            behind: self.trusted.contains(address).then(|| self.trusted.clone()),
+            port,
+            tls: None,
+            terminates_tls: self.tls_terminators.contains(address),
+        }
+    }
 }

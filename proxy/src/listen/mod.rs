@@ -5,6 +5,7 @@ mod context;
 mod early;
 mod http1;
 mod http2;
+mod in_memory;
 mod proxy_protocol;
 pub(crate) mod relief;
 mod streams;
@@ -12,7 +13,7 @@ pub(crate) mod tls;
 mod write_timeout;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use proxy_protocol::Opened;
 use tls::{HandshakeError, Shown, TlsServer};
 
 pub(crate) use context::{EarlyRequest, Handler, ListenContext};
+pub(crate) use in_memory::explain;
 
 pub use context::Strictness;
 
@@ -92,19 +94,8 @@ pub(crate) async fn accept(shared: Arc<ListenContext>, listener: TcpListener, op
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let origin = origin(&shared, address.ip().to_canonical(), HeaderValue::from(port));
+        let origin = shared.origin(address.ip().to_canonical(), HeaderValue::from(port));
         tokio::spawn(connection(shared.clone(), stream, opening.clone(), origin, open, handler.clone()));
-    }
-}
-
-fn origin(shared: &ListenContext, address: IpAddr, port: HeaderValue) -> Origin {
-    Origin {
-        address,
-        source: HeaderValue::try_from(address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-        behind: shared.trusted.contains(address).then(|| shared.trusted.clone()),
-        port,
-        tls: None,
-        terminates_tls: shared.tls_terminators.contains(address),
     }
 }
 
@@ -130,7 +121,7 @@ async fn connection(
                 drop(open);
                 let Some(opened) = shared.connections.open(address, shared.load.clock()) else { return };
                 open = opened;
-                origin = self::origin(&shared, address, origin.port);
+                origin = shared.origin(address, origin.port);
             }
             Err(error) => {
                 tracing::debug!(%error, "connection without a valid header of the PROXY protocol");

@@ -14,7 +14,7 @@ use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertif
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme, crypto::aws_lc_rs};
 use sluice_wire::{CertificatePart, Diagnostic, Hash, HostPattern, PartName, StagePart};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -323,7 +323,7 @@ fn protocols() -> Vec<Vec<u8>> {
 }
 
 /// What a client has presented in its handshake. None: its certificate cannot be read.
-fn presented(stream: &TlsStream<TcpStream>, client_auth: Option<&ClientAuth>) -> Option<Presented> {
+fn presented<S>(stream: &TlsStream<S>, client_auth: Option<&ClientAuth>) -> Option<Presented> {
     let Some(client_auth) = client_auth else { return Some(Presented::default()) };
     let certificate = match stream.get_ref().1.peer_certificates() {
         Some(chain) => Some(Box::new(Certificate::read(chain)?)),
@@ -342,7 +342,10 @@ impl TlsServer {
     }
 
     /// Makes the handshake with the certificate for the host that the client names.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Arc<Shown>), HandshakeError> {
+    pub(super) async fn accept<S>(&self, stream: S) -> Result<(TlsStream<S>, Arc<Shown>), HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
         let start = start.map_err(HandshakeError::from)?;
         let hello = start.client_hello();

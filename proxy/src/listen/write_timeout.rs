@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
@@ -28,6 +28,10 @@ impl Reset for TcpStream {
             tracing::debug!(%error, "cannot reset a client connection");
         }
     }
+}
+
+impl Reset for DuplexStream {
+    fn reset_on_close(&self) {}
 }
 
 impl<S: Reset> Reset for TlsStream<S> {
@@ -146,10 +150,6 @@ mod tests {
 
     use super::*;
     use crate::client::testing;
-
-    impl Reset for tokio::io::DuplexStream {
-        fn reset_on_close(&self) {}
-    }
 
     #[tokio::test]
     async fn a_client_that_stops_reading_is_disconnected_and_one_that_reads_is_not() {

@@ -148,6 +148,7 @@ fn line(out: &mut String, record: &Record<'_, impl Variables>) {
     field(out, r#","upstreamMs":"#, variables, &Variable::IntegrationLatency);
     field(out, r#","upstreamError":""#, variables, &Variable::IntegrationError);
     field(out, r#","reason":""#, variables, &Variable::ErrorReason);
+    field(out, r#","deniedBy":""#, variables, &Variable::DeniedBy);
     field(out, r#","responseType":""#, variables, &Variable::ErrorResponseType);
     field(out, r#","cache":""#, variables, &Variable::CacheStatus);
     field(out, r#","issuer":""#, variables, &ISSUER);

@@ -27,8 +27,8 @@ fn of_stage(resource: &ResourcePolicy) -> Policies<'_> {
 fn outcome(policy: &ResourcePolicy, method: &str, sent: &str, matched: &str) -> char {
     let headers = HeaderMap::new();
     match of_stage(policy).check(&method.parse().unwrap(), matched, &[sent], &facts(&headers)) {
-        Ok(()) => '+',
-        Err(Denied::Explicit(_)) => '-',
+        Ok(_) => '+',
+        Err(Denied::Explicit { .. }) => '-',
         Err(Denied::Implicit(_)) => '0',
         Err(Denied::TooLong) => '>',
     }
@@ -82,6 +82,11 @@ fn no_form_of_a_path_is_a_way_around_a_statement_that_denies() {
     for (sent, matched) in [("/", "/"), ("/admin/x", "/admin/x"), ("//x/", "/x/")] {
         assert_eq!(outcome(&denied, "GET", sent, matched), '+', "{sent}");
     }
+    let headers = HeaderMap::new();
+    let slash = of_stage(&denied).check(&Method::GET, "/admin/", &[], &facts(&headers));
+    let Err(Denied::Explicit { arn, by, form: Some(form) }) = slash else { panic!("{slash:?}") };
+    assert_eq!((arn.strip_prefix(PREFIX), form.strip_prefix(PREFIX)), (Some("GET/admin/"), Some("GET/admin")));
+    assert_eq!((by.to_string().as_str(), by.sid), ("stage.policy.Statement[1]", None));
     assert!(of_stage(&denied).can_deny() && !of_stage(&policy_of("execute-api:/*")).can_deny());
     // What allows a request is the form that is matched.
     let exact = policy_of("execute-api:/prod/GET/orders");
@@ -177,34 +182,35 @@ fn policies_of_caller_and_stage_are_combined_by_the_tables_of_aws() {
     let stage = |effect: &str| policy(json!([statement(effect, "execute-api:/prod/GET/a")]));
     let silent_stage = || policy(json!([statement("Allow", "execute-api:/prod/GET/b")]));
     let headers = HeaderMap::new();
+    let none = "no statement";
     for (account, policies, resource, expected) in [
         // Table A.
-        (same, json!([[allow]]), None, '+'),
-        (same, json!([[silent]]), None, '0'),
-        (same, json!([]), None, '0'),
-        (same, json!([[silent], [allow]]), None, '+'),
-        (same, json!([[allow], [deny]]), None, '-'),
-        (same, json!([[deny]]), Some(stage("Allow")), '-'),
-        (same, json!([[silent]]), Some(stage("Allow")), '+'),
-        (same, json!([[allow]]), Some(silent_stage()), '+'),
-        (same, json!([[silent]]), Some(silent_stage()), '0'),
-        (same, json!([[allow]]), Some(stage("Deny")), '-'),
+        (same, json!([[allow]]), None, "+principal.policies[0].Statement[0]"),
+        (same, json!([[silent]]), None, none),
+        (same, json!([]), None, none),
+        (same, json!([[silent], [silent, allow]]), None, "+principal.policies[1].Statement[1]"),
+        (same, json!([[allow], [deny]]), None, "-principal.policies[1].Statement[0]"),
+        (same, json!([[deny]]), Some(stage("Allow")), "-principal.policies[0].Statement[0]"),
+        (same, json!([[silent]]), Some(stage("Allow")), "+stage.policy.Statement[0]"),
+        (same, json!([[allow]]), Some(silent_stage()), "+principal.policies[0].Statement[0]"),
+        (same, json!([[silent]]), Some(silent_stage()), none),
+        (same, json!([[allow]]), Some(stage("Deny")), "-stage.policy.Statement[0]"),
         // Table B.
-        (other, json!([[allow]]), None, '0'),
-        (other, json!([[allow]]), Some(stage("Allow")), '+'),
-        (other, json!([[allow]]), Some(silent_stage()), '0'),
-        (other, json!([[silent]]), Some(stage("Allow")), '0'),
-        (other, json!([[deny]]), Some(stage("Allow")), '-'),
-        (other, json!([[allow]]), Some(stage("Deny")), '-'),
+        (other, json!([[allow]]), None, none),
+        (other, json!([[allow]]), Some(stage("Allow")), "+principal.policies[0].Statement[0]"),
+        (other, json!([[allow]]), Some(silent_stage()), none),
+        (other, json!([[silent]]), Some(stage("Allow")), none),
+        (other, json!([[deny]]), Some(stage("Allow")), "-principal.policies[0].Statement[0]"),
+        (other, json!([[allow]]), Some(stage("Deny")), "-stage.policy.Statement[0]"),
     ] {
         let caller = caller(account, policies.clone());
         let facts = Facts { caller: Some(&caller), ..facts(&headers) };
         let policies_of = Policies { prefix: PREFIX, resource: resource.as_ref(), caller: Some(&caller) };
         let found = match policies_of.check(&Method::GET, "/a", &[], &facts) {
-            Ok(()) => '+',
-            Err(Denied::Explicit(_)) => '-',
-            Err(Denied::Implicit(_)) => '0',
-            Err(Denied::TooLong) => '>',
+            Ok(by) => format!("+{by}"),
+            Err(Denied::Explicit { by, .. }) => format!("-{by}"),
+            Err(Denied::Implicit(_)) => none.to_owned(),
+            Err(Denied::TooLong) => "too long".to_owned(),
         };
         assert_eq!(found, expected, "{account} {policies} with a resource policy: {}", resource.is_some());
     }

@@ -8,7 +8,9 @@ use super::admission::Present;
 use super::credentials::{remove_all, without};
 use super::edits;
 use super::exchange::Exchange;
+use super::explain;
 use crate::auth::Place;
+use crate::explain::Check;
 use crate::gateway::path::query_pairs;
 use crate::gateway::{Gateway, KeySource, Matched, Policy};
 use crate::headers::{cookies, is_usual};
@@ -25,6 +27,8 @@ pub(super) fn check<'a>(
     present: Present,
 ) -> Result<Option<&'a PlanAtStage>, Reject> {
     let source = &matched.stage.key_source;
+    exchange.begin(Check::ApiKey);
+    explain::key(exchange, source, None, None);
     let record = match find(source, parts) {
         Presented::Key(text) => gateway.keys.find(&text).ok_or(Reject::InvalidKey)?,
         Presented::Nothing if policy.optional_key => {
@@ -33,7 +37,9 @@ pub(super) fn check<'a>(
         }
         Presented::Nothing | Presented::Invalid => return Err(Reject::InvalidKey),
     };
-    let plan = record.admits(&matched.stage.part).ok_or(Reject::InvalidKey)?;
+    let plan = record.admits(&matched.stage.part);
+    explain::key(exchange, source, Some(record), plan);
+    let plan = plan.ok_or(Reject::InvalidKey)?;
     exchange.key = Some(record.clone());
     remove_others(source, parts, present);
     if let KeySource::Query(name) = source {
@@ -56,7 +62,11 @@ pub(super) fn alternative<'a>(
     let source = &matched.stage.key_source;
     if find(source, parts) == Presented::Nothing {
         // Without an authorizer nothing would be verified.
-        let Some(_) = &policy.authorizer else { return Err(Reject::InvalidKey) };
+        let Some(_) = &policy.authorizer else {
+            exchange.begin(Check::ApiKey);
+            explain::key(exchange, source, None, None);
+            return Err(Reject::InvalidKey);
+        };
         remove_others(source, parts, present);
         return Ok(None);
     }

@@ -12,6 +12,7 @@ use sluice_wire::Behavior;
 use super::call::Call;
 use super::checks::{Passed, may_invalidate_cache};
 use super::exchange::Exchange;
+use super::explain;
 use super::forward;
 use super::response::{self, Reply, ReplyBody};
 use super::response_body;
@@ -20,6 +21,7 @@ use crate::cache::{
     self, CallerKey, Fill, IGNORED_WARNING, Invalidate, Lead, Look, NotStored, Phase, Storable, Stored, Waited,
     invalidation,
 };
+use crate::explain::Check;
 use crate::gateway::{Caching, Matched, Policy, Reduced, StagePath, path};
 use crate::reject::Reject;
 
@@ -40,11 +42,13 @@ pub(crate) async fn respond(
     let control = if call.present.caching { &call.parts.headers } else { &none };
     if call.upgrade.is_some() || caching.policy.bypass(&call.parts.method, control, has_body) {
         note(exchange, matched, Phase::Bypass);
+        explain::cache(exchange, caching, exchange.cache);
         return forward::integrate(exchange, matched, policy, call, passed).await;
     }
     if let Some(reason) = caching.policy.stores_nothing() {
         let phase = Phase::NotStored(reason);
         note(exchange, matched, phase);
+        explain::cache(exchange, caching, exchange.cache);
         let mut reply = forward::integrate(exchange, matched, policy, call, passed).await?;
         reply.headers.insert(CACHE_STATUS, phase.cache_status());
         return Ok(reply);
@@ -52,7 +56,11 @@ pub(crate) async fn respond(
     let invalidate =
         invalidation(&caching.policy, control, || may_invalidate_cache(exchange, matched, &call.parts.headers));
     if invalidate == Invalidate::Reject {
+        exchange.begin(Check::Cache);
         return Err(Reject::CacheRefresh);
+    }
+    if explain::cache(exchange, caching, if invalidate == Invalidate::Refresh { "refresh" } else { "lookup" }) {
+        return forward::integrate(exchange, matched, policy, call, passed).await;
     }
     let primary = key(exchange, matched, policy, caching, &call);
     let found = match invalidate {
@@ -270,7 +278,7 @@ fn store(
 /// paths that the response names in `Location` and `Content-Location`. AWS does not. A method whose responses a rule stores
 /// changes nothing.
 pub(crate) fn invalidate(exchange: &Exchange, matched: &Matched<'_>, policy: &Policy, reply: &Reply) {
-    let Some(store) = &matched.stage.cache else { return };
+    let Some(store) = matched.stage.cache.as_ref().filter(|_| exchange.peer.trace.is_none()) else { return };
     let reads = policy.cache.as_ref().is_some_and(|caching| caching.policy.lists(&exchange.method));
     if reads || !(reply.status.is_success() || reply.status.is_redirection()) {
         return;

@@ -15,15 +15,16 @@ use super::credentials::remove_unverified;
 use super::exchange::Exchange;
 use super::signature;
 use super::variables::RequestContext;
-use super::{api_key, authorize};
+use super::{api_key, authorize, explain};
 use crate::auth::{AuthRequest, Authorization, Decision, Outcome, SignatureError};
 use crate::cache::INVALIDATE_SCOPE;
+use crate::explain::{Check, ExplainedLimit};
 use crate::gateway::{Gateway, Matched, Policy, readings};
 use crate::key::PlanAtStage;
 use crate::key_use::LastUse;
 use crate::limit::{Exhausted, Limit, RateLimitHeaders, give_back, take_all};
 use crate::observe::metrics::Scope;
-use crate::permission::{Denied, Facts, Policies, sentence};
+use crate::permission::{Denied, Facts, Policies, method_arn, sentence};
 use crate::reject::Reject;
 use crate::source::SourceFilter;
 
@@ -44,7 +45,7 @@ pub(crate) async fn pass(
     call: &mut Call,
 ) -> Result<Passed, Reject> {
     let present = call.present;
-    source(exchange, policy.source.as_deref())?;
+    source(exchange, policy.source.as_deref(), Check::RuleSource)?;
     // Before credentials are verified: it also limits attempts to guess them.
     let client = policy.client_limit.as_ref().map(|limit| limit.of(exchange.address()));
     if let Some(client) = &client {
@@ -62,6 +63,8 @@ pub(crate) async fn pass(
         if authorizer.follows_policy() {
             explicit_deny(exchange, matched, &call.parts)?;
         }
+        exchange.begin(Check::Authorizer);
+        explain::authorizer(exchange, authorizer, scopes, None);
         let (authorization, verified, signed) = match authorizer.iam() {
             None => {
                 let variables = RequestContext::unchanged(exchange, matched, &call.parts);
@@ -90,8 +93,12 @@ pub(crate) async fn pass(
         let Authorization { decision, outcome, took } = authorization;
         let decided =
             Decided { kind: authorizer.kind(), took, last_use: signed.as_ref().and_then(|of| of.last_use.clone()) };
+        explain::authorizer(exchange, authorizer, scopes, Some(&decision));
         match decision {
             Decision::Allow(identity) => {
+                if !scopes.is_empty() {
+                    exchange.begin(Check::Scopes);
+                }
                 let enough = identity.has_any_scope(scopes);
                 exchange.identity = Some(identity);
                 let prepared = match enough {
@@ -116,6 +123,9 @@ pub(crate) async fn pass(
     exchange.signed = None;
     let checked = authorized(exchange, gateway, matched, policy, call, (client.as_ref(), by_key));
     let Some((body, decided)) = undecided.map(|undecided| *undecided) else { return checked.map(|_| Passed(())) };
+    if checked.is_ok() {
+        exchange.begin(Check::BodyHash);
+    }
     let same = match &checked {
         Ok(_) => Box::pin(signature::has_hash(exchange, matched, policy, call, &body)).await,
         // Nothing is read for a request that is rejected.
@@ -175,11 +185,10 @@ fn authorized<'a>(
 }
 
 /// Rejects a request from a network that is not accepted.
-pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>) -> Result<(), Reject> {
-    match filter {
-        Some(filter) if !filter.accepts(exchange.address()) => Err(Reject::SourceNotAllowed),
-        _ => Ok(()),
-    }
+pub(crate) fn source(exchange: &Exchange, filter: Option<&SourceFilter>, check: Check) -> Result<(), Reject> {
+    let Some(filter) = filter else { return Ok(()) };
+    exchange.begin(check);
+    if filter.accepts(exchange.address()) { Ok(()) } else { Err(Reject::SourceNotAllowed) }
 }
 
 fn policies<'a>(exchange: &'a Exchange, matched: &Matched<'a>) -> Policies<'a> {
@@ -203,33 +212,47 @@ pub(super) fn may_invalidate_cache(exchange: &Exchange, matched: &Matched<'_>, h
 }
 
 /// Rejects a request that the Stage's policy denies, before a function decides about it.
-fn explicit_deny(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+fn explicit_deny(exchange: &mut Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
     let policies = Policies { prefix: &matched.stage.arn, resource: matched.stage.policy.as_deref(), caller: None };
     if !policies.can_deny() {
         return Ok(());
     }
+    exchange.begin(Check::StagePolicy);
     match check(exchange, matched, parts, &policies)? {
-        Some(denied) if denied.1 => Err(denied.0),
+        Some(NotAllowed { reject, by: Some(by) }) => {
+            exchange.denied_by = Some(by);
+            Err(reject)
+        }
         _ => Ok(()),
     }
 }
 
-/// Rejects a request that the policies of Stage and caller do not allow.
-fn permission(exchange: &Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
-    let policies = policies(exchange, matched);
-    check(exchange, matched, parts, &policies)?.map_or(Ok(()), |(reject, _)| Err(reject))
+/// A request that policies do not allow.
+struct NotAllowed {
+    reject: Reject,
+    /// The statement that denies it; none: no statement allows it.
+    by: Option<Box<str>>,
 }
 
-/// The rejection of a request that policies do not allow, and whether a statement denies it.
+/// Rejects a request that the policies of Stage and caller do not allow.
+fn permission(exchange: &mut Exchange, matched: &Matched<'_>, parts: &Parts) -> Result<(), Reject> {
+    let policies = policies(exchange, matched);
+    if policies.is_empty() {
+        return Ok(());
+    }
+    exchange.begin(Check::Policy);
+    let Some(NotAllowed { reject, by }) = check(exchange, matched, parts, &policies)? else { return Ok(()) };
+    exchange.denied_by = by;
+    Err(reject)
+}
+
+/// The rejection of a request that policies do not allow.
 fn check(
     exchange: &Exchange,
     matched: &Matched<'_>,
     parts: &Parts,
     policies: &Policies<'_>,
-) -> Result<Option<(Reject, bool)>, Reject> {
-    if policies.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Option<NotAllowed>, Reject> {
     let (caller, facts) = (policies.caller, facts(exchange, policies, &parts.headers));
     // What a backend could read in an encoded path.
     let read = match policies.can_deny() && matched.matched.contains('%') {
@@ -238,13 +261,17 @@ fn check(
     };
     let sent = [matched.path, matched.forwarded()].into_iter().filter(|path| *path != matched.matched);
     let others: SmallVec<[&str; 4]> = sent.chain(read.iter().map(String::as_str)).collect();
-    let (arn, explicit) = match policies.check(&exchange.method, matched.matched, &others, &facts) {
-        Ok(()) => return Ok(None),
+    let decision = policies.check(&exchange.method, matched.matched, &others, &facts);
+    let arn = || method_arn(policies.prefix, exchange.method.as_str(), matched.matched);
+    explain::policy(exchange, arn, &decision);
+    let (arn, by) = match decision {
+        Ok(_) => return Ok(None),
         Err(Denied::TooLong) => return Err(Reject::UriTooLong),
-        Err(Denied::Explicit(arn)) => (arn, true),
-        Err(Denied::Implicit(arn)) => (arn, false),
+        Err(Denied::Explicit { arn, by, .. }) => (arn, Some(by.to_string().into())),
+        Err(Denied::Implicit(arn)) => (arn, None),
     };
-    Ok(Some((Reject::PolicyDenied(sentence(caller, &arn, explicit).into()), explicit)))
+    let reject = Reject::PolicyDenied(sentence(caller, &arn, by.is_some()).into());
+    Ok(Some(NotAllowed { reject, by }))
 }
 
 /// Rejects a request of a client that has sent too many.
@@ -255,6 +282,10 @@ fn client_limit(
     matched: &Matched<'_>,
     limit: &Limit,
 ) -> Result<(), Reject> {
+    exchange.explain(|found| {
+        found.begin(Check::ClientThrottle);
+        found.limits.push(ExplainedLimit::new("client", limit.throttle));
+    });
     let now = Instant::now();
     let taken = take_all(&[limit], gateway.fleet, now);
     if matched.stage.rate_limit_headers {
@@ -266,9 +297,8 @@ fn client_limit(
 
 /// The buckets of a request: the rule's and the key's own, then the one that all callers share.
 fn chain<'l>(matched: &Matched<'_>, policy: &'l Policy, plan: Option<&'l PlanAtStage>) -> [Option<&'l Limit>; 3] {
-    let mut of_key = plan.into_iter().flat_map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
-    let (at_rule, of_plan) = (of_key.next(), of_key.next());
-    debug_assert!(of_key.next().is_none(), "a key has two limits at most");
+    let of_key = plan.map(|plan| plan.limits(&matched.rule.part, &matched.rule.name));
+    let [at_rule, of_plan] = of_key.unwrap_or_default();
     [at_rule, of_plan, policy.limit.as_ref()]
 }
 
@@ -286,6 +316,7 @@ fn limits(
     if chain.iter().all(Option::is_none) {
         return Ok(());
     }
+    explain::limits(exchange, ["key-rule", "key", "rule"].into_iter().zip(chain));
     let now = Instant::now();
     let taken = take_all(chain.iter().flatten(), gateway.fleet, now);
     if matched.stage.rate_limit_headers {
@@ -323,8 +354,12 @@ pub(crate) fn head_size(behavior: Behavior, parts: &Parts) -> Result<(), Reject>
 }
 
 /// Rejects a request whose Content-Length is over the limit.
-pub(crate) fn body_size(policy: &Policy, headers: &HeaderMap) -> Result<(), Reject> {
+pub(crate) fn body_size(exchange: &Exchange, policy: &Policy, headers: &HeaderMap) -> Result<(), Reject> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if length.is_some_and(|length| length > policy.body_limit) { Err(Reject::BodyTooLarge) } else { Ok(()) }
+    if length.is_some_and(|length| length > policy.body_limit) {
+        exchange.begin(Check::BodySize);
+        return Err(Reject::BodyTooLarge);
+    }
+    Ok(())
 }

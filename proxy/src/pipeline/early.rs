@@ -11,6 +11,7 @@ use sluice_wire::Variable;
 
 use super::admission::{Fields, host_of};
 use super::exchange::Exchange;
+use super::explain;
 use super::response::{self, Expected, ReplyBody};
 use super::worker::Worker;
 use crate::client::Peer;
@@ -29,6 +30,7 @@ pub(super) fn reject(worker: &Worker, peer: Arc<Peer>, request: EarlyRequest, re
     let mut exchange = Exchange::new(worker.recorder.clone(), peer, &parts, host, Arc::from(path), false);
     let path = exchange.path.clone();
     exchange.place(&gateway.hosts, if path.starts_with('/') { &path } else { "/" });
+    explain::request(&exchange, &parts);
     let reply = response::reject(&mut exchange, reject);
     let body = if let ReplyBody::Full(body) = &reply.body { body.clone() } else { Bytes::new() };
     exchange.sent = body.len() as u64;
@@ -44,6 +46,10 @@ pub(super) fn reject_connection(
     host: &str,
     reject: &Reject,
 ) {
+    if let Some(trace) = &peer.trace {
+        trace.note(|found| found.close(reject.log_reason()));
+        trace.finish();
+    }
     let rejected = RejectedConnection { id: RequestId::new(), peer, protocol, host, reject };
     recorder.record_connection(&Record {
         stage: None,

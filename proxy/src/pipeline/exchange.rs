@@ -13,6 +13,7 @@ use sluice_wire::{Behavior, Variable};
 use crate::auth::{Identity, SignedRequest};
 use crate::client::{Origin, Peer};
 use crate::client_certificate::Certificate;
+use crate::explain::{Check, Explanation};
 use crate::gateway::{HostTable, Rule, Stage};
 use crate::headers;
 use crate::id::RequestId;
@@ -52,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) status: u16,
     /// Why the request was rejected; empty when it was not.
     pub(crate) reason: &'static str,
+    /// The expression or the statement that denies the request; none: something else has rejected it.
+    pub(crate) denied_by: Option<Box<str>>,
     /// The type of AWS's gateway response; empty for others.
     pub(crate) response_type: &'static str,
     /// Result of the cache; empty for a rule without one.
@@ -104,6 +107,7 @@ impl Exchange {
             rate_limits: None,
             status: 0,
             reason: "",
+            denied_by: None,
             response_type: "",
             cache: "",
             upstream: None,
@@ -118,6 +122,20 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// Adds to the explanation of the request, if there is one.
+    #[inline(always)]
+    pub(crate) fn explain(&self, add: impl FnOnce(&mut Explanation)) {
+        if let Some(trace) = &self.peer.trace {
+            trace.note(add);
+        }
+    }
+
+    /// Begins a check in the explanation.
+    #[inline(always)]
+    pub(crate) fn begin(&self, check: Check) {
+        self.explain(|found| found.begin(check));
+    }
+
     /// Finds the Stage of the host for a path; without one, the behavior of the host.
     pub(crate) fn place(&mut self, hosts: &HostTable, path: &str) {
         self.stage = hosts.find(&self.host, path).cloned();
@@ -252,6 +270,7 @@ impl Variables for Exchange {
             Variable::Status => Some(Value::Number(self.status().into())),
             Variable::ResponseLength => Some(Value::Number(self.sent)),
             Variable::ErrorReason => Some(self.reason).filter(|text| !text.is_empty()).map(Value::Plain),
+            Variable::DeniedBy => text(self.denied_by.as_deref()?),
             Variable::ErrorResponseType => Some(self.response_type).filter(|text| !text.is_empty()).map(Value::Plain),
             Variable::CacheStatus => Some(self.cache).filter(|text| !text.is_empty()).map(Value::Plain),
             Variable::PathParameter(_)

@@ -14,12 +14,14 @@ use super::call::{Call, CallBody, Upgrade};
 use super::checks::Passed;
 use super::edits;
 use super::exchange::Exchange;
+use super::explain;
 use super::request_body::{self, Outgoing};
 use super::response::{Reply, ReplyBody};
 use super::response_body::First;
 use super::tunnel;
 use super::variables::RequestContext;
 use crate::client::Peer;
+use crate::explain::Check;
 use crate::gateway::{ExternalHttp, Integration, Matched, Mock, PathSegment, Policy, path};
 use crate::headers::{self, HopByHop, Once};
 use crate::integration::{Upstream, UpstreamResponse};
@@ -35,6 +37,7 @@ pub(crate) async fn integrate(
     request: Box<Call>,
     _passed: Passed,
 ) -> Result<Reply, Reject> {
+    exchange.begin(Check::Integration);
     match &policy.integration {
         Integration::Mock(fixed) => Ok(mock(&RequestContext::new(exchange, matched), fixed)),
         Integration::Service(upstream) => {
@@ -157,6 +160,9 @@ async fn send(
             CallBody::Read(content) => Outgoing::read(content, &mut parts),
         }
     };
+    if explain::stops(exchange, policy, &parts) {
+        return Ok(Reply::fixed(StatusCode::OK, HeaderMap::new()));
+    }
     // Until the exchange ends, with its response or tunnel.
     exchange.entered = Some(enter(&exchange.peer, upstream)?);
     let upload = upload.as_deref();

@@ -13,6 +13,7 @@ use sluice_wire::Behavior;
 
 use super::admission::Present;
 use super::exchange::Exchange;
+use super::explain;
 use super::response_body::{First, ResponseBody};
 use super::tunnel;
 use crate::cache::Fill;
@@ -143,6 +144,8 @@ pub(crate) fn finish(
         // The client sent another method than HEAD: it would wait for as many bytes as the header announces.
         headers.remove(CONTENT_LENGTH);
     }
+    let whole = if let ReplyBody::Full(body) = &body { Some(&**body) } else { None };
+    explain::response(&exchange, status, &headers, whole);
     let body = match body {
         ReplyBody::Full(bytes) if bytes.is_empty() => ResponseBody::empty(Some(exchange)),
         ReplyBody::Full(bytes) => ResponseBody::full(bytes, Some(exchange)),

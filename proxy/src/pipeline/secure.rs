@@ -6,8 +6,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sluice_wire::PlainHttp;
 
 use super::exchange::Exchange;
+use super::explain;
 use super::response::Reply;
 use crate::client_certificate::Standing;
+use crate::explain::Check;
 use crate::gateway::Stage;
 use crate::reject::Reject;
 
@@ -23,7 +25,10 @@ const DEFAULT_PORT: u16 = 443;
 /// Rejects a request for a host of which the proxy has shown no certificate on this connection (RFC 9110, 15.5.20).
 pub(super) fn covered(exchange: &Exchange) -> Result<(), Reject> {
     match &exchange.peer.origin.tls {
-        Some(certified) if !certified.covers(&exchange.host) => Err(Reject::MisdirectedRequest),
+        Some(certified) if !certified.covers(&exchange.host) => {
+            exchange.begin(Check::Tls);
+            Err(Reject::MisdirectedRequest)
+        }
         _ => Ok(()),
     }
 }
@@ -33,9 +38,13 @@ pub(super) fn plain_http(exchange: &mut Exchange, stage: &Stage, parts: &Parts) 
     match &stage.tls {
         Some(tls) if !exchange.secure => match tls.http {
             PlainHttp::Serve => Ok(None),
-            PlainHttp::Off => Err(Reject::HttpsRequired),
+            PlainHttp::Off => {
+                exchange.begin(Check::Tls);
+                Err(Reject::HttpsRequired)
+            }
             PlainHttp::Redirect => {
                 let location = location(&exchange.host, tls.https_port, parts).ok_or(Reject::HttpsRequired)?;
+                exchange.begin(Check::Tls);
                 exchange.reason = REDIRECT;
                 let headers = HeaderMap::from_iter([(LOCATION, location)]);
                 Ok(Some(Reply::fixed(StatusCode::PERMANENT_REDIRECT, headers)))
@@ -50,6 +59,7 @@ pub(super) fn plain_http(exchange: &mut Exchange, stage: &Stage, parts: &Parts) 
 /// If it is for this host, it ends, because not all clients open another one for 421.
 pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Result<(), Reject> {
     let Some(client_auth) = &stage.client_auth else { return Ok(()) };
+    exchange.begin(Check::ClientCertificate);
     let missing = if client_auth.required { Err(Reject::ClientCertificateRequired) } else { Ok(()) };
     let Some(tls) = &exchange.peer.origin.tls else { return missing };
     let presented = tls.presented();
@@ -58,6 +68,7 @@ pub(super) fn client_certificate(exchange: &mut Exchange, stage: &Stage) -> Resu
     match presented.certificate().map(|certificate| certificate.standing(&client_auth.trust, exchange.started)) {
         Some(Standing::Accepted) => {
             exchange.is_certified = true;
+            explain::certificate(exchange);
             Ok(())
         }
         Some(Standing::Rejected) if asked => Err(Reject::ClientCertificateInvalid(NOT_OF_STAGE)),

@@ -71,6 +71,8 @@ pub enum Variable {
     IntegrationError,
     /// `context.error.reason`: why the gateway rejected the request.
     ErrorReason,
+    /// `context.error.deniedBy`: the expression or the statement of a policy that denies the request.
+    DeniedBy,
     /// `context.error.responseType`: the type of AWS's gateway response, on stages with AWS's behavior.
     ErrorResponseType,
     /// `context.cacheStatus`: what the cache did.
@@ -162,10 +164,11 @@ const PREFIXES: [(&str, NamedVariable); 5] = [
 ];
 
 /// All others.
-static NAMES: [(&str, Variable, Known); 36] = [
+static NAMES: [(&str, Variable, Known); 37] = [
     ("context.authorizer.principalId", Variable::PrincipalId, Known::Request),
     ("context.cacheStatus", Variable::CacheStatus, Known::End),
     ("context.domainName", Variable::DomainName, Known::Request),
+    ("context.error.deniedBy", Variable::DeniedBy, Known::End),
     ("context.error.reason", Variable::ErrorReason, Known::End),
     ("context.error.responseType", Variable::ErrorResponseType, Known::End),
     ("context.httpMethod", Variable::HttpMethod, Known::Request),

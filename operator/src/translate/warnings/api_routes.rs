@@ -18,6 +18,7 @@ use crate::translate::references::{Referrer, resolve};
 use crate::translate::stages;
 use crate::translate::view::View;
 use crate::translate::warnings::shared::{of_client_throttle, of_throttle, plain_and_external};
+use crate::translate::warnings::{expressions, identity_sources};
 use crate::warning::Warnings;
 
 /// Headers that usually contain credentials.
@@ -52,10 +53,13 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         at.credentials(warnings);
         if let Some(authorization) = &rule.authorization {
             scopes(view, key, authorization, &at.field, warnings);
+            identity_sources::of_authorization(view, key, authorization, &stages, &at.field, warnings);
         }
     }
     scopes(view, key, &route.spec.authorization, "spec", warnings);
+    identity_sources::of_authorization(view, key, &route.spec.authorization, &stages, "spec", warnings);
     open_catch_alls(route, warnings);
+    expressions::of_api_route(route, warnings);
 }
 
 /// Scopes that no caller of the Authorizer has.

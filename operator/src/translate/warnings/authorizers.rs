@@ -1,14 +1,28 @@
 //! Warnings about Authorizers.
 
-use sluice_crds::Authorizer;
-use sluice_crds::authorizer::UnsignedPayload;
-use sluice_crds::warning::{INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS, LAMBDA_WITHOUT_TLS, UNSIGNED_PAYLOAD};
+use sluice_crds::authorizer::{AuthorizerType, UnsignedPayload};
+use sluice_crds::warning::{
+    AUTHORIZER_WITHOUT_PRINCIPAL, INTROSPECTION_WITHOUT_TLS, KEY_SET_WITHOUT_TLS, LAMBDA_WITHOUT_TLS, UNSIGNED_PAYLOAD,
+};
+use sluice_crds::{Authorizer, Principal};
 
+use crate::objects::{ObjectKey, principals_of};
+use crate::translate::view::View;
 use crate::translate::warnings::shared::plain_and_external;
 use crate::warning::Warnings;
 
 /// Warnings about an Authorizer.
-pub(crate) fn of_authorizer(authorizer: &Authorizer, warnings: &mut Warnings) {
+pub(crate) fn of_authorizer(view: &View<'_>, key: &ObjectKey, authorizer: &Authorizer, warnings: &mut Warnings) {
+    if authorizer.spec.type_ == AuthorizerType::Iam
+        && view.group::<Principal>(&principals_of(&key.namespace)).next().is_none()
+    {
+        let why = format!(
+            "the namespace {} has no Principal, so the Authorizer accepts no signature. Create a Principal in it, or move the Authorizer to \
+             the namespace of the Principals",
+            key.namespace
+        );
+        warnings.add(AUTHORIZER_WITHOUT_PRINCIPAL, "metadata.namespace", why);
+    }
     if let Some(url) = authorizer.spec.introspection.as_ref().map(|spec| &spec.url)
         && plain_and_external(url)
     {
