@@ -14,11 +14,14 @@ use crate::error::{CompileError, EvaluationError};
 use crate::limits::{MAX_COST, MAX_LENGTH};
 use crate::network;
 use crate::reads::{self, Read};
+use crate::simple::Condition;
 use crate::time;
 use crate::value::{Facts, Value};
 
 /// A compiled expression.
 pub struct Expression {
+    /// None: it is the library's.
+    simple: Option<Condition>,
     /// With a variable for each read.
     tree: Tree,
     functions: Context<'static>,
@@ -57,8 +60,9 @@ impl Expression {
         let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
         let reads = reads::replace(&mut tree);
         let parameters = reads::parameters(&reads);
+        let simple = Condition::compile(&tree, &reads);
         let reads = reads.into_iter().enumerate().map(|(at, read)| (reads::name(at), read)).collect();
-        Ok(Self { tree, functions: functions(patterns), reads, cost, parameters })
+        Ok(Self { simple, tree, functions: functions(patterns), reads, cost, parameters })
     }
 
     /// The path parameters that it reads by name, without those whose presence it tests: a request without one of them has no result.
@@ -78,6 +82,13 @@ impl Expression {
     /// # Errors
     /// It has no result: the request must be rejected.
     pub fn evaluate(&self, facts: &dyn Facts) -> Result<bool, EvaluationError> {
+        let Some(simple) = &self.simple else { return self.interpret(facts) };
+        let texts: Result<Vec<_>, _> = self.reads.iter().map(|(_, read)| read.text(facts)).collect();
+        simple.holds(&texts?)
+    }
+
+    /// Evaluates it with the library.
+    fn interpret(&self, facts: &dyn Facts) -> Result<bool, EvaluationError> {
         let mut context = self.functions.new_inner_scope();
         for (name, read) in &self.reads {
             // Without a variable the name is unknown, which is an error.
@@ -173,5 +184,100 @@ fn reason(error: &ExecutionError) -> EvaluationError {
         | ExecutionError::RemainderByZero(_)
         | ExecutionError::Overflow(..) => EvaluationError::Arithmetic,
         _ => EvaluationError::WrongType,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Field;
+
+    /// A request with the headers `x`, which is `a`, and `z`, which is not valid; and without an identity.
+    struct Few;
+
+    impl Facts for Few {
+        fn text(&self, field: Field) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+            (field == Field::Method).then_some(Ok(Cow::Borrowed("GET")))
+        }
+
+        fn text_entry(&self, _: Field, name: &str) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+            match name {
+                "x" => Some(Ok(Cow::Borrowed("a"))),
+                "z" => Some(Err(EvaluationError::BadValue)),
+                _ => None,
+            }
+        }
+
+        fn field(&self, _: Field) -> Option<Result<Value, EvaluationError>> {
+            None
+        }
+
+        fn entry(&self, _: Field, _: &str) -> Option<Result<Value, EvaluationError>> {
+            None
+        }
+    }
+
+    const TEXTS: &[&str] = &[
+        "'GET'",
+        "'a'",
+        "''",
+        "request.method",
+        "request.headers.x",
+        "request.headers.y",
+        "params['z']",
+        "identity.id",
+    ];
+    const TESTS: &[&str] = &["true", "false", "has(identity.id)", "has(request.headers.x)", "'y' in request.headers"];
+
+    fn text() -> impl Strategy<Value = String> {
+        prop::sample::select(TEXTS).prop_map(str::to_owned)
+    }
+
+    fn condition() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            prop::sample::select(TESTS).prop_map(str::to_owned),
+            (text(), prop::sample::select(&["==", "!="][..]), text()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (text(), prop::sample::select(&["startsWith", "endsWith", "contains"][..]), text())
+                .prop_map(|(a, op, b)| format!("{a}.{op}({b})")),
+            (text(), prop::collection::vec(text(), 0..3)).prop_map(|(a, list)| format!("{a} in [{}]", list.join(", "))),
+        ];
+        leaf.prop_recursive(4, 24, 2, |inner| {
+            prop_oneof![
+                inner.clone().prop_map(|of| format!("!({of})")),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) && ({b})")),
+                (inner.clone(), inner).prop_map(|(a, b)| format!("({a}) || ({b})")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_simple_has_the_result_of_the_library(text in condition()) {
+            let expression = Expression::compile(&text).unwrap();
+            prop_assert!(expression.simple.is_some(), "{}", text);
+            // Errors deny, whichever it is.
+            let (ours, theirs) = (expression.evaluate(&Few).ok(), expression.interpret(&Few).ok());
+            prop_assert_eq!(ours, theirs, "{}", text);
+        }
+    }
+
+    #[test]
+    fn other_expressions_are_the_library_s() {
+        for (text, simple) in [
+            ("request.method == 'GET' && !has(identity.id)", true),
+            ("request.headers.x in ['a', request.method]", true),
+            ("size(request.method) == 3", false),
+            ("identity.claims.admin == true", false),
+            ("request.method.matches('^G')", false),
+            ("'a' in identity.scopes", false),
+            ("request.method == 'GET' || 1 > 0", false),
+            ("request.query.a[0] == 'b'", false),
+        ] {
+            assert_eq!(Expression::compile(text).unwrap().simple.is_some(), simple, "{text}");
+        }
     }
 }

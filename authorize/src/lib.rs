@@ -8,6 +8,7 @@ mod expression;
 mod limits;
 mod network;
 mod reads;
+mod simple;
 mod time;
 mod types;
 mod value;

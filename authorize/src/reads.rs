@@ -1,11 +1,13 @@
 //! What an expression reads of a request. Each read becomes a variable of its own: so that a request gives the values that are
 //! read, and not the maps that contain them.
 
+use std::borrow::Cow;
+
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use crate::error::EvaluationError;
 use crate::types::{self, Field, Type};
-use crate::value::{Facts, Value, map};
+use crate::value::{Facts, Value, limited, map, text};
 
 /// One read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,19 +27,54 @@ enum What {
 }
 
 impl Read {
+    /// Whether it asks for presence only.
+    pub(crate) fn is_test(&self) -> bool {
+        self.is_test
+    }
+
+    /// Whether its value is a text.
+    pub(crate) fn is_text(&self) -> bool {
+        !self.is_test
+            && match &self.what {
+                What::Field(field) => field.type_() == Type::String,
+                What::Entry(field, _) => has_texts(*field),
+                What::Variable(_) => false,
+            }
+    }
+
     /// Its value; none: the request has none.
     pub(crate) fn value(&self, facts: &dyn Facts) -> Result<Option<Value>, EvaluationError> {
         let found = match &self.what {
-            What::Field(field) => facts.field(*field).transpose()?,
+            What::Field(field) => field_of(facts, *field).transpose()?,
+            What::Entry(field, name) if has_texts(*field) => facts.text_entry(*field, name).map(owned).transpose()?,
             What::Entry(field, name) => facts.entry(*field, name).transpose()?,
             What::Variable(name) => {
                 let fields = Field::ALL.iter().filter(|field| field.variable() == *name);
-                let fields = fields.filter_map(|field| Some((field.name(), facts.field(*field)?)));
+                let fields = fields.filter_map(|field| Some((field.name(), field_of(facts, *field)?)));
                 Some(map(fields)?)
             }
         };
         Ok(if self.is_test { Some(Value::Bool(found.is_some())) } else { found })
     }
+
+    /// Its text; of a read that asks for presence, any text if it is present.
+    pub(crate) fn text<'f>(&self, facts: &'f dyn Facts) -> Result<Option<Cow<'f, str>>, EvaluationError> {
+        let found = match &self.what {
+            What::Field(field) if field.type_() == Type::String => facts.text(*field),
+            What::Entry(field, name) if has_texts(*field) => facts.text_entry(*field, name),
+            _ => return Ok(self.value(facts)?.filter(|found| *found != Value::Bool(false)).map(|_| Cow::Borrowed(""))),
+        };
+        let found = found.transpose()?;
+        found.map_or(Ok(None), |text| limited(text).map(Some))
+    }
+}
+
+fn field_of(facts: &dyn Facts, field: Field) -> Option<Result<Value, EvaluationError>> {
+    if field.type_() == Type::String { facts.text(field).map(owned) } else { facts.field(field) }
+}
+
+fn owned(found: Result<Cow<'_, str>, EvaluationError>) -> Result<Value, EvaluationError> {
+    found.and_then(|found| text(&found))
 }
 
 /// The path parameters that are read, without those whose presence is tested.
@@ -54,6 +91,11 @@ pub(crate) fn parameters(reads: &[Read]) -> Vec<String> {
 /// The name of the variable of a read. No name of an author has this form.
 pub(crate) fn name(at: usize) -> String {
     format!("#{at}")
+}
+
+/// The position of the read of a variable.
+pub(crate) fn index(name: &str) -> Option<usize> {
+    name.strip_prefix('#')?.parse().ok()
 }
 
 /// Replaces what an expression reads by variables: the first is [`name`]`(0)`.
@@ -144,6 +186,11 @@ fn step(of: What, name: &str) -> Option<What> {
         What::Field(field) if is_map(field) => Some(What::Entry(field, name.to_owned())),
         What::Field(_) | What::Entry(..) => None,
     }
+}
+
+/// Whether its entries are texts.
+fn has_texts(field: Field) -> bool {
+    matches!(field.type_(), Type::Map(of) if *of == Type::String)
 }
 
 fn is_map(field: Field) -> bool {

@@ -1,5 +1,6 @@
 //! Values of a request, in the form of the library. Their sizes are limited, which makes the estimate of costs true.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,10 +26,12 @@ const MAX_DEPTH: usize = 16;
 /// # Errors
 /// It is too long.
 pub fn text(text: &str) -> Result<Value, EvaluationError> {
-    if text.len() > MAX_TEXT {
-        return Err(EvaluationError::BadValue);
-    }
-    Ok(Value::String(Arc::new(text.to_owned())))
+    Ok(Value::String(Arc::new(limited(text)?.to_owned())))
+}
+
+/// A text that is not too long.
+pub(crate) fn limited<T: AsRef<str>>(text: T) -> Result<T, EvaluationError> {
+    if text.as_ref().len() > MAX_TEXT { Err(EvaluationError::BadValue) } else { Ok(text) }
 }
 
 /// A list.
@@ -95,10 +98,16 @@ fn json(value: &serde_json::Value, depth: usize, left: &mut usize) -> Result<Val
 
 /// The values of a request.
 pub trait Facts {
-    /// The value of a field; none: the request has none.
+    /// A field that is a text; none: the request has none.
+    fn text(&self, field: Field) -> Option<Result<Cow<'_, str>, EvaluationError>>;
+
+    /// An entry of a field that is a map of texts; none: there is no such entry.
+    fn text_entry(&self, field: Field, name: &str) -> Option<Result<Cow<'_, str>, EvaluationError>>;
+
+    /// A field that is no text; none: the request has none.
     fn field(&self, field: Field) -> Option<Result<Value, EvaluationError>>;
 
-    /// An entry of a field that is a map; none: there is no such entry.
+    /// An entry of a field that is another map; none: there is no such entry.
     fn entry(&self, field: Field, name: &str) -> Option<Result<Value, EvaluationError>>;
 }
 

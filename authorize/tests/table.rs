@@ -1,5 +1,7 @@
 //! Tables: expressions that are rejected, and expressions with their results for one request.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 use serde_json::json;
 use sluice_authorize::*;
@@ -14,13 +16,32 @@ impl Values {
     }
 }
 
+impl Values {
+    fn get(&self, field: Field) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
+    }
+}
+
+fn as_text(value: Value) -> Result<Cow<'static, str>, EvaluationError> {
+    let Value::String(text) = value else { panic!("{value:?} is no text") };
+    Ok(Cow::Owned(text.to_string()))
+}
+
 impl Facts for Values {
+    fn text(&self, field: Field) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+        self.get(field).cloned().map(as_text)
+    }
+
+    fn text_entry(&self, field: Field, name: &str) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+        entry_of(self.get(field)?, name).map(as_text)
+    }
+
     fn field(&self, field: Field) -> Option<Result<Value, EvaluationError>> {
-        self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| Ok(value.clone()))
+        self.get(field).cloned().map(Ok)
     }
 
     fn entry(&self, field: Field, name: &str) -> Option<Result<Value, EvaluationError>> {
-        entry_of(&self.field(field)?.ok()?, name).map(Ok)
+        entry_of(self.get(field)?, name).map(Ok)
     }
 }
 

@@ -7,6 +7,7 @@ use http::header::{COOKIE, HOST};
 
 use crate::body::BodyHash;
 use crate::encode::{decoded, next_byte, push_encoded, push_hex};
+use crate::parts::{parts, split_once};
 use crate::request::{Options, RequestParts};
 use crate::time;
 
@@ -38,7 +39,7 @@ impl Canonical<'_> {
         out.push(b'\n');
         push_query(&mut out, query, self.presigned);
         out.push(b'\n');
-        for name in self.signed_headers.split(';') {
+        for name in parts(self.signed_headers, |byte| byte == b';') {
             out.extend_from_slice(name.as_bytes());
             out.push(b':');
             push_header(&mut out, name, request.headers, request.host);
@@ -136,8 +137,8 @@ fn push_query(out: &mut Vec<u8>, query: &str, presigned: bool) {
 
 /// Names and values of a query, still encoded. A parameter without `=` has an empty value.
 pub(crate) fn parameters_of(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
-    parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
+    let parameters = parts(query, |byte| byte == b'&').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| split_once(parameter, b'=').unwrap_or((parameter, "")))
 }
 
 /// Whether the encoded name of a parameter is this one.

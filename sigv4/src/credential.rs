@@ -5,15 +5,23 @@ use crate::key::TERMINATOR;
 
 /// A credential with five parts, of visible ASCII characters.
 #[derive(Clone)]
-pub(crate) struct Credential(Box<str>);
+pub(crate) struct Credential {
+    text: Box<str>,
+    /// Where the first four parts end.
+    ends: [usize; 4],
+}
 
 impl Credential {
     pub(crate) fn parse(text: &str) -> Result<Self, Incomplete> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || text.split('/').count() != 5 || text.split('/').any(str::is_empty) {
-            return Err(Incomplete::Credential(text.to_owned()));
+        let invalid = || Incomplete::Credential(text.to_owned());
+        let mut slashes = text.bytes().enumerate().filter_map(|(at, byte)| (byte == b'/').then_some(at));
+        let ends: [Option<usize>; 4] = std::array::from_fn(|_| slashes.next());
+        let [Some(a), Some(b), Some(c), Some(d)] = ends else { return Err(invalid()) };
+        let credential = Self { text: text.into(), ends: [a, b, c, d] };
+        let is_empty = (0..5).any(|part| credential.part(part).is_empty());
+        if slashes.next().is_some() || is_empty || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(invalid());
         }
-        let credential = Self(text.into());
         match credential.part(4) {
             TERMINATOR => Ok(credential),
             other => Err(Incomplete::Terminator(other.to_owned())),
@@ -38,10 +46,16 @@ impl Credential {
 
     /// `YYYYMMDD/region/service/aws4_request`.
     pub(crate) fn scope(&self) -> &str {
-        self.0.split_once('/').map_or("", |(_, scope)| scope)
+        self.text.get(self.begin(1)..).unwrap_or_default()
     }
 
     fn part(&self, at: usize) -> &str {
-        self.0.split('/').nth(at).unwrap_or_default()
+        let end = self.ends.get(at).copied().unwrap_or(self.text.len());
+        self.text.get(self.begin(at)..end).unwrap_or_default()
+    }
+
+    /// Where a part begins.
+    fn begin(&self, part: usize) -> usize {
+        part.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| end + 1)
     }
 }

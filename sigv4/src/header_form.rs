@@ -7,20 +7,22 @@ use http::{HeaderMap, HeaderValue};
 use crate::error::{Incomplete, Missing};
 use crate::fields::{Fields, Form, set, take};
 use crate::limits::{MAX_AUTHORIZATION, MAX_CREDENTIAL, MAX_SESSION_TOKEN};
+use crate::parts::{parts, split_once};
 
 /// No date and no hash is longer.
 const MAX_SHORT: usize = 64;
 
 /// Reads the parts of a credential from the header `authorization` and those beside it.
 pub(crate) fn read<'a>(headers: &'a HeaderMap, authorization: &'a HeaderValue) -> Result<Fields<'a>, Incomplete> {
-    let header = text_of(authorization, "Authorization", MAX_AUTHORIZATION)?;
+    check_length(authorization, "Authorization", MAX_AUTHORIZATION)?;
+    let header = || String::from_utf8_lossy(authorization.as_bytes()).into_owned();
     // A header that is no text has none of the parameters.
     let (algorithm, parameters) = split_algorithm(std::str::from_utf8(authorization.as_bytes()).unwrap_or_default());
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     // AWS separates with commas, white space, or both.
-    for part in parameters.split([',', ' ', '\t']).filter(|part| !part.is_empty()) {
-        let Some((name, value)) = part.split_once('=') else {
-            return Err(Incomplete::NoEqualSign { part: part.to_owned(), header: header.into_owned() });
+    for part in parts(parameters, |byte| matches!(byte, b',' | b' ' | b'\t')).filter(|part| !part.is_empty()) {
+        let Some((name, value)) = split_once(part, b'=') else {
+            return Err(Incomplete::NoEqualSign { part: part.to_owned(), header: header() });
         };
         let value = Cow::Borrowed(value);
         match name {
@@ -46,7 +48,7 @@ pub(crate) fn read<'a>(headers: &'a HeaderMap, authorization: &'a HeaderValue) -
         form: Form::Header(date_header),
     };
     if missing != Missing::default() {
-        return Err(Incomplete::MissingInHeader { missing, header: header.into_owned() });
+        return Err(Incomplete::MissingInHeader { missing, header: header() });
     }
     Ok(fields)
 }
@@ -70,12 +72,19 @@ fn value_of<'a>(headers: &'a HeaderMap, name: &'static str, max: usize) -> Resul
 }
 
 fn text_of<'a>(value: &'a HeaderValue, what: &'static str, max: usize) -> Result<Cow<'a, str>, Incomplete> {
-    if value.len() > max {
-        return Err(Incomplete::TooLong { what, max });
-    }
-    Ok(String::from_utf8_lossy(value.as_bytes()))
+    check_length(value, what, max)?;
+    // Nearly every value is valid, and that is found faster than what is to be replaced.
+    let valid = std::str::from_utf8(value.as_bytes());
+    Ok(valid.map_or_else(|_| String::from_utf8_lossy(value.as_bytes()), Cow::Borrowed))
+}
+
+fn check_length(value: &HeaderValue, what: &'static str, max: usize) -> Result<(), Incomplete> {
+    if value.len() > max { Err(Incomplete::TooLong { what, max }) } else { Ok(()) }
 }
 
 fn split_algorithm(header: &str) -> (&str, &str) {
-    header.trim_ascii().split_once([' ', '\t']).unwrap_or((header, ""))
+    let text = header.trim_ascii();
+    let end = text.bytes().position(|byte| matches!(byte, b' ' | b'\t'));
+    let split = end.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)));
+    split.unwrap_or((header, ""))
 }

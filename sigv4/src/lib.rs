@@ -80,6 +80,7 @@ mod fields;
 mod header_form;
 mod key;
 mod limits;
+mod parts;
 mod presented;
 mod query_form;
 mod request;

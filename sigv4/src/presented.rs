@@ -13,6 +13,7 @@ use crate::error::{Incomplete, Mismatch, ScopeError, TimeError};
 use crate::fields::{Fields, Form};
 use crate::key::SigningKey;
 use crate::limits::{MAX_EXPIRES, MAX_SIGNED_HEADERS};
+use crate::parts::parts;
 use crate::request::{Options, RequestParts};
 use crate::{header_form, query_form, time};
 
@@ -122,7 +123,7 @@ impl Presented {
 
     /// The names of the signed headers, in lower case and sorted.
     pub fn signed_headers(&self) -> impl Iterator<Item = &str> {
-        self.signed_headers.split(';')
+        names(&self.signed_headers)
     }
 
     /// The session token of temporary credentials.
@@ -220,15 +221,18 @@ impl fmt::Debug for Presented {
 
 /// Sorted names in lower case. Clients send them like this; AWS accepts other orders and capitals.
 fn signed_headers(text: &str) -> Result<Box<str>, Incomplete> {
-    if text.split(';').count() > MAX_SIGNED_HEADERS {
+    if text.bytes().filter(|byte| *byte == b';').count() >= MAX_SIGNED_HEADERS {
         return Err(Incomplete::ManySignedHeaders);
     }
     let is_lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let is_usual = |name: &str| !name.is_empty() && name.bytes().all(is_lower);
-    if text.split(';').all(is_usual) && text.split(';').zip(text.split(';').skip(1)).all(|(a, b)| a < b) {
+    let mut before = "";
+    let in_order = |name| std::mem::replace(&mut before, name) < name;
+    // Names are not empty, so that the first one comes after the empty text.
+    if names(text).all(is_usual) && names(text).all(in_order) {
         return Ok(text.into());
     }
-    let names = text.split(';').map(|name| HeaderName::from_bytes(name.as_bytes()));
+    let names = names(text).map(|name| HeaderName::from_bytes(name.as_bytes()));
     let mut names = names.collect::<Result<Vec<_>, _>>().map_err(|_| Incomplete::SignedHeaders)?;
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     if names.iter().zip(names.iter().skip(1)).any(|(a, b)| a == b) {
@@ -237,8 +241,13 @@ fn signed_headers(text: &str) -> Result<Box<str>, Incomplete> {
     Ok(names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(";").into())
 }
 
+/// Names that are joined by `;`.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    parts(text, |byte| byte == b';')
+}
+
 fn check_signed(signed_headers: &str, name: &str) -> Result<(), Incomplete> {
-    match signed_headers.split(';').any(|signed| signed == name) {
+    match names(signed_headers).any(|signed| signed == name) {
         true => Ok(()),
         false => Err(Incomplete::Unsigned(name.to_owned())),
     }

@@ -1,5 +1,6 @@
 //! The expressions of a rule: the values that they read, and their rejections.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -44,72 +45,102 @@ struct RequestFacts<'a> {
 }
 
 impl Facts for RequestFacts<'_> {
+    fn text(&self, field: Field) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+        let Self { exchange, matched, .. } = self;
+        let identity = exchange.identity.as_deref();
+        let certificate = |field| exchange.certificate()?.details().field(field);
+        let stage = &matched.stage.object;
+        let text = match field {
+            Field::Method => exchange.method.as_str(),
+            Field::Path => matched.matched,
+            Field::Host => &exchange.host,
+            Field::Scheme => {
+                if exchange.secure {
+                    "https"
+                } else {
+                    "http"
+                }
+            }
+            Field::Address => return Some(Ok(exchange.address().to_string().into())),
+            Field::IdentityKind => identity?.kind,
+            Field::IdentityId => identity?.id.as_deref()?,
+            Field::CertificateSubject => certificate(CertificateField::Subject)?,
+            Field::CertificateIssuer => certificate(CertificateField::Issuer)?,
+            Field::CertificateSerial => certificate(CertificateField::Serial)?,
+            Field::CertificateFingerprint => certificate(CertificateField::Fingerprint)?,
+            Field::CertificateDns => certificate(CertificateField::Dns)?,
+            Field::CertificateUri => certificate(CertificateField::Uri)?,
+            Field::KeyId => &exchange.key.as_ref()?.id,
+            Field::KeyCustomer => exchange.key.as_ref()?.customer.as_deref()?,
+            Field::KeyPlan => exchange.key.as_ref()?.admits(&matched.stage.part)?.id(),
+            Field::StageName => &stage.name,
+            Field::StageNamespace => &stage.namespace,
+            // No texts.
+            Field::Time
+            | Field::Headers
+            | Field::Query
+            | Field::IdentityScopes
+            | Field::IdentityClaims
+            | Field::Params => {
+                return None;
+            }
+        };
+        Some(Ok(Cow::Borrowed(text)))
+    }
+
+    fn text_entry(&self, field: Field, name: &str) -> Option<Result<Cow<'_, str>, EvaluationError>> {
+        match field {
+            Field::Headers => header(&self.parts.headers, name),
+            Field::Params => self.matched.parameter(name).map(|value| Ok(Cow::Borrowed(value))),
+            _ => None,
+        }
+    }
+
     fn field(&self, field: Field) -> Option<Result<Value, EvaluationError>> {
         let Self { exchange, matched, parts } = self;
-        let identity = exchange.identity.as_deref();
-        let certificate = |field| exchange.certificate()?.details().field(field).map(text);
-        let stage = &matched.stage.object;
         match field {
-            Field::Method => Some(text(exchange.method.as_str())),
-            Field::Path => Some(text(matched.matched)),
-            Field::Host => Some(text(&exchange.host)),
-            Field::Scheme => Some(text(if exchange.secure { "https" } else { "http" })),
             Field::Time => Some(time(SystemTime::now())),
             Field::Headers => Some(headers(&parts.headers)),
             Field::Query => Some(query(parts.uri.query().unwrap_or_default())),
-            Field::Address => Some(text(&exchange.address().to_string())),
-            Field::IdentityKind => Some(text(identity?.kind)),
-            Field::IdentityId => identity?.id.as_deref().map(text),
-            Field::IdentityScopes => Some(list(identity?.scopes.iter().map(|scope| text(scope)))),
-            Field::IdentityClaims => Some(from_json(&identity?.attributes)),
-            Field::CertificateSubject => certificate(CertificateField::Subject),
-            Field::CertificateIssuer => certificate(CertificateField::Issuer),
-            Field::CertificateSerial => certificate(CertificateField::Serial),
-            Field::CertificateFingerprint => certificate(CertificateField::Fingerprint),
-            Field::CertificateDns => certificate(CertificateField::Dns),
-            Field::CertificateUri => certificate(CertificateField::Uri),
-            Field::KeyId => Some(text(&exchange.key.as_ref()?.id)),
-            Field::KeyCustomer => exchange.key.as_ref()?.customer.as_deref().map(text),
-            Field::KeyPlan => Some(text(exchange.key.as_ref()?.admits(&matched.stage.part)?.id())),
-            Field::StageName => Some(text(&stage.name)),
-            Field::StageNamespace => Some(text(&stage.namespace)),
+            Field::IdentityScopes => Some(list(exchange.identity.as_ref()?.scopes.iter().map(|scope| text(scope)))),
+            Field::IdentityClaims => Some(from_json(&exchange.identity.as_ref()?.attributes)),
             Field::Params => {
                 let names = matched.rule.parameters.iter();
                 Some(map(names.filter_map(|name| Some((&**name, text(matched.parameter(name)?))))))
             }
+            _ => None,
         }
     }
 
     fn entry(&self, field: Field, name: &str) -> Option<Result<Value, EvaluationError>> {
         match field {
-            Field::Headers => header(&self.parts.headers, name),
             Field::Query => {
                 let pairs = path::query_pairs(self.parts.uri.query().unwrap_or_default());
                 let values: Vec<_> = pairs.filter(|(known, _)| known == name).map(|(_, value)| value).collect();
                 (!values.is_empty()).then(|| list(values.iter().map(|value| text(value))))
             }
             Field::IdentityClaims => self.exchange.identity.as_ref()?.attributes.get(name).map(from_json_value),
-            Field::Params => self.matched.parameter(name).map(text),
             _ => None,
         }
     }
 }
 
 fn headers(headers: &HeaderMap) -> Result<Value, EvaluationError> {
-    map(headers.keys().filter_map(|name| Some((name.as_str(), header(headers, name.as_str())?))))
+    let values = headers.keys().filter_map(|name| Some((name.as_str(), header(headers, name.as_str())?)));
+    map(values.map(|(name, value)| (name, value.and_then(|value| text(&value)))))
 }
 
 /// Several values of a header are joined, as recipients may do (RFC 9110, 5.3). A value that is not text cannot be compared.
-fn header(headers: &HeaderMap, name: &str) -> Option<Result<Value, EvaluationError>> {
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<Result<Cow<'h, str>, EvaluationError>> {
     // Names in expressions are in lower case, and a look-up is not case-sensitive.
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
     let mut values = headers.get_all(name).iter();
     let (first, second) = (values.next()?, values.next());
-    let Some(second) = second else { return Some(utf8(first).and_then(text)) };
+    let Some(second) = second else { return Some(utf8(first).map(Cow::Borrowed)) };
     let all: Result<Vec<_>, _> = [first, second].into_iter().chain(values).map(utf8).collect();
-    Some(all.and_then(|all| text(&all.join(", "))))
+    Some(all.map(|all| all.join(", ").into()))
 }
 
 fn utf8(value: &HeaderValue) -> Result<&str, EvaluationError> {
