@@ -136,6 +136,7 @@ pub(crate) async fn pass(
         // A client that replays a signed head with other bodies must not exhaust the limits of the caller.
         give_back(chain(matched, policy, checked?).into_iter().flatten());
         exchange.reason = SignatureError::OtherBody.reason();
+        explain::other_body(exchange);
         return Err(SignatureError::OtherBody.reject());
     }
     decided.count(exchange, matched, Outcome::Allowed);
