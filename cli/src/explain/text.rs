@@ -329,3 +329,32 @@ fn http(out: &mut String, response: &ExplainedResponse) {
         line(out, &format!("\n{}", body.trim_end()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_handshake_is_explained_by_tls() {
+        for (result, reason, expected) in [
+            (CheckOutcome::Rejected, Some("TlsHandshake"), "no Stage of this host has a usable certificate"),
+            (CheckOutcome::Rejected, Some("certificate_expired"), "because of the client certificate"),
+            (CheckOutcome::Rejected, Some("Malformed"), "is not HTTP/1.1"),
+            (CheckOutcome::Unfinished, None, "no request was read"),
+        ] {
+            let mut found = Explanation::default();
+            found.checks.push(CheckResult { check: Check::Connection, result });
+            found.response = reason.map(|reason| ExplainedResponse {
+                status: None,
+                reason: Some(reason.to_owned()),
+                denied_by: None,
+                headers: Vec::new(),
+                body: None,
+            });
+            let text = render(&found, None);
+            let line = text.lines().find(|line| line.contains(" connection ")).unwrap();
+            assert!(line.contains(expected), "{line}");
+            assert_eq!(line.contains("TLS"), reason.is_some_and(|reason| reason != "Malformed"), "{line}");
+        }
+    }
+}
