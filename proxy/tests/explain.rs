@@ -355,7 +355,8 @@ fn the_warning_about_a_refresh_that_is_ignored_is_explained() {
 fn a_websocket_is_explained_as_one_that_the_backend_accepts() {
     let backend = Backend::echo();
     let (_, set) = signer();
-    let gate = gate(&backend, &set);
+    let mut gate = gate(&backend, &set);
+    gate.put(vec![stage_part(stage())]);
     let headers =
         [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
     let found = explain(&gate, "GET", "/orders/7", &headers, "");

@@ -487,7 +487,9 @@ fn a_stored_response_is_refreshed_by_callers_whose_policies_allow_it() {
 #[test]
 fn the_explanation_of_another_body_is_that_the_authorizer_rejects_it() {
     let (gate, _, _backend) = forwarding(Behavior::Native, |_| {});
-    let mut signed = headers(&signer(), "POST", "/orders", &[], b"one");
+    // Of `one`. A hash that the request states is compared with the body after the signature was verified.
+    let hash = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+    let mut signed = headers(&signer(), "POST", "/orders", &[("x-amz-content-sha256", hash)], b"one");
     signed.extend([("host", "shop.example"), ("content-length", "3")].map(|(name, value)| (name.into(), value.into())));
     let explain = |body: &str| {
         let (method, target) = ("POST".to_owned(), "/orders".to_owned());
