@@ -1,7 +1,5 @@
 //! The values of API keys: they are inserted in the request, and hidden in what is printed.
 
-use std::fmt::Write as _;
-
 use anyhow::Context as _;
 use sluice_operator::cluster_state::ClusterState;
 use sluice_operator::objects::ObjectKey;
@@ -61,8 +59,7 @@ impl Keys {
             let found = known.filter_map(|(value, key)| Some((after(rest, value)?, key))).next();
             rest = match found {
                 Some((after, key)) => {
-                    // A String can always be written to.
-                    let _ = write!(out, "{START}{key}}}");
+                    out.push_str(&format!("{START}{key}}}"));
                     after
                 }
                 None => {
@@ -113,7 +110,7 @@ fn percent_encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            let _ = write!(out, "%{byte:02X}");
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
     out
