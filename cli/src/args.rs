@@ -158,6 +158,7 @@ Examples:
   sluice explain GET http://127.0.0.1:8080/orders deploy/ --output json | jq .rule
 
 The value of an ApiKey of the manifests can be named, in the URL and in headers: -H 'x-api-key: {apiKey:shop/partner}'.
+The output has no values of ApiKeys of the manifests.
 A Service with the annotation sluice.dev/dev-server is expected at its port on 127.0.0.1, where `sluice dev` serves it.";
 
 /// Settings of `sluice explain`.
@@ -185,7 +186,8 @@ pub(crate) struct Explain {
     /// A PEM file with the certificate of the client and its private key, for https.
     #[arg(long, env = "SLUICE_CLIENT_CERTIFICATE", value_name = "FILE")]
     pub(crate) client_certificate: Option<PathBuf>,
-    /// Signs the request (AWS Signature Version 4) with the access key of this Principal.
+    /// Signs the request (AWS Signature Version 4) with the access key of this Principal, for the
+    /// Iam Authorizer of the rule.
     #[arg(long, env = "SLUICE_PRINCIPAL", value_name = "NAMESPACE/NAME")]
     pub(crate) principal: Option<String>,
     /// Text for people, or JSON for programs.

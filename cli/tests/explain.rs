@@ -144,6 +144,22 @@ fn the_lines_name_what_decides() {
         ),
         (
             "networks",
+            &[
+                "GET",
+                "http://127.0.0.1:8080/orders",
+                "--trusted-proxies",
+                "127.0.0.0/8",
+                "-H",
+                "x-forwarded-for: unknown!",
+            ],
+            1,
+            &[
+                "REJECT  stageSource        the address of the client, which a trusted proxy states, cannot be read",
+                "Malformed",
+            ],
+        ),
+        (
+            "networks",
             &["GET", "http://127.0.0.1:8080/orders", "--source", "203.0.113.7"],
             0,
             &["The request would be forwarded:", "GET /orders\n", "x-forwarded-for: 203.0.113.7"],
@@ -205,6 +221,12 @@ fn the_lines_name_what_decides() {
             &["GET", "https://other.localhost/hello"],
             1,
             &["REJECT  connection         the TLS handshake fails: no Stage of this host has a usable certificate"],
+        ),
+        (
+            "client-certificates",
+            &["GET", "https://api.localhost/hello", "-H", "host: other.localhost"],
+            1,
+            &["REJECT  tls                the certificate of the connection is not valid for the host", "HTTP/1.1 421"],
         ),
         (
             "client-certificates",
@@ -341,6 +363,30 @@ fn functions_are_called_and_their_policies_decide() {
     let denied = json(&folder, &["POST", "http://127.0.0.1:8080/orders", "-H", &header, "--service", &mapping]);
     assert_eq!(denied["authorizer"]["kind"], "Lambda", "{denied}");
     assert_eq!(denied["policy"]["effect"], "none", "{denied}");
+    // What decides about an accepted request is not shown as the result of the check before the function.
+    let stricter = Folder::copy_of("lambda-authorizer");
+    let manifests = stricter.read("api.yaml");
+    let statement = |effect: &str, method: &str| {
+        format!(
+            "{{Effect: {effect}, Principal: '*', Action: execute-api:Invoke, Resource: 'execute-api:/*/{method}/*'}}"
+        )
+    };
+    let statements = [statement("Allow", "GET"), statement("Deny", "POST")].join(", ");
+    let policy = format!("spec: {{policy: {{Version: '2012-10-17', Statement: [{statements}]}}}}\n");
+    assert!(manifests.contains("\nspec: {}\n"));
+    stricter.write("api.yaml", &manifests.replace("spec: {}\n", &policy));
+    let lines = |method: &str| {
+        let arguments = [method, "http://127.0.0.1:8080/orders", "-H", &header, "--service", &mapping];
+        String::from_utf8(explain(&stricter.0, &arguments).stdout).unwrap()
+    };
+    let (accepted, denied) = (lines("GET"), lines("POST"));
+    assert!(accepted.contains("pass    stagePolicy\npass    authorizer "), "{accepted}");
+    assert!(accepted.contains("pass    policy             "), "{accepted}");
+    assert!(denied.contains("REJECT  stagePolicy        stage.policy.Statement[1] denies it"), "{denied}");
+    let arguments =
+        ["GET", "http://127.0.0.1:8080/orders", "-H", &header, "--service", "shop/identity:9400=127.0.0.1:9"];
+    let undecided = json(&stricter.0, &arguments);
+    assert_eq!((&undecided["authorizer"]["decision"], &undecided["policy"]), (&"failed".into(), &Value::Null));
     // Without the function there is no decision.
     let unreachable = ["--service", "shop/identity:9400=127.0.0.1:9"];
     let failed = json(&folder, &[&["GET", "http://127.0.0.1:8080/orders", "-H", &header][..], &unreachable].concat());
@@ -419,6 +465,81 @@ fn arguments_and_manifests_that_are_not_valid_have_exit_code_2() {
     let output = explain(&folder.0, &["GET", url]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("StageNotFound"));
+}
+
+#[test]
+fn no_value_of_a_key_is_printed() {
+    const VALUE: &str = "example-key-of-globex";
+    const NAME: &str = "{apiKey:default/globex}";
+    let folder = Folder::copy_of("api-key");
+    let manifests = folder.read("api.yaml");
+    let found = manifests.find("    - name: reports\n").unwrap();
+    let mut changed = manifests.clone();
+    changed.insert_str(
+        found,
+        "    - name: forwarded
+      methods: [GET]
+      path: /forwarded/{id}
+      apiKey: None
+      integration: {type: Http, http: {url: 'https://backend.example/{id}'}}
+      request: {headers: {set: [{name: x-id, value: '${request.path.id} ${request.querystring.key}'}]}}
+",
+    );
+    folder.write("api.yaml", &changed);
+    let base = "http://127.0.0.1:8080";
+    let (by_name, by_value) =
+        (format!("{base}/forwarded/{NAME}?key={NAME}"), format!("{base}/forwarded/{VALUE}?key={VALUE}"));
+    let (host, missing) = (format!("http://{NAME}/a"), format!("{base}/nothing/{NAME}"));
+    let header = format!("x-other: a {NAME}");
+    for url in [&by_name, &by_value, &host, &missing] {
+        for format in ["text", "json"] {
+            let output = explain(&folder.0, &["GET", url, "-H", &header, "--output", format]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains(NAME) && !text.to_ascii_lowercase().contains(VALUE), "{url}: {text}");
+        }
+    }
+    let forwarded = json(&folder.0, &["GET", &by_name]);
+    assert_eq!(forwarded["upstream"]["target"], format!("/{NAME}?key={NAME}"));
+    assert_eq!(forwarded["rule"]["parameters"]["id"], NAME);
+    let set = forwarded["upstream"]["setHeaders"].as_array().unwrap();
+    assert!(set.contains(&serde_json::json!(["x-id", format!("{NAME} {NAME}")])), "{set:?}");
+    // The key is sent nevertheless.
+    assert_eq!(json(&folder.0, &["GET", &format!("{base}/query/catalogue?key={NAME}")])["outcome"], "responded");
+    for url in [format!("ftp://{NAME}"), format!("http://user@{NAME}/"), format!("http://a:{NAME}/")] {
+        let output = explain(&folder.0, &["GET", &url]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        assert!(text.contains(NAME) && !text.contains(VALUE), "{text}");
+    }
+}
+
+#[test]
+fn a_request_is_signed_for_the_authorizer_of_its_rule() {
+    let folder = Folder::copy_of("iam");
+    let other = "\
+apiVersion: sluice.dev/v1alpha1
+kind: Authorizer
+metadata: {name: another, namespace: shop}
+spec:
+  type: Iam
+  iam: {regions: [us-east-1], service: lambda}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: ApiRoute
+metadata: {name: another, namespace: shop}
+spec:
+  stages: [{name: iam}]
+  authorization: {type: Authorizer, authorizer: {name: another}}
+  rules:
+    - {name: another, methods: [GET], path: /another, integration: {type: Mock, mock: {status: 200}}}
+";
+    folder.write("other.yaml", other);
+    for (path, authorizer) in [("/orders", "shop/aws"), ("/another", "shop/another")] {
+        let url = format!("http://127.0.0.1:8080{path}");
+        let found = json(&folder.0, &["GET", &url, "--principal", "shop/reporting"]);
+        let (name, decision) = (&found["authorizer"]["name"], &found["authorizer"]["decision"]);
+        assert_eq!((name, decision), (&authorizer.into(), &"allowed".into()), "{found}");
+    }
 }
 
 #[test]

@@ -151,14 +151,15 @@ async fn run(
     } else {
         exchange.place(&gateway.hosts, whole);
     }
+    explain::stage(exchange);
     secure::covered(exchange)?;
     exchange.begin(Check::Stage);
-    explain::stage(exchange);
     let stage = exchange.stage.clone().ok_or_else(|| no_stage(gateway))?;
     if stage.invalid {
         return Err(Reject::InvalidConfig);
     }
     if exchange.has_unreadable_client() {
+        exchange.begin(Check::StageSource);
         return Err(Reject::Malformed("A trusted proxy has stated an address of the client that cannot be read."));
     }
     checks::source(exchange, stage.source.as_ref(), Check::StageSource)?;

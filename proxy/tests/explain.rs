@@ -330,6 +330,47 @@ fn the_cache_is_neither_read_nor_filled_nor_invalidated() {
 }
 
 #[test]
+fn the_warning_about_a_refresh_that_is_ignored_is_explained() {
+    let backend = Backend::echo();
+    let (_, set) = signer();
+    let mut gate = gate(&backend, &set);
+    let cache = stage_with_cache().cache.map(|cache| StageCache {
+        invalidation: Invalidation::Required,
+        unauthorized: Unauthorized::SucceedWithWarning,
+        ..cache
+    });
+    gate.put(vec![stage_part(StagePart { cache, ..stage() })]);
+    let refresh = [("cache-control", "max-age=0")];
+    for headers in [&refresh[..], &[]] {
+        let found = explain(&gate, "GET", "/cached", headers, "");
+        let added = found.response.unwrap().headers;
+        let explained = added.iter().find(|(name, _)| name == "warning").map(|(_, value)| value.as_str());
+        let real = gate.request("GET", "/cached", headers, "");
+        assert_eq!((explained, explained.is_some()), (real.header("warning"), !headers.is_empty()));
+        assert!(!added.iter().any(|(name, _)| name == "cache-status"), "{added:?}");
+    }
+}
+
+#[test]
+fn a_websocket_is_explained_as_one_that_the_backend_accepts() {
+    let backend = Backend::echo();
+    let (_, set) = signer();
+    let mut gate = gate(&backend, &set);
+    gate.put(vec![stage_part(stage())]);
+    let headers =
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+    let found = explain(&gate, "GET", "/orders/7", &headers, "");
+    assert_eq!(decided(&found), "integration passed");
+    let added = found.response.unwrap().headers;
+    assert!(!added.iter().any(|(name, _)| name == "connection"), "{added:?}");
+    let sent = found.upstream.unwrap();
+    assert!(!sent.removed_headers.iter().any(|name| name == "upgrade"), "{:?}", sent.removed_headers);
+    // Without a WebSocket the connection ends: the client may already use the other protocol.
+    let other = explain(&gate, "GET", "/orders/7", &[("connection", "upgrade"), ("upgrade", "h2c")], "");
+    assert!(other.response.unwrap().headers.contains(&("connection".to_owned(), "close".to_owned())));
+}
+
+#[test]
 fn a_client_is_at_the_address_and_uses_the_certificate_that_the_explanation_is_asked_for() {
     let issued = issue("shop.example");
     let mut gate = Gate::start();

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_kit::eventually;
 use sluice_kit::http2::Http2;
+use sluice_proxy::run::RequestToExplain;
 use sluice_sigv4::{BodyHash, RequestParts, Signer, signing_key};
 use sluice_wire::*;
 
@@ -498,4 +499,24 @@ fn a_stored_response_is_refreshed_by_callers_whose_policies_allow_it() {
         let refresh = headers(&signer(), "GET", "/a", &[("cache-control", "max-age=0")], b"");
         assert_eq!(send(&gate, "GET", "/a", &refresh, "").status, status, "{policies:?}");
     }
+}
+
+#[test]
+fn the_explanation_of_another_body_is_that_the_authorizer_rejects_it() {
+    let (gate, _, _backend) = forwarding(Behavior::Native, |_| {});
+    // Of `one`. A hash that the request states is compared with the body after the signature was verified.
+    let hash = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+    let mut signed = headers(&signer(), "POST", "/orders", &[("x-amz-content-sha256", hash)], b"one");
+    signed.extend([("host", "shop.example"), ("content-length", "3")].map(|(name, value)| (name.into(), value.into())));
+    let explain = |body: &str| {
+        let (method, target) = ("POST".to_owned(), "/orders".to_owned());
+        let (headers, body, source) = (signed.clone(), body.to_owned().into(), [127, 0, 0, 1].into());
+        let request = RequestToExplain { method, target, headers, body, source, port: 80, tls: None };
+        let found = gate.proxy.explain(&request).unwrap();
+        let authorizer = found.authorizer.unwrap();
+        (authorizer.decision, authorizer.reason, found.response.unwrap().reason)
+    };
+    assert_eq!(explain("one"), (Some("allowed"), None, None));
+    let reason = "payload_mismatch";
+    assert_eq!(explain("two"), (Some("rejected"), Some(reason), Some(reason.to_owned())));
 }

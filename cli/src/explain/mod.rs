@@ -1,23 +1,31 @@
 //! `sluice explain`: translates a folder of manifests as `sluice dev` does, and has the proxy explain one request. `request` builds
-//! the request from the arguments, `text` writes the explanation for people.
+//! the request from the arguments, `signing` signs it, `keys` inserts and hides the values of API keys, `text` writes the explanation for
+//! people.
 
+mod keys;
 mod request;
+mod signing;
 mod text;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use prometheus::Registry;
 use serde::Serialize;
 use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::manifests;
+use sluice_operator::manifests::{self, Loaded};
 use sluice_operator::objects::ObjectKey;
 use sluice_proxy::explain::{ExplainedOutcome, Explanation};
-use sluice_proxy::run::{LogSink, NameFiles, Proxy, ProxyProtocol, Settings, Strictness, TrustedProxies};
+use sluice_proxy::run::{
+    LogSink, NameFiles, Proxy, ProxyProtocol, RequestToExplain, Settings, Strictness, TrustedProxies,
+};
 use sluice_proxy::{Limits, Timeouts};
+use sluice_wire::Ack;
 
+use self::keys::Keys;
+use self::signing::Signing;
 use crate::args::{self, OutputFormat};
-use crate::dev::session::Session;
+use crate::dev::session::{Session, Step};
 use crate::dev::{check_folder, cluster_state_of};
 use crate::report;
 
@@ -38,15 +46,9 @@ struct Output {
 /// Explains a request. Exit code 0: it passes; 1: it is rejected; 2: the manifests or the arguments are not valid.
 pub(crate) async fn run(settings: &args::Explain) -> ExitCode {
     match explain(settings).await {
-        Ok(output) => {
-            match settings.output {
-                OutputFormat::Text => print!("{}", text::render(&output.explanation, output.fleet.as_deref())),
-                OutputFormat::Json => match serde_json::to_string_pretty(&output) {
-                    Ok(text) => println!("{text}"),
-                    Err(error) => return invalid(&error.into()),
-                },
-            }
-            match output.explanation.outcome {
+        Ok((text, outcome)) => {
+            print!("{text}");
+            match outcome {
                 ExplainedOutcome::Forwarded | ExplainedOutcome::Responded => ExitCode::SUCCESS,
                 ExplainedOutcome::Rejected | ExplainedOutcome::Unfinished => ExitCode::FAILURE,
             }
@@ -60,7 +62,8 @@ fn invalid(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(INVALID)
 }
 
-async fn explain(settings: &args::Explain) -> anyhow::Result<Output> {
+/// The text to be printed, without values of API keys.
+async fn explain(settings: &args::Explain) -> anyhow::Result<(String, ExplainedOutcome)> {
     check_folder(&settings.folder)?;
     let loaded = manifests::load(&settings.folder);
     if loaded.has_errors() {
@@ -69,18 +72,47 @@ async fn explain(settings: &args::Explain) -> anyhow::Result<Output> {
     }
     let mut session = Session::without_servers(&settings.services);
     let step = session.prepare(&cluster_state_of(&loaded)).await?;
-    let request = request::build(settings, &session.cluster)?;
-    let proxy = start_proxy(settings)?;
-    // Applying compiles, and explaining waits for servers: both block.
-    let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));
+    let keys = Keys::of(&session.cluster);
+    let output = output(settings, &mut session, step, &loaded, &keys);
+    let output = output.map_err(|error| anyhow!(keys.hide(&format!("{error:#}"))))?;
+    let text = match settings.output {
+        OutputFormat::Text => keys.hide(&text::render(&output.explanation, output.fleet.as_deref())),
+        OutputFormat::Json => keys.hide_in_json(&serde_json::to_string_pretty(&output)?),
+    };
+    Ok((text, output.explanation.outcome))
+}
+
+fn output(
+    settings: &args::Explain,
+    session: &mut Session,
+    step: Step,
+    loaded: &Loaded,
+    keys: &Keys,
+) -> anyhow::Result<Output> {
+    let mut request = request::build(settings, keys)?;
+    if let Some(principal) = &settings.principal {
+        let signing = Signing::of(principal, &session.cluster)?;
+        // By a proxy of its own: what this takes from limits is not missing later.
+        let rule = match signing.depends_on_rule() {
+            true => explained_by(&start_proxy(settings, &step)?.0, &request)?.rule,
+            false => None,
+        };
+        let authorizer = rule.as_ref().and_then(|rule| rule.authorizer.as_deref());
+        signing.sign(&mut request, &session.cluster, authorizer)?;
+    }
+    let (proxy, ack) = start_proxy(settings, &step)?;
     session.conclude(step, &ack)?;
     // They are in effect: what depends on them is rejected, and the explanation says so.
-    report::of_objects(&session.statuses, &session.diagnostics, &loaded).iter().for_each(|line| eprintln!("{line}"));
-    let mut explanation =
-        tokio::task::block_in_place(|| proxy.explain(&request)).context("cannot explain the request")?;
+    report::of_objects(&session.statuses, &session.diagnostics, loaded).iter().for_each(|line| eprintln!("{line}"));
+    let mut explanation = explained_by(&proxy, &request)?;
     name_policy(&mut explanation, &session.cluster);
     let fleet = explanation.stage.as_ref().map(|stage| fleet(&session.cluster, &stage.name));
     Ok(Output { explanation, fleet })
+}
+
+/// The explanation. Explaining waits for servers, so it blocks.
+fn explained_by(proxy: &Proxy, request: &RequestToExplain) -> anyhow::Result<Explanation> {
+    tokio::task::block_in_place(|| proxy.explain(request)).context("cannot explain the request")
 }
 
 /// The name of the policy of a Principal that has decided.
@@ -101,8 +133,8 @@ fn fleet(cluster: &ClusterState, stage: &str) -> String {
     fleet.map_or_else(|| "default".to_owned(), |fleet| fleet.name)
 }
 
-/// A proxy that serves no connections.
-fn start_proxy(settings: &args::Explain) -> anyhow::Result<Proxy> {
+/// A proxy that serves no connections, with its configuration.
+fn start_proxy(settings: &args::Explain, step: &Step) -> anyhow::Result<(Proxy, Ack)> {
     let proxy = Proxy::start(Settings {
         http: None,
         https: None,
@@ -123,5 +155,8 @@ fn start_proxy(settings: &args::Explain) -> anyhow::Result<Proxy> {
         names: NameFiles::default(),
         runtime: tokio::runtime::Handle::current(),
     });
-    proxy.context("cannot start the proxy")
+    let proxy = proxy.context("cannot start the proxy")?;
+    // Applying compiles: it blocks.
+    let ack = tokio::task::block_in_place(|| proxy.apply(step.delta.clone()));
+    Ok((proxy, ack))
 }

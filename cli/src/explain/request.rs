@@ -1,29 +1,23 @@
 //! The request that the arguments describe.
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use sluice_operator::cluster_state::ClusterState;
-use sluice_operator::objects::ObjectKey;
 use sluice_proxy::run::{RequestToExplain, TlsClient};
-use sluice_sigv4::{BodyHash, RequestParts, Signer};
 
+use super::keys::Keys;
 use crate::args;
-use crate::dev::local::{access_key_text, key_text};
 
 /// A longer body, client certificate or key is not read: the proxy would reject or stream it.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Builds the request.
-pub(crate) fn build(settings: &args::Explain, cluster: &ClusterState) -> anyhow::Result<RequestToExplain> {
-    let url = with_keys(&settings.url, cluster)?;
+/// Builds the request, which is not signed.
+pub(crate) fn build(settings: &args::Explain, keys: &Keys) -> anyhow::Result<RequestToExplain> {
+    let url = keys.insert_in_url(&settings.url)?;
     let Url { is_secure, authority, target } = Url::parse(&url)?;
     let mut headers = Vec::new();
     for line in &settings.headers {
         let Some((name, value)) = line.split_once(':') else { bail!("{line:?} is not a header: write 'NAME: VALUE'") };
-        headers.push((name.to_owned(), with_keys(value.trim(), cluster)?));
+        headers.push((name.to_owned(), keys.insert(value.trim())?));
     }
     let has =
         |headers: &[(String, String)], name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -33,10 +27,6 @@ pub(crate) fn build(settings: &args::Explain, cluster: &ClusterState) -> anyhow:
     }
     if settings.data.is_some() && !has(&headers, "content-length") && !has(&headers, "transfer-encoding") {
         headers.push(("content-length".to_owned(), body.len().to_string()));
-    }
-    if let Some(principal) = &settings.principal {
-        let signed = sign(settings, cluster, principal, &target, &headers, &body)?;
-        headers.extend(signed);
     }
     let (host, port) = host_and_port(&authority, if is_secure { 443 } else { 80 })?;
     let tls = match (is_secure, &settings.client_certificate) {
@@ -111,57 +101,6 @@ fn check_length(path: &std::path::Path) -> anyhow::Result<()> {
         bail!("the file has {length} bytes; at most {MAX_FILE} are read");
     }
     Ok(())
-}
-
-/// Replaces `{apiKey:NAMESPACE/NAME}` by the value of the ApiKey.
-fn with_keys(text: &str, cluster: &ClusterState) -> anyhow::Result<String> {
-    const START: &str = "{apiKey:";
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(START) {
-        let (name, after) = after.split_once('}').context("{apiKey: has no }")?;
-        let key = key_text(cluster, &object(name)?);
-        out.push_str(before);
-        out.push_str(&key.with_context(|| format!("the value of ApiKey {name} is not known"))?);
-        rest = after;
-    }
-    Ok(out + rest)
-}
-
-/// `NAMESPACE/NAME`.
-fn object(text: &str) -> anyhow::Result<ObjectKey> {
-    let (namespace, name) = text.split_once('/').with_context(|| format!("{text:?}: write NAMESPACE/NAME"))?;
-    Ok(ObjectKey::new(namespace, name))
-}
-
-/// The headers of the signature, for the first region of an Iam Authorizer of the Principal's namespace.
-fn sign(
-    settings: &args::Explain,
-    cluster: &ClusterState,
-    principal: &str,
-    target: &str,
-    headers: &[(String, String)],
-    body: &Bytes,
-) -> anyhow::Result<Vec<(String, String)>> {
-    let key = object(principal)?;
-    let access_key = access_key_text(cluster, &key);
-    let (id, secret) = access_key.with_context(|| format!("the access key of Principal {principal} is not known"))?;
-    let of_namespace = cluster.authorizers.iter().filter(|(authorizer, _)| authorizer.namespace == key.namespace);
-    let iam = of_namespace.filter_map(|(_, found)| found.spec.iam.as_ref()).next();
-    let iam = iam.with_context(|| format!("the namespace {} has no Authorizer of type Iam", key.namespace))?;
-    let region = iam.regions.first().context("the Iam Authorizer has no region")?;
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).with_context(|| format!("{name:?} is not a header name"))?;
-        map.append(name, HeaderValue::from_str(value).context("the value of a header is not valid")?);
-    }
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let method: Method = settings.method.parse().context("the method is not valid")?;
-    let request = RequestParts { method: &method, path, query, headers: &map, host: None };
-    let signer = Signer::new(&id, &secret, region, &iam.service, SystemTime::now());
-    let added = signer.sign(&request, &BodyHash::of(body)).context("cannot sign the request")?;
-    let texts = added.iter().map(|(name, value)| Ok((name.to_string(), value.to_str()?.to_owned())));
-    texts.collect::<Result<Vec<_>, http::header::ToStrError>>().context("cannot sign the request")
 }
 
 #[cfg(test)]

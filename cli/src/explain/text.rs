@@ -1,8 +1,10 @@
 //! An explanation as text: one line for each check, then the response, or the request to the integration.
 
+use std::iter;
+
 use sluice_proxy::explain::{
-    Check, CheckResult, ExplainedIntegration, ExplainedKey, ExplainedLimit, ExplainedOutcome, ExplainedResponse,
-    ExplainedRule, Explanation, Matches, Passed,
+    Check, CheckOutcome, CheckResult, ExplainedIntegration, ExplainedKey, ExplainedLimit, ExplainedOutcome,
+    ExplainedResponse, ExplainedRule, Explanation, Matches,
 };
 
 /// The text.
@@ -14,12 +16,12 @@ pub(crate) fn render(found: &Explanation, fleet: Option<&str>) -> String {
         line(&mut out, &format!("host {host}, from {} over {}\n", request.source, request.scheme));
     }
     // That there is a connection is nothing to read about.
-    let is_shown = |check: &&CheckResult| check.check != Check::Connection || check.result != Passed::Passed;
+    let is_shown = |check: &&CheckResult| check.check != Check::Connection || check.result != CheckOutcome::Passed;
     for check in found.checks.iter().filter(is_shown) {
         let mark = match check.result {
-            Passed::Passed => "pass",
-            Passed::Rejected => "REJECT",
-            Passed::Unfinished => "…",
+            CheckOutcome::Passed => "pass",
+            CheckOutcome::Rejected => "REJECT",
+            CheckOutcome::Unfinished => "…",
         };
         let mut lines = details(found, check, fleet).into_iter();
         let first = lines.next().unwrap_or_default();
@@ -48,21 +50,27 @@ fn name(check: Check) -> String {
 
 fn details(found: &Explanation, check: &CheckResult, fleet: Option<&str>) -> Vec<String> {
     match check.check {
-        Check::Request | Check::Tls | Check::RequestPolicy => Vec::new(),
-        Check::Connection => {
-            let reason = found.response.as_ref().and_then(|response| response.reason.as_deref());
-            let why = match reason {
-                Some("TlsHandshake") => "the TLS handshake fails: no Stage of this host has a usable certificate",
-                _ => "the TLS handshake fails because of the client certificate",
-            };
-            vec![why.to_owned()]
+        Check::Request | Check::RequestPolicy => Vec::new(),
+        Check::Connection => vec![connection(found, check.result)],
+        Check::Tls if is_misdirected(found) => {
+            // The check of the Stage comes later.
+            let of_stage = found.stage.iter().flat_map(|_| stage(found, fleet));
+            let why = "the certificate of the connection is not valid for the host of the request".to_owned();
+            iter::once(why).chain(of_stage).collect()
+        }
+        Check::Tls => Vec::new(),
+        Check::ClientCertificate if check.result == CheckOutcome::Rejected && is_misdirected(found) => {
+            vec!["the Stage needs another connection: the certificate was not requested on this one, or it is not valid any more".to_owned()]
         }
         Check::ClientCertificate => found.client_certificate.clone().into_iter().collect(),
         Check::Preflight => vec!["the response to a preflight request, by the CORS settings".to_owned()],
         Check::Stage => stage(found, fleet),
+        Check::StageSource if check.result == CheckOutcome::Rejected && reason(found) != Some("SourceNotAllowed") => {
+            vec!["the address of the client, which a trusted proxy states, cannot be read".to_owned()]
+        }
         Check::StageSource | Check::RuleSource => {
             let source = found.request.as_ref().map(|request| request.source.to_string()).unwrap_or_default();
-            let accepts = if check.result == Passed::Rejected { "does not accept" } else { "accepts" };
+            let accepts = if check.result == CheckOutcome::Rejected { "does not accept" } else { "accepts" };
             let who = if check.check == Check::StageSource { "Stage" } else { "rule" };
             vec![format!("the {who} {accepts} the address {source}")]
         }
@@ -77,6 +85,8 @@ fn details(found: &Explanation, check: &CheckResult, fleet: Option<&str>) -> Vec
             let scopes = if scopes.is_empty() { "none".to_owned() } else { scopes };
             vec![format!("one of: {required}; the caller has: {scopes}")]
         }
+        // What decides may be in the check `policy`.
+        Check::StagePolicy if check.result != CheckOutcome::Rejected => Vec::new(),
         Check::StagePolicy | Check::Policy => policy(found),
         Check::Authorize => found
             .expressions
@@ -100,6 +110,30 @@ fn details(found: &Explanation, check: &CheckResult, fleet: Option<&str>) -> Vec
             integration.map(integration_text).into_iter().collect()
         }
     }
+}
+
+/// The reason of a rejection.
+fn reason(found: &Explanation) -> Option<&str> {
+    found.response.as_ref()?.reason.as_deref()
+}
+
+/// Whether the request came over a connection for another host.
+fn is_misdirected(found: &Explanation) -> bool {
+    found.response.as_ref().is_some_and(|response| response.status == Some(421))
+}
+
+fn connection(found: &Explanation, result: CheckOutcome) -> String {
+    let why = match (result, reason(found)) {
+        (CheckOutcome::Rejected, Some("TlsHandshake")) => {
+            "the TLS handshake fails: no Stage of this host has a usable certificate"
+        }
+        (CheckOutcome::Rejected, Some(reason)) if reason.starts_with("certificate_") => {
+            "the TLS handshake fails because of the client certificate"
+        }
+        (CheckOutcome::Rejected, _) => "the connection is closed: what the client sends is not HTTP/1.1",
+        _ => "the connection ended, or no request was read from it",
+    };
+    why.to_owned()
 }
 
 fn stage(found: &Explanation, fleet: Option<&str>) -> Vec<String> {
@@ -133,8 +167,7 @@ fn matches(matches: &Matches) -> String {
 
 fn rule(found: &Explanation) -> Vec<String> {
     let Some(rule) = &found.rule else {
-        let reason = found.response.as_ref().and_then(|response| response.reason.as_deref());
-        let mut lines = vec![match reason {
+        let mut lines = vec![match reason(found) {
             Some("MethodNotAllowed") => "rules have this path, and none has this method".to_owned(),
             _ => "no rule of the Stage matches".to_owned(),
         }];
@@ -185,8 +218,7 @@ fn authorizer(found: &Explanation) -> Vec<String> {
         (Some(decision), None) => decision.to_owned(),
         (None, _) => "no decision yet".to_owned(),
     };
-    let mut lines =
-        vec![format!("Authorizer {} ({}): {decision}", authorizer.name, authorizer.kind.unwrap_or("invalid"))];
+    let mut lines = vec![format!("Authorizer {} ({}): {decision}", authorizer.name, authorizer.kind)];
     if let Some(caller) = &found.caller {
         let issuer = caller.issuer.as_ref().map(|issuer| format!(", issuer {issuer}")).unwrap_or_default();
         let principal = caller.principal.as_ref().map(|name| format!(", Principal {name}")).unwrap_or_default();
@@ -295,5 +327,34 @@ fn http(out: &mut String, response: &ExplainedResponse) {
     }
     if let Some(body) = response.body.as_deref().filter(|body| !body.is_empty()) {
         line(out, &format!("\n{}", body.trim_end()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_handshake_is_explained_by_tls() {
+        for (result, reason, expected) in [
+            (CheckOutcome::Rejected, Some("TlsHandshake"), "no Stage of this host has a usable certificate"),
+            (CheckOutcome::Rejected, Some("certificate_expired"), "because of the client certificate"),
+            (CheckOutcome::Rejected, Some("Malformed"), "is not HTTP/1.1"),
+            (CheckOutcome::Unfinished, None, "no request was read"),
+        ] {
+            let mut found = Explanation::default();
+            found.checks.push(CheckResult { check: Check::Connection, result });
+            found.response = reason.map(|reason| ExplainedResponse {
+                status: None,
+                reason: Some(reason.to_owned()),
+                denied_by: None,
+                headers: Vec::new(),
+                body: None,
+            });
+            let text = render(&found, None);
+            let line = text.lines().find(|line| line.contains(" connection ")).unwrap();
+            assert!(line.contains(expected), "{line}");
+            assert_eq!(line.contains("TLS"), reason.is_some_and(|reason| reason != "Malformed"), "{line}");
+        }
     }
 }

@@ -15,7 +15,7 @@ pub const MAX_MESSAGE: usize = 1024;
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizeExpression {
     /// The condition, in CEL. A request for which it is false, or cannot be evaluated, gets 403. It reads the variables `request`,
-    /// `source`, `identity`, `certificate`, `stage` and `params`. At most 4096 characters.
+    /// `source`, `identity`, `certificate`, `key`, `stage` and `params`. At most 4096 characters.
     /// Example: `identity.claims.tenant == params.tenant`.
     #[schemars(length(min = 1, max = MAX_EXPRESSION))]
     pub expression: String,

@@ -31,7 +31,7 @@ struct Differences {
 }
 
 /// Why a rule with `apiKey: Alternative` rejects its requests at a Stage whose keys are named by authorizers.
-const ALTERNATIVE_TO_ITSELF: &str = "Alternative needs a key that clients send; with apiKeySource of type Authorizer there is a \
+const ALTERNATIVE_WITHOUT_CLIENT_KEY: &str = "Alternative needs a key that clients send; with apiKeySource of type Authorizer there is a \
                                      key only after the authorizer has accepted the request: write Required or Optional";
 
 /// The name of the part for the routes of an object.
@@ -131,7 +131,7 @@ pub(crate) fn translate(view: &View<'_>, route: &Route, problems: &mut Problems)
         let kept: Vec<(usize, Rule)> = kept
             .map(|(at, mut rule)| {
                 if unusable.contains(&at) {
-                    rule.action = RuleAction::Invalid { why: ALTERNATIVE_TO_ITSELF.to_owned() };
+                    rule.action = RuleAction::Invalid { why: ALTERNATIVE_WITHOUT_CLIENT_KEY.to_owned() };
                 }
                 (at, rule)
             })
@@ -245,7 +245,7 @@ fn unusable(route: &Route, stage: &ObjectKey, found: &Stage, problems: &mut Prob
     let rules = route.rules.iter().enumerate().filter(|(_, rule)| alternative(rule));
     rules
         .map(|(at, rule)| {
-            let why = format!("at Stage {stage}, {ALTERNATIVE_TO_ITSELF}");
+            let why = format!("at Stage {stage}, {ALTERNATIVE_WITHOUT_CLIENT_KEY}");
             problems.invalid(&format!("{}.apiKey", rule.field), why);
             at
         })

@@ -12,9 +12,10 @@ pub enum Check {
     Request,
     /// The Stage of host and path; it must be served.
     Stage,
-    /// The networks that the Stage accepts.
+    /// The address of the client, which a trusted proxy may state, and the networks that the Stage accepts.
     StageSource,
-    /// Whether the Stage is served over plain HTTP.
+    /// Whether the certificate of the connection is valid for the host, before the Stage is checked; then whether the Stage is served
+    /// over plain HTTP.
     Tls,
     /// The client certificate.
     ClientCertificate,
@@ -28,8 +29,6 @@ pub enum Check {
     RuleSource,
     /// The throttle of each client.
     ClientThrottle,
-    /// The API key, and its usage plan.
-    ApiKey,
     /// Whether the policy of the Stage denies the request before a function is called.
     StagePolicy,
     /// The authorizer, or the signature.
@@ -38,6 +37,9 @@ pub enum Check {
     Scopes,
     /// The policies of Stage and caller.
     Policy,
+    /// The API key, and its usage plan. A key that replaces the credential for the authorizer is checked instead of it, before the
+    /// policies.
+    ApiKey,
     /// The expressions.
     Authorize,
     /// The throttles of rule and key.
@@ -55,7 +57,7 @@ pub enum Check {
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Passed {
+pub enum CheckOutcome {
     /// The request passes it.
     Passed,
     /// It rejects the request, or responds instead of the integration.
@@ -70,5 +72,5 @@ pub struct CheckResult {
     /// Which.
     pub check: Check,
     /// Its result.
-    pub result: Passed,
+    pub result: CheckOutcome,
 }

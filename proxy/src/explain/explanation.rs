@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::checks::{Check, CheckResult, Passed};
+use super::checks::{Check, CheckOutcome, CheckResult};
 use super::facts::{
     ExplainedAuthorizer, ExplainedCache, ExplainedCaller, ExplainedExpression, ExplainedKey, ExplainedLimit,
     ExplainedPolicy, ExplainedRequest, ExplainedResponse, ExplainedRule, ExplainedStage, ExplainedUpstream,
@@ -86,7 +86,7 @@ impl Explanation {
             return;
         }
         self.pass_last();
-        self.checks.push(CheckResult { check, result: Passed::Unfinished });
+        self.checks.push(CheckResult { check, result: CheckOutcome::Unfinished });
     }
 
     /// Takes back a check that has found that there is nothing to check.
@@ -108,7 +108,7 @@ impl Explanation {
                 self.upstream = None;
                 self.cache = None;
                 if let Some(last) = self.checks.last_mut() {
-                    last.result = Passed::Rejected;
+                    last.result = CheckOutcome::Rejected;
                 }
             }
             ExplainedOutcome::Forwarded => {
@@ -129,9 +129,9 @@ impl Explanation {
 
     fn pass_last(&mut self) {
         if let Some(last) = self.checks.last_mut()
-            && last.result == Passed::Unfinished
+            && last.result == CheckOutcome::Unfinished
         {
-            last.result = Passed::Passed;
+            last.result = CheckOutcome::Passed;
         }
     }
 }

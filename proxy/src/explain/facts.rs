@@ -132,9 +132,8 @@ pub enum ExplainedIntegration {
 pub struct ExplainedAuthorizer {
     /// `namespace/name`.
     pub name: String,
-    /// `Jwt`, …; none: it cannot be used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<&'static str>,
+    /// `Jwt`, ….
+    pub kind: &'static str,
     /// `allowed`, `rejected` or `failed`; none: it has not decided yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<&'static str>,

@@ -7,7 +7,7 @@ mod facts;
 mod parts;
 mod trace;
 
-pub use checks::{Check, CheckResult, Passed};
+pub use checks::{Check, CheckOutcome, CheckResult};
 pub use explanation::{ExplainedOutcome, Explanation};
 pub use facts::{
     ExplainedAuthorizer, ExplainedCache, ExplainedCaller, ExplainedExpression, ExplainedIntegration, ExplainedKey,

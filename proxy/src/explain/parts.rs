@@ -6,7 +6,7 @@ use sluice_wire::{
     Rule, RuleAction, StagePart, VersionScheme,
 };
 
-use super::checks::{Check, Passed};
+use super::checks::{Check, CheckOutcome};
 use super::explanation::Explanation;
 use super::facts::{ExplainedIntegration, ExplainedRule, Matches, RuleOfStage, StageOfHosts};
 
@@ -15,7 +15,7 @@ const MAX_LISTED: usize = 100;
 
 /// Adds what the parts state.
 pub(crate) fn complete(found: &mut Explanation, parts: &Parts<Part>) {
-    let rejected = found.checks.last().filter(|last| last.result == Passed::Rejected).map(|last| last.check);
+    let rejected = found.checks.last().filter(|last| last.result == CheckOutcome::Rejected).map(|last| last.check);
     if found.stage.is_none() && rejected == Some(Check::Stage) {
         found.stages = stages(parts).take(MAX_LISTED).collect();
     }

@@ -63,7 +63,8 @@ pub(crate) async fn respond(
         // As `fetch` does it where nothing is stored.
         let mut call = call;
         cache::remove_conditions(&mut call.parts.headers);
-        return forward::integrate(exchange, matched, policy, call, passed).await;
+        let reply = forward::integrate(exchange, matched, policy, call, passed).await?;
+        return Ok(with_warning(reply, invalidate));
     }
     let primary = key(exchange, matched, policy, caching, &call);
     let found = match invalidate {
@@ -80,7 +81,7 @@ pub(crate) async fn respond(
         }
         _ => find(caching, primary, &call.parts.headers, policy.timeout).await,
     };
-    let mut reply = match found {
+    let reply = match found {
         CacheResult::Stored(stored, phase) => from_cache(exchange, matched, control, &stored, phase),
         CacheResult::Lead(lead) => {
             let phase = if invalidate == Invalidate::Refresh { Phase::Refreshed } else { Phase::Miss };
@@ -92,10 +93,15 @@ pub(crate) async fn respond(
             return Err(Reject::Timeout);
         }
     };
+    Ok(with_warning(reply, invalidate))
+}
+
+/// A refresh that the client may not cause is ignored, and the response says so.
+fn with_warning(mut reply: Reply, invalidate: Invalidate) -> Reply {
     if invalidate == Invalidate::Warn {
         reply.headers.append(http::header::WARNING, IGNORED_WARNING);
     }
-    Ok(reply)
+    reply
 }
 
 /// How the request gets its response.

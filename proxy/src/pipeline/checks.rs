@@ -142,6 +142,7 @@ pub(crate) async fn pass(
     decided.count(exchange, matched, Outcome::Rejected);
     same?;
     exchange.reason = SignatureError::OtherBody.reason();
+    explain::other_body(exchange);
     Err(SignatureError::OtherBody.reject())
 }
 

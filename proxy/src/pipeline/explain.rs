@@ -103,11 +103,21 @@ pub(super) fn authorizer(
         };
         found.authorizer = Some(ExplainedAuthorizer {
             name: authorizer.name().to_owned(),
-            kind: KINDS.get(authorizer.kind()).copied(),
+            kind: KINDS.get(authorizer.kind()).copied().unwrap_or_default(),
             decision,
             reason,
             scopes: scopes.to_vec(),
         });
+    });
+}
+
+/// The body does not have the hash that was signed: the authorizer rejects the request after all.
+pub(super) fn other_body(exchange: &Exchange) {
+    exchange.explain(|found| {
+        if let Some(authorizer) = &mut found.authorizer {
+            authorizer.decision = Some("rejected");
+            authorizer.reason = Some(exchange.reason);
+        }
     });
 }
 
@@ -128,6 +138,11 @@ pub(super) fn policy(
     decision: &Result<Statement<'_>, Denied<'_>>,
 ) {
     exchange.explain(|found| {
+        // This check looks for a denial only: what else policies decide is the result of the check after the authorizer.
+        let is_early = found.checks.last().is_some_and(|last| last.check == Check::StagePolicy);
+        if is_early && !matches!(decision, Err(Denied::Explicit { .. })) {
+            return;
+        }
         let statement = |by: &Statement<'_>| {
             let policy = if let Owner::Principal(policy) = by.owner { Some(policy) } else { None };
             let (place, sid) = (by.to_string(), by.sid.map(str::to_owned));

@@ -161,7 +161,9 @@ async fn send(
         }
     };
     if explain::stops(exchange, policy, &parts) {
-        return Ok(Reply::fixed(StatusCode::OK, HeaderMap::new()));
+        // Not shown, but headers such as `Connection` depend on whether the protocol changes.
+        let status = if kind == CallKind::Upgrade { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
+        return Ok(Reply::fixed(status, HeaderMap::new()));
     }
     // Until the exchange ends, with its response or tunnel.
     exchange.entered = Some(enter(&exchange.peer, upstream)?);

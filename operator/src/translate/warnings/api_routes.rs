@@ -35,6 +35,15 @@ struct At<'a> {
     stages: &'a [(ObjectKey, &'a Arc<Stage>)],
 }
 
+/// The authorization of an ApiRoute, which rules without their own have.
+#[derive(Default)]
+struct SharedAuthorization {
+    /// A rule has it.
+    is_used: bool,
+    /// A rule has it, and its clients cannot send an API key instead.
+    is_needed: bool,
+}
+
 /// Warnings about an ApiRoute.
 pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, warnings: &mut Warnings) {
     let stages = route.spec.stages.iter().filter_map(|reference| {
@@ -43,6 +52,7 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         Some((stage, found))
     });
     let stages: Vec<(ObjectKey, &Arc<Stage>)> = stages.collect();
+    let mut shared = SharedAuthorization::default();
     for (at, rule) in route.spec.rules.iter().enumerate() {
         let at = At { route, rule, field: format!("spec.rules[{at}]"), stages: &stages };
         at.path(warnings);
@@ -55,11 +65,21 @@ pub(crate) fn of_api_route(view: &View<'_>, key: &ObjectKey, route: &ApiRoute, w
         at.key_never_named(view, key, warnings);
         if let Some(authorization) = &rule.authorization {
             scopes(view, key, authorization, &at.field, warnings);
-            identity_sources::of_authorization(view, key, authorization, &stages, &at.field, warnings);
+            // A request with a key is served without the Authorizer.
+            if !at.takes_key_instead() {
+                identity_sources::of_authorization(view, key, authorization, &stages, &at.field, warnings);
+            }
+        } else {
+            shared.is_used = true;
+            shared.is_needed |= !at.takes_key_instead();
         }
     }
-    scopes(view, key, &route.spec.authorization, "spec", warnings);
-    identity_sources::of_authorization(view, key, &route.spec.authorization, &stages, "spec", warnings);
+    if shared.is_used {
+        scopes(view, key, &route.spec.authorization, "spec", warnings);
+    }
+    if shared.is_needed {
+        identity_sources::of_authorization(view, key, &route.spec.authorization, &stages, "spec", warnings);
+    }
     open_catch_alls(route, warnings);
     expressions::of_api_route(route, warnings);
 }
@@ -273,6 +293,11 @@ impl At<'_> {
 
     fn reads_key(&self) -> bool {
         self.rule.api_key.unwrap_or(self.route.spec.api_key) != ApiKeyRequirement::None
+    }
+
+    /// Whether a request needs an API key, or else the credential for the Authorizer.
+    fn takes_key_instead(&self) -> bool {
+        self.rule.api_key.unwrap_or(self.route.spec.api_key) == ApiKeyRequirement::Alternative
     }
 }
 
