@@ -233,6 +233,7 @@ impl Checker<'_> {
                 (if a == b { a.clone() } else { Type::Dyn }, 0)
             }
             (operators::EQUALS | operators::NOT_EQUALS, [a, b], false) if a.may_equal(b) => {
+                one_number_type(call, a, b)?;
                 (Type::Bool, comparison(a, b))
             }
             (
@@ -254,6 +255,7 @@ impl Checker<'_> {
             }
             (operators::NEGATE, [a], false) if a.is_number() || *a == Type::Dyn => (a.clone(), 0),
             (operators::IN, [item, Type::List(of)], false) if item.may_equal(of) => {
+                one_number_type(call, item, of)?;
                 (Type::Bool, MAX_ENTRIES as u64 + ANY_COST)
             }
             (operators::IN, [item, Type::Map(_)], false) if is(item, &Type::String) => (Type::Bool, TEXT_COST),
@@ -459,6 +461,32 @@ fn added(of: &Type) -> bool {
 }
 
 /// The cost of comparing two values: of the smaller one.
+/// For the library, numbers of different types are never equal. A number of a request is an int if it is whole.
+fn one_number_type(call: &CallExpr, a: &Type, b: &Type) -> Result<(), CompileError> {
+    if a.is_number() && b.is_number() && a != b {
+        return wrong(format!(
+            "a {} and a {} are never equal; convert one of them with int() or double()",
+            a.name(),
+            b.name()
+        ));
+    }
+    let with_unknown = matches!((a, b), (Type::Dyn, _) | (_, Type::Dyn));
+    let is_fraction = |of: &IdedExpr| {
+        match &of.expr {
+        Expr::Literal(LiteralValue::Double(number)) => number.inner().fract() != 0.0,
+        Expr::List(list) => list.elements.iter().all(|element| {
+            matches!(&element.expr, Expr::Literal(LiteralValue::Double(number)) if number.inner().fract() != 0.0)
+        }),
+        _ => false,
+    }
+    };
+    let is_other = |of: &Type| matches!(of, Type::Double | Type::UInt);
+    if with_unknown && (is_other(a) || is_other(b)) && !call.args.iter().any(is_fraction) {
+        return wrong("a whole number of a request is an int: write 3, and not 3.0 or 3u, or compare with >= and <=");
+    }
+    Ok(())
+}
+
 fn comparison(a: &Type, b: &Type) -> u64 {
     let size = |of: &Type| match of {
         Type::Bool | Type::Int | Type::UInt | Type::Double | Type::Null => 0,

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cel::extractors::This;
+use cel::objects::Key;
 use cel::parser::Expression as Tree;
 use cel::{Context, ExecutionError, Program, functions};
 
@@ -13,7 +14,7 @@ use crate::check::{self, Checked, FUNCTIONS};
 use crate::error::{CompileError, EvaluationError};
 use crate::limits::{MAX_COST, MAX_LENGTH};
 use crate::network;
-use crate::reads::{self, Read};
+use crate::reads::{self, HAS, Read};
 use crate::simple::Condition;
 use crate::time;
 use crate::value::{Facts, Value};
@@ -59,6 +60,10 @@ impl Expression {
         }
         let patterns: HashMap<String, regex::Regex> = checked.patterns.into_iter().collect();
         let reads = reads::replace(&mut tree);
+        if let Some(name) = reads::unusual_header(&reads) {
+            let why = format!("names of headers are in lower case here: write {:?}", name.to_ascii_lowercase());
+            return Err(CompileError::Type(why));
+        }
         let parameters = reads::parameters(&reads);
         let simple = Condition::compile(&tree, &reads);
         let reads = reads.into_iter().enumerate().map(|(at, read)| (reads::name(at), read)).collect();
@@ -168,6 +173,11 @@ fn functions(patterns: HashMap<String, regex::Regex>) -> Context<'static> {
         regex.map(|regex| regex.is_match(&text)).ok_or_else(|| ExecutionError::no_such_key("pattern"))
     };
     context.add_function("matches", matches);
+    let has = |of: Value, field: Arc<String>| match of {
+        Value::Map(map) => Ok(map.map.contains_key(&Key::String(field))),
+        _ => Err(ExecutionError::NoSuchOverload),
+    };
+    context.add_function(HAS, has);
     network::add(&mut context);
     time::add(&mut context);
     context

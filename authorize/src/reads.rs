@@ -88,6 +88,14 @@ pub(crate) fn parameters(reads: &[Read]) -> Vec<String> {
     named(false).filter(|name| !named(true).any(|tested| tested == *name)).cloned().collect()
 }
 
+/// A name of a header that no request has, because it is not in lower case.
+pub(crate) fn unusual_header(reads: &[Read]) -> Option<&str> {
+    reads.iter().find_map(|read| match &read.what {
+        What::Entry(Field::Headers, name) if name.bytes().any(|byte| byte.is_ascii_uppercase()) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
 /// The name of the variable of a read. No name of an author has this form.
 pub(crate) fn name(at: usize) -> String {
     format!("#{at}")
@@ -98,7 +106,12 @@ pub(crate) fn index(name: &str) -> Option<usize> {
     name.strip_prefix('#')?.parse().ok()
 }
 
-/// Replaces what an expression reads by variables: the first is [`name`]`(0)`.
+/// The function that tests whether a map has an entry. No name of an author has this form.
+pub(crate) const HAS: &str = "@has";
+
+/// Replaces what an expression reads by variables: the first is [`name`]`(0)`. For the library a field of a value that is no map is
+/// `false`, which a negation would make `true`: what remains of fields becomes `value['field']`, and `has` a function, so that it is
+/// an error.
 pub(crate) fn replace(expression: &mut IdedExpr) -> Vec<Read> {
     let mut found = Vec::new();
     walk(expression, &mut found);
@@ -116,7 +129,14 @@ fn walk(expression: &mut IdedExpr, found: &mut Vec<Read>) {
     }
     match &mut expression.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
-        Expr::Select(select) => walk(&mut select.operand, found),
+        Expr::Select(select) => {
+            walk(&mut select.operand, found);
+            let operand = std::mem::take(&mut *select.operand);
+            let field = Expr::Literal(LiteralValue::String(select.field.as_str().into()));
+            let func_name = if select.test { HAS } else { operators::INDEX };
+            let args = vec![operand, IdedExpr { id: 0, expr: field }];
+            expression.expr = Expr::Call(CallExpr { func_name: func_name.to_owned(), target: None, args });
+        }
         Expr::Call(call) => {
             call.target.iter_mut().for_each(|target| walk(target, found));
             call.args.iter_mut().for_each(|argument| walk(argument, found));

@@ -21,6 +21,9 @@ const MAX_VALUES: usize = 8192;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 16;
 
+/// Floating point numbers below it are exact, if they are whole.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// A text.
 ///
 /// # Errors
@@ -87,6 +90,8 @@ fn json(value: &serde_json::Value, depth: usize, left: &mut usize) -> Result<Val
         // A number that is whole is an int, if it fits: so that it is equal to a literal.
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Ok(Value::Int(whole)),
+            // 3.0 is written by some programs for 3.
+            (None, Some(number)) if number.fract() == 0.0 && number.abs() < WHOLE => Ok(Value::Int(number as i64)),
             (None, Some(number)) => Ok(Value::Float(number)),
             (None, None) => Err(EvaluationError::BadValue),
         },

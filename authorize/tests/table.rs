@@ -70,7 +70,7 @@ fn variables(certificate: bool) -> Values {
     values.set(Field::Params, map([("tenant", text("a"))]).unwrap());
     values.set(Field::IdentityScopes, list([text("read"), text("write")]).unwrap());
     let claims = json!({
-        "tenant": "a", "level": 3, "ratio": 0.5, "admin": true, "none": null, "groups": ["dev", "ops"],
+        "tenant": "a", "level": 3, "ratio": 0.5, "whole": 3.0, "admin": true, "none": null, "groups": ["dev", "ops"],
         "realm_access": {"roles": ["owner"]}, "https://x/y": "z",
         "auth_time": 1_795_829_100, "hired": "2020-02-29T12:00:00+02:00", "address": "::ffff:10.1.2.3",
     });
@@ -103,7 +103,6 @@ fn expressions_have_the_documented_results() {
         ("request.headers['x-a'] == '1'", Ok(true)),
         ("request.headers['x-many'] == '1, 2'", Ok(true)),
         ("request.headers['x-none'] == '1'", Err(NoSuchKey)),
-        ("request.headers['X-A'] == '1'", Err(NoSuchKey)),
         ("'x-a' in request.headers", Ok(true)),
         ("'x-none' in request.headers", Ok(false)),
         ("!('x-none' in request.headers) || request.headers['x-none'] == '1'", Ok(true)),
@@ -116,6 +115,18 @@ fn expressions_have_the_documented_results() {
         ("'2' in request.query.q", Ok(true)),
         ("request.query.none[0] == '1'", Err(NoSuchKey)),
         ("has(request.query.q)", Ok(true)),
+        // A field of what is no map has no result, so that a negation does not allow.
+        ("!identity.claims.none.x", Err(WrongType)),
+        ("identity.claims.tenant.x != 'b'", Err(WrongType)),
+        ("identity.claims.groups.x == 'b'", Err(WrongType)),
+        ("!has(identity.claims.tenant.x)", Err(WrongType)),
+        ("!has(identity.claims.groups.dev)", Err(WrongType)),
+        ("!has(identity.claims.realm_access.x)", Ok(true)),
+        ("has(identity.claims.realm_access.roles)", Ok(true)),
+        ("identity.claims.realm_access.roles == ['owner']", Ok(true)),
+        ("identity.claims.nothing.x == 1", Err(NoSuchKey)),
+        ("identity.claims.whole == 3 && identity.claims.whole in [1, 3]", Ok(true)),
+        ("identity.claims.ratio == 0.5 && identity.claims.ratio in [0.5]", Ok(true)),
         ("source.address == '10.1.2.3'", Ok(true)),
         ("source.address.startsWith('10.')", Ok(true)),
         ("cidr('10.0.0.0/8').containsIP(source.address)", Ok(true)),
@@ -230,6 +241,13 @@ fn invalid_expressions_are_rejected_with_the_reason() {
     let rows: &[(&str, &str)] = &[
         ("", "line 1"),
         ("request.method ==", "line 1"),
+        ("request.headers['X-A'] == '1'", "write \"x-a\""),
+        ("!('X-Debug' in request.headers)", "write \"x-debug\""),
+        ("1 == 1.0", "never equal"),
+        ("size(request.method) != 3u", "never equal"),
+        ("identity.claims.level == 3.0", "write 3, and not 3.0"),
+        ("identity.claims.level in [1.0, 3.0]", "write 3, and not 3.0"),
+        ("identity.claims.level != 3u", "write 3, and not 3.0"),
         ("request.method == 'GET", "line 1"),
         ("(true", "line 1"),
         ("user.name == 'a'", "there is no variable \"user\""),

@@ -36,7 +36,9 @@ pub(crate) struct CallerPolicies {
     /// An Allow of one is enough, a Deny of one denies.
     pub(crate) policies: Arc<[Policy]>,
     /// Further context keys of all its requests, in lower case, such as `aws:username`.
-    pub(crate) keys: BTreeMap<Box<str>, Box<str>>,
+    pub(crate) keys: Arc<BTreeMap<Box<str>, Box<str>>>,
+    /// Those of one session, which come before the others.
+    pub(crate) of_session: Vec<(&'static str, Box<str>)>,
 }
 
 /// The name of a caller with AWS credentials.
@@ -199,6 +201,12 @@ impl<'a> Policies<'a> {
 }
 
 impl CallerPolicies {
+    /// The value of a context key.
+    fn key(&self, name: &str) -> Option<&str> {
+        let of_session = self.of_session.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        of_session.or_else(|| self.keys.get(name)).map(|value| &**value)
+    }
+
     fn evaluate(&self, request: &Request<'_>) -> Verdict<Statement<'_>> {
         let mut allowed = Verdict::Silent;
         for (at, policy) in self.policies.iter().enumerate() {
@@ -256,7 +264,7 @@ impl Context for Facts<'_> {
             }
             "aws:useragent" => self.header(&USER_AGENT),
             "aws:referer" => self.header(&REFERER),
-            _ => match self.caller.and_then(|caller| caller.keys.get(key)) {
+            _ => match self.caller.and_then(|caller| caller.key(key)) {
                 Some(value) => Values::borrowed(Some(value)),
                 None if key == "aws:principaltype" => Values::borrowed(Some("Anonymous")),
                 None => Values::None,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method};
-use sluice_session::{Session, SessionKey};
+use sluice_session::{Session, SessionKey, day};
 use sluice_sigv4::{BodyHash, RequestParts, Signer};
 use sluice_wire::*;
 
@@ -17,23 +17,27 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const ROLE: &str = "arn:aws:iam::111122223333:role/team/reporting";
 const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/reporting/nightly";
 const PREFIX: &str = "arn:aws:execute-api:eu-west-1:111122223333:shop";
-/// Of the role's key; the days of the test do not depend on the clock.
-const DAY: &str = "20261128";
 
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+/// When the tests began: sessions were issued then, and the role's key is that of this day.
+fn began_s() -> u64 {
+    static BEGAN: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *BEGAN.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
 }
 
-/// The token of a session that ends after some seconds.
-fn token(seed: &str, lifetime_s: i64) -> String {
+fn today() -> String {
+    day(began_s())
+}
+
+/// The token of a session that ends after some seconds; 0: that has ended.
+fn token(seed: &str, lifetime_s: u64) -> String {
     let session = Session {
         access_key_id: ID.into(),
         secret_access_key: SECRET.into(),
         name: "nightly".into(),
-        issued: now_s(),
-        expires: now_s().saturating_add_signed(lifetime_s),
+        issued: began_s(),
+        expires: began_s() + lifetime_s,
     };
-    session.seal("shop/reporting", DAY, &SessionKey::derive(seed.as_bytes(), DAY)).unwrap()
+    session.seal("shop/reporting", &today(), &SessionKey::derive(seed.as_bytes(), &today())).unwrap()
 }
 
 fn authorizer_name() -> PartName {
@@ -49,7 +53,7 @@ fn authorizer(session_tokens: bool) -> (PartName, PartBody) {
 }
 
 fn role(seed: &str, policies: &[&str]) -> (PartName, PartBody) {
-    let key = STANDARD.encode(SessionKey::derive(seed.as_bytes(), DAY).to_bytes());
+    let key = STANDARD.encode(SessionKey::derive(seed.as_bytes(), &today()).to_bytes());
     let part = PrincipalPart {
         object: ObjectRef::new("Principal", "shop", "reporting"),
         account: "111122223333".into(),
@@ -57,7 +61,7 @@ fn role(seed: &str, policies: &[&str]) -> (PartName, PartBody) {
         tags: [("team".to_owned(), "checkout".to_owned())].into(),
         authorizers: vec![authorizer_name()],
         keys: Vec::new(),
-        session_keys: vec![SessionDayKey { date: DAY.into(), key }],
+        session_keys: vec![SessionDayKey { date: today(), key }],
         policies: policies.iter().map(|text| (*text).to_owned()).collect(),
         invalid: None,
     };
@@ -169,7 +173,7 @@ fn every_other_token_is_rejected_in_the_words_of_aws() {
     let allow = statement("Allow", "");
     let mut open = gate(true, None, &[&allow], None);
     let closed = gate(false, None, &[&allow], None);
-    let (valid, expired, other_seed) = (token("seed", 900), token("seed", -1), token("other", 900));
+    let (valid, expired, other_seed) = (token("seed", 900), token("seed", 0), token("other", 900));
     let mut changed = valid.clone();
     let last = if changed.pop() == Some('A') { 'B' } else { 'A' };
     changed.push(last);

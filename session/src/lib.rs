@@ -27,10 +27,12 @@
 //! A token is, in base64 for URLs: the version `1`, the day (8 digits), the length of the role's name (2 bytes, big endian), the
 //! name, a random nonce of 12 bytes, and the encrypted session with its tag. What comes before the nonce is authenticated.
 
+mod day;
 mod key;
 mod name;
 mod token;
 
+pub use day::day;
 pub use key::SessionKey;
 pub use name::{assumed_role, is_session_name};
-pub use token::{MAX_ROLE, MAX_TOKEN, OpenError, SealError, Sealed, Session};
+pub use token::{MAX_LIFETIME_S, MAX_ROLE, MAX_TOKEN, OpenError, SealError, Sealed, Session};

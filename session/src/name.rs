@@ -8,12 +8,13 @@ pub fn is_session_name(text: &str) -> bool {
 }
 
 /// The ARN of a session of a role, from the role's: `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`. The path of the role is not part
-/// of it. None: the other ARN is not that of a role.
+/// of it. None: the other ARN is not that of a role with a name.
 #[must_use]
 pub fn assumed_role(role_arn: &str, session: &str) -> Option<String> {
-    let (account, path) = role_arn.strip_prefix("arn:aws:iam::")?.split_once(":role/")?;
-    let role = path.rsplit('/').next()?;
-    Some(format!("arn:aws:sts::{account}:assumed-role/{role}/{session}"))
+    let (partition, rest) = role_arn.strip_prefix("arn:")?.split_once(":iam::")?;
+    let (account, path) = rest.split_once(":role/")?;
+    let role = path.rsplit('/').next().filter(|role| !role.is_empty())?;
+    Some(format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}"))
 }
 
 #[cfg(test)]
@@ -44,6 +45,9 @@ mod tests {
         for (role, expected) in [
             ("arn:aws:iam::111122223333:role/reporting", Some("arn:aws:sts::111122223333:assumed-role/reporting/one")),
             ("arn:aws:iam::111122223333:role/team/a/b", Some("arn:aws:sts::111122223333:assumed-role/b/one")),
+            ("arn:aws-cn:iam::111122223333:role/b", Some("arn:aws-cn:sts::111122223333:assumed-role/b/one")),
+            ("arn:aws-us-gov:iam::111122223333:role/b", Some("arn:aws-us-gov:sts::111122223333:assumed-role/b/one")),
+            ("arn:aws:iam::111122223333:role/team/", None),
             ("arn:aws:iam::111122223333:user/reporting", None),
             ("reporting", None),
         ] {

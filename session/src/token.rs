@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::day::day;
 use crate::key::SessionKey;
 
 /// Of this format.
@@ -18,6 +19,8 @@ const DATE: usize = 8;
 const HEAD: usize = 1 + DATE + 2;
 /// The longest name of a role, in bytes.
 pub const MAX_ROLE: usize = 512;
+/// The longest session, in seconds.
+pub const MAX_LIFETIME_S: u64 = 43_200;
 /// The longest token, in characters. AWS permits 4,096.
 pub const MAX_TOKEN: usize = 2_048;
 
@@ -54,7 +57,7 @@ pub enum SealError {
 
 /// A token cannot be opened: it was changed, or sealed with another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session token was not issued here, or its key has changed")]
+#[error("the session token was not issued here, its key has changed, or its times are not those of its day")]
 pub struct OpenError;
 
 /// A token that is not opened yet. Who has issued it is unknown until then.
@@ -145,7 +148,8 @@ impl Sealed {
         self.text(1..1 + DATE)
     }
 
-    /// The session. Whether it has ended is for the caller to check.
+    /// The session. It was issued on the day of its key, so that the key of a day is worth nothing on later ones, and is not longer
+    /// than a session can be. Whether it has begun or ended is for the caller to check.
     pub fn open(&self, key: &SessionKey) -> Result<Session, OpenError> {
         let (head, rest) = self.bytes.split_at_checked(self.head).ok_or(OpenError)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError)?;
@@ -153,7 +157,9 @@ impl Sealed {
         let cipher = cipher(key).ok_or(OpenError)?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = cipher.open_in_place(nonce, Aad::from(head), &mut text).map_err(|_| OpenError)?;
-        serde_json::from_slice(opened).map_err(|_| OpenError)
+        let session: Session = serde_json::from_slice(opened).map_err(|_| OpenError)?;
+        let is_short = session.expires.checked_sub(session.issued).is_some_and(|lifetime| lifetime <= MAX_LIFETIME_S);
+        if is_short && day(session.issued) == self.date() { Ok(session) } else { Err(OpenError) }
     }
 }
 
@@ -164,6 +170,8 @@ mod tests {
     use super::*;
 
     const DAY: &str = "20261128";
+    /// Of that day.
+    const NOON: u64 = 1_795_867_200;
     const ROLE: &str = "shop/reporting";
 
     fn key() -> SessionKey {
@@ -175,8 +183,8 @@ mod tests {
             access_key_id: "SLTEAAAABBBBCCCCDDDD".into(),
             secret_access_key: "wJalrXUtnFEMI".into(),
             name: "report@1".into(),
-            issued: 1_000,
-            expires: 4_600,
+            issued: NOON,
+            expires: NOON + 3_600,
         }
     }
 
@@ -192,6 +200,26 @@ mod tests {
             assert_eq!(sealed.open(&other), Err(OpenError));
         }
         assert_ne!(token, session().seal(ROLE, DAY, &key()).unwrap(), "each token has its own nonce");
+    }
+
+    #[test]
+    fn a_session_has_the_times_of_its_day() {
+        for (issued, lifetime, valid) in [
+            (NOON, MAX_LIFETIME_S, true),
+            (NOON - 43_200, 900, true),
+            (NOON + 43_199, MAX_LIFETIME_S, true),
+            (NOON, MAX_LIFETIME_S + 1, false),
+            (NOON + 43_200, 900, false),
+            (NOON - 43_201, 900, false),
+            (u64::MAX, 0, false),
+        ] {
+            let session = Session { issued, expires: issued.saturating_add(lifetime), ..session() };
+            let token = session.seal(ROLE, DAY, &key()).unwrap();
+            assert_eq!(Sealed::parse(&token).unwrap().open(&key()).is_ok(), valid, "{issued} {lifetime}");
+        }
+        let backwards = Session { issued: NOON, expires: NOON - 1, ..session() };
+        let token = backwards.seal(ROLE, DAY, &key()).unwrap();
+        assert_eq!(Sealed::parse(&token).unwrap().open(&key()), Err(OpenError));
     }
 
     #[test]
@@ -240,8 +268,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_session_survives_its_token(name in "\\PC{0,64}", secret in "\\PC{0,64}", issued: u64, expires: u64, role in "[a-z/.-]{0,300}") {
-            let session = Session { name, secret_access_key: secret, issued, expires, ..session() };
+        fn every_session_survives_its_token(name in "\\PC{0,64}", secret in "\\PC{0,64}", issued in NOON - 43_200..NOON + 43_200, lifetime in 0..=MAX_LIFETIME_S, role in "[a-z/.-]{0,300}") {
+            let session = Session { name, secret_access_key: secret, issued, expires: issued + lifetime, ..session() };
             let token = session.seal(&role, DAY, &key()).unwrap();
             let sealed = Sealed::parse(&token).unwrap();
             prop_assert_eq!(sealed.role(), &*role);

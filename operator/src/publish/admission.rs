@@ -214,7 +214,8 @@ impl Admission {
                 let (account, fleets) = own(accounts, &claims.sub)
                     .ok_or_else(|| AuthError::OtherAccount(claims.sub.chars().take(MAX_USER_CHARS).collect()))?;
                 claims.check(audience, SystemTime::now())?;
-                let pod = reviews.run(source, pod(client, audience, account, credential)).await?;
+                let (client, audience, account) = (client.clone(), audience.clone(), account.clone());
+                let pod = reviews.run(source, pod(client, audience, account, credential.to_owned())).await?;
                 Ok(Admitted { pod, fleets })
             }
         }
@@ -253,10 +254,10 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// The Pod that a token of an account is bound to.
 async fn pod(
-    client: &kube::Client,
-    audience: &str,
-    account: &Account,
-    token: &str,
+    client: kube::Client,
+    audience: String,
+    account: Account,
+    token: String,
 ) -> Result<Option<String>, AuthError> {
     let user = review(client, audience, token).await?;
     let name = user.username.unwrap_or_default();

@@ -69,22 +69,27 @@ impl Reviews {
         own
     }
 
-    /// Runs a review when there is a place for it. After a rejection the source's place stays occupied for a moment.
-    pub(crate) async fn run<T>(
+    /// Runs a review when there is a place for it. After a rejection the source's place stays occupied for a moment, also if the
+    /// client has disconnected: otherwise a client that does not wait could send many.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         source: u128,
-        review: impl Future<Output = Result<T, AuthError>>,
+        review: impl Future<Output = Result<T, AuthError>> + Send + 'static,
     ) -> Result<T, AuthError> {
-        let own = self.of(source);
-        let places = async { (own.acquire().await, self.all.acquire().await) };
+        let (own, all) = (self.of(source), self.all.clone());
+        let places = async { (own.acquire_owned().await, all.acquire_owned().await) };
         let (of_source, of_all) = tokio::time::timeout(REVIEW_TIMEOUT, places).await.map_err(|_| AuthError::Busy)?;
-        let outcome = review.await;
-        drop(of_all);
-        if outcome.is_err() {
-            tokio::time::sleep(PENALTY).await;
-        }
-        drop(of_source);
-        outcome
+        let reviewing = tokio::spawn(async move {
+            let outcome = review.await;
+            drop(of_all);
+            if outcome.is_err() {
+                tokio::time::sleep(PENALTY).await;
+            }
+            drop(of_source);
+            outcome
+        });
+        // A review that panics decides nothing.
+        reviewing.await.unwrap_or(Err(AuthError::Timeout))
     }
 }
 
@@ -133,10 +138,10 @@ pub(crate) fn claims(token: &str) -> Option<TokenClaims> {
 }
 
 /// The user whose token it is, if the API server accepts it for the audience.
-pub(crate) async fn review(client: &kube::Client, audience: &str, token: &str) -> Result<UserInfo, AuthError> {
-    let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
+pub(crate) async fn review(client: kube::Client, audience: String, token: String) -> Result<UserInfo, AuthError> {
+    let spec = TokenReviewSpec { token: Some(token), audiences: Some(vec![audience.clone()]) };
     let review = TokenReview { spec, ..TokenReview::default() };
-    let api: Api<TokenReview> = Api::all(client.clone());
+    let api: Api<TokenReview> = Api::all(client);
     let parameters = PostParams::default();
     let reviewed = tokio::time::timeout(REVIEW_TIMEOUT, api.create(&parameters, &review)).await;
     let status = reviewed.map_err(|_| AuthError::Timeout)??.status.unwrap_or_default();
@@ -144,7 +149,7 @@ pub(crate) async fn review(client: &kube::Client, audience: &str, token: &str) -
         return Err(AuthError::NotAuthenticated);
     }
     // An API server that ignores audiences responds without them: the token could have any audience.
-    if !status.audiences.unwrap_or_default().iter().any(|given| given == audience) {
+    if !status.audiences.unwrap_or_default().iter().any(|given| *given == audience) {
         return Err(AuthError::OtherAudience);
     }
     Ok(status.user.unwrap_or_default())

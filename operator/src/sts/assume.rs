@@ -2,8 +2,7 @@
 //! about roles.
 
 use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::jiff::tz::TimeZone;
-use sluice_session::{Session, SessionKey, assumed_role, is_session_name};
+use sluice_session::{Session, SessionKey, assumed_role, day, is_session_name};
 
 use crate::objects::ObjectKey;
 use crate::random::session_credentials;
@@ -88,7 +87,7 @@ pub(super) async fn assume(
     let (access_key_id, secret_access_key) = session_credentials().map_err(no_random)?;
     let issued = u64::try_from(now.as_second()).unwrap_or_default();
     let expires = issued.saturating_add(duration_s);
-    let date = TimeZone::UTC.to_datetime(now).date().strftime("%Y%m%d").to_string();
+    let date = day(issued);
     let session = Session { access_key_id, secret_access_key, name: asked.session.to_owned(), issued, expires };
     let seal_with = SessionKey::derive(role.seed.0.as_bytes(), &date);
     let token = session.seal(&key.to_string(), &date, &seal_with);

@@ -21,8 +21,10 @@ struct Index {
     /// The statuses of that configuration.
     seen: Statuses,
     by_key: HashMap<ObjectKey, Arc<Caller>>,
-    /// Roles by their ARN: those of several namespaces may have the same one.
-    roles: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// Principals by their ARN, also those that are not valid: several namespaces may have the same one.
+    by_arn: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// The ARN of each Principal.
+    arns: HashMap<ObjectKey, String>,
     /// By access key id, which no two Principals have.
     access_keys: HashMap<String, ObjectKey>,
 }
@@ -50,16 +52,28 @@ impl Callers {
         })
     }
 
-    /// The roles with an ARN that trust a ServiceAccount. One of the ServiceAccount's own namespace comes before those of others:
-    /// with an ARN that is already in use there, no other namespace can attract its requests.
+    /// The roles with an ARN that trust a ServiceAccount. No other namespace can attract its calls: if the ServiceAccount's own
+    /// namespace has a Principal with the ARN, also one that is not valid, only that counts; and a role with an ARN that begins with
+    /// its namespace (`role/NAMESPACE/...`) comes before others.
     pub(super) fn assumable(&self, arn: &str, account: &ObjectKey) -> Result<Vec<(ObjectKey, Arc<Caller>)>, NotReady> {
         self.read(|index| {
-            let named = index.roles.get(arn).into_iter().flatten();
-            let roles = named.filter_map(|key| Some((key.clone(), index.by_key.get(key)?.clone())));
+            let Some(named) = index.by_arn.get(arn) else { return Vec::new() };
             let trusts = |caller: &Caller| caller.role.as_ref().is_some_and(|role| role.trusted.contains(account));
-            let (own, others): (Vec<_>, Vec<_>) =
-                roles.filter(|(_, caller)| trusts(caller)).partition(|(key, _)| key.namespace == account.namespace);
-            if own.is_empty() { others } else { own }
+            let roles = |of: &dyn Fn(&ObjectKey) -> bool| -> Vec<_> {
+                let valid = named.iter().filter(|key| of(key));
+                let valid = valid.filter_map(|key| Some((key.clone(), index.by_key.get(key)?.clone())));
+                valid.filter(|(_, caller)| trusts(caller)).collect()
+            };
+            let is_own = |key: &ObjectKey| key.namespace == account.namespace;
+            if named.iter().any(is_own) {
+                return roles(&is_own);
+            }
+            let names_itself = |key: &ObjectKey| {
+                let path = arn.split_once(":role/").and_then(|(_, path)| path.split_once('/'));
+                path.is_some_and(|(first, _)| first == key.namespace)
+            };
+            let of_its_namespace = roles(&names_itself);
+            if of_its_namespace.is_empty() { roles(&|_| true) } else { of_its_namespace }
         })
     }
 
@@ -84,24 +98,30 @@ impl Callers {
         let before = std::mem::replace(&mut index.seen, now.clone());
         for change in now.since(&before).filter(|change| *change.object.kind == *Kind::Principal.to_string()) {
             let object = change.object;
-            let caller = change.now.and_then(|desired| match &desired.detail {
-                Detail::Principal { caller, .. } => caller.clone(),
-                _ => None,
-            });
-            index.set(ObjectKey::new(&*object.namespace, &*object.name), caller);
+            let (arn, caller) = match change.now.map(|desired| &desired.detail) {
+                Some(Detail::Principal { caller, arn, .. }) => (Some(arn.clone()), caller.clone()),
+                _ => (None, None),
+            };
+            index.set(ObjectKey::new(&*object.namespace, &*object.name), arn, caller);
         }
     }
 }
 
 impl Index {
-    fn set(&mut self, key: ObjectKey, caller: Option<Arc<Caller>>) {
-        if let Some(before) = self.by_key.remove(&key) {
-            if let Some(keys) = self.roles.get_mut(&before.arn) {
-                keys.remove(&key);
-                if keys.is_empty() {
-                    self.roles.remove(&before.arn);
-                }
+    fn set(&mut self, key: ObjectKey, arn: Option<String>, caller: Option<Arc<Caller>>) {
+        if let Some(before) = self.arns.remove(&key)
+            && let Some(keys) = self.by_arn.get_mut(&before)
+        {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.by_arn.remove(&before);
             }
+        }
+        if let Some(arn) = arn {
+            self.by_arn.entry(arn.clone()).or_default().insert(key.clone());
+            self.arns.insert(key.clone(), arn);
+        }
+        if let Some(before) = self.by_key.remove(&key) {
             for (id, _) in &before.access_keys {
                 // Another Principal may have it already: changes come in no particular order.
                 if self.access_keys.get(id) == Some(&key) {
@@ -110,9 +130,6 @@ impl Index {
             }
         }
         let Some(caller) = caller else { return };
-        if caller.role.is_some() {
-            self.roles.entry(caller.arn.clone()).or_default().insert(key.clone());
-        }
         for (id, _) in &caller.access_keys {
             self.access_keys.insert(id.clone(), key.clone());
         }
@@ -146,7 +163,7 @@ pub(super) mod tests {
         let mut index = callers.0.write().unwrap();
         index.is_known = true;
         for (namespace, name, caller) in all {
-            index.set(ObjectKey::new(*namespace, *name), Some(caller.clone()));
+            index.set(ObjectKey::new(*namespace, *name), Some(caller.arn.clone()), Some(caller.clone()));
         }
         drop(index);
         callers
@@ -177,9 +194,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn no_other_namespace_attracts_the_calls_of_a_service_account() {
+        // The own role trusts it no more, or is not valid.
+        let callers = callers(&[("shop", "a", role(ARN, &[])), ("evil", "a", role(ARN, &[("shop", "jobs")]))]);
+        assert!(names(&callers, ARN, ("shop", "jobs")).is_empty());
+        callers.0.write().unwrap().set(ObjectKey::new("shop", "a"), Some(ARN.to_owned()), None);
+        assert!(names(&callers, ARN, ("shop", "jobs")).is_empty());
+        // An ARN that begins with the namespace of its role.
+        let arn = "arn:aws:iam::000000000000:role/shop/reporting";
+        let trusted = &[("jobs", "nightly")][..];
+        let callers = self::callers(&[("shop", "a", role(arn, trusted)), ("evil", "a", role(arn, trusted))]);
+        assert_eq!(names(&callers, arn, ("jobs", "nightly")), ["shop/a"]);
+    }
+
+    #[test]
     fn what_a_principal_had_before_is_gone() {
         let callers = callers(&[("shop", "ann", user("SLCEONE", "x")), ("shop", "role", role(ARN, &[("shop", "a")]))]);
-        let set = |name: &str, caller| callers.0.write().unwrap().set(ObjectKey::new("shop", name), caller);
+        let set = |name: &str, caller: Option<Arc<Caller>>| {
+            let arn = caller.as_ref().map(|caller| caller.arn.clone());
+            callers.0.write().unwrap().set(ObjectKey::new("shop", name), arn, caller);
+        };
         let id = |id: &str| callers.with_access_key(id).unwrap().map(|(key, _)| key.name.clone());
         assert_eq!(id("SLCEONE").as_deref(), Some("ann"));
         // In another order than it happened.

@@ -1,7 +1,7 @@
 //! The listener of the token service: HTTP/1.1 over TLS, or without TLS on a loopback address. A connection serves one request.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -110,7 +110,11 @@ impl StsServer {
                 }
             };
             let acceptor = self.certificate.as_ref().map(Certificate::acceptor);
-            let source = sluice_daemon::source_of(address);
+            // Each address alone: Pods of a node can have addresses of one network, and are clients of this service.
+            let source = match address.to_canonical() {
+                IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+                IpAddr::V6(address) => address.to_bits(),
+            };
             let serving = connection(stream, acceptor, service.clone(), self.metrics.clone(), source);
             let (place, stop) = (places.take(address), stop.clone());
             tokio::spawn(async move {

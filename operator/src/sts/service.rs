@@ -57,7 +57,7 @@ impl TokenService {
         self.callers.update(statuses);
     }
 
-    /// The response to a request with its whole body; it comes from `source` (`sluice_daemon::source_of`).
+    /// The response to a request with its whole body; it comes from the address `source`.
     pub(super) async fn respond(&self, parts: &Parts, body: &[u8], source: u128) -> Response<String> {
         let id = request_id();
         let (action, outcome) = self.act(parts, body, source, Timestamp::now()).await;

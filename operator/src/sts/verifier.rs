@@ -55,7 +55,7 @@ impl Verifier {
         Self(Kind::Local(Arc::new(verify)))
     }
 
-    /// The ServiceAccount whose token it is; the request comes from `source` (`sluice_daemon::source_of`).
+    /// The ServiceAccount whose token it is; the request comes from the address `source`.
     pub(super) async fn verify(&self, token: &str, source: u128) -> Result<ObjectKey, TokenError> {
         let (client, audience, reviews) = match &self.0 {
             Kind::Local(verify) => return verify(token),
@@ -63,7 +63,8 @@ impl Verifier {
         };
         // What cannot be valid causes no review.
         claims(token).ok_or(TokenError::Invalid)?.check(audience, SystemTime::now()).map_err(|error| reason(&error))?;
-        let user = reviews.run(source, review_token(client, audience, token)).await.map_err(|error| {
+        let review = review_token(client.clone(), audience.to_string(), token.to_owned());
+        let user = reviews.run(source, review).await.map_err(|error| {
             if matches!(error, AuthError::Review(_)) {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "cannot review a token for temporary credentials");

@@ -66,7 +66,10 @@ fn over_quota(mut desired: DesiredStatus) -> DesiredStatus {
     desired.served = Served::Nothing;
     match &mut desired.detail {
         Detail::ApiRoute { rules } => *rules = 0,
-        Detail::Principal { access_key_ids, .. } => access_key_ids.clear(),
+        Detail::Principal { access_key_ids, caller, .. } => {
+            access_key_ids.clear();
+            *caller = None;
+        }
         Detail::None | Detail::Stage { .. } | Detail::ApiKey { .. } => {}
     }
     desired.stages = desired.stages.into_iter().map(|(stage, status)| (stage, over_quota(status))).collect();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -83,6 +84,8 @@ fn shard_of(id: &str) -> usize {
 pub(crate) struct Principals {
     table: Arc<ArcSwap<Table>>,
     key_uses: KeyUses,
+    /// The number of sessions of all roles that are remembered.
+    sessions: Arc<AtomicUsize>,
 }
 
 impl Principals {
@@ -141,7 +144,9 @@ impl PrincipalRing {
         }
         let uses = &self.principals.key_uses;
         let compiled = match part.filter(|part| part.invalid.is_none()) {
-            Some(part) => compile(part, |id| uses.of(name, id)).map(|compiled| Some((part, compiled))),
+            Some(part) => {
+                compile(part, |id| uses.of(name, id), &self.principals.sessions).map(|compiled| Some((part, compiled)))
+            }
             None => Ok(None),
         };
         let ids: Vec<Box<str>> =
@@ -183,6 +188,7 @@ type NamedKey = (Box<str>, Arc<AccessKey>);
 fn compile(
     part: &PrincipalPart,
     last_use: impl Fn(&str) -> Arc<LastUse>,
+    sessions: &Arc<AtomicUsize>,
 ) -> Result<(Vec<NamedKey>, Option<Role>), String> {
     let mut policies = Vec::with_capacity(part.policies.len());
     for document in &part.policies {
@@ -212,7 +218,12 @@ fn compile(
         arn: part.arn.as_str().into(),
         role_arn: is_role.then(|| part.arn.as_str().into()),
     };
-    let policies = Arc::new(CallerPolicies { name: Some(name), policies: policies.into(), keys });
+    let policies = Arc::new(CallerPolicies {
+        name: Some(name),
+        policies: policies.into(),
+        keys: Arc::new(keys),
+        of_session: Vec::new(),
+    });
     let authorizers: Arc<[PartName]> = part.authorizers.as_slice().into();
     let expires = SystemTime::now().checked_add(LIFETIME).unwrap_or_else(SystemTime::now);
     let mut access_keys = Vec::with_capacity(part.keys.len());
@@ -247,7 +258,9 @@ fn compile(
         let access_key = AccessKey { identity, authorizers: authorizers.clone(), signing_keys, last_use };
         access_keys.push((key.id.as_str().into(), Arc::new(access_key)));
     }
-    let role = (!part.session_keys.is_empty()).then(|| Role::compile(part, policies, authorizers)).transpose()?;
+    let role = (!part.session_keys.is_empty())
+        .then(|| Role::compile(part, policies, authorizers, sessions.clone()))
+        .transpose()?;
     Ok((access_keys, role))
 }
 

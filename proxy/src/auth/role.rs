@@ -2,6 +2,7 @@
 //! key does.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::RandomState;
 use serde_json::{Map, Value};
-use sluice_session::{Sealed, SessionKey, assumed_role};
+use sluice_session::{Sealed, SessionKey, assumed_role, day};
 use sluice_sigv4::{SigningKey, signing_key};
 use sluice_wire::{PartName, PrincipalPart};
 
@@ -18,8 +19,12 @@ use super::identity::{Identity, cache_identity};
 use crate::key::Presented;
 use crate::permission::{AwsName, CallerPolicies};
 
-/// Sessions of one role that are remembered. Others are opened for each request.
+/// Sessions of one role that are remembered, and of all roles: about 1 KB each. Others are opened for each request.
 const MAX_SESSIONS: usize = 1_024;
+const MAX_OF_ALL: usize = 16_384;
+/// How long no further session is remembered if those of all roles are too many, in seconds.
+const PAUSE_S: u64 = 10;
+const DAY_S: u64 = 86_400;
 
 /// A role.
 pub(crate) struct Role {
@@ -32,6 +37,10 @@ pub(crate) struct Role {
     /// By the day on which the tokens were issued, sorted.
     keys: Vec<(Box<str>, SessionKey)>,
     sessions: RwLock<HashMap<Box<str>, Arc<Session>, RandomState>>,
+    /// Until then no further session is remembered, in seconds since 1970: so that requests do not wait for each other.
+    full_until: AtomicU64,
+    /// The number of sessions of all roles that are remembered.
+    of_all: Arc<AtomicUsize>,
 }
 
 /// A session whose token was opened.
@@ -59,6 +68,7 @@ impl Role {
         part: &PrincipalPart,
         policies: Arc<CallerPolicies>,
         authorizers: Arc<[PartName]>,
+        of_all: Arc<AtomicUsize>,
     ) -> Result<Self, String> {
         if assumed_role(&part.arn, "").is_none() {
             return Err("The Principal has session keys and is no role.".to_owned());
@@ -71,7 +81,8 @@ impl Role {
         }
         keys.sort_by(|(a, _), (b, _)| a.cmp(b));
         let (id, account, arn) = (part.object.id().into(), part.account.as_str().into(), part.arn.as_str().into());
-        Ok(Self { id, account, arn, policies, authorizers, keys, sessions: RwLock::default() })
+        let (sessions, full_until) = (RwLock::default(), AtomicU64::default());
+        Ok(Self { id, account, arn, policies, authorizers, keys, sessions, full_until, of_all })
     }
 
     /// Whether an Authorizer accepts its sessions.
@@ -90,7 +101,7 @@ impl Role {
         let known = self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
         let session = match known {
             Some(session) => session,
-            None => self.remember(token, self.open(sealed)?, now),
+            None => self.remember(token, self.open(sealed, now)?, now),
         };
         if *session.access_key_id != *access_key_id {
             return Err(SessionError::Invalid);
@@ -98,23 +109,27 @@ impl Role {
         if session.expires <= now { Err(SessionError::Expired) } else { Ok(session) }
     }
 
-    fn open(&self, sealed: &Sealed) -> Result<Session, SessionError> {
+    fn open(&self, sealed: &Sealed, now: SystemTime) -> Result<Session, SessionError> {
         let date = sealed.date();
         let Some((_, key)) = self.keys.iter().find(|(known, _)| **known == *date) else {
-            // The keys of days that are over are removed: their sessions have ended.
+            // The keys of days that are over are removed: their sessions have ended. No token is of a day after tomorrow.
             let is_later = self.keys.last().is_none_or(|(last, _)| **last < *date);
-            return Err(if is_later { SessionError::NoKey } else { SessionError::Expired });
+            return Err(match is_later {
+                false => SessionError::Expired,
+                true if *date <= *day(seconds(now) + DAY_S) => SessionError::NoKey,
+                true => SessionError::Invalid,
+            });
         };
         let opened = sealed.open(key).map_err(|_| SessionError::Invalid)?;
         let arn = assumed_role(&self.arn, &opened.name).ok_or(SessionError::Invalid)?;
         let expires = UNIX_EPOCH.checked_add(Duration::from_secs(opened.expires)).ok_or(SessionError::Invalid)?;
         let user = format!("{}:{}", self.id, opened.name);
-        let mut keys = self.policies.keys.clone();
-        keys.insert("aws:userid".into(), user.as_str().into());
-        keys.insert("aws:tokenissuetime".into(), opened.issued.to_string().into());
+        let of_session =
+            vec![("aws:userid", user.as_str().into()), ("aws:tokenissuetime", opened.issued.to_string().into())];
         let name =
             AwsName { account: self.account.clone(), arn: arn.as_str().into(), role_arn: Some(self.arn.clone()) };
-        let policies = CallerPolicies { name: Some(name), policies: self.policies.policies.clone(), keys };
+        let CallerPolicies { policies, keys, .. } = &*self.policies;
+        let policies = CallerPolicies { name: Some(name), policies: policies.clone(), keys: keys.clone(), of_session };
         let attributes = [
             ("accessKey", &*opened.access_key_id),
             ("accountId", &*self.account),
@@ -145,15 +160,42 @@ impl Role {
 
     fn remember(&self, token: &str, session: Session, now: SystemTime) -> Arc<Session> {
         let session = Arc::new(session);
+        if seconds(now) < self.full_until.load(Ordering::Relaxed) {
+            return session;
+        }
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MAX_SESSIONS {
+            let before = sessions.len();
             sessions.retain(|_, known| known.expires > now);
+            self.of_all.fetch_sub(before - sessions.len(), Ordering::Relaxed);
         }
-        if sessions.len() < MAX_SESSIONS {
+        let is_free = |count: usize| (count < MAX_OF_ALL).then_some(count + 1);
+        let full_until = if sessions.len() >= MAX_SESSIONS {
+            sessions.values().map(|known| seconds(known.expires)).min()
+        } else if sessions.contains_key(token) {
+            None
+        } else if self.of_all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_free).is_ok() {
             sessions.insert(token.into(), session.clone());
+            None
+        } else {
+            Some(seconds(now) + PAUSE_S)
+        };
+        if let Some(until) = full_until {
+            self.full_until.store(until, Ordering::Relaxed);
         }
         session
     }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let sessions = self.sessions.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.of_all.fetch_sub(sessions.len(), Ordering::Relaxed);
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Session {

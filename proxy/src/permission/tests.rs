@@ -165,7 +165,10 @@ fn caller(account: &str, policies: Value) -> CallerPolicies {
     CallerPolicies {
         name: Some(AwsName { account: account.into(), arn: arn.clone().into(), role_arn: None }),
         policies: policies.as_array().unwrap().iter().map(compile).collect(),
-        keys: [("aws:principalarn".into(), arn.into()), ("aws:principaltag/team".into(), "blue".into())].into(),
+        keys: Arc::new(
+            [("aws:principalarn".into(), arn.into()), ("aws:principaltag/team".into(), "blue".into())].into(),
+        ),
+        of_session: Vec::new(),
     }
 }
 

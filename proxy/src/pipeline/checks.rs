@@ -123,25 +123,43 @@ pub(crate) async fn pass(
     exchange.signed = None;
     let checked = authorized(exchange, gateway, matched, policy, call, (client.as_ref(), by_key));
     let Some((body, decided)) = undecided.map(|undecided| *undecided) else { return checked.map(|_| Passed(())) };
-    if checked.is_ok() {
-        exchange.begin(Check::BodyHash);
-    }
-    let same = match &checked {
-        Ok(_) => Box::pin(signature::has_hash(exchange, matched, policy, call, &body)).await,
-        // Nothing is read for a request that is rejected.
-        Err(_) => Ok(true),
+    let plan = match checked {
+        Ok(plan) => plan,
+        Err(reject) => {
+            // Nothing is read for a request that is rejected.
+            decided.count(exchange, matched, Outcome::Allowed);
+            return Err(reject);
+        }
     };
-    if let Ok(false) = same {
-        decided.count(exchange, matched, Outcome::Rejected);
-        // A client that replays a signed head with other bodies must not exhaust the limits of the caller.
-        give_back(chain(matched, policy, checked?).into_iter().flatten());
-        exchange.reason = SignatureError::OtherBody.reason();
-        explain::other_body(exchange);
-        return Err(SignatureError::OtherBody.reject());
+    exchange.begin(Check::BodyHash);
+    let taken = Taken(chain(matched, policy, plan));
+    let same = Box::pin(signature::has_hash(exchange, matched, policy, call, &body)).await;
+    if let Ok(true) = same {
+        taken.keep();
+        decided.count(exchange, matched, Outcome::Allowed);
+        return Ok(Passed(()));
     }
-    decided.count(exchange, matched, Outcome::Allowed);
-    checked?;
-    same.map(|_| Passed(()))
+    decided.count(exchange, matched, Outcome::Rejected);
+    same?;
+    exchange.reason = SignatureError::OtherBody.reason();
+    explain::other_body(exchange);
+    Err(SignatureError::OtherBody.reject())
+}
+
+/// Tokens of a request whose body is not known yet. They are given back unless the body is the one that was signed: a client that
+/// replays a signed head with other bodies, or with none, must not exhaust the limits of the caller.
+struct Taken<'l>([Option<&'l Limit>; 3]);
+
+impl Taken<'_> {
+    fn keep(mut self) {
+        self.0 = [None; 3];
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        give_back(self.0.into_iter().flatten());
+    }
 }
 
 /// A decision of an authorizer, to be counted.

@@ -21,6 +21,17 @@ impl Hash {
         Self::taken(&digest::digest(&digest::SHA256, bytes))
     }
 
+    /// Hashes a list of texts, with the length of each: no other list has the same hash.
+    #[must_use]
+    pub fn of_list<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for text in texts {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text);
+        }
+        Self::finished(context)
+    }
+
     /// The hash of what was written into `context`, which must be a SHA-256.
     pub(crate) fn finished(context: digest::Context) -> Self {
         Self::taken(&context.finish())
@@ -98,6 +109,14 @@ impl From<Hash> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_lists_have_the_same_hash() {
+        let lists: [&[&str]; 7] = [&[], &[""], &["", ""], &["ab"], &["a", "b"], &["b", "a"], &["", "ab"]];
+        let hashes: std::collections::BTreeSet<String> =
+            lists.iter().map(|list| Hash::of_list(list.iter().map(|text| text.as_bytes())).to_string()).collect();
+        assert_eq!(hashes.len(), lists.len());
+    }
 
     #[test]
     fn a_hash_round_trips_through_text_and_invalid_text_is_rejected() {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use sluice_crds::Principal;
 use sluice_crds::condition::reason;
 use sluice_crds::principal::{DEFAULT_SESSION_DURATION, SESSION_DATA_KEY};
-use sluice_session::SessionKey;
+use sluice_session::{SessionKey, assumed_role};
 use sluice_wire::SessionDayKey;
 
 use crate::fields;
@@ -39,7 +39,7 @@ pub(super) fn role(
     if !spec.access_keys.is_empty() {
         problems.invalid("spec.accessKeys", "a Principal with trust is a role and has none; remove one of the fields");
     }
-    if spec.arn.as_ref().is_some_and(|arn| !arn.contains(":role/")) {
+    if spec.arn.as_ref().is_some_and(|arn| assumed_role(arn, "").is_none()) {
         problems.invalid("spec.arn", "a Principal with trust is a role: arn:aws:iam::ACCOUNT:role/NAME");
     }
     let duration = spec.max_session_duration.unwrap_or(DEFAULT_SESSION_DURATION);

@@ -20,7 +20,7 @@ pub(super) struct Request<'a> {
     pub(super) facts: &'a RequestFacts,
     pub(super) arn: &'a str,
     /// The values of the identity sources, in their order.
-    pub(super) identity: &'a [String],
+    pub(super) identity: &'a [Cow<'a, str>],
     pub(super) time: SystemTime,
 }
 

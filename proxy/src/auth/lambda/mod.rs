@@ -72,8 +72,8 @@ struct Function {
 }
 
 /// What a request is decided by.
-pub(super) struct Caller {
-    values: Vec<String>,
+pub(super) struct Caller<'r> {
+    values: Vec<Cow<'r, str>>,
     /// Of the Stage and each value: what results are remembered by.
     pub(super) digest: Hash,
 }
@@ -152,17 +152,17 @@ impl Lambda {
     }
 
     /// The values of the identity sources: each must be there once, and none be empty.
-    pub(super) fn identify(&self, request: &AuthRequest<'_>) -> Result<Caller, TokenError> {
+    pub(super) fn identify<'r>(&self, request: &AuthRequest<'r>) -> Result<Caller<'r>, TokenError> {
         let mut values = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             values.push(match source {
                 Value::Place(at) => {
                     let place = self.places.get(*at).map_or(&[][..], std::slice::from_ref);
-                    credential::find(place, request.headers, request.variables)?.0.into_owned()
+                    credential::find(place, request.headers, request.variables)?.0
                 }
                 Value::Variable(variable) => {
                     let value = request.variables.get(variable).map(|value| value.text().into_owned());
-                    value.filter(|text| !text.is_empty()).ok_or(TokenError::Missing)?
+                    Cow::Owned(value.filter(|text| !text.is_empty()).ok_or(TokenError::Missing)?)
                 }
             });
         }
@@ -171,11 +171,10 @@ impl Lambda {
         {
             return Err(TokenError::InvalidFormat);
         }
-        let stage =
-            request.variables.get(&Variable::StageId).map_or(Cow::Borrowed(""), |id| id.text().into_owned().into());
-        let fields = std::iter::once(stage.as_bytes()).chain(values.iter().map(String::as_bytes));
-        // With the length of each: two lists of values are never the same text.
-        let digest = Hash::of(&cache_identity(&fields.collect::<Vec<_>>()));
+        let stage = request.variables.get(&Variable::StageId);
+        let stage = stage.as_ref().map(|id| id.text()).unwrap_or_default();
+        let digest =
+            Hash::of_list(std::iter::once(&*stage).chain(values.iter().map(|value| &**value)).map(str::as_bytes));
         Ok(Caller { values, digest })
     }
 
@@ -183,7 +182,7 @@ impl Lambda {
     pub(super) fn call(
         &self,
         request: &AuthRequest<'_>,
-        caller: &Caller,
+        caller: &Caller<'_>,
     ) -> Option<impl Future<Output = CallResult> + Send + use<>> {
         let facts: RequestFacts = (request.facts)();
         let arn = facts.arn.as_deref()?;

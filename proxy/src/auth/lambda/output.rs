@@ -1,7 +1,6 @@
 //! What functions return: policies or simple responses, with a context. Anything that is not completely one of them is a failure.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use sluice_iam::{Kind, Options, Policy};
@@ -80,7 +79,7 @@ impl Output {
 
     /// The policies of the caller.
     pub(super) fn policies(policy: Policy) -> CallerPolicies {
-        CallerPolicies { name: None, policies: [policy].into(), keys: BTreeMap::new() }
+        CallerPolicies { name: None, policies: [policy].into(), ..CallerPolicies::default() }
     }
 }
 

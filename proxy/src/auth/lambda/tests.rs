@@ -55,7 +55,7 @@ fn made(
     for (name, value) in fields {
         headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    let identity = ["token".to_owned(), "c".to_owned()];
+    let identity = ["token".into(), "c".into()];
     let request = event::Request {
         behavior,
         headers: &headers,
