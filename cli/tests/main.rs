@@ -4,5 +4,6 @@
 
 mod dev;
 mod explain;
+mod explain_request;
 mod harness;
 mod lint;
