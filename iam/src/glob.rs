@@ -2,7 +2,9 @@
 //!
 //! The first and the last segment between stars have fixed places; each other one is searched once, from the end of the
 //! one before. A text is never searched again for an earlier segment, so that the time has a bound: linear in the text
-//! for segments without `?`, which std searches with the two-way algorithm, and text times segment for the others.
+//! for segments without `?`, whose searchers are built with the pattern, and text times segment for the others.
+
+use memchr::memmem::Finder;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
@@ -11,6 +13,8 @@ pub(crate) struct Glob {
     head: Segment,
     /// The segments after each star. Empty: no star, and the head is the whole text.
     tail: Vec<Segment>,
+    /// Those of the segments of `tail` that are texts: building one takes longer than searching in the name of a method.
+    searchers: Vec<Option<Finder<'static>>>,
     fold: bool,
 }
 
@@ -66,7 +70,12 @@ impl Builder {
     pub(crate) fn finish(self) -> Glob {
         let mut segments = self.segments.into_iter().chain(std::iter::once(self.last));
         let head = segments.next().unwrap_or(Segment::empty(self.fold));
-        Glob { head, tail: segments.collect(), fold: self.fold }
+        let tail: Vec<Segment> = segments.collect();
+        let searchers = tail.iter().map(|segment| match segment {
+            Segment::Text(text) => Some(Finder::new(text.as_bytes()).into_owned()),
+            Segment::Chars(_) => None,
+        });
+        Glob { head, searchers: searchers.collect(), tail, fold: self.fold }
     }
 }
 
@@ -83,7 +92,10 @@ impl Glob {
         let Some(rest) = self.head.strip_prefix(text, self.fold) else { return false };
         let Some((last, middle)) = self.tail.split_last() else { return rest.is_empty() };
         let Some(rest) = last.strip_suffix(rest, self.fold) else { return false };
-        middle.iter().try_fold(rest, |rest, segment| segment.after_first(rest, self.fold)).is_some()
+        let mut middle = middle.iter().zip(&self.searchers);
+        middle
+            .try_fold(rest, |rest, (segment, searcher)| segment.after_first(rest, searcher.as_ref(), self.fold))
+            .is_some()
     }
 }
 
@@ -135,19 +147,18 @@ impl Segment {
         }
     }
 
-    /// What follows the first occurrence.
-    fn after_first<'t>(&self, text: &'t str, fold: bool) -> Option<&'t str> {
-        match self {
-            Self::Text(part) => text.split_once(part.as_str()).map(|(_, rest)| rest),
-            Self::Chars(_) => {
-                let mut chars = text.chars();
-                loop {
-                    if let Some(rest) = self.strip_prefix(chars.as_str(), fold) {
-                        return Some(rest);
-                    }
-                    chars.next()?;
-                }
+    /// What follows the first occurrence; `searcher` is that of a text.
+    fn after_first<'t>(&self, text: &'t str, searcher: Option<&Finder<'_>>, fold: bool) -> Option<&'t str> {
+        if let Some(searcher) = searcher {
+            let at = searcher.find(text.as_bytes())?;
+            return text.get(at + searcher.needle().len()..);
+        }
+        let mut chars = text.chars();
+        loop {
+            if let Some(rest) = self.strip_prefix(chars.as_str(), fold) {
+                return Some(rest);
             }
+            chars.next()?;
         }
     }
 }

@@ -149,7 +149,7 @@ pub(crate) async fn review(client: kube::Client, audience: String, token: String
         return Err(AuthError::NotAuthenticated);
     }
     // An API server that ignores audiences responds without them: the token could have any audience.
-    if !status.audiences.unwrap_or_default().iter().any(|given| *given == audience) {
+    if !status.audiences.unwrap_or_default().contains(&audience) {
         return Err(AuthError::OtherAudience);
     }
     Ok(status.user.unwrap_or_default())
