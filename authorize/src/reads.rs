@@ -1,5 +1,5 @@
-//! What an expression reads of a request. Each read becomes a variable of its own: so that a request gives the values that are
-//! read, and not the maps that contain them.
+//! What an expression reads of a request. Each read becomes a variable, so that only values that are read are copied, and not the maps
+//! that contain them.
 
 use std::borrow::Cow;
 

@@ -128,5 +128,6 @@ pub fn entry_of(map: &Value, name: &str) -> Option<Value> {
 /// # Errors
 /// It is too large.
 pub fn from_json_value(value: &serde_json::Value) -> Result<Value, EvaluationError> {
-    json(value, 1, &mut MAX_VALUES.clone())
+    let mut left = MAX_VALUES;
+    json(value, 1, &mut left)
 }

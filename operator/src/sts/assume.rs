@@ -1,5 +1,5 @@
-//! `AssumeRoleWithWebIdentity`: credentials of a role for the token of a ServiceAccount. The token is verified before anything is said
-//! about roles.
+//! `AssumeRoleWithWebIdentity`: credentials of a role for the token of a ServiceAccount. The token is verified before a role is looked
+//! up, so that a client without a valid token learns nothing about roles.
 
 use k8s_openapi::jiff::Timestamp;
 use sluice_session::{Session, SessionKey, assumed_role, day, is_session_name};

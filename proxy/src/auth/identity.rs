@@ -38,6 +38,29 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// A caller that has signed a request with an access key: `user` is `namespace/name` of a Principal, with the name of a session.
+    pub(super) fn signed_by(
+        access_key: &str,
+        account: &str,
+        arn: &str,
+        user: &str,
+        policies: Arc<CallerPolicies>,
+        expires: SystemTime,
+    ) -> Self {
+        let attributes =
+            [("accessKey", access_key), ("accountId", account), ("caller", user), ("user", user), ("userArn", arn)];
+        Self {
+            kind: "Iam",
+            id: Some(arn.to_owned()),
+            scopes: Vec::new(),
+            attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect(),
+            policies: Some(policies),
+            api_key: Presented::Nothing,
+            expires,
+            cache_identity: cache_identity(&[b"Iam", user.as_bytes()]),
+        }
+    }
+
     /// Whether its attributes are the context that a Lambda authorizer returned, and not claims of a token.
     pub(crate) fn has_context(&self) -> bool {
         self.kind == "Lambda"

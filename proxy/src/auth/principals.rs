@@ -10,14 +10,12 @@ use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::FixedState;
-use serde_json::{Map, Value};
 use sluice_iam::{Kind, Options, Policy};
 use sluice_sigv4::SigningKey;
 use sluice_wire::{PartName, PrincipalPart};
 
-use super::identity::{Identity, cache_identity};
+use super::identity::Identity;
 use super::role::Role;
-use crate::key::Presented;
 use crate::key_use::{KeyUses, LastUse};
 use crate::permission::{AwsName, CallerPolicies};
 
@@ -235,25 +233,8 @@ fn compile(
             signing_keys.push((scope(&day.date, &day.region, &day.service).into(), SigningKey::from_bytes(bytes)));
         }
         signing_keys.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let attributes = [
-            ("accessKey", &*key.id),
-            ("accountId", &*part.account),
-            ("caller", &*id),
-            ("user", &*id),
-            ("userArn", &*part.arn),
-        ];
-        let attributes: Map<String, Value> =
-            attributes.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        let identity = Arc::new(Identity {
-            kind: "Iam",
-            id: Some(part.arn.clone()),
-            scopes: Vec::new(),
-            attributes,
-            policies: Some(policies.clone()),
-            api_key: Presented::Nothing,
-            expires,
-            cache_identity: cache_identity(&[b"Iam", id.as_bytes()]),
-        });
+        let identity = Identity::signed_by(&key.id, &part.account, &part.arn, &id, policies.clone(), expires);
+        let identity = Arc::new(identity);
         let last_use = last_use(&key.id);
         let access_key = AccessKey { identity, authorizers: authorizers.clone(), signing_keys, last_use };
         access_keys.push((key.id.as_str().into(), Arc::new(access_key)));

@@ -10,13 +10,11 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::RandomState;
-use serde_json::{Map, Value};
 use sluice_session::{Sealed, SessionKey, assumed_role, day};
 use sluice_sigv4::{SigningKey, signing_key};
 use sluice_wire::{PartName, PrincipalPart};
 
-use super::identity::{Identity, cache_identity};
-use crate::key::Presented;
+use super::identity::Identity;
 use crate::permission::{AwsName, CallerPolicies};
 
 /// Sessions of one role that are remembered, and of all roles: about 1 KB each. Others are opened for each request.
@@ -130,25 +128,8 @@ impl Role {
             AwsName { account: self.account.clone(), arn: arn.as_str().into(), role_arn: Some(self.arn.clone()) };
         let CallerPolicies { policies, keys, .. } = &*self.policies;
         let policies = CallerPolicies { name: Some(name), policies: policies.clone(), keys: keys.clone(), of_session };
-        let attributes = [
-            ("accessKey", &*opened.access_key_id),
-            ("accountId", &*self.account),
-            ("caller", &*user),
-            ("user", &*user),
-            ("userArn", &*arn),
-        ];
-        let attributes: Map<String, Value> =
-            attributes.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        let identity = Identity {
-            kind: "Iam",
-            id: Some(arn),
-            scopes: Vec::new(),
-            attributes,
-            policies: Some(Arc::new(policies)),
-            expires,
-            api_key: Presented::Nothing,
-            cache_identity: cache_identity(&[b"Iam", self.id.as_bytes(), opened.name.as_bytes()]),
-        };
+        let id = &opened.access_key_id;
+        let identity = Identity::signed_by(id, &self.account, &arn, &user, Arc::new(policies), expires);
         Ok(Session {
             identity: Arc::new(identity),
             access_key_id: opened.access_key_id.into(),
